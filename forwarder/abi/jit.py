@@ -1,0 +1,48 @@
+"""The one place that decides how functions are compiled.
+
+numba keys its on-disk cache on the file that defines a function, not on the files of the functions it
+inlines: after an edit to a callee in another module the caller would silently run old code. The cache
+therefore lives in a directory named by a digest of every source file that compiled code is made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+# numpy's BLAS would start a thread per CPU at import; a process that forks must have one thread only.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numba  # noqa: E402  (after the thread limits, which are read at import)
+from numba.core import config  # noqa: E402
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JIT_DISABLED = bool(config.DISABLE_JIT)
+
+
+def _cache_directory() -> str:
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    root = Path(__file__).resolve().parents[2]
+    for package in ("forwarder/abi", "forwarder/packet", "lab/traffic"):
+        for source in sorted((root / package).glob("*.py")):
+            digest.update(source.read_bytes())
+    base = os.environ.get("MCAST_CACHE_DIR") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "mcastlab"
+    )
+    return os.path.join(base, digest.hexdigest()[:16])
+
+
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    config.CACHE_DIR = _cache_directory()
+
+
+def njit(function: F) -> F:
+    """Compile ``function``: cached on disk, without the GIL, C division and wrap-around semantics."""
+    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=None)(function)
+    return compiled

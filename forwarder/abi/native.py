@@ -1,0 +1,130 @@
+"""System calls and ordered memory access for compiled (numba) code.
+
+Rules this module keeps:
+
+* Every function works with the JIT off (``NUMBA_DISABLE_JIT=1``) as far as it can: the memory operations
+  fall back to plain array access, which is what coverage runs and the scapy oracle tests need. The system
+  call falls back to libc through ctypes.
+* A compiled function that calls libc by *symbol* (:class:`numba.types.ExternalFunction`) can be cached on
+  disk; one that holds a ctypes pointer cannot, because the address would be baked in.
+* Memory shared with the kernel (TPACKET and io_uring rings) or with another process needs acquire loads
+  and release stores; see ``tools/include/linux/ring_buffer.h`` and ``io_uring(7)``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+_c_syscall = types.ExternalFunction("syscall", types.int64(*([types.int64] * 7)))
+_c_errno = types.ExternalFunction("__errno_location", types.intp())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _load_i32_at(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        return builder.load(pointer)
+
+    return types.int32(types.intp), codegen
+
+
+def _element_pointer(context: Any, builder: Any, arrtype: Any, array: Any, index: Any) -> Any:
+    ary = context.make_array(arrtype)(context, builder, array)
+    return cgutils.get_item_pointer(context, builder, arrtype, ary, [index], wraparound=False)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _load_acquire(typingctx: Any, array: Any, index: Any) -> Any:
+    align = array.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index_value = context.cast(builder, args[1], signature.args[1], types.intp)
+        pointer = _element_pointer(context, builder, signature.args[0], args[0], index_value)
+        return builder.load_atomic(pointer, "acquire", align)
+
+    return array.dtype(array, index), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _store_release(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    align = array.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index_value = context.cast(builder, args[1], signature.args[1], types.intp)
+        pointer = _element_pointer(context, builder, signature.args[0], args[0], index_value)
+        builder.store_atomic(
+            context.cast(builder, args[2], signature.args[2], signature.args[0].dtype),
+            pointer,
+            "release",
+            align,
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, index, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _full_fence(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def load_acquire(array: Any, index: int) -> Any:
+    """Element ``index`` of a 1-d integer array, with acquire ordering."""
+    return array[index]
+
+
+def store_release(array: Any, index: int, value: int) -> None:
+    """Write element ``index`` of a 1-d integer array, with release ordering."""
+    array[index] = value
+
+
+def full_fence() -> None:
+    """A sequentially consistent fence: a store before it is visible before a load after it."""
+
+
+def syscall(number: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0) -> int:
+    """One system call; a negative ``errno`` on failure, as the kernel itself returns."""
+    result = _libc.syscall(*(ctypes.c_long(int(x)) for x in (number, a, b, c, d, e, f)))
+    return -ctypes.get_errno() if result == -1 else int(result)
+
+
+# numba matches an overload's implementation to its signature by name *and annotation*, so the functions
+# below carry none.
+@overload(load_acquire)
+def _overload_load_acquire(array, index):
+    return lambda array, index: _load_acquire(array, index)
+
+
+@overload(store_release)
+def _overload_store_release(array, index, value):
+    return lambda array, index, value: _store_release(array, index, value)
+
+
+@overload(full_fence)
+def _overload_full_fence():
+    return lambda: _full_fence()
+
+
+@overload(syscall)
+def _overload_syscall(number, a=0, b=0, c=0, d=0, e=0, f=0):
+    def implementation(number, a=0, b=0, c=0, d=0, e=0, f=0):
+        result = _c_syscall(number, a, b, c, d, e, f)
+        if result == -1:
+            return -np.int64(_load_i32_at(_c_errno()))
+        return result
+
+    return implementation

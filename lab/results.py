@@ -1,0 +1,342 @@
+"""What a run leaves behind: records of one schema, one JSON object a line.
+
+Rules:
+
+* integers are counted, rates are derived: a record stores how many and how long, properties divide;
+* a doubt travels with the number: ``warnings`` and ``validity`` sit beside the figure they are about;
+* a *datagram* is one UDP packet on the wire; a *copy* is one datagram on one output; times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+SCHEMA = "mcastlab.results/1"
+
+NS_PER_S = 1_000_000_000
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Provenance(Record):
+    """Where the figures come from: enough to repeat the run, or to see why another differs."""
+
+    kernel: str
+    machine: str
+    cpu_model: str
+    cpus: int
+    numa_nodes: int
+    memory_bytes: int
+    mitigations: dict[str, str] = {}
+    sysctls: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    python: str
+    commit: str | None = None
+    dirty: bool | None = None
+    command: list[str] = []
+
+
+class RunStarted(Record):
+    kind: Literal["run"] = "run"
+    schema_version: str = SCHEMA
+    run_id: str
+    started_at: str
+    """UTC, ISO 8601."""
+    profile: str
+    scenarios: list[str]
+    provenance: Provenance
+
+
+class Drop(Record):
+    """Datagrams (ingress stage) or copies (egress stage) that ended somewhere other than a receiver."""
+
+    place: str
+    """generator, softnet, veth, packet-socket, forwarder, transmit, receiver, kernel-mroute …"""
+    reason: str
+    count: int
+
+
+class Stage(Record):
+    """One balance: ``entered == left + sum(drops) + unattributed``."""
+
+    entered: int
+    left: int
+    drops: list[Drop] = []
+
+    @property
+    def unattributed(self) -> int:
+        return self.entered - self.left - sum(drop.count for drop in self.drops)
+
+
+class Ledger(Record):
+    """Two balances: datagrams, generator to matching rule; copies, rule to receivers."""
+
+    ingress: Stage
+    egress: Stage
+
+    @property
+    def balanced(self) -> bool:
+        return self.ingress.unattributed == 0 and self.egress.unattributed == 0
+
+
+class Streams(Record):
+    """What the receivers saw, over all streams and outputs (sequence numbers, RFC 4737 reordering)."""
+
+    streams: int
+    checked: int
+    lost: int
+    duplicated: int
+    reordered: int
+    corrupted: int = 0
+
+
+class Latency(Record):
+    """Send stamp to receive stamp, one clock; nanoseconds."""
+
+    count: int
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    max: int
+
+
+class Cpu(Record):
+    """Processor time of the whole machine during the trial, less the generator-only baseline when known."""
+
+    busy_ns: int
+    softirq_ns: int
+    baseline_ns: int | None = None
+    """Busy time of generator, topology and receivers alone at this rate, scaled to this duration."""
+    copies: int
+
+    @property
+    def ns_per_copy(self) -> float | None:
+        if not self.copies:
+            return None
+        return (self.busy_ns - (self.baseline_ns or 0)) / self.copies
+
+
+class WorkerSample(Record):
+    worker_id: int
+    cpu: int
+    received: int
+    matched: int
+    private_bytes: int | None = None
+    """Private (USS) memory of the process, ring mappings not included."""
+    pss_bytes: int | None = None
+    ring_bytes: int = 0
+    rules: int = 0
+
+
+class Memory(Record):
+    workers: int
+    private_bytes_per_worker: int
+    """Median over the workers."""
+    pss_bytes_total: int
+    ring_bytes_total: int
+    template_bytes: int
+    """Private memory of the supervisor: imported code, rules, the template that workers share."""
+    kernel_bytes: int | None = None
+    """Growth of the kernel's own memory (slab, socket buffers, page tables) while the forwarder ran."""
+
+
+class Setting(Record):
+    """What was varied. ``None`` means that it does not apply to this subject."""
+
+    payload_bytes: int
+    inputs: int = 1
+    outputs: int = 1
+    flows: int = 1
+    rules: int = 1
+    workers: int | None = None
+    strategy: str | None = None
+    egress: Literal["wire-like", "offload"] = "wire-like"
+    rps: bool = False
+
+
+Validity = Literal["valid", "invalid", "doubtful"]
+Subject = str
+"""``none`` (generator straight to receivers), ``mcrd``, ``kernel``, or a later peer's name."""
+
+
+class Trial(Record):
+    kind: Literal["trial"] = "trial"
+    trial_id: str
+    scenario: str
+    case: str
+    """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
+    subject: Subject
+    setting: Setting
+    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional"]
+    asked_dps: int | None
+    """Offered rate asked for; ``None`` for as fast as the generator can."""
+    duration_ns: int
+    offered: int
+    delivered: int
+    expected: int
+    """Copies that a perfect forwarder would have delivered."""
+    validity: Validity
+    warnings: list[str] = []
+    bound_by: Literal["generator", "forwarder", "receiver", "asked", "unknown"] = "unknown"
+    ledger: Ledger
+    streams: Streams | None = None
+    latency: Latency | None = None
+    cpu: Cpu | None = None
+    workers: list[WorkerSample] = []
+
+    @property
+    def offered_dps(self) -> float:
+        return self.offered * NS_PER_S / self.duration_ns
+
+    @property
+    def delivered_dps(self) -> float:
+        """Copies a second that reached a receiver."""
+        return self.delivered * NS_PER_S / self.duration_ns
+
+    @property
+    def loss_ratio(self) -> float:
+        return 1 - self.delivered / self.expected if self.expected else 0.0
+
+
+class ZeroLoss(Record):
+    """The outcome of a search: the highest offered rate with no loss (NDR), and between what it lies."""
+
+    kind: Literal["zero-loss"] = "zero-loss"
+    scenario: str
+    case: str
+    subject: Subject
+    setting: Setting
+    goal_loss_ratio: float
+    lower_dps: float | None
+    """Highest offered rate that met the goal; ``None`` when no rate did."""
+    upper_dps: float | None
+    """Lowest offered rate that did not; ``None`` when the generator's ceiling met the goal."""
+    generator_ceiling_dps: float
+    bound_by: Literal["generator", "forwarder", "receiver", "unknown"]
+    trial_ids: list[str]
+    warnings: list[str] = []
+
+
+class Comparison(Record):
+    """``ratio = a / b``, from pairs taken in turn (A B B A …), with a bootstrap interval."""
+
+    kind: Literal["comparison"] = "comparison"
+    scenario: str
+    case: str
+    metric: str
+    """"zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99" …"""
+    higher_is_better: bool
+    a: Subject
+    b: Subject
+    setting: Setting
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+    pairs: int
+    a_values: list[float] = []
+    b_values: list[float] = []
+    unit: str = ""
+    target: float | None = None
+    """The ratio the project promises, when it does."""
+    bound_by: Literal["generator", "forwarder", "receiver", "unknown"] = "unknown"
+    trial_ids: list[str] = []
+    warnings: list[str] = []
+
+
+class Footprint(Record):
+    """What a number of workers costs when really started, beside what the document and the model say."""
+
+    kind: Literal["footprint"] = "footprint"
+    scenario: str
+    case: str
+    strategy: str
+    interfaces: int
+    cpus: int
+    workers: int
+    rules: int
+    rules_per_worker: int
+    documented_bytes: int | None
+    modelled_bytes: int
+    memory: Memory
+    ready_ns: int
+    """From exec of the supervisor to its readiness notice."""
+    stopped_ns: int | None = None
+    discrepancies: list[str] = []
+    warnings: list[str] = []
+
+
+class Check(Record):
+    """One functional expectation, met or not."""
+
+    kind: Literal["check"] = "check"
+    scenario: str
+    case: str
+    passed: bool
+    expected: str
+    observed: str
+
+
+class RunEnded(Record):
+    kind: Literal["end"] = "end"
+    ended_at: str
+    outcome: Literal["passed", "failed", "interrupted"]
+    failures: list[str] = []
+
+
+AnyRecord = Annotated[
+    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Check | RunEnded, Field(discriminator="kind")
+]
+_adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
+
+
+class ResultsError(ValueError):
+    """A results file that cannot be used; the message says which line and why."""
+
+
+def dump_line(record: AnyRecord) -> str:
+    return record.model_dump_json() + "\n"
+
+
+def parse_line(line: str) -> AnyRecord:
+    return _adapter.validate_json(line)
+
+
+def read_results(path: Path) -> Iterator[AnyRecord]:
+    """The records of one ``results.jsonl``, in order.
+
+    A last line cut short by a killed run is left out; any other bad line raises :class:`ResultsError`.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith("\n"):
+            return
+        try:
+            record = parse_line(line)
+        except ValidationError as error:
+            raise ResultsError(
+                f"{path}:{number}: not a {SCHEMA} record: {_first_problem(error, line)}"
+            ) from error
+        if isinstance(record, RunStarted) and record.schema_version != SCHEMA:
+            raise ResultsError(
+                f"{path}:{number}: schema {record.schema_version}, this version reads {SCHEMA}"
+            )
+        yield record
+
+
+def _first_problem(error: ValidationError, line: str) -> str:
+    try:
+        kind = json.loads(line).get("kind", "no kind")
+    except (json.JSONDecodeError, AttributeError):
+        return "not a JSON object"
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{kind} record: {where}: {problem['msg']}"
