@@ -1,0 +1,213 @@
+"""Network namespaces: uniquely named, entered only by child processes, removed with what runs inside.
+
+Rules:
+
+* The lab process never changes its own namespace: everything inside one is done by a child started through
+  ``netns_enter.py`` or by a netlink socket that pyroute2 opens in a child of its own.
+* A name says who made it: ``mcl-<pid>-<start time of that pid>-<label>``. When that process is gone the
+  namespace is a leftover, and :func:`clean` may remove it. The start time tells a reused pid apart.
+* Removing a namespace first kills the processes inside: the kernel keeps a namespace alive for as long as one
+  is left, whatever happens to its name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyroute2.netns
+
+PREFIX = "mcl-"
+DIRECTORY = Path("/run/netns")
+_LAUNCHER = Path(__file__).with_name("netns_enter.py")
+_NAME = re.compile(r"mcl-(?P<pid>\d+)-(?P<started>\d+)-(?P<label>.+)")
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class NetnsError(RuntimeError):
+    """A namespace could not be made, entered or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A namespace whose maker is gone, and the processes that still run inside."""
+
+    name: str
+    owner_pid: int
+    pids: tuple[int, ...]
+
+
+def start_time(pid: int) -> int | None:
+    """When ``pid`` started, in clock ticks since boot (proc_pid_stat(5), field 22); ``None`` once gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat[stat.rindex(")") + 2 :].split()[19])
+
+
+def new_name(label: str) -> str:
+    """A namespace name that this process owns; ``label`` must make it unique within the process."""
+    if not _LABEL.fullmatch(label):
+        raise NetnsError(f"namespace label {label!r}: 1 to 100 letters, digits, '.', '_' or '-' are allowed")
+    return f"{PREFIX}{os.getpid()}-{start_time(os.getpid())}-{label}"
+
+
+def create(name: str) -> None:
+    """Make the namespace ``name``; :class:`NetnsError` when it exists or the kernel refuses."""
+    path = DIRECTORY / name
+    if path.exists():
+        raise NetnsError(f"network namespace {name} exists already")
+    try:
+        pyroute2.netns.create(name)
+    except Exception as error:  # pyroute2 hands on whatever its child raised
+        with suppress(OSError):
+            path.unlink()
+        raise NetnsError(f"cannot create network namespace {name}: {error}") from error
+
+
+def remove(name: str) -> None:
+    """Kill what runs inside ``name`` and remove it; nothing happens when it does not exist."""
+    if not (DIRECTORY / name).exists():
+        return
+    kill_processes(name)
+    try:
+        pyroute2.netns.remove(name)
+    except OSError as error:
+        raise NetnsError(f"cannot remove network namespace {name}: {error}") from error
+
+
+@contextmanager
+def namespace(label: str) -> Iterator[str]:
+    """A namespace for the length of a ``with`` block; yields its name."""
+    name = new_name(label)
+    create(name)
+    try:
+        yield name
+    finally:
+        remove(name)
+
+
+def command(name: str, argv: Sequence[str], *, cpus: Sequence[int] = (), outlive: bool = False) -> list[str]:
+    """The command line that runs ``argv`` inside ``name`` (see :func:`spawn`)."""
+    parent = "0" if outlive else str(os.getpid())
+    affinity = ",".join(map(str, cpus)) or "-"
+    return [sys.executable, "-I", "-S", str(_LAUNCHER), name, parent, affinity, "--", *argv]
+
+
+def spawn(
+    name: str, argv: Sequence[str], *, cpus: Sequence[int] = (), outlive: bool = False, **popen: Any
+) -> subprocess.Popen[Any]:
+    """Start ``argv`` inside the namespace ``name``; the pid of the returned process is the program's.
+
+    ``cpus``: the CPUs it may run on, all when empty. Unless ``outlive``, the kernel kills it when the
+    *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG): start it from one that lives long enough.
+    Other arguments go to :class:`subprocess.Popen`.
+    """
+    return subprocess.Popen(command(name, argv, cpus=cpus, outlive=outlive), **popen)
+
+
+def run(name: str, argv: Sequence[str], *, timeout_s: float = 30, **options: Any) -> str:
+    """Run ``argv`` inside ``name`` to its end; returns what it printed, :class:`NetnsError` when it fails."""
+    try:
+        finished: subprocess.CompletedProcess[str] = subprocess.run(
+            command(name, argv), capture_output=True, text=True, timeout=timeout_s, check=True, **options
+        )
+    except subprocess.CalledProcessError as error:
+        raise NetnsError(
+            f"{' '.join(argv)} in {name} ended with status {error.returncode}: {error.stderr.strip()}"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise NetnsError(f"{' '.join(argv)} in {name} did not end within {timeout_s:g} s") from error
+    return finished.stdout
+
+
+def names() -> list[str]:
+    """Every namespace that some lab made, this one or another, live or left over."""
+    if not DIRECTORY.is_dir():
+        return []
+    return sorted(path.name for path in DIRECTORY.iterdir() if _NAME.fullmatch(path.name))
+
+
+def own_names() -> list[str]:
+    """The namespaces that this process made and has not removed."""
+    mine = new_name("x")[:-1]
+    return [name for name in names() if name.startswith(mine)]
+
+
+def processes(name: str) -> list[int]:
+    """The processes whose network namespace is ``name``."""
+    try:
+        wanted = (DIRECTORY / name).stat()
+    except FileNotFoundError:
+        return []
+    return [pid for pid in _all_pids() if _network_of(pid) == (wanted.st_dev, wanted.st_ino)]
+
+
+def kill_processes(name: str, timeout_s: float = 5.0) -> None:
+    """Kill every process inside ``name`` and wait until each is gone (or a zombie of another parent)."""
+    deadline = time.monotonic() + timeout_s
+    while pids := processes(name):
+        for pid in pids:
+            _kill_and_wait(name, pid, deadline)
+        if time.monotonic() > deadline:
+            raise NetnsError(f"processes {pids} in {name} still run {timeout_s:g} s after SIGKILL")
+
+
+def leftovers() -> list[Leftover]:
+    """Namespaces whose makers have gone."""
+    found = []
+    for name in names():
+        match = _NAME.fullmatch(name)
+        assert match  # names() lists nothing else
+        pid = int(match["pid"])
+        if start_time(pid) != int(match["started"]):
+            found.append(Leftover(name, pid, tuple(processes(name))))
+    return found
+
+
+def clean() -> list[Leftover]:
+    """Remove every leftover with the processes inside; returns what was removed."""
+    removed = leftovers()
+    for leftover in removed:
+        remove(leftover.name)
+    return removed
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _network_of(pid: int) -> tuple[int, int] | None:
+    try:
+        status = Path(f"/proc/{pid}/ns/net").stat()
+    except OSError:  # gone, a zombie, or not ours to look at
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _kill_and_wait(name: str, pid: int, deadline: float) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if pid not in processes(name):  # the pid was reused between the listing and the descriptor
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    finally:
+        os.close(descriptor)
