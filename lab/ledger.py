@@ -1,0 +1,118 @@
+"""The ledger of a trial: every datagram offered is delivered or has a place and a reason. Pure.
+
+Two balances. *Ingress*, in datagrams: offered = matched a rule + drops before that. *Egress*, in copies:
+due = matched × outputs = delivered + drops after. What does not add up stays visible as the stage's
+``unattributed`` and makes the trial doubtful.
+
+One drop is often seen by two counters, and must be booked once:
+
+* veth reports a datagram that the receiving CPU's backlog refused as ``tx_dropped`` of the sending end (and
+  the kernel counts it in ``softnet_stat``, for the whole machine). The device's counter is used: it is
+  ours alone. The sender of that datagram may see ENOBUFS, too: of what the forwarder reports as refused,
+  only as many are booked as the devices and the receivers leave open.
+* With offloads on, a device counts a GSO frame as one, whatever it carries. There the forwarder's own count
+  of refused copies is exact and the device's is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lab.results import Drop, Ledger, Stage
+
+Where = tuple[str, str]
+"""Place and reason of a drop, as in :class:`lab.results.Drop`."""
+
+REFUSED: Where = ("transmit", "refused")
+"""The forwarder was told by the kernel that a copy was not sent."""
+
+BACKLOG_IN: Where = ("softnet", "input backlog full")
+BACKLOG_OUT: Where = ("softnet", "output backlog full")
+RECEIVER: Where = ("receiver", "capture ring full")
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a subject says of the datagrams it got: totals, or the difference of two totals.
+
+    ``matched`` in datagrams, ``copies_due`` in copies; drops by place and reason, ``ingress`` in datagrams
+    and ``egress`` in copies.
+    """
+
+    matched: int = 0
+    copies_due: int = 0
+    ingress: Mapping[Where, int] = field(default_factory=dict)
+    egress: Mapping[Where, int] = field(default_factory=dict)
+
+    def since(self, earlier: Account) -> Account:
+        """The growth from ``earlier`` to this."""
+        return Account(
+            self.matched - earlier.matched,
+            self.copies_due - earlier.copies_due,
+            _difference(self.ingress, earlier.ingress),
+            _difference(self.egress, earlier.egress),
+        )
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What generator, devices and receivers counted. ``delivered`` without duplicates; in copies but
+    ``offered`` and ``input_dropped``, which are datagrams."""
+
+    offered: int
+    input_dropped: int
+    output_dropped: int
+    receiver_dropped: int
+    delivered: int
+    device_counts_datagrams: bool = True
+    """False with offloads on: the output devices then count frames."""
+
+
+def build(account: Account, outside: Outside) -> Ledger:
+    """Book every datagram and copy once."""
+    ingress = dict(account.ingress)
+    ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_dropped
+    egress = {where: count for where, count in account.egress.items() if where != REFUSED}
+    egress[RECEIVER] = egress.get(RECEIVER, 0) + outside.receiver_dropped
+    refused = account.egress.get(REFUSED, 0)
+    if outside.device_counts_datagrams:
+        egress[BACKLOG_OUT] = egress.get(BACKLOG_OUT, 0) + outside.output_dropped
+        left_open = account.copies_due - outside.delivered - sum(egress.values())
+        refused = min(refused, max(0, left_open))
+    egress[REFUSED] = refused
+    return Ledger(
+        ingress=Stage(entered=outside.offered, left=account.matched, drops=_drops(ingress)),
+        egress=Stage(entered=account.copies_due, left=outside.delivered, drops=_drops(egress)),
+    )
+
+
+def direct(offered: int, device_dropped: int, receiver_dropped: int, delivered: int) -> Ledger:
+    """The ledger of the generator straight into the receivers: everything that arrives counts as matched."""
+    arrived = offered - device_dropped
+    return build(
+        Account(matched=arrived, copies_due=arrived),
+        Outside(offered, device_dropped, 0, receiver_dropped, delivered),
+    )
+
+
+def doubts(ledger: Ledger) -> list[str]:
+    """A sentence for each balance that does not add up."""
+    found = []
+    for name, stage, unit in (
+        ("ingress", ledger.ingress, "datagrams"),
+        ("egress", ledger.egress, "copies"),
+    ):
+        if stage.unattributed:
+            kind = "unaccounted for" if stage.unattributed > 0 else "counted twice"
+            found.append(f"{name}: {abs(stage.unattributed):,} of {stage.entered:,} {unit} {kind}")
+    return found
+
+
+def _difference(later: Mapping[Where, int], earlier: Mapping[Where, int]) -> dict[Where, int]:
+    wheres = {**later, **earlier}
+    return {where: later.get(where, 0) - earlier.get(where, 0) for where in wheres}
+
+
+def _drops(counts: Mapping[Where, int]) -> list[Drop]:
+    return [Drop(place=place, reason=reason, count=n) for (place, reason), n in sorted(counts.items()) if n]

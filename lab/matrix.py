@@ -1,0 +1,219 @@
+"""From scenarios and a profile to the steps of a run, in order. Pure: ``mcastlab plan`` prints these.
+
+A *step* is what is finished or not: a resumed run repeats whole steps. A case is calibrated first (the
+generator alone), then searched for each subject and steering, then compared; comparisons use what the
+searches found to choose each subject's steering and to narrow their own searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.results import Setting
+from lab.scenario import Case, Compare, FootprintCase, Metric, Profile, ProfileName, Scenario
+
+SEARCH_TRIALS = 12
+NARROWED_TRIALS = 7
+"""Trials of a full search and of one within known bounds: what these take on average at 5 % width."""
+
+TRIAL_OVERHEAD_S = 0.35
+"""Arming the receivers, draining the queues and reading every counter, for each trial."""
+
+BENCH_START_S = 2.5
+"""Building the namespaces and starting forwarder, senders and receivers."""
+
+FUNCTIONAL_S = 8.0
+FOOTPRINT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all steps have: where they come from, and how long they take (estimate, seconds)."""
+
+    scenario: Scenario
+    profile: Profile
+
+    @property
+    def step_id(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def trials(self) -> int:
+        return 0
+
+    @property
+    def seconds(self) -> float:
+        return self.trials * (self.profile.trial_ms / 1000 + TRIAL_OVERHEAD_S) + BENCH_START_S
+
+
+@dataclass(frozen=True)
+class Checks(Step):
+    """The functional checks, packet by packet."""
+
+    @property
+    def step_id(self) -> str:
+        return f"{self.scenario.name}/checks"
+
+    @property
+    def seconds(self) -> float:
+        return FUNCTIONAL_S
+
+
+@dataclass(frozen=True)
+class Footprint(Step):
+    """A number of workers, really started."""
+
+    footprint: FootprintCase
+
+    @property
+    def step_id(self) -> str:
+        return f"{self.scenario.name}/{self.footprint.name}/footprint"
+
+    @property
+    def seconds(self) -> float:
+        return FOOTPRINT_S
+
+
+@dataclass(frozen=True)
+class Calibrate(Step):
+    """The generator alone, flat out, straight into the receivers."""
+
+    case: Case
+
+    @property
+    def step_id(self) -> str:
+        return f"{self.scenario.name}/{self.case.name}/calibrate"
+
+    @property
+    def setting(self) -> Setting:
+        """What the ceiling depends on; two cases with equal settings share one calibration."""
+        values = self.scenario.settings_of(self.case)
+        return Setting(payload_bytes=values.payload_bytes, flows=values.flows, egress=values.egress)
+
+    @property
+    def trials(self) -> int:
+        return 3
+
+
+@dataclass(frozen=True)
+class Search(Step):
+    """The zero-loss rate of one subject with one steering; with ``flat_out`` one trial more, unpaced."""
+
+    case: Case
+    subject: str
+    rps: bool
+    zero_loss: bool
+    flat_out: bool
+
+    @property
+    def step_id(self) -> str:
+        steering = "rps" if self.rps else "no-rps"
+        return f"{self.scenario.name}/{self.case.name}/{self.subject}/{steering}/search"
+
+    @property
+    def setting(self) -> Setting:
+        return self.scenario.result_setting(self.case, self.subject, self.rps)
+
+    @property
+    def trials(self) -> int:
+        return SEARCH_TRIALS * self.zero_loss + self.flat_out
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a subject in a case."""
+
+    subject: str
+    case: Case
+
+
+@dataclass(frozen=True)
+class Comparison(Step):
+    """``a / b`` in one metric, in pairs taken in turn."""
+
+    compare: Compare
+    a: Side
+    b: Side
+
+    @property
+    def metric(self) -> Metric:
+        return self.compare.metric
+
+    @property
+    def case_name(self) -> str:
+        if self.a.case == self.b.case:
+            return self.a.case.name
+        return f"{self.a.case.name} / {self.b.case.name}"
+
+    @property
+    def step_id(self) -> str:
+        metric = self.metric.replace(" ", "-").replace("/", "-per-")
+        sides = f"{self.a.subject}-{self.b.subject}"
+        return f"{self.scenario.name}/{self.case_name}/{sides}/{metric}"
+
+    @property
+    def trials(self) -> int:
+        each = NARROWED_TRIALS if self.metric == "zero-loss rate" else 1
+        # CPU per copy has the generator alone as its baseline.
+        return 2 * each * self.profile.pairs + (1 if self.metric == "CPU per copy" else 0)
+
+
+AnyStep = Checks | Footprint | Calibrate | Search | Comparison
+
+
+def steps(scenarios: Iterable[Scenario], profile: ProfileName) -> list[AnyStep]:
+    """Every step of a run, in order; a calibration that an earlier case covers is left out."""
+    calibrated: list[Setting] = []
+    result: list[AnyStep] = []
+    for scenario in scenarios:
+        for step in _of(scenario, scenario.profile_named(profile)):
+            if isinstance(step, Calibrate):
+                if step.setting in calibrated:
+                    continue
+                calibrated.append(step.setting)
+            result.append(step)
+    return result
+
+
+def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
+    if scenario.functional:
+        yield Checks(scenario, profile)
+    for footprint in scenario.footprint:
+        if profile.cases is None or footprint.name in profile.cases or not scenario.case:
+            yield Footprint(scenario, profile, footprint)
+    cases = scenario.cases_in(profile)
+    for case in cases:
+        yield Calibrate(scenario, profile, case)
+        yield from _searches(scenario, profile, case)
+    for compare in scenario.compare:
+        for a, b in _pairs(compare, cases):
+            yield Comparison(scenario, profile, compare, a, b)
+
+
+def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Search]:
+    if not scenario.measure:
+        return
+    for subject in scenario.subjects:
+        for rps in getattr(scenario.rps, subject):
+            yield Search(
+                scenario,
+                profile,
+                case,
+                subject,
+                rps,
+                zero_loss="zero-loss" in scenario.measure,
+                flat_out="flat-out" in scenario.measure,
+            )
+
+
+def _pairs(compare: Compare, cases: Sequence[Case]) -> Iterator[tuple[Side, Side]]:
+    named = {case.name: case for case in cases}
+    if compare.a_case is not None and compare.b_case is not None:
+        # A profile may leave one of the two cases out: then there is nothing to compare.
+        if compare.a_case in named and compare.b_case in named:
+            yield Side(compare.a, named[compare.a_case]), Side(compare.b, named[compare.b_case])
+        return
+    for case in cases:
+        if compare.cases is None or case.name in compare.cases:
+            yield Side(compare.a, case), Side(compare.b, case)

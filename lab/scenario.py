@@ -1,0 +1,360 @@
+"""Scenario files: what is measured, on what, against whom. Pure: TOML text in, a validated model out.
+
+A scenario is a list of *cases* (rows), each a full setting; what is done with them is said by what the
+file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject, and
+``[[compare]]`` for paired comparisons. ``[profile.quick]`` and ``[profile.full]`` say how long and how
+often; CI runs quick. Every problem of a file is reported at once, by key, with the value and what is
+allowed (:class:`ScenarioError`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab.results import Setting
+
+ProfileName = Literal["quick", "full"]
+SubjectName = Literal["mcrd", "kernel"]
+Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
+Measure = Literal["zero-loss", "flat-out"]
+StrategyName = Literal[
+    "fanout", "fanout-per-interface", "pool", "hybrid", "hybrid-hash", "dynamic", "rule-hash", "full-fanout"
+]
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "zero-loss rate": True,
+    "delivered copies/s": True,
+    "CPU per copy": False,
+    "latency p99": False,
+}
+UNITS: Mapping[str, str] = {
+    "zero-loss rate": "dps",
+    "delivered copies/s": "copies/s",
+    "CPU per copy": "ns",
+    "latency p99": "ns",
+}
+
+KERNEL_MAX_INTERFACES = 32
+"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
+
+DIRECTORY = Path(__file__).resolve().parents[1] / "scenarios"
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+Payload = Annotated[int, Field(ge=18, le=8972)]
+"""UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
+
+
+class Defaults(Model):
+    """``[setting]``: where every case starts from."""
+
+    payload_bytes: Payload = 64
+    outputs: Annotated[int, Field(ge=1, le=64)] = 1
+    flows: Annotated[int, Field(ge=1, le=100_000)] = 1
+    rules: Annotated[int, Field(ge=1, le=100_000)] = 1
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    strategy: StrategyName = "fanout"
+    egress: Literal["wire-like", "offload"] = "wire-like"
+    mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
+
+
+class Case(Model):
+    """``[[case]]``: one row; a key left out takes the value in ``[setting]``."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    payload_bytes: Payload | None = None
+    outputs: Annotated[int, Field(ge=1, le=64)] | None = None
+    flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    strategy: StrategyName | None = None
+    egress: Literal["wire-like", "offload"] | None = None
+    mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
+
+
+class Steering(Model):
+    """``[rps]``: receive packet steering, onto the workers' CPUs; each value is tried, the best is kept."""
+
+    mcrd: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
+    kernel: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
+
+
+class Compare(Model):
+    """``[[compare]]``: ``a / b`` in one metric, paired and interleaved."""
+
+    metric: Metric
+    a: SubjectName
+    b: SubjectName
+    cases: list[str] | None = None
+    """Cases in which both are taken; all when left out. Not together with ``a_case`` and ``b_case``."""
+    a_case: str | None = None
+    b_case: str | None = None
+    target: Annotated[float, Field(gt=0)] | None = None
+
+
+class FootprintCase(Model):
+    """``[[footprint]]``: a number of workers really started, measured, and stopped."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    workers: Annotated[int, Field(ge=1, le=4096)]
+    rules: Annotated[int, Field(ge=1, le=100_000)]
+    strategy: StrategyName = "fanout"
+    cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """CPUs of the planned host; the workers' number when left out."""
+    documented_bytes: Annotated[int, Field(ge=0)] | None = None
+    ready_target_s: Annotated[float, Field(gt=0)] | None = None
+    private_target_bytes: Annotated[int, Field(gt=0)] | None = None
+
+
+class Profile(Model):
+    """How long and how often. A scenario's ``[profile.*]`` overrides single keys."""
+
+    trial_ms: Annotated[int, Field(ge=50, le=600_000)]
+    search_width: Annotated[float, Field(gt=0, lt=1)]
+    """Relative distance of the two bounds at which a search ends."""
+    search_trials: Annotated[int, Field(ge=1, le=100)]
+    """Trials that decide about one rate: it holds when at least half of them lost nothing."""
+    pairs: Annotated[int, Field(ge=1, le=200)]
+    cases: list[str] | None = None
+    """Cases to run; all when left out."""
+    demand_targets: bool = False
+    """A comparison that misses its target fails the run."""
+
+
+PROFILES: Mapping[ProfileName, Profile] = {
+    "quick": Profile(trial_ms=400, search_width=0.05, search_trials=2, pairs=3),
+    "full": Profile(trial_ms=2000, search_width=0.02, search_trials=4, pairs=8),
+}
+
+
+class ProfileOverride(Model):
+    trial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
+    search_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    search_trials: Annotated[int, Field(ge=1, le=100)] | None = None
+    pairs: Annotated[int, Field(ge=1, le=200)] | None = None
+    cases: list[str] | None = None
+    demand_targets: bool | None = None
+
+
+class Scenario(Model):
+    name: Name
+    title: Annotated[str, Field(min_length=1, max_length=120)]
+    seed: Annotated[str, Field(min_length=1)]
+    """The line of the architecture document that this covers."""
+    default: bool = True
+    """Whether ``mcastlab run`` without names runs it."""
+    functional: bool = False
+    subjects: list[SubjectName] = []
+    measure: list[Measure] = []
+    setting: Defaults = Defaults()
+    rps: Steering = Steering()
+    case: list[Case] = []
+    compare: list[Compare] = []
+    footprint: list[FootprintCase] = []
+    profile: dict[ProfileName, ProfileOverride] = {}
+
+    def profile_named(self, name: ProfileName) -> Profile:
+        override = self.profile.get(name)
+        changes = override.model_dump(exclude_none=True) if override else {}
+        return PROFILES[name].model_copy(update=changes)
+
+    def settings_of(self, case: Case) -> Defaults:
+        return self.setting.model_copy(update=case.model_dump(exclude_none=True, exclude={"name"}))
+
+    def result_setting(self, case: Case, subject: str, rps: bool) -> Setting:
+        """The record's setting; what does not apply to a subject is left out."""
+        values = self.settings_of(case)
+        forwards = subject == "mcrd"
+        return Setting(
+            payload_bytes=values.payload_bytes,
+            inputs=1,
+            outputs=values.outputs,
+            flows=values.flows,
+            rules=values.rules,
+            workers=values.workers if forwards else None,
+            strategy=values.strategy if forwards else None,
+            egress=values.egress,
+            rps=rps,
+        )
+
+    def cases_in(self, profile: Profile) -> list[Case]:
+        return [case for case in self.case if profile.cases is None or case.name in profile.cases]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a file: where, what was found, what is allowed."""
+
+    key: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}: {self.allowed}"
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be run; ``problems`` holds all of them."""
+
+    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+def parse_scenario(text: str, source: str) -> Scenario:
+    """The scenario in ``text`` (TOML); ``source`` names it in messages. Raises :class:`ScenarioError`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(source, [Problem("(file)", "not TOML", str(error))]) from None
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError(source, [_as_problem(item) for item in error.errors()]) from None
+    problems = [*_name_problems(scenario), *_sense_problems(scenario)]
+    if problems:
+        raise ScenarioError(source, problems)
+    return scenario
+
+
+def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Scenario]:
+    """Scenarios by name (in ``directory``) or by path; all default ones when ``names`` is empty.
+
+    Raises :class:`ScenarioError` with the problems of every file that has any.
+    """
+    chosen = list(names)
+    available = {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    paths = [available.get(name, Path(name)) for name in chosen] or list(available.values())
+    scenarios: list[Scenario] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if path.suffix != ".toml" or not path.is_file():
+            allowed = f"a file ending in .toml, or one of {', '.join(available)}"
+            problems.append(Problem("scenario", repr(str(path)), allowed))
+            continue
+        try:
+            scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path))
+        except (ScenarioError, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                problems.append(Problem(f"{path}", "not UTF-8", "UTF-8 text"))
+            else:
+                problems += [Problem(f"{path}: {p.key}", p.value, p.allowed) for p in error.problems]
+            continue
+        if chosen or scenario.default:
+            scenarios.append(scenario)
+    for name in sorted({s.name for s in scenarios if sum(o.name == s.name for o in scenarios) > 1}):
+        problems.append(Problem("name", repr(name), "each scenario once"))
+    if problems:
+        raise ScenarioError("scenarios", problems)
+    return scenarios
+
+
+def _name_problems(scenario: Scenario) -> Iterable[Problem]:
+    """Names that are given twice, and references to names that do not exist."""
+    for key, names in (
+        ("case", [case.name for case in scenario.case]),
+        ("footprint", [entry.name for entry in scenario.footprint]),
+    ):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(f"{key}[{index}].name", repr(name), "a name not used before")
+    known = [case.name for case in scenario.case]
+    references: list[tuple[str, str | None]] = []
+    for profile_name, override in scenario.profile.items():
+        references += [(f"profile.{profile_name}.cases", name) for name in override.cases or []]
+    for index, compare in enumerate(scenario.compare):
+        references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
+        references += [(f"compare[{index}].{key}", getattr(compare, key)) for key in ("a_case", "b_case")]
+    for key, reference in references:
+        if reference is not None and reference not in known:
+            yield Problem(key, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
+
+
+def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
+    """Combinations that cannot be measured."""
+    if not (scenario.functional or scenario.case or scenario.footprint):
+        yield Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]")
+    if scenario.case and not scenario.subjects:
+        yield Problem("subjects", "[]", f"at least one of {', '.join(get_args(SubjectName))}, for the cases")
+    for index, compare in enumerate(scenario.compare):
+        key = f"compare[{index}]"
+        for side in ("a", "b"):
+            if getattr(compare, side) not in scenario.subjects:
+                allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
+                yield Problem(f"{key}.{side}", repr(getattr(compare, side)), allowed)
+        if (compare.a_case is None) != (compare.b_case is None):
+            yield Problem(f"{key}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
+        if compare.cases is not None and compare.a_case is not None:
+            yield Problem(f"{key}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
+        if compare.a == compare.b and compare.a_case == compare.b_case:
+            yield Problem(f"{key}.b", repr(compare.b), "another subject than a, or another case")
+    for index, case in enumerate(scenario.case):
+        values = scenario.settings_of(case)
+        if values.payload_bytes + 28 > values.mtu:
+            allowed = f"at most {values.mtu - 28} with mtu = {values.mtu}"
+            yield Problem(f"case[{index}].payload_bytes", str(values.payload_bytes), allowed)
+        if "kernel" in scenario.subjects and values.outputs >= KERNEL_MAX_INTERFACES:
+            allowed = (
+                f"at most {KERNEL_MAX_INTERFACES - 1} with the subject kernel (MAXVIFS, the input is one)"
+            )
+            yield Problem(f"case[{index}].outputs", str(values.outputs), allowed)
+
+
+def _as_problem(error: Any) -> Problem:
+    """A pydantic error in this project's words."""
+    key = ""
+    for part in error["loc"]:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+    context = error.get("ctx", {})
+    kind = error["type"]
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "more than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+        "too_short": ("min_length", "at least this many entries:"),
+        "too_long": ("max_length", "at most this many entries:"),
+    }
+    if kind == "missing":
+        return Problem(key, "(missing)", "required")
+    if kind == "extra_forbidden":
+        return Problem(
+            key, _short(error["input"]), f"unknown key; allowed here: {_keys_beside(error['loc'])}"
+        )
+    if kind == "literal_error":
+        return Problem(key, _short(error["input"]), f"one of {context['expected']}")
+    if kind in bounds:
+        name, words = bounds[kind]
+        return Problem(key, _short(error["input"]), f"{words} {context[name]}")
+    return Problem(key, _short(error["input"]), error["msg"])
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_TABLES: Mapping[str, type[Model]] = {
+    "setting": Defaults,
+    "case": Case,
+    "rps": Steering,
+    "compare": Compare,
+    "footprint": FootprintCase,
+    "profile": ProfileOverride,
+}
+
+
+def _keys_beside(loc: tuple[str | int, ...]) -> str:
+    model = _TABLES.get(str(loc[0]), Scenario) if len(loc) > 1 else Scenario
+    return ", ".join(model.model_fields)

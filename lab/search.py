@@ -1,0 +1,171 @@
+"""The zero-loss rate of a subject, by MLRsearch (draft-ietf-bmwg-mlrsearch). Pure but for the measuring.
+
+How the library's terms are used, read from the installed release (MLRsearch 1.2.1):
+
+* One goal, loss ratio 0. A rate holds when at most half of ``trials`` trials at it (``exceed_ratio``) lost
+  anything: one stall of a shared machine must not decide.
+* ``max_load`` is the generator's ceiling measured in the same run, so a subject that loses nothing there
+  is bound by the generator, and the search says so rather than extrapolating.
+* A trial that offered less than was asked is *invalid*, never loss. It is repeated; if the generator cannot
+  reach the rate beside this subject at all, the rate counts as out of reach (the library sees the datagrams
+  that were not offered as unsent) and the outcome is bound by the generator, not by the subject.
+* The library ends a search by raising RuntimeError when it takes too long; that becomes a warning here,
+  beside the bounds found until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
+
+SHORTFALL_LIMIT = 0.02
+"""An offered rate this much below the asked one makes a trial invalid."""
+
+_REPEATS = 2
+_LOWEST_SHARE = 0.01
+"""The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What ends a search: ``trials`` of ``trial_s`` seconds decide a rate; bounds ``width`` apart suffice."""
+
+    trial_s: float
+    width: float
+    trials: int
+    limit_s: float = 300.0
+    loss_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One trial as the search sees it: datagrams asked for and offered, copies due and delivered."""
+
+    asked: int
+    offered: int
+    expected: int
+    delivered: int
+
+    @property
+    def short(self) -> bool:
+        return self.offered < self.asked * (1 - SHORTFALL_LIMIT)
+
+
+Measure = Callable[[float, float], Observation]
+"""``measure(seconds, datagrams_per_second)``."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The bounds: ``lower_dps`` lost nothing; ``upper_dps`` did. ``None``: there is no such rate."""
+
+    lower_dps: float | None
+    upper_dps: float | None
+    bound_by: Literal["generator", "forwarder", "unknown"]
+    warnings: tuple[str, ...] = ()
+
+
+def find_zero_loss(
+    measure: Measure,
+    ceiling_dps: float,
+    goal: Goal,
+    within: tuple[float, float] | None = None,
+) -> Found:
+    """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
+    low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
+    high = min(high, ceiling_dps)
+    low = min(low, high * 0.9)
+    record = _Measurer(measure)
+    search_goal = SearchGoal(
+        loss_ratio=goal.loss_ratio,
+        exceed_ratio=0.5,
+        relative_width=goal.width,
+        initial_trial_duration=goal.trial_s,
+        final_trial_duration=goal.trial_s,
+        duration_sum=goal.trial_s * goal.trials,
+        preceding_targets=1,
+        expansion_coefficient=4,
+        fail_fast=False,
+    )
+    config = Config(
+        goals=[search_goal],
+        min_load=low,
+        max_load=high,
+        search_duration_max=goal.limit_s,
+        warmup_duration=0.0,
+    )
+    warnings: list[str] = []
+    try:
+        result = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)[search_goal]
+        lower = float(result.relevant_lower_bound) if result.relevant_lower_bound else None
+        upper = float(result.relevant_upper_bound) if result.relevant_upper_bound else None
+    except RuntimeError as error:
+        lower, upper = record.bounds()
+        warnings.append(f"search stopped early ({error}): the bounds are from single trials")
+    return _conclude(record, lower, upper, low, high, ceiling_dps, within is not None, warnings)
+
+
+def _conclude(
+    record: _Measurer,
+    lower: float | None,
+    upper: float | None,
+    low: float,
+    high: float,
+    ceiling: float,
+    narrowed: bool,
+    warnings: list[str],
+) -> Found:
+    if upper is not None and record.out_of_reach(upper):
+        warnings.append(f"beside this subject the generator cannot offer {upper:,.0f} dps")
+        return Found(lower, None, "generator", tuple(warnings))
+    if upper is None:
+        if narrowed and high < ceiling:
+            warnings.append(f"no loss at {high:,.0f} dps, the end of the narrowed range")
+            return Found(lower, None, "unknown", tuple(warnings))
+        return Found(lower, None, "generator", tuple(warnings))
+    if lower is None:
+        warnings.append(f"loss already at {low:,.0f} dps, the lowest rate tried")
+    return Found(lower, upper, "forwarder", tuple(warnings))
+
+
+@dataclass
+class _Measurer(AbstractMeasurer):  # type: ignore[misc]
+    """The library's seam: repeats invalid trials and remembers what it saw."""
+
+    measure_once: Measure
+    seen: list[tuple[float, Observation]] = field(default_factory=list)
+
+    def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
+        for _attempt in range(1 + _REPEATS):
+            observation = self.measure_once(intended_duration, intended_load)
+            if not observation.short:
+                break
+        self.seen.append((intended_load, observation))
+        asked = observation.asked if observation.short else observation.offered
+        # Loss is counted in copies and the load in datagrams: scale, but never round a loss to none.
+        lost_copies = observation.expected - observation.delivered
+        lost = 0
+        if lost_copies > 0 and observation.expected:
+            lost = max(1, round(lost_copies * observation.offered / observation.expected))
+        return MeasurementResult(
+            intended_duration=intended_duration,
+            intended_load=intended_load,
+            offered_count=observation.offered,
+            loss_count=lost,
+            intended_count=asked,
+        )
+
+    def out_of_reach(self, load: float) -> bool:
+        """Whether every trial at ``load`` lost nothing, but offered too little."""
+        trials = [seen for at, seen in self.seen if at == load]
+        return bool(trials) and all(trial.short and trial.delivered >= trial.expected for trial in trials)
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """The best rate without loss, and the lowest above it with loss, by single trials."""
+        good = [at for at, seen in self.seen if not seen.short and seen.delivered >= seen.expected]
+        lower = max(good, default=None)
+        bad = [at for at, seen in self.seen if at not in good and (lower is None or at > lower)]
+        return lower, min(bad, default=None)
