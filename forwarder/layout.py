@@ -1,0 +1,77 @@
+"""The arithmetic of a plan: which CPUs, which place in a fanout group, how large a ring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forwarder.host import Cpu
+
+RING_BUDGET_BYTES = 256 * 2**20
+LEAST_FRAMES, MOST_FRAMES = 64, 4096
+
+# What a TPACKET_V2 frame holds before the IP packet (net/packet/af_packet.c, tpacket_rcv): the frame's header
+# with its sockaddr_ll (52 bytes) and room for a link-layer header, aligned to 16, then virtio_net_hdr (10).
+# The Ethernet header lies inside that room. Four bytes more for a VLAN tag that the device left in place.
+_FRAME_OVERHEAD_BYTES = 80 + 10 + 4
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """A receive ring: ``frames`` (a power of two) of ``frame_bytes`` (a power of two) each."""
+
+    frame_bytes: int
+    frames: int
+
+    @property
+    def ring_bytes(self) -> int:
+        return self.frame_bytes * self.frames
+
+
+def frame_bytes(mtu: int) -> int:
+    """The smallest power of two that holds any datagram of an interface of this MTU with its headers."""
+    return 1 << (mtu + _FRAME_OVERHEAD_BYTES - 1).bit_length()
+
+
+def ring_for(mtu: int, sockets: int, budget_bytes: int, frames: int | None = None) -> RingPlan:
+    """One socket's ring when ``sockets`` share the budget; ``frames`` overrides the budget."""
+    size = frame_bytes(mtu)
+    if frames is None:
+        affordable = budget_bytes // sockets // size
+        frames = min(MOST_FRAMES, max(LEAST_FRAMES, 1 << max(0, affordable.bit_length() - 1)))
+    return RingPlan(size, frames)
+
+
+def pick_cpus(cpus: Sequence[Cpu], load: Counter[int], count: int, node: int | None) -> list[Cpu]:
+    """CPUs for a group's ``count`` workers, in order of number, and counted in ``load`` (workers by CPU).
+
+    The least loaded come first, of those the ones on ``node``; with more workers than CPUs, all again.
+    """
+    ranked = sorted(cpus, key=lambda cpu: (load[cpu.cpu], node is not None and cpu.node != node, cpu.cpu))
+    picked = [ranked[place % len(ranked)] for place in range(count)]
+    load.update(cpu.cpu for cpu in picked)
+    whole = count - count % len(ranked)
+    return sorted(picked[:whole], key=lambda cpu: cpu.cpu) + sorted(picked[whole:], key=lambda cpu: cpu.cpu)
+
+
+def cpu_slots(cpus: Sequence[int]) -> list[int]:
+    """For workers on ``cpus``, the place of each in the order of joining a PACKET_FANOUT_CPU group.
+
+    The kernel gives a datagram received on CPU c to member ``c % members``, so the worker on CPU c should be
+    member ``c % members``; where two want one place, the later takes one that is left over.
+    """
+    members = len(cpus)
+    slots: list[int | None] = [None] * members
+    taken: set[int] = set()
+    for place, cpu in enumerate(cpus):
+        if cpu % members not in taken:
+            slots[place] = cpu % members
+            taken.add(cpu % members)
+    spare = iter(slot for slot in range(members) if slot not in taken)
+    return [next(spare) if slot is None else slot for slot in slots]
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """``total`` divided into ``parts`` as evenly as can be, at least 1 each, the larger ones first."""
+    return [max(1, total // parts + (place < total % parts)) for place in range(parts)]

@@ -1,0 +1,109 @@
+"""Which worker of a group owns a rule, when rules are hashed to workers.
+
+The hash is of (group, port), as the seed document has it, so that it can be computed from a datagram's
+header. It uses only what a classic BPF program has, on unsigned 32-bit numbers: multiply, exclusive or,
+shift, compare. All numbers below are taken modulo 2**32:
+
+    mix(h)        = h ^= h >> 16; h *= 0x85EBCA6B; h ^= h >> 13; h *= 0xC2B2AE35; h ^= h >> 16
+    hash          = mix(group ^ port * 0x9E3779B1)
+    seed(slot)    = mix((slot + 1) * 0x9E3779B9)                     a constant in the program
+    score(slot)   = s = (hash ^ seed(slot)) * 0x7FEB352D; s ^= s >> 15; s * 0x846CA68B
+
+    modulo:       owner = hash % members
+    rendezvous:   owner = the slot with the highest score; the lowest such slot on a tie
+
+``mix`` is MurmurHash3's finaliser, the constants of ``score`` are those of the "lowbias32" integer hash.
+Rendezvous hashing is consistent: a member more takes its share from all others and nothing else moves. Its
+price is a score per member: 13 instructions each, so 4,096 (BPF_MAXINSNS) are enough for 300 members.
+The reasons are in docs/decisions/0002-placement-hash.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from forwarder.strategy import Hashing
+
+U32 = 0xFFFF_FFFF
+MAX_MEMBERS = 300
+"""Most members of a group whose owner program still fits in one classic BPF program."""
+
+_PORT_FACTOR = 0x9E3779B1
+_SLOT_FACTOR = 0x9E3779B9
+_SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
+_CHUNK = 1 << 20
+
+Words = npt.NDArray[np.uint32]
+
+
+def _mix(h: int) -> int:
+    h ^= h >> 16
+    h = h * 0x85EBCA6B & U32
+    h ^= h >> 13
+    h = h * 0xC2B2AE35 & U32
+    return h ^ h >> 16
+
+
+def rule_hash(group: int, port: int) -> int:
+    """The 32-bit hash of a destination; ``group`` as an integer in host order."""
+    return _mix(group ^ port * _PORT_FACTOR & U32)
+
+
+def slot_seed(slot: int) -> int:
+    return _mix((slot + 1) * _SLOT_FACTOR & U32)
+
+
+def score(hashed: int, slot: int) -> int:
+    s = (hashed ^ slot_seed(slot)) * _SCORE_FACTORS[0] & U32
+    s ^= s >> 15
+    return s * _SCORE_FACTORS[1] & U32
+
+
+def owner(group: int, port: int, members: int, hashing: Hashing = Hashing.RENDEZVOUS) -> int:
+    """The slot, 0 to ``members`` − 1, that owns ``group:port``."""
+    hashed = rule_hash(group, port)
+    if hashing is Hashing.MODULO:
+        return hashed % members
+    return max(range(members), key=lambda slot: (score(hashed, slot), -slot))
+
+
+def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Hashing.RENDEZVOUS) -> list[int]:
+    """:func:`owner` of many (group, port) keys at once."""
+    if not keys:
+        return []
+    destinations = np.array(keys, dtype=np.uint32)  # (keys, 2)
+    hashed = _mix_words(destinations[:, 0] ^ destinations[:, 1] * np.uint32(_PORT_FACTOR))
+    if hashing is Hashing.MODULO:
+        return [int(slot) for slot in hashed % np.uint32(members)]
+    seeds = np.array([slot_seed(slot) for slot in range(members)], dtype=np.uint32)
+    rows = max(1, _CHUNK // members)
+    found: list[int] = []
+    for start in range(0, len(hashed), rows):
+        scores = (hashed[start : start + rows, None] ^ seeds) * np.uint32(_SCORE_FACTORS[0])
+        scores ^= scores >> np.uint32(15)
+        scores *= np.uint32(_SCORE_FACTORS[1])
+        found += np.argmax(scores, axis=1).tolist()  # the first, so the lowest, of equals
+    return found
+
+
+def _mix_words(h: Words) -> Words:
+    h = h ^ (h >> np.uint32(16))
+    h = h * np.uint32(0x85EBCA6B)
+    h ^= h >> np.uint32(13)
+    h *= np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
+
+
+def moved(keys: Sequence[tuple[int, int]], before: int, after: int, hashing: Hashing) -> int:
+    """How many keys change owner when a group goes from ``before`` to ``after`` members."""
+    pairs = zip(owners(keys, before, hashing), owners(keys, after, hashing), strict=True)
+    return sum(old != new for old, new in pairs)
+
+
+def imbalance(counts: Sequence[int]) -> float:
+    """The fullest member's count over the mean: 1 is even; 1 as well where there is nothing to share."""
+    total = sum(counts)
+    return max(counts) * len(counts) / total if total else 1.0

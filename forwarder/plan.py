@@ -1,0 +1,321 @@
+"""Making a plan: the one function for every strategy.
+
+Pure: a dry run is the plan itself, and whoever starts workers does what it says and decides nothing.
+What a plan is made of is in :mod:`forwarder.planned`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from forwarder.documented import discrepancies, documented
+from forwarder.figures import FORWARDER, Holding, estimate
+from forwarder.host import ETHERNET_MTU, Host
+from forwarder.layout import RingPlan, cpu_slots, pick_cpus, ring_for, shares
+from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
+from forwarder.plan_warnings import plan_warnings
+from forwarder.planned import (
+    FanoutMode,
+    FanoutPlan,
+    Figures,
+    FilterPlan,
+    GroupPlan,
+    InterfaceGroup,
+    Movement,
+    Partition,
+    Plan,
+    PlanError,
+    Sizing,
+    SocketPlan,
+    WorkerPlan,
+    group_node,
+)
+from forwarder.problems import Problem
+from forwarder.rules import ForwardingRule
+from forwarder.strategy import Grouping, Hashing, RulePlacement, Steering, Strategy, Width, strategy_problems
+
+__all__ = [
+    "FanoutPlan",
+    "Figures",
+    "FilterPlan",
+    "GroupPlan",
+    "InterfaceGroup",
+    "Partition",
+    "Plan",
+    "PlanError",
+    "RingPlan",
+    "Sizing",
+    "SocketPlan",
+    "WorkerPlan",
+    "plan",
+]
+
+_MODES: dict[Steering, FanoutMode] = {
+    Steering.NONE: "cpu",
+    Steering.CPU: "cpu",
+    Steering.HASH: "hash",
+    Steering.LB: "lb",
+    Steering.RULE_HASH: "cbpf",
+}
+
+
+def plan(
+    host: Host,
+    interfaces: Sequence[str],
+    rules: Sequence[ForwardingRule],
+    strategy: Strategy,
+    sizing: Sizing | None = None,
+) -> Plan:
+    """Lay ``strategy`` out on ``host``.
+
+    ``interfaces`` need not exist yet; they are ignored when ``sizing.groups`` names them. ``rules`` are taken
+    to go together (:class:`~forwarder.rules.RuleBook`). Raises :class:`PlanError` with every problem.
+    """
+    sizing = sizing or Sizing()
+    if sizing.groups:
+        interfaces = [name for group in sizing.groups for name in group.interfaces]
+    problems = _problems(strategy, interfaces, sizing)
+    if problems:
+        raise PlanError(problems)
+    groups = _groups(host, interfaces, rules, strategy, sizing)
+    if strategy.steering is Steering.RULE_HASH and strategy.hashing is Hashing.RENDEZVOUS:
+        problems = [
+            Problem(
+                "workers",
+                str(group.workers),
+                f"up to {MAX_MEMBERS} in a group that steers by rendezvous hash",
+            )
+            for group in groups
+            if group.workers > MAX_MEMBERS
+        ]
+        if problems:
+            raise PlanError(problems)
+    partitions, of_worker, movements = _partitions(groups, rules, strategy)
+    workers = _workers(host, groups, strategy, sizing, of_worker)
+    covered = set(interfaces)
+    unplaced = tuple(rule.rule_id for rule in rules if rule.input_interface not in covered)
+    return Plan(
+        strategy=strategy,
+        cpus=len(host.cpus),
+        rules=len(rules),
+        groups=groups,
+        workers=workers,
+        partitions=partitions,
+        unplaced_rule_ids=unplaced,
+        movements=movements,
+        figures=_figures(host, groups, workers, partitions, rules, strategy, sizing),
+        warnings=plan_warnings(host, groups, workers, strategy, sizing, unplaced),
+    )
+
+
+def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
+    problems = strategy_problems(strategy)
+    counts = Counter(interfaces)
+    problems += [
+        Problem("interfaces", repr(name), f"each interface once: it is there {count} times")
+        for name, count in counts.items()
+        if count > 1
+    ]
+    name, grouping = strategy.name, strategy.grouping
+    if not interfaces:
+        problems.append(Problem("interfaces", "none", "at least one interface"))
+    if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
+        problems.append(
+            Problem(
+                "interfaces", ",".join(counts), f"one interface with strategy {name}; others take several"
+            )
+        )
+    if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
+        problems.append(Problem("interface-group", name, "a strategy that works in interface groups"))
+    ids = Counter(group.group_id for group in sizing.groups)
+    problems += [
+        Problem("interface-group", str(group_id), f"each group id once: it is there {count} times")
+        for group_id, count in ids.items()
+        if count > 1
+    ]
+    if grouping is Grouping.PER_INTERFACE:
+        problems += [
+            Problem(
+                f"interface-group {group.group_id}",
+                ",".join(group.interfaces),
+                f"one interface in each group with strategy {name}",
+            )
+            for group in sizing.groups
+            if len(group.interfaces) > 1
+        ]
+    if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
+        problems.append(
+            Problem(
+                "max-workers-per-interface",
+                str(sizing.max_workers),
+                f"the least, {sizing.min_workers}, or more",
+            )
+        )
+    return problems
+
+
+def _groups(
+    host: Host,
+    interfaces: Sequence[str],
+    rules: Sequence[ForwardingRule],
+    strategy: Strategy,
+    sizing: Sizing,
+) -> tuple[GroupPlan, ...]:
+    asked = sizing.groups or tuple(
+        InterfaceGroup(group_id, members)
+        for group_id, members in enumerate(_grouped(interfaces, strategy.grouping, sizing.group_count))
+    )
+    rules_on = Counter(rule.input_interface for rule in rules)
+    cpus = len(host.cpus)
+    groups = []
+    for group, share in zip(asked, shares(cpus, len(asked)), strict=True):
+        width = {Width.ONE: 1, Width.PER_CPU: cpus, Width.SHARE: share, Width.ELASTIC: sizing.min_workers}
+        workers = group.workers or sizing.workers or width[strategy.width]
+        most = workers
+        if strategy.width is Width.ELASTIC:
+            most = max(workers, sizing.max_workers or cpus)
+        count = sum(rules_on[name] for name in group.interfaces)
+        groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count))
+    return tuple(groups)
+
+
+def _grouped(interfaces: Sequence[str], grouping: Grouping, group_count: int) -> list[tuple[str, ...]]:
+    if grouping is Grouping.PER_INTERFACE:
+        return [(name,) for name in interfaces]
+    if grouping is not Grouping.INTERFACE_GROUPS:
+        return [tuple(interfaces)]
+    groups, start = [], 0
+    for size in shares(len(interfaces), min(group_count, len(interfaces))):
+        groups.append(tuple(interfaces[start : start + size]))
+        start += size
+    return groups
+
+
+def _partitions(
+    groups: Sequence[GroupPlan], rules: Sequence[ForwardingRule], strategy: Strategy
+) -> tuple[tuple[Partition, ...], dict[tuple[int, int], int], tuple[Movement, ...]]:
+    """Rule tables; which one the worker at (group, place in group) holds; what a resize would move."""
+    group_of = {name: group.group_id for group in groups for name in group.interfaces}
+    rules_of: dict[int, list[ForwardingRule]] = {group.group_id: [] for group in groups}
+    for rule in rules:
+        if rule.input_interface in group_of:
+            rules_of[group_of[rule.input_interface]].append(rule)
+    everything = tuple(rule.rule_id for rule in rules if rule.input_interface in group_of)
+    partitions: list[Partition] = []
+    of_worker: dict[tuple[int, int], int] = {}
+    movements = []
+    for group in groups:
+        own, width = rules_of[group.group_id], group.workers
+        if strategy.placement is RulePlacement.HASH:
+            keys = [(int(rule.input_group), rule.input_port) for rule in own]
+            tables: list[list[str]] = [[] for _ in range(width)]
+            for rule, slot in zip(own, owners(keys, width, strategy.hashing), strict=True):
+                tables[slot].append(rule.rule_id)
+            more = {hashing: moved(keys, width, width + 1, hashing) for hashing in Hashing}
+            uneven = imbalance([len(table) for table in tables])
+            movements.append(
+                Movement(
+                    group.group_id, len(own), width, more[Hashing.RENDEZVOUS], more[Hashing.MODULO], uneven
+                )
+            )
+            for place, table in enumerate(tables):
+                of_worker[group.group_id, place] = len(partitions)
+                partitions.append(Partition(len(partitions), tuple(table)))
+        else:
+            ids = tuple(rule.rule_id for rule in own)
+            of_worker.update({(group.group_id, place): len(partitions) for place in range(width)})
+            table_ids = everything if strategy.placement is RulePlacement.REPLICATE else ids
+            partitions.append(Partition(len(partitions), table_ids))
+    return tuple(partitions), of_worker, tuple(movements)
+
+
+def _workers(
+    host: Host,
+    groups: Sequence[GroupPlan],
+    strategy: Strategy,
+    sizing: Sizing,
+    of_worker: dict[tuple[int, int], int],
+) -> tuple[WorkerPlan, ...]:
+    # Elastic groups must fit the budget when they are at their largest, so rings are cut for that.
+    sockets = sum(group.max_workers * len(group.interfaces) for group in groups)
+    rings: dict[str, RingPlan] = {}
+    for name in (name for group in groups for name in group.interfaces):
+        found = host.interface(name)
+        mtu = found.mtu if found else ETHERNET_MTU
+        rings[name] = ring_for(mtu, sockets, sizing.ring_budget_bytes, sizing.ring_frames)
+    keys = {name: key for key, name in enumerate(rings)}
+    load: Counter[int] = Counter()
+    workers: list[WorkerPlan] = []
+    for group in groups:
+        cpus = pick_cpus(host.cpus, load, group.workers, group_node(host, group.interfaces))
+        by_cpu = _MODES.get(strategy.steering) == "cpu"
+        slots = cpu_slots([cpu.cpu for cpu in cpus]) if by_cpu else list(range(group.workers))
+        for place, (cpu, slot) in enumerate(zip(cpus, slots, strict=True)):
+            template = _membership(group, strategy.steering, slot)
+            workers.append(
+                WorkerPlan(
+                    worker_id=len(workers),
+                    group=group.group_id,
+                    cpu=cpu.cpu,
+                    node=cpu.node,
+                    partition=of_worker[group.group_id, place],
+                    sockets=tuple(
+                        SocketPlan(name, *_keyed(template, keys[name]), rings[name])
+                        for name in group.interfaces
+                    ),
+                )
+            )
+    return tuple(workers)
+
+
+Membership = tuple[FanoutPlan | None, FilterPlan | None]
+
+
+def _membership(group: GroupPlan, steering: Steering, slot: int) -> Membership:
+    if group.max_workers == 1:
+        return None, None
+    if steering is Steering.FILTER:
+        return None, FilterPlan(slot, group.workers)
+    return FanoutPlan(0, _MODES[steering], slot, group.workers, group.max_workers), None
+
+
+def _keyed(membership: Membership, group_key: int) -> Membership:
+    fanout, socket_filter = membership
+    return (replace(fanout, group_key=group_key) if fanout else None), socket_filter
+
+
+def _figures(
+    host: Host,
+    groups: Sequence[GroupPlan],
+    workers: Sequence[WorkerPlan],
+    partitions: Sequence[Partition],
+    rules: Sequence[ForwardingRule],
+    strategy: Strategy,
+    sizing: Sizing,
+) -> Figures:
+    outputs_of = {rule.rule_id: len(rule.outputs) for rule in rules}
+    outputs = [sum(outputs_of[rule_id] for rule_id in partition.rule_ids) for partition in partitions]
+    most_of = {group.group_id: group for group in groups}
+    holdings, at_most = [], []
+    for worker in workers:
+        table = partitions[worker.partition]
+        held = Holding(1, len(table.rule_ids), outputs[worker.partition], worker.ring_bytes)
+        holdings.append(held)
+        group = most_of.pop(worker.group, None)  # each group's first worker stands for those still to come
+        extra = group.max_workers - group.workers if group else 0
+        at_most.append(replace(held, workers=1 + extra))
+    modelled = estimate(holdings, sizing.assumptions, rings=False)
+    largest = estimate(at_most, sizing.assumptions, rings=False)
+    interfaces = sum(len(group.interfaces) for group in groups)
+    rows = documented(strategy.name, interfaces, len(host.cpus), len(rules))
+    return Figures(
+        documented=rows,
+        modelled=modelled,
+        projected=estimate(holdings, FORWARDER, rings=True),
+        modelled_at_most=largest if largest.workers != modelled.workers else None,
+        discrepancies=tuple(
+            f"{row.source}: {sentence}" for row in rows for sentence in discrepancies(row, modelled)
+        ),
+    )

@@ -1,0 +1,116 @@
+"""What whoever reads a plan should know before it is carried out: a sentence each, with the numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from forwarder.figures import megabytes
+from forwarder.host import Host
+from forwarder.planned import GroupPlan, Sizing, WorkerPlan, group_node
+from forwarder.strategy import Steering, Strategy
+
+
+def plan_warnings(
+    host: Host,
+    groups: Sequence[GroupPlan],
+    workers: Sequence[WorkerPlan],
+    strategy: Strategy,
+    sizing: Sizing,
+    unplaced_rule_ids: Sequence[str],
+) -> tuple[str, ...]:
+    """All warnings of a plan, the ones about lost datagrams first."""
+    return (
+        *_unplaced(unplaced_rule_ids),
+        *_interfaces(host, groups),
+        *_steering(host, groups, strategy),
+        *_processors(host, groups, workers),
+        *_rings(groups, workers, sizing),
+    )
+
+
+def _unplaced(rule_ids: Sequence[str]) -> list[str]:
+    if not rule_ids:
+        return []
+    return [
+        f"Rules whose input interface is in no worker group, so that nothing matches them: {_some(rule_ids)}."
+    ]
+
+
+def _interfaces(host: Host, groups: Sequence[GroupPlan]) -> list[str]:
+    names = [name for group in groups for name in group.interfaces]
+    found = {name: host.interface(name) for name in names}
+    absent = [name for name, interface in found.items() if interface is None]
+    down = [name for name, interface in found.items() if interface and not interface.up]
+    warnings = []
+    if absent:
+        warnings.append(f"Interfaces that do not exist; their rules wait until they appear: {_some(absent)}.")
+    if down:
+        warnings.append(f"Interfaces that are down: {_some(down)}.")
+    return warnings
+
+
+def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> list[str]:
+    shared = [group for group in groups if group.max_workers > 1]
+    if not shared:
+        return []
+    warnings = []
+    if strategy.steering is Steering.NONE:
+        warnings.append(
+            f"{shared[0].workers} workers on each interface without steering would forward every datagram "
+            f"{shared[0].workers} times: their sockets are put in one fanout group per interface, by CPU."
+        )
+    if strategy.steering in (Steering.NONE, Steering.CPU):
+        for group in shared:
+            reached = {cpu.cpu % group.workers for cpu in host.cpus}
+            if len(reached) < group.workers:
+                others = f"; so in {len(shared) - 1} more groups" if len(shared) > 1 else ""
+                warnings.append(
+                    f"Group {group.group_id}: {group.workers - len(reached)} of {group.workers} workers get no "
+                    f"datagrams: PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}), and there "
+                    f"are {len(host.cpus)} CPUs{others}."
+                )
+                break
+    if strategy.steering is Steering.LB:
+        warnings.append("Steering in turn (lb) spreads each flow over all workers: its order is not kept.")
+    if strategy.steering is Steering.FILTER:
+        most = max(group.workers for group in shared)
+        warnings.append(
+            f"Steering by filter: the kernel offers each datagram to every socket of its interface, {most} at "
+            f"most, and all but one refuse it."
+        )
+    return warnings
+
+
+def _processors(host: Host, groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan]) -> list[str]:
+    warnings = []
+    busiest = max(Counter(worker.cpu for worker in workers).values())
+    if busiest > 1:
+        warnings.append(f"{len(workers):,} workers on {len(host.cpus)} CPUs: up to {busiest:,} share one.")
+    for group in groups:
+        node = group_node(host, group.interfaces)
+        remote = sum(worker.node != node for worker in workers if worker.group == group.group_id)
+        if node is not None and remote:
+            warnings.append(
+                f"Group {group.group_id}: {remote} of {group.workers} workers are not on memory node {node}, "
+                f"where its interfaces are."
+            )
+    return warnings
+
+
+def _rings(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan], sizing: Sizing) -> list[str]:
+    planned = sum(worker.ring_bytes for worker in workers)
+    most_of = {group.group_id: group.max_workers / group.workers for group in groups}
+    at_most = int(sum(worker.ring_bytes * most_of[worker.group] for worker in workers))
+    if at_most <= sizing.ring_budget_bytes:
+        return []
+    when = "" if at_most == planned else f" ({megabytes(planned)} before any group grows)"
+    return [
+        f"Receive rings take {megabytes(at_most)}{when}, more than the "
+        f"{megabytes(sizing.ring_budget_bytes)} meant for them."
+    ]
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,170 @@
+"""What a plan is: the exact workers, sockets, fanout groups, CPUs, rings and rules of a strategy on a host.
+
+* *group*: the workers that share a set of interfaces; each of them opens every interface of the group.
+* *partition*: a rule table. Workers of one partition hold the same rules.
+* *slot*: a worker's place among the sockets of an interface. In a fanout group it is the order of joining,
+  which is what the kernel's choice refers to: the worker of slot i must be the i-th to join.
+
+Nothing here decides anything; :func:`forwarder.plan.plan` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from forwarder.documented import Documented
+from forwarder.figures import DOCUMENT, Assumptions, Estimate
+from forwarder.host import Host
+from forwarder.layout import RING_BUDGET_BYTES, RingPlan
+from forwarder.problems import ProblemsError
+from forwarder.strategy import Strategy
+
+FanoutMode = Literal["cpu", "hash", "lb", "cbpf"]
+
+
+class PlanError(ProblemsError):
+    """A strategy that cannot be applied to these interfaces in these numbers."""
+
+
+@dataclass(frozen=True)
+class InterfaceGroup:
+    """A worker group asked for by name, as ``--interface-group`` does."""
+
+    group_id: int
+    interfaces: tuple[str, ...]
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Numbers that go with a strategy; ``None`` leaves the choice to it."""
+
+    groups: tuple[InterfaceGroup, ...] = ()
+    """The exact groups, instead of those that the strategy would make."""
+    group_count: int = 4
+    """How many groups to make of the interfaces, for ``interface-groups`` without ``groups``."""
+    workers: int | None = None
+    """Of each group."""
+    min_workers: int = 1
+    max_workers: int | None = None
+    """Of each group that is elastic; at most one per CPU unless given."""
+    ring_frames: int | None = None
+    ring_budget_bytes: int = RING_BUDGET_BYTES
+    """Upper bound on all receive rings together, unless ``ring_frames`` is given."""
+    assumptions: Assumptions = DOCUMENT
+
+
+@dataclass(frozen=True)
+class FanoutPlan:
+    """Membership of one socket in the fanout group of its interface."""
+
+    group_key: int
+    """Tells the plan's fanout groups apart; the kernel assigns the id itself (UNIQUEID)."""
+    mode: FanoutMode
+    slot: int
+    members: int
+    max_members: int
+    """``members``, or as many as an elastic group may come to have."""
+
+
+@dataclass(frozen=True)
+class FilterPlan:
+    """The socket keeps only datagrams whose rule hashes to ``slot`` of ``members``."""
+
+    slot: int
+    members: int
+
+
+@dataclass(frozen=True)
+class SocketPlan:
+    interface: str
+    fanout: FanoutPlan | None
+    filter: FilterPlan | None
+    ring: RingPlan
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    worker_id: int
+    group: int
+    cpu: int
+    node: int
+    partition: int
+    sockets: tuple[SocketPlan, ...]
+
+    @property
+    def ring_bytes(self) -> int:
+        return sum(socket.ring.ring_bytes for socket in self.sockets)
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    group_id: int
+    interfaces: tuple[str, ...]
+    workers: int
+    max_workers: int
+    """More than ``workers`` where the group is elastic."""
+    rules: int
+    """Rules whose input is one of the interfaces."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    partition_id: int
+    rule_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What one more worker would do to a group whose rules are hashed: how many rules change worker."""
+
+    group_id: int
+    rules: int
+    members: int
+    moved_rendezvous: int
+    moved_modulo: int
+    imbalance: float
+    """Most rules of a worker over the mean, as planned."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    documented: tuple[Documented, ...]
+    """What the seed document states for this strategy at these sizes, when it does."""
+    modelled: Estimate
+    projected: Estimate
+    modelled_at_most: Estimate | None
+    """With every elastic group at its largest."""
+    discrepancies: tuple[str, ...]
+
+    @property
+    def documented_bytes(self) -> int | None:
+        return next((row.total_bytes for row in self.documented if row.total_bytes is not None), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    strategy: Strategy
+    cpus: int
+    rules: int
+    groups: tuple[GroupPlan, ...]
+    workers: tuple[WorkerPlan, ...]
+    partitions: tuple[Partition, ...]
+    unplaced_rule_ids: tuple[str, ...]
+    """Rules whose input interface is in no group: nobody can match them."""
+    movements: tuple[Movement, ...]
+    figures: Figures
+    warnings: tuple[str, ...]
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        return tuple(name for group in self.groups for name in group.interfaces)
+
+
+def group_node(host: Host, interfaces: Sequence[str]) -> int | None:
+    """The NUMA node that all interfaces with a node agree on."""
+    found = (host.interface(name) for name in interfaces)
+    nodes = {interface.node for interface in found if interface and interface.node is not None}
+    return nodes.pop() if len(nodes) == 1 else None

@@ -1,0 +1,143 @@
+"""Scaling strategies: a value on each of four axes, and the named presets.
+
+A strategy says how interfaces, processors and rules map onto worker processes. The seed document's names are
+presets, one row each; anything between is a row of one's own. What cannot work is refused by
+:func:`strategy_problems`, which knows two facts:
+
+* without a fanout group every AF_PACKET socket gets every packet, so several workers on one interface need a
+  group or a filter, or each datagram is forwarded once per worker;
+* where rules are hashed to workers, the worker that gets a datagram must be the one that holds its rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from forwarder.problems import Problem
+
+
+class Grouping(StrEnum):
+    """Which interfaces share workers."""
+
+    ONE_INTERFACE = "one-interface"
+    PER_INTERFACE = "per-interface"
+    INTERFACE_GROUPS = "interface-groups"
+    ALL_INTERFACES = "all-interfaces"
+
+
+class Width(StrEnum):
+    """How many workers a group has, when no number is given."""
+
+    ONE = "one"
+    PER_CPU = "per-cpu"
+    SHARE = "share"
+    """The CPUs divided among the groups, one worker at least."""
+    ELASTIC = "elastic"
+    """From a least to a most number, by load."""
+
+
+class RulePlacement(StrEnum):
+    """Which rules a worker holds."""
+
+    REPLICATE = "replicate"
+    """All of them."""
+    BY_INTERFACE = "by-interface"
+    """Those of the interfaces of its group."""
+    HASH = "hash"
+    """Of its group's, those that hash to it."""
+
+
+class Steering(StrEnum):
+    """How a datagram finds its worker among those on an interface."""
+
+    NONE = "none"
+    """One worker an interface: nothing to choose."""
+    CPU = "cpu"
+    """PACKET_FANOUT_CPU: by the CPU that received it."""
+    HASH = "hash"
+    """PACKET_FANOUT_HASH: by the flow's hash."""
+    LB = "lb"
+    """PACKET_FANOUT_LB: in turn (a flow's order is not kept)."""
+    RULE_HASH = "rule-hash"
+    """PACKET_FANOUT_CBPF: a program computes the owner of the rule."""
+    FILTER = "filter"
+    """No fanout: every worker gets every packet, and a filter on its socket drops what is not its own."""
+
+
+class Hashing(StrEnum):
+    """How a rule's owner is chosen among the workers."""
+
+    RENDEZVOUS = "rendezvous"
+    MODULO = "modulo"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    name: str
+    grouping: Grouping
+    width: Width
+    placement: RulePlacement
+    steering: Steering
+    hashing: Hashing = Hashing.RENDEZVOUS
+
+    @property
+    def steers_by_rule(self) -> bool:
+        return self.steering in (Steering.RULE_HASH, Steering.FILTER)
+
+
+_G, _W, _R, _S = Grouping, Width, RulePlacement, Steering
+
+PRESETS: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("fanout", _G.ONE_INTERFACE, _W.PER_CPU, _R.REPLICATE, _S.CPU),
+        Strategy("fanout-per-interface", _G.PER_INTERFACE, _W.PER_CPU, _R.BY_INTERFACE, _S.CPU),
+        Strategy("pool", _G.ALL_INTERFACES, _W.ONE, _R.REPLICATE, _S.NONE),
+        Strategy("hybrid", _G.INTERFACE_GROUPS, _W.SHARE, _R.BY_INTERFACE, _S.CPU),
+        Strategy("hybrid-hash", _G.INTERFACE_GROUPS, _W.SHARE, _R.HASH, _S.RULE_HASH),
+        Strategy("dynamic", _G.PER_INTERFACE, _W.ELASTIC, _R.BY_INTERFACE, _S.CPU),
+        Strategy("rule-hash", _G.ALL_INTERFACES, _W.PER_CPU, _R.HASH, _S.RULE_HASH),
+        Strategy("full-fanout", _G.PER_INTERFACE, _W.PER_CPU, _R.BY_INTERFACE, _S.CPU),
+    )
+}
+
+
+def strategy_problems(strategy: Strategy) -> list[Problem]:
+    """Combinations of axes that would lose or duplicate datagrams whatever the load."""
+    problems = []
+    if strategy.placement is RulePlacement.HASH and not strategy.steers_by_rule:
+        problems.append(
+            Problem(
+                "steering",
+                strategy.steering.value,
+                "rule-hash or filter where rules are hashed to workers: "
+                "any other steering hands datagrams to workers without their rule",
+            )
+        )
+    if strategy.steers_by_rule and strategy.placement is not RulePlacement.HASH:
+        problems.append(
+            Problem(
+                "steering",
+                strategy.steering.value,
+                f"none, cpu, hash or lb where rules are placed {strategy.placement.value}: "
+                "steering by rule goes with hashed rules",
+            )
+        )
+    return problems
+
+
+def customised(
+    strategy: Strategy,
+    *,
+    width: Width | None = None,
+    steering: Steering | None = None,
+    hashing: Hashing | None = None,
+) -> Strategy:
+    """``strategy`` with other values on some axes; the name stays, as it says where the rest comes from."""
+    return replace(
+        strategy,
+        width=width or strategy.width,
+        steering=steering or strategy.steering,
+        hashing=hashing or strategy.hashing,
+    )
