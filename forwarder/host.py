@@ -57,7 +57,7 @@ class Host:
 
 
 def described_host(cpus: int, interfaces: Sequence[str], nodes: int = 1, mtu: int = ETHERNET_MTU) -> Host:
-    """A machine of ``cpus`` CPUs in ``nodes`` equal memory nodes, interfaces spread over the nodes in runs."""
+    """A machine of ``cpus`` CPUs in ``nodes`` memory nodes, the interfaces spread over the nodes in runs."""
     return Host(
         cpus=tuple(Cpu(number, number * nodes // cpus) for number in range(cpus)),
         interfaces=tuple(

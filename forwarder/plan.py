@@ -81,14 +81,9 @@ def plan(
         raise PlanError(problems)
     groups = _groups(host, interfaces, rules, strategy, sizing)
     if strategy.steering is Steering.RULE_HASH and strategy.hashing is Hashing.RENDEZVOUS:
+        allowed = f"up to {MAX_MEMBERS} in a group that steers by rendezvous hash"
         problems = [
-            Problem(
-                "workers",
-                str(group.workers),
-                f"up to {MAX_MEMBERS} in a group that steers by rendezvous hash",
-            )
-            for group in groups
-            if group.workers > MAX_MEMBERS
+            Problem("workers", str(group.workers), allowed) for group in groups if group.workers > MAX_MEMBERS
         ]
         if problems:
             raise PlanError(problems)
@@ -122,11 +117,7 @@ def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> 
     if not interfaces:
         problems.append(Problem("interfaces", "none", "at least one interface"))
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
-        problems.append(
-            Problem(
-                "interfaces", ",".join(counts), f"one interface with strategy {name}; others take several"
-            )
-        )
+        problems.append(Problem("interfaces", ",".join(counts), f"one interface with strategy {name}"))
     if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
         problems.append(Problem("interface-group", name, "a strategy that works in interface groups"))
     ids = Counter(group.group_id for group in sizing.groups)
@@ -146,13 +137,8 @@ def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> 
             if len(group.interfaces) > 1
         ]
     if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
-        problems.append(
-            Problem(
-                "max-workers-per-interface",
-                str(sizing.max_workers),
-                f"the least, {sizing.min_workers}, or more",
-            )
-        )
+        allowed = f"the least, {sizing.min_workers}, or more"
+        problems.append(Problem("max-workers-per-interface", str(sizing.max_workers), allowed))
     return problems
 
 

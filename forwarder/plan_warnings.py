@@ -66,9 +66,9 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
             if len(reached) < group.workers:
                 others = f"; so in {len(shared) - 1} more groups" if len(shared) > 1 else ""
                 warnings.append(
-                    f"Group {group.group_id}: {group.workers - len(reached)} of {group.workers} workers get no "
-                    f"datagrams: PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}), and there "
-                    f"are {len(host.cpus)} CPUs{others}."
+                    f"Group {group.group_id}: {group.workers - len(reached)} of {group.workers} workers get "
+                    f"no datagrams, as PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}) and "
+                    f"there are {len(host.cpus)} CPUs{others}."
                 )
                 break
     if strategy.steering is Steering.LB:
@@ -76,8 +76,8 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
     if strategy.steering is Steering.FILTER:
         most = max(group.workers for group in shared)
         warnings.append(
-            f"Steering by filter: the kernel offers each datagram to every socket of its interface, {most} at "
-            f"most, and all but one refuse it."
+            f"Steering by filter: the kernel offers each datagram to every socket of its interface ({most} "
+            f"at most), and all but one refuse it."
         )
     return warnings
 
@@ -105,10 +105,8 @@ def _rings(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan], sizing: S
     if at_most <= sizing.ring_budget_bytes:
         return []
     when = "" if at_most == planned else f" ({megabytes(planned)} before any group grows)"
-    return [
-        f"Receive rings take {megabytes(at_most)}{when}, more than the "
-        f"{megabytes(sizing.ring_budget_bytes)} meant for them."
-    ]
+    budget = megabytes(sizing.ring_budget_bytes)
+    return [f"Receive rings take {megabytes(at_most)}{when}, more than the {budget} meant for them."]
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
