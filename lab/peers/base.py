@@ -1,0 +1,56 @@
+"""What every subject offers: start in the forwarder's namespace, say what it counted, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.build import Lab
+from lab.ledger import Account
+from lab.results import Setting, WorkerSample
+
+READY_TIMEOUT_S = 60.0
+
+
+class PeerError(RuntimeError):
+    """A subject could not be started or asked; the message says which and what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One forwarding rule of a trial: same group and port in and out, so that every subject can do it."""
+
+    rule_id: str
+    group: str
+    port: int
+    source: str
+    """The sender's address: kernel multicast routing matches it, mcrd does not."""
+    input_interface: str
+    output_interfaces: tuple[str, ...]
+
+
+class Running(Protocol):
+    """A subject that forwards. Counters are totals since it started."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Its processes; empty when the work is the kernel's."""
+
+    def account(self) -> Account: ...
+
+    def workers(self) -> list[WorkerSample]:
+        """Each worker's share so far; empty for a subject without workers."""
+
+    def stop(self) -> None: ...
+
+
+class Peer(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Running:
+        """Start in ``lab.fwd`` and return once ready to forward; ``cpus`` are those it may work on.
+
+        Raises :class:`PeerError`.
+        """

@@ -1,0 +1,241 @@
+"""The project's own forwarder as a subject: driven like a user does, by command line and control socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import netns
+from lab.build import Lab
+from lab.ledger import REFUSED, Account, Where
+from lab.peers.base import READY_TIMEOUT_S, PeerError, Rule
+from lab.results import Setting, WorkerSample
+
+CONTROL_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+
+EGRESS_REASONS = frozenset({"transmit_refused", "output_absent", "interrupted", "too_big"})
+"""Reasons that count copies; all others count datagrams."""
+
+
+@dataclass
+class Forwarder:
+    """A running ``mcrd supervisor``."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    outputs_per_rule: int
+    ready_ns: int
+    """From its start to the notice that every worker had joined with its rules."""
+
+    @property
+    def control_path(self) -> Path:
+        return self.directory / "control"
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The supervisor, then its workers."""
+        return (self.process.pid, *(worker["pid"] for worker in self.stats()["workers"]))
+
+    def ask(self, command: str, **fields: Any) -> Any:
+        """The result of one control command; :class:`PeerError` when it is refused or not answered."""
+        request = json.dumps({"command": command, **fields}) + "\n"
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.settimeout(CONTROL_TIMEOUT_S)
+                client.connect(str(self.control_path))
+                client.sendall(request.encode())
+                with client.makefile("rb") as stream:
+                    line = stream.readline()
+        except OSError as error:
+            raise PeerError(f"mcrd: no answer to {command!r}: {error}{self._said()}") from error
+        if not line:
+            raise PeerError(f"mcrd: closed the connection instead of answering {command!r}{self._said()}")
+        answer = json.loads(line)
+        if not answer.get("ok"):
+            raise PeerError(f"mcrd: refused {command!r}: {json.dumps(answer.get('errors'))}")
+        return answer["result"]
+
+    def stats(self) -> dict[str, Any]:
+        result: dict[str, Any] = self.ask("stats")
+        return result
+
+    def account(self) -> Account:
+        return account_of(self.stats(), self.outputs_per_rule)
+
+    def workers(self) -> list[WorkerSample]:
+        stats = self.stats()
+        return [
+            WorkerSample(
+                worker_id=worker["worker_id"],
+                cpu=worker["cpu"],
+                received=worker["counters"]["received"],
+                matched=worker["counters"]["matched"],
+                ring_bytes=sum(entry["ring_bytes"] for entry in worker["sockets"]),
+                rules=len(stats["rules"]),
+            )
+            for worker in stats["workers"]
+        ]
+
+    def stop(self) -> None:
+        """Stop it as a service manager would; kill it when it does not heed. Safe to call again."""
+        self.finish()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def finish(self) -> int:
+        """SIGTERM and wait; returns the time it took, nanoseconds."""
+        began = time.monotonic_ns()
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return time.monotonic_ns() - began
+
+    def _said(self) -> str:
+        return _tail(self.directory / "stderr")
+
+
+def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
+    """The account in ``mcrd.stats/1``; every rule has ``outputs_per_rule`` outputs.
+
+    Copies due come from the matches, not from what was sent: a copy that mcrd lost track of must show.
+    """
+    totals = stats["totals"]
+    ingress: dict[Where, int] = {
+        ("packet-socket", "ring full"): sum(entry["kernel_drops"] for entry in stats["interfaces"])
+    }
+    egress: dict[Where, int] = {}
+    for reason, count in totals["dropped"].items():
+        if reason == "transmit_refused":
+            egress[REFUSED] = count
+        elif reason in EGRESS_REASONS:
+            egress["forwarder", reason] = count
+        else:
+            ingress["forwarder", reason] = count
+    return Account(totals["matched"], totals["matched"] * outputs_per_rule, ingress, egress)
+
+
+def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
+    """The rules as ``--rules`` and ``add`` take them."""
+    return {
+        "rules": [
+            {
+                "rule_id": rule.rule_id,
+                "input_interface": rule.input_interface,
+                "input_group": rule.group,
+                "input_port": rule.port,
+                "outputs": [
+                    {"group": rule.group, "port": rule.port, "interface": name}
+                    for name in rule.output_interfaces
+                ],
+            }
+            for rule in rules
+        ]
+    }
+
+
+@dataclass(frozen=True)
+class _Mcrd:
+    name: str = "mcrd"
+
+    def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Forwarder:
+        inputs = sorted({rule.input_interface for rule in rules})
+        strategy, workers = setting.strategy or "fanout", setting.workers or 1
+        return start_forwarder(lab.fwd, inputs, rules, strategy=strategy, workers=workers, cpus=cpus)
+
+
+def start_forwarder(
+    namespace: str,
+    interfaces: Sequence[str],
+    rules: Sequence[Rule],
+    *,
+    strategy: str = "fanout",
+    workers: int = 1,
+    cpus: Sequence[int] = (),
+    options: Sequence[str] = (),
+) -> Forwarder:
+    """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready."""
+    directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
+    (directory / "rules.json").write_text(json.dumps(rules_document(rules)))
+    chosen = (
+        ["--interface", interfaces[0]] if len(interfaces) == 1 else ["--interfaces", ",".join(interfaces)]
+    )
+    command = [
+        str(Path(sys.executable).with_name("mcrd")),
+        "supervisor",
+        *("--strategy", strategy),
+        *chosen,
+        *("--num-workers", str(workers)),
+        *("--control-socket-path", str(directory / "control")),
+        *("--rules", str(directory / "rules.json")),
+        "--json",
+        *options,
+    ]
+    notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notice.bind(str(directory / "notify"))
+    began = time.monotonic_ns()
+    with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as errors, notice:
+        process = netns.spawn(
+            namespace,
+            command,
+            cpus=cpus,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+        )
+        forwarder = Forwarder(process, directory, len(rules[0].output_interfaces) if rules else 0, 0)
+        try:
+            _await_ready(forwarder, notice)
+        except BaseException:
+            forwarder.stop()
+            raise
+    forwarder.ready_ns = time.monotonic_ns() - began
+    return forwarder
+
+
+def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
+    """Wait for READY=1 (sd_notify(3)), or for the end of the process, whichever comes first."""
+    exited = os.pidfd_open(forwarder.process.pid)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(notice, selectors.EVENT_READ)
+            selector.register(exited, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                keys = {key.fileobj for key, _ in selector.select(left)}
+                if notice in keys and b"READY=1" in notice.recv(4096).split(b"\n"):
+                    return
+                if exited in keys:
+                    said = _tail(forwarder.directory / "stderr")
+                    raise PeerError(f"mcrd: ended with status {forwarder.process.wait()}, not ready{said}")
+    finally:
+        os.close(exited)
+    said = _tail(forwarder.directory / "stderr")
+    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{said}")
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    """The end of what a process wrote, for a message; empty when it wrote nothing."""
+    try:
+        text = path.read_text(errors="replace").strip().splitlines()[-lines:]
+    except FileNotFoundError:
+        return ""
+    return ": " + " | ".join(text) if text else ""
+
+
+PEER = _Mcrd()
