@@ -1,0 +1,248 @@
+"""What this machine can and cannot do for the lab, and how to get what is missing.
+
+Each check tries the thing itself, in a throw-away namespace or a child process, instead of guessing from
+versions. A *needed* check that fails stops a run; an *optional* one is only noted.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import netns
+from lab.provenance import sysctl
+
+CHILD_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check. ``remedy`` says how to get what is missing; empty when nothing is."""
+
+    check: str
+    ok: bool
+    needed: bool
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Checkup:
+    name: str
+    needed: bool
+    probe: Callable[[], str]
+    """Returns what was found; raises when it is missing, with the reason as the message."""
+    remedy: str
+
+
+def examine() -> list[Finding]:
+    """Every check, in order; none stops the next."""
+    return [_one(checkup) for checkup in CHECKUPS]
+
+
+def _one(checkup: Checkup) -> Finding:
+    try:
+        found = checkup.probe()
+    except Exception as error:  # a check that fails in any way is a finding, not a crash
+        reason = str(error) or type(error).__name__
+        return Finding(checkup.name, False, checkup.needed, reason, checkup.remedy)
+    return Finding(checkup.name, True, checkup.needed, found)
+
+
+def _root() -> str:
+    if os.geteuid():
+        raise RuntimeError(f"effective user id {os.geteuid()}")
+    return "user id 0"
+
+
+def _cpus() -> str:
+    usable = len(os.sched_getaffinity(0))
+    if usable < 2:
+        raise RuntimeError(f"{usable} usable CPU: generator and forwarder would share it")
+    return f"{usable} usable CPUs"
+
+
+def _memory() -> str:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    if available < 1 << 30:
+        raise RuntimeError(f"{available >> 20} MiB free")
+    return f"{available >> 20} MiB free"
+
+
+@contextmanager
+def _space() -> Iterator[str]:
+    with netns.namespace("doctor") as name:
+        yield name
+
+
+def _namespaces() -> str:
+    with _space() as name:
+        netns.run(name, [sys.executable, "-c", "pass"])
+    return "created, entered and removed one"
+
+
+_IN_SPACE = """
+import socket
+from pyroute2 import IPRoute
+with IPRoute() as route:
+    route.link("add", kind="veth", ifname="d0", peer={"ifname": "d1"})
+    for name in ("d0", "d1"):
+        (index,) = route.link_lookup(ifname=name)
+        route.link("set", index=index, state="up")
+"""
+
+
+def _veth() -> str:
+    with _space() as name:
+        netns.run(name, [sys.executable, "-c", _IN_SPACE])
+    return "created a pair"
+
+
+_PACKET = """
+import socket, struct
+SOL_PACKET, VERSION, RX_RING, VNET_HDR, FANOUT, IGNORE_OUTGOING = 263, 10, 5, 15, 18, 23
+def opened():
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.bind(("d0", 3))
+    return s
+s = opened()
+s.setsockopt(SOL_PACKET, VERSION, 1)
+s.setsockopt(SOL_PACKET, VNET_HDR, 1)
+s.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
+s.setsockopt(SOL_PACKET, RX_RING, struct.pack("IIII", 4096, 16, 2048, 32))
+a, b = opened(), opened()
+UNIQUE, CPU = 0x2000, 2
+a.setsockopt(SOL_PACKET, FANOUT, (CPU | UNIQUE) << 16)
+group = a.getsockopt(SOL_PACKET, FANOUT) & 0xFFFF
+b.setsockopt(SOL_PACKET, FANOUT, group | CPU << 16)
+"""
+
+
+def _packet_sockets() -> str:
+    with _space() as name:
+        netns.run(name, [sys.executable, "-c", _IN_SPACE + _PACKET])
+    return "TPACKET_V2 ring with virtio_net_hdr, fanout with a kernel-chosen id"
+
+
+_MROUTE = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
+s.setsockopt(socket.IPPROTO_IP, 200, 1)
+"""
+
+
+def _mroute() -> str:
+    with _space() as name:
+        netns.run(name, [sys.executable, "-c", _MROUTE])
+    return "the MRT socket API answers"
+
+
+def _io_uring_allowed() -> str:
+    value = sysctl("kernel.io_uring_disabled")
+    if value == "2" or (value == "1" and os.geteuid()):
+        raise RuntimeError(f"kernel.io_uring_disabled = {value}")
+    return f"kernel.io_uring_disabled = {value or 'absent'}"
+
+
+_RING = """
+import liburing
+ring = liburing.io_uring()
+liburing.io_uring_queue_init(8, ring, 0)
+sqe = liburing.io_uring_get_sqe(ring)
+liburing.io_uring_prep_nop(sqe)
+liburing.io_uring_submit_and_wait(ring, 1)
+liburing.io_uring_queue_exit(ring)
+"""
+
+
+def _liburing() -> str:
+    # A wheel built for AVX-512 dies with SIGILL here: only a child process can find that out.
+    finished = subprocess.run(
+        [sys.executable, "-c", _RING], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
+    )
+    if finished.returncode < 0:
+        raise RuntimeError(f"killed by signal {-finished.returncode} when it opened a ring")
+    if finished.returncode:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    return "opened a ring and completed an operation"
+
+
+def _numba_cache() -> str:
+    code = "from numba.core import config; import forwarder.abi.jit; print(config.CACHE_DIR)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True
+    )
+    directory = Path(found.stdout.strip())
+    directory.mkdir(parents=True, exist_ok=True)
+    probe = directory / f".doctor-{os.getpid()}"
+    probe.write_bytes(b"")
+    probe.unlink()
+    return str(directory)
+
+
+def _open_files() -> str:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        raise RuntimeError(f"at most {hard}")
+    return f"{soft} now, up to {hard}"
+
+
+def _processes() -> str:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    if soft != resource.RLIM_INFINITY and soft < 2500:
+        raise RuntimeError(f"at most {soft}")
+    return "no limit" if soft == resource.RLIM_INFINITY else f"up to {soft}"
+
+
+def _multicast_loop() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        member = struct.pack("4s4si", socket.inet_aton("239.255.255.254"), bytes(4), 1)
+        probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+    return "joined a group on the loopback interface"
+
+
+def _tool(name: str) -> Callable[[], str]:
+    def probe() -> str:
+        path = shutil.which(name)
+        if path is None:
+            raise RuntimeError("not installed")
+        return path
+
+    return probe
+
+
+CHECKUPS = (
+    Checkup("root", True, _root, "run as root (sudo): namespaces and packet sockets need it"),
+    Checkup("CPUs", True, _cpus, "give the machine or the container two CPUs or more"),
+    Checkup("memory", True, _memory, "free 1 GiB: capture rings are large so that receivers lose nothing"),
+    Checkup(
+        "network namespaces", True, _namespaces, "a kernel with CONFIG_NET_NS; in a container: --privileged"
+    ),
+    Checkup("veth", True, _veth, "a kernel with CONFIG_VETH (modprobe veth)"),
+    Checkup(
+        "AF_PACKET", True, _packet_sockets, "a kernel with CONFIG_PACKET, 5.0 or later (modprobe af_packet)"
+    ),
+    Checkup("IGMP", True, _multicast_loop, "a kernel with CONFIG_IP_MULTICAST"),
+    Checkup("io_uring allowed", True, _io_uring_allowed, "sysctl -w kernel.io_uring_disabled=0"),
+    Checkup(
+        "liburing works",
+        True,
+        _liburing,
+        "pip install --no-binary liburing liburing==2024.5.3 (the 2026 wheels need AVX-512; needs gcc)",
+    ),
+    Checkup("numba cache", True, _numba_cache, "set MCAST_CACHE_DIR to a directory that can be written"),
+    Checkup("open files", True, _open_files, "ulimit -Hn 65536"),
+    Checkup("processes", True, _processes, "ulimit -u unlimited"),
+    Checkup("multicast routing", False, _mroute, "a kernel with CONFIG_IP_MROUTE: the peer kernel needs it"),
+    Checkup("smcroute", False, _tool("smcroutectl"), "apt-get install smcroute; used only when asked for"),
+    Checkup("ethtool", False, _tool("ethtool"), "apt-get install ethtool; nothing here needs it"),
+)
