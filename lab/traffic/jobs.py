@@ -1,0 +1,230 @@
+"""What a sender and a receiver are asked to do, and what they answer: the messages of ``lab/traffic``.
+
+Both are processes inside a namespace that speak JSON lines: the job on stdin, ``{"ready": true}`` on stdout,
+then a word on stdin ("go", "stop") and one report on stdout. ``{"error": …}`` may stand in for either answer.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lab.traffic.stamp import STAMP_BYTES
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+InterfaceName = Annotated[str, Field(min_length=1, max_length=15)]
+
+
+class TrafficError(RuntimeError):
+    """A sender or receiver could not do its job; the message says which and why."""
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stream(Message):
+    """A flow that the generator makes; ``stream_id`` is unique in a trial, over all senders."""
+
+    stream_id: int = Field(ge=0, le=65535)
+    group: IPv4Address
+    port: Port
+    source: IPv4Address
+    source_port: Port
+    ttl: int = Field(default=16, ge=0, le=255)
+    dscp: int = Field(default=0, ge=0, le=63)
+
+
+class SenderJob(Message):
+    """Send ``streams`` in turn, one datagram each, or ``frames`` once each in order.
+
+    ``rate_dps``: datagrams a second over all streams, ``None`` as fast as possible. It ends after ``count``
+    datagrams, after ``duration_s``, or when stopped, whichever comes first; with a rate and a duration the
+    count follows. ``segments`` > 1 sends frames of that many datagrams for the kernel to cut up (UDP GSO), as
+    a local sender with UDP_SEGMENT does. ``frames``: whole Ethernet frames in hexadecimal, not stamped.
+    """
+
+    interface: InterfaceName
+    streams: tuple[Stream, ...] = ()
+    frames: tuple[str, ...] = ()
+    payload_bytes: int = Field(default=64, ge=STAMP_BYTES, le=65507)
+    rate_dps: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1)
+    duration_s: float | None = Field(default=None, gt=0)
+    cpu: int | None = Field(default=None, ge=0)
+    batch: int = Field(default=64, ge=1, le=1024)
+    """At most so many frames a system call, also when catching up after a delay."""
+    qdisc_bypass: bool = False
+    segments: int = Field(default=1, ge=1, le=64)
+    """Datagrams a frame; frames are at most 64 KiB."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SenderJob:
+        if bool(self.streams) == bool(self.frames):
+            raise ValueError("either streams or frames must be given")
+        if self.frames and self.segments > 1:
+            raise ValueError(f"segments {self.segments}: frames are sent as they are, 1 is allowed")
+        if self.streams and self.count is None and self.duration_s is None:
+            raise ValueError("streams need a count or a duration_s to end")
+        if self.segments * self.payload_bytes > 65507:
+            raise ValueError(
+                f"segments {self.segments} × payload_bytes {self.payload_bytes}: at most 65507 bytes allowed"
+            )
+        return self
+
+    @property
+    def asked(self) -> int | None:
+        """Datagrams asked for; ``None`` when only the duration bounds it."""
+        if self.frames:
+            return len(self.frames)
+        if self.count is not None:
+            return self.count
+        if self.rate_dps is None or self.duration_s is None:
+            return None
+        return max(1, round(self.rate_dps * self.duration_s))
+
+
+class SenderReport(Message):
+    """``offered``: datagrams that the kernel took, all streams; ``per_stream`` in the job's order.
+
+    ``late_ns_max`` and ``late_ns_mean``: how far behind its schedule the first frame of a batch left.
+    ``refused``: times that the kernel had no room (ENOBUFS, EAGAIN) and the frame was offered again.
+    ``reached``: everything asked for was offered, and no later than 1 % (at least 10 ms) after its time.
+    ``ended``: why it stopped.
+    """
+
+    offered: int
+    per_stream: tuple[int, ...]
+    duration_ns: int
+    started_ns: int
+    """CLOCK_REALTIME."""
+    reached: bool
+    ended: Literal["count", "duration", "stopped"]
+    late_ns_mean: int
+    late_ns_max: int
+    refused: int
+    cpu_ns: int
+    """Processor time of the sending thread, system calls and the softirqs that ran on top included."""
+
+    @property
+    def offered_dps(self) -> float:
+        return self.offered * 1e9 / self.duration_ns if self.duration_ns else 0.0
+
+
+class Flow(Message):
+    """Datagrams that a receiver expects: ``stream_id`` arriving on ``interface`` for ``group:port``.
+
+    ``sequences``: the stream has at most so many (sequence numbers from 0).
+    """
+
+    interface: InterfaceName
+    group: IPv4Address
+    port: Port
+    stream_id: int = Field(ge=0, le=65535)
+    sequences: int = Field(ge=1)
+
+
+class ReceiverJob(Message):
+    """Capture what arrives for ``flows``, and check each datagram.
+
+    ``mode`` "ring": AF_PACKET rings that the kernel fills while this process sleeps; checked at the end, or
+    also on the way when the expected frames would take more than ``ring_bytes_max``. ``mode`` "udp":
+    ordinary UDP sockets that join the groups; payloads are checked whole, and there is no latency.
+
+    ``payload_bytes``: what each datagram must carry, ``None`` any. ``full``: check filler and UDP checksum
+    too (rings hold whole frames). ``offload``: GSO frames may arrive, implies whole frames. ``keep_frames``:
+    hand back the first so many frames whole, for a functional check; ``interfaces``: capture there also
+    without flows. Only multicast UDP is captured, unless ``everything``.
+    """
+
+    flows: tuple[Flow, ...] = ()
+    interfaces: tuple[InterfaceName, ...] = ()
+    mode: Literal["ring", "udp"] = "ring"
+    payload_bytes: int | None = Field(default=None, ge=STAMP_BYTES, le=65507)
+    full: bool = False
+    offload: bool = False
+    mtu: int = 1500
+    keep_frames: int = Field(default=0, ge=0)
+    everything: bool = False
+    ring_bytes_max: int = Field(default=2 << 30, ge=1 << 20)
+    """For all rings together."""
+    cpu: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReceiverJob:
+        if not self.flows and not self.interfaces:
+            raise ValueError("flows or interfaces must be given")
+        seen = {(flow.interface, flow.group, flow.port, flow.stream_id) for flow in self.flows}
+        if len(seen) != len(self.flows):
+            raise ValueError("flows: the same interface, group, port and stream_id is given twice")
+        return self
+
+    @property
+    def all_interfaces(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*(flow.interface for flow in self.flows), *self.interfaces)))
+
+
+class Frame(Message):
+    """A captured frame; ``gso_size`` is 0 for an ordinary one, ``vlan`` the tag that the kernel stripped."""
+
+    interface: str
+    time_ns: int
+    data: str
+    """Hexadecimal, from the Ethernet header on."""
+    gso_size: int = 0
+    checksum_ready: bool = True
+    vlan: int | None = None
+
+
+class LatencyReport(Message):
+    """Send stamp to the kernel's receive timestamp, both CLOCK_REALTIME; nanoseconds."""
+
+    count: int
+    min: int
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    max: int
+    negative: int
+    """Datagrams that seem to have arrived before they were sent: the clock was set."""
+    clock_step_ns: int
+    """How far CLOCK_REALTIME moved against CLOCK_MONOTONIC during the capture; should be near 0."""
+    histogram: str
+    """HDR histogram, as ``hdrh`` encodes it; can be added to others."""
+
+
+class ReceiverReport(Message):
+    """What arrived. The tuples are in the order of the job's flows.
+
+    ``received``: intact datagrams, duplicates included; ``duplicated``: those after the first with the same
+    sequence number; ``reordered``: RFC 4737 type-P-reordered, first copies only; ``corrupted``: of this flow,
+    but not as sent; ``lost``: offered and never received intact. ``unexpected``: datagrams of no known flow;
+    ``malformed``: frames that are not a stamped datagram at all. ``drops``: by interface, frames that the
+    kernel could not put into this receiver's ring or socket: the receiver's own loss.
+    """
+
+    received: tuple[int, ...]
+    received_bytes: tuple[int, ...]
+    """Payload bytes of the received datagrams."""
+    duplicated: tuple[int, ...]
+    reordered: tuple[int, ...]
+    corrupted: tuple[int, ...]
+    lost: tuple[int, ...]
+    unexpected: int
+    malformed: int
+    frames: int
+    gso_frames: int
+    drops: dict[str, int]
+    first_ns: int | None
+    last_ns: int | None
+    """Arrival of the first and last datagram, CLOCK_REALTIME; ``None`` without any, and in "udp" mode."""
+    latency: LatencyReport | None
+    captured: tuple[Frame, ...] = ()
+
+    @property
+    def delivered(self) -> int:
+        """Copies that arrived intact, duplicates left out."""
+        return sum(self.received) - sum(self.duplicated)

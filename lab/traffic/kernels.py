@@ -1,0 +1,207 @@
+"""Compiled inner loops of the sender: checksums, the stamp, and the paced ``sendmmsg`` loop.
+
+Layout that the loop works on (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` pointing
+at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn. The addresses are written once.
+Per datagram only the stamp and the UDP checksum change, and the kernel copies the frame during the call, so
+a slot can be used again at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from forwarder.abi.jit import njit
+from forwarder.abi.native import syscall
+from lab.traffic.clock import MONOTONIC, REALTIME, now_ns
+from lab.traffic.stamp import MAGIC
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+SYS_SENDMMSG = 307
+"""x86-64; asm/unistd_64.h."""
+EINTR, EAGAIN, ENOBUFS = 4, 11, 105
+UDP_CHECKSUM_AT = 14 + 20 + 6
+"""Offset of the UDP checksum in a frame without IP options."""
+
+SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES = range(8)
+OUTCOMES = 8
+"""What :func:`transmit` leaves in ``outcome``; SENT counts frames, the lateness is that of each batch."""
+
+
+@njit
+def sum_words(data: Bytes, start: int, length: int) -> int:
+    """Sum of the big-endian 16-bit words of ``data[start:start + length]``, an odd one padded with zero."""
+    total = 0
+    end = start + length
+    for i in range(start, end - 1, 2):
+        total += (int(data[i]) << 8) | int(data[i + 1])
+    if length & 1:
+        total += int(data[end - 1]) << 8
+    return total
+
+
+@njit
+def fold(total: int) -> int:
+    """One's complement sum folded into 16 bits (RFC 1071); 0 only when the sum is 0."""
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@njit
+def stamp_at(data: Bytes, at: int, stream: int, sequence: int, time_ns: int) -> None:
+    """Write a whole stamp at ``data[at]``; see ``lab/traffic/stamp.py`` for its layout."""
+    data[at] = MAGIC >> 8
+    data[at + 1] = MAGIC & 0xFF
+    data[at + 2] = (stream >> 8) & 0xFF
+    data[at + 3] = stream & 0xFF
+    for i in range(4):
+        data[at + 4 + i] = (sequence >> (24 - 8 * i)) & 0xFF
+    for i in range(8):
+        data[at + 8 + i] = (time_ns >> (56 - 8 * i)) & 0xFF
+    total = MAGIC + (stream & 0xFFFF) + ((sequence >> 16) & 0xFFFF)
+    for shift in (0, 16, 32, 48):
+        total += (time_ns >> shift) & 0xFFFF
+    check = 0xFFFF - fold(total)
+    data[at + 16] = check >> 8
+    data[at + 17] = check & 0xFF
+
+
+class Slots(NamedTuple):
+    """Frames and the structures that ``sendmmsg`` takes, prepared once.
+
+    ``frames``: (slots, bytes) uint8, behind ``vnet`` bytes of virtio_net_hdr; ``sums``: (slots,) int64, what
+    the UDP checksum comes from for sequence number 0; ``streams``: (slots,) int64; ``iovecs``: (slots, 2)
+    uint64; ``headers``: (slots, 8) uint64, a mmsghdr each.
+    """
+
+    frames: Bytes
+    sums: Integers
+    streams: Integers
+    iovecs: npt.NDArray[np.uint64]
+    headers: npt.NDArray[np.uint64]
+
+
+def messages(
+    frames: Bytes,
+    lengths: Integers,
+    sums: Integers,
+    streams: Integers,
+) -> Slots:
+    """Slots for ``frames``, of which row ``i`` is ``lengths[i]`` bytes long.
+
+    struct mmsghdr is 64 bytes on x86-64: msg_name, msg_namelen, msg_iov, msg_iovlen, msg_control,
+    msg_controllen, msg_flags, msg_len (the last four padded to eight bytes each).
+    """
+    count = len(frames)
+    iovecs = np.zeros((count, 2), np.uint64)
+    iovecs[:, 0] = frames.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(frames.strides[0])
+    iovecs[:, 1] = lengths.astype(np.uint64)
+    headers = np.zeros((count, 8), np.uint64)
+    headers[:, 2] = iovecs.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(16)
+    headers[:, 3] = 1
+    return Slots(frames, sums, streams, iovecs, headers)
+
+
+class Schedule(NamedTuple):
+    """When to send how much, in frames; ``interval_num / interval_den`` ns between two (0/1: no pacing)."""
+
+    interval_num: int
+    interval_den: int
+    frames: int
+    duration_ns: int
+    batch: int
+
+
+@njit
+def transmit(
+    descriptor: int,
+    slots: Slots,
+    streams: int,
+    stamp: int,
+    segments: int,
+    payload_bytes: int,
+    schedule: Schedule,
+    stop: Integers,
+    outcome: Integers,
+) -> None:
+    """Send until the schedule's frames or time are used up, or ``stop[0]`` becomes non-zero.
+
+    ``streams``: how many there are; slot ``i`` belongs to stream ``i % streams``, and frame ``k`` of the run
+    uses slot ``k % slots``. ``stamp``: offset of the first payload in a frame, -1 to send frames untouched.
+    ``segments`` payloads of ``payload_bytes`` follow each other in a frame; with more than one the kernel
+    fills in the UDP checksum. ``outcome``: int64, see the constants.
+
+    Each batch is what is due by now, so a sender that keeps up sends one frame at a time, stamped with the
+    time of its own departure; only one that is behind sends several at once.
+    """
+    scratch = np.zeros(2, np.int64)
+    count = slots.frames.shape[0]
+    header_address = slots.headers.ctypes.data
+    checksum_at = stamp - 2
+    sent = 0
+    position = 0
+    sequence_base = 0
+    cycle = count // streams
+    start = now_ns(MONOTONIC, scratch)
+    outcome[STARTED_NS] = now_ns(REALTIME, scratch)
+    now = start
+    while sent < schedule.frames and stop[0] == 0:
+        now = now_ns(MONOTONIC, scratch)
+        elapsed = now - start
+        if elapsed >= schedule.duration_ns:
+            break
+        take = min(schedule.batch, count - position, schedule.frames - sent)
+        if schedule.interval_num:
+            due = elapsed * schedule.interval_den // schedule.interval_num + 1 - sent
+            if due <= 0:
+                continue
+            take = min(take, due)
+            late = elapsed - sent * schedule.interval_num // schedule.interval_den
+            outcome[LATE_SUM_NS] += late
+            outcome[LATE_MAX_NS] = max(int(outcome[LATE_MAX_NS]), late)
+        outcome[BATCHES] += 1
+        if stamp >= 0:
+            time_ns = now_ns(REALTIME, scratch)
+            for i in range(position, position + take):
+                frame = slots.frames[i]
+                first = (sequence_base + i // streams) * segments
+                for segment in range(segments):
+                    stamp_at(
+                        frame,
+                        stamp + segment * payload_bytes,
+                        int(slots.streams[i]),
+                        first + segment,
+                        time_ns,
+                    )
+                if segments == 1:
+                    checksum = 0xFFFF - fold(int(slots.sums[i]) + (first & 0xFFFF))
+                    if checksum == 0:
+                        checksum = 0xFFFF
+                    frame[checksum_at] = checksum >> 8
+                    frame[checksum_at + 1] = checksum & 0xFF
+        done = 0
+        while done < take and stop[0] == 0:
+            result = syscall(
+                SYS_SENDMMSG, descriptor, header_address + (position + done) * 64, take - done, 0, 0, 0
+            )
+            if result >= 0:
+                done += result
+            elif result == -EINTR:
+                continue
+            elif result in (-EAGAIN, -ENOBUFS):
+                outcome[REFUSED] += 1
+            else:
+                outcome[ERROR] = -result
+                stop[0] = 1
+        sent += done
+        position += done
+        if position == count:
+            position = 0
+            sequence_base += cycle
+    outcome[SENT] = sent
+    outcome[DURATION_NS] = now_ns(MONOTONIC, scratch) - start

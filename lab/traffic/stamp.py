@@ -1,0 +1,22 @@
+"""The stamp that begins every payload, so that a receiver knows which datagram it has and when it was sent.
+
+Big-endian, 18 bytes, the least payload that needs no Ethernet padding:
+
+====== ===== =========================================================================================
+offset bytes field
+====== ===== =========================================================================================
+0      2     magic, 0x4D43
+2      2     stream
+4      4     sequence number within the stream, from 0
+8      8     send time, nanoseconds of CLOCK_REALTIME (the clock of the kernel's receive timestamps)
+16     2     check: one's complement of the sum of all words above except the low word of the sequence
+====== ===== =========================================================================================
+
+The check finds a damaged stamp, and makes the stamp's own sum equal to the low word of the sequence number,
+whatever the time is. So the UDP checksum of a datagram is that of its template with one word added: one
+addition per datagram, right for each, and different from one datagram to the next. After the stamp comes a
+filler, byte ``i`` of the payload being ``(i + stream) mod 256``: a receiver can check it without being told.
+"""
+
+MAGIC = 0x4D43
+STAMP_BYTES = 18
