@@ -1,0 +1,1 @@
+"""What an engineer reads: one page, its Markdown twin and the data, made from a run's records alone."""

@@ -1,0 +1,294 @@
+"""A run's records, sorted by kind, and as pandas frames: what every table, figure and CSV file is made from.
+
+Integers stay integers (a missing one is ``<NA>``, not a float); rates are derived in one place, the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from lab.results import (
+    AnyRecord,
+    Check,
+    Comparison,
+    Footprint,
+    ResultsError,
+    RunEnded,
+    RunStarted,
+    Setting,
+    Stage,
+    Trial,
+    WorkerSample,
+    ZeroLoss,
+    read_results,
+)
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One run. ``run`` is ``None`` when nothing was written; ``ended`` when the run was cut short."""
+
+    run: RunStarted | None
+    ended: RunEnded | None
+    trials: tuple[Trial, ...]
+    zero_losses: tuple[ZeroLoss, ...]
+    comparisons: tuple[Comparison, ...]
+    footprints: tuple[Footprint, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.trials or self.zero_losses or self.comparisons or self.footprints or self.checks)
+
+    @property
+    def finished(self) -> bool:
+        return self.ended is not None and self.ended.outcome != "interrupted"
+
+
+def load(results: Path) -> Dataset:
+    """Read one run from a ``results.jsonl`` or the folder that holds it.
+
+    Raises :class:`lab.results.ResultsError` when there is no such file, a line is not a record of this
+    schema, or the file holds more than one run.
+    """
+    path = results / "results.jsonl" if results.is_dir() else results
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such results file")
+    try:
+        return sort_records(read_results(path))
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except TwoRunsError as error:
+        raise ResultsError(f"{path}: {error}") from error
+
+
+class TwoRunsError(ValueError):
+    """Records of two runs, which must not be reported as one."""
+
+
+def sort_records(records: Iterable[AnyRecord]) -> Dataset:
+    """Records of one run by kind, each in the order it was written."""
+    every = list(records)
+
+    def of(kind: type[Kind]) -> tuple[Kind, ...]:
+        return tuple(record for record in every if isinstance(record, kind))
+
+    runs, ends = of(RunStarted), of(RunEnded)
+    if len(runs) > 1:
+        raise TwoRunsError(f"{len(runs)} runs ({', '.join(r.run_id for r in runs)}): a report shows one")
+    return Dataset(
+        run=runs[0] if runs else None,
+        ended=ends[-1] if ends else None,
+        trials=of(Trial),
+        zero_losses=of(ZeroLoss),
+        comparisons=of(Comparison),
+        footprints=of(Footprint),
+        checks=of(Check),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- frames
+
+Columns = Mapping[str, Callable[[Kind], object]]
+"""Column name, with its unit, to how it is read from a record."""
+
+
+def _setting(of: Callable[[Kind], Setting]) -> Columns[Kind]:
+    def column(name: str) -> Callable[[Kind], object]:
+        return lambda record: getattr(of(record), name)
+
+    return {name: column(name) for name in Setting.model_fields}
+
+
+def _stage(name: str, of: Callable[[Trial], Stage]) -> Columns[Trial]:
+    return {
+        f"{name}_entered": lambda t: of(t).entered,
+        f"{name}_left": lambda t: of(t).left,
+        f"{name}_dropped": lambda t: sum(drop.count for drop in of(t).drops),
+        f"{name}_unattributed": lambda t: of(t).unattributed,
+    }
+
+
+def _optional(part: str, fields: Iterable[str], suffix: str = "") -> Columns[Trial]:
+    """Fields of a part of a trial that may be absent: ``streams_lost``, ``latency_p99_ns`` …"""
+
+    def column(field: str) -> Callable[[Trial], object]:
+        return lambda trial: getattr(getattr(trial, part), field, None)
+
+    return {f"{part}_{field}{suffix}": column(field) for field in fields}
+
+
+TRIALS: Columns[Trial] = {
+    "trial_id": lambda t: t.trial_id,
+    "scenario": lambda t: t.scenario,
+    "case": lambda t: t.case,
+    "subject": lambda t: t.subject,
+    "purpose": lambda t: t.purpose,
+    **_setting(lambda t: t.setting),
+    "asked_dps": lambda t: t.asked_dps,
+    "duration_ns": lambda t: t.duration_ns,
+    "offered": lambda t: t.offered,
+    "offered_dps": lambda t: t.offered_dps,
+    "expected_copies": lambda t: t.expected,
+    "delivered_copies": lambda t: t.delivered,
+    "delivered_copies_per_s": lambda t: t.delivered_dps,
+    "loss_ratio": lambda t: t.loss_ratio,
+    "bound_by": lambda t: t.bound_by,
+    "validity": lambda t: t.validity,
+    "balanced": lambda t: t.ledger.balanced,
+    **_stage("ingress", lambda t: t.ledger.ingress),
+    **_stage("egress", lambda t: t.ledger.egress),
+    **_optional("streams", ("streams", "checked", "lost", "duplicated", "reordered", "corrupted")),
+    "latency_count": lambda t: t.latency.count if t.latency else None,
+    **_optional("latency", ("p50", "p90", "p99", "p999", "max"), suffix="_ns"),
+    **_optional("cpu", ("busy_ns", "softirq_ns", "baseline_ns", "copies", "ns_per_copy")),
+    "warnings": lambda t: "; ".join(t.warnings),
+}
+
+DROPS: Columns[tuple[Trial, str, str, str, int]] = {
+    "trial_id": lambda d: d[0].trial_id,
+    "scenario": lambda d: d[0].scenario,
+    "case": lambda d: d[0].case,
+    "subject": lambda d: d[0].subject,
+    "stage": lambda d: d[1],
+    "place": lambda d: d[2],
+    "reason": lambda d: d[3],
+    "count": lambda d: d[4],
+}
+
+WORKERS: Columns[tuple[Trial, WorkerSample]] = {
+    "trial_id": lambda w: w[0].trial_id,
+    "scenario": lambda w: w[0].scenario,
+    "case": lambda w: w[0].case,
+    "worker_id": lambda w: w[1].worker_id,
+    "cpu": lambda w: w[1].cpu,
+    "received": lambda w: w[1].received,
+    "matched": lambda w: w[1].matched,
+    "private_bytes": lambda w: w[1].private_bytes,
+    "pss_bytes": lambda w: w[1].pss_bytes,
+    "ring_bytes": lambda w: w[1].ring_bytes,
+    "rules": lambda w: w[1].rules,
+}
+
+ZERO_LOSSES: Columns[ZeroLoss] = {
+    "scenario": lambda z: z.scenario,
+    "case": lambda z: z.case,
+    "subject": lambda z: z.subject,
+    **_setting(lambda z: z.setting),
+    "goal_loss_ratio": lambda z: z.goal_loss_ratio,
+    "lower_dps": lambda z: z.lower_dps,
+    "upper_dps": lambda z: z.upper_dps,
+    "generator_ceiling_dps": lambda z: z.generator_ceiling_dps,
+    "bound_by": lambda z: z.bound_by,
+    "trials": lambda z: len(z.trial_ids),
+    "warnings": lambda z: "; ".join(z.warnings),
+}
+
+COMPARISONS: Columns[Comparison] = {
+    "scenario": lambda c: c.scenario,
+    "case": lambda c: c.case,
+    "metric": lambda c: c.metric,
+    "higher_is_better": lambda c: c.higher_is_better,
+    "a": lambda c: c.a,
+    "b": lambda c: c.b,
+    **_setting(lambda c: c.setting),
+    "ratio": lambda c: c.ratio,
+    "low": lambda c: c.low,
+    "high": lambda c: c.high,
+    "confidence": lambda c: c.confidence,
+    "pairs": lambda c: c.pairs,
+    "unit": lambda c: c.unit,
+    "a_values": lambda c: " ".join(f"{value:.10g}" for value in c.a_values),
+    "b_values": lambda c: " ".join(f"{value:.10g}" for value in c.b_values),
+    "target": lambda c: c.target,
+    "bound_by": lambda c: c.bound_by,
+    "warnings": lambda c: "; ".join(c.warnings),
+}
+
+FOOTPRINTS: Columns[Footprint] = {
+    "scenario": lambda f: f.scenario,
+    "case": lambda f: f.case,
+    "strategy": lambda f: f.strategy,
+    "interfaces": lambda f: f.interfaces,
+    "cpus": lambda f: f.cpus,
+    "workers": lambda f: f.workers,
+    "rules": lambda f: f.rules,
+    "rules_per_worker": lambda f: f.rules_per_worker,
+    "documented_bytes": lambda f: f.documented_bytes,
+    "modelled_bytes": lambda f: f.modelled_bytes,
+    "workers_measured": lambda f: f.memory.workers,
+    "private_bytes_per_worker": lambda f: f.memory.private_bytes_per_worker,
+    "template_bytes": lambda f: f.memory.template_bytes,
+    "pss_bytes_total": lambda f: f.memory.pss_bytes_total,
+    "ring_bytes_total": lambda f: f.memory.ring_bytes_total,
+    "kernel_bytes": lambda f: f.memory.kernel_bytes,
+    "ready_ns": lambda f: f.ready_ns,
+    "stopped_ns": lambda f: f.stopped_ns,
+    "discrepancies": lambda f: "; ".join(f.discrepancies),
+    "warnings": lambda f: "; ".join(f.warnings),
+}
+
+CHECKS: Columns[Check] = {
+    "scenario": lambda c: c.scenario,
+    "case": lambda c: c.case,
+    "passed": lambda c: c.passed,
+    "expected": lambda c: c.expected,
+    "observed": lambda c: c.observed,
+}
+
+
+def frame(records: Iterable[Kind], columns: Columns[Kind]) -> pd.DataFrame:
+    """One row a record, one column an entry; the columns stand even when there is no record."""
+    rows = [[read(record) for read in columns.values()] for record in records]
+    return pd.DataFrame(rows, columns=list(columns)).convert_dtypes()
+
+
+def frames(data: Dataset) -> dict[str, pd.DataFrame]:
+    """Every frame of a run by the name of its CSV file, without the ending."""
+    return {
+        "trials": frame(data.trials, TRIALS),
+        "drops": frame(drops(data.trials), DROPS),
+        "workers": frame([(t, worker) for t in data.trials for worker in t.workers], WORKERS),
+        "zero-loss": frame(data.zero_losses, ZERO_LOSSES),
+        "comparisons": frame(data.comparisons, COMPARISONS),
+        "footprints": frame(data.footprints, FOOTPRINTS),
+        "checks": frame(data.checks, CHECKS),
+        "provenance": pd.DataFrame(provenance_rows(data), columns=["key", "value"]),
+    }
+
+
+def drops(trials: Iterable[Trial]) -> list[tuple[Trial, str, str, str, int]]:
+    """``(trial, stage, place, reason, count)``; what no counter explains is a row too: ``unattributed``."""
+    rows = []
+    for trial in trials:
+        for name, stage in (("ingress", trial.ledger.ingress), ("egress", trial.ledger.egress)):
+            rows += [(trial, name, drop.place, drop.reason, drop.count) for drop in stage.drops]
+            if stage.unattributed:
+                rows.append((trial, name, "unattributed", "no counter explains it", stage.unattributed))
+    return rows
+
+
+def provenance_rows(data: Dataset) -> list[tuple[str, str]]:
+    """``(key, value)`` of the run, nested keys joined by dots."""
+    if data.run is None:
+        return []
+    run = data.run.model_dump(exclude={"kind", "provenance"})
+    flat = {**run, **data.run.provenance.model_dump()}
+    rows: list[tuple[str, str]] = []
+    for key, value in flat.items():
+        if isinstance(value, dict):
+            rows += [(f"{key}.{name}", str(inner)) for name, inner in value.items()]
+        elif isinstance(value, list):
+            rows.append((key, " ".join(map(str, value))))
+        else:
+            rows.append((key, "" if value is None else str(value)))
+    if data.ended is not None:
+        rows += [("ended_at", data.ended.ended_at), ("outcome", data.ended.outcome)]
+    return rows

@@ -1,0 +1,366 @@
+"""The drawings: records in, SVG out, each at two widths; colour is never the only mark.
+
+A subject has its colour *and* its marker; a doubtful figure is drawn hollow and named under the drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lab.results import Comparison, Trial, ZeroLoss
+from reports import quantity, svg, words
+from reports.dataset import Dataset
+from reports.model import Figure
+from reports.tables import latency_groups, latency_medians
+from reports.words import in_order
+
+WIDE, NARROW = 720, 350
+"""Widths in CSS pixels: a desktop column, and a phone held upright."""
+
+PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
+LOSS_KNEE = 0.01
+"""Percent of loss below which the axis is linear, so that none at all has a place on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a subject is drawn."""
+
+    colour: str
+    marker: str
+    dashes: str
+
+
+_LOOKS = {
+    "mcrd": Look(svg.SERIES[0], "o", "-"),
+    "kernel": Look(svg.SERIES[1], "s", "--"),
+    "none": Look(svg.SERIES[2], "^", ":"),
+}
+
+
+def look(subject: str, others: Sequence[str] = ()) -> Look:
+    """The known subjects keep their look from page to page; peers that come later take the rest in turn."""
+    if subject in _LOOKS:
+        return _LOOKS[subject]
+    strangers = [name for name in others if name not in _LOOKS]
+    place = strangers.index(subject) if subject in strangers else 0
+    return Look(svg.SERIES[3 + place % 2], "Dv"[place % 2], "-.")
+
+
+def _figure(
+    name: str,
+    title: str,
+    description: str,
+    plot: Callable[[Canvas, bool], None],
+    height: Callable[[bool], float],
+    doubts: Sequence[str] = (),
+) -> Figure:
+    """``plot(canvas, narrow)`` drawn at both widths."""
+
+    def at(width: int, narrow: bool) -> str:
+        part = f"{name}-{'narrow' if narrow else 'wide'}"
+        return svg.draw(
+            part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow)
+        )
+
+    return Figure(name, title, description, at(WIDE, False), at(NARROW, True), tuple(in_order(doubts)))
+
+
+# -------------------------------------------------------------------------------------- against the peer
+
+
+def ratios(data: Dataset) -> Figure | None:
+    """Each paired comparison as a ratio with its interval; one panel a metric, 1 marked as no difference."""
+    if not data.comparisons:
+        return None
+    keys = in_order((c.metric, c.a, c.b, c.higher_is_better) for c in data.comparisons)
+    panels = [
+        [c for c in data.comparisons if (c.metric, c.a, c.b, c.higher_is_better) == key] for key in keys
+    ]
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        heights = [len(panel) + (1.3 if narrow else 1.0) for panel in panels]
+        axes = canvas.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axis, panel in zip(axes, panels, strict=True):
+            _ratio_panel(axis, panel, narrow)
+
+    def height(narrow: bool) -> float:
+        return sum(len(panel) * (46 if narrow else 34) + 74 for panel in panels)
+
+    lines = "; ".join(
+        f"{c.metric}, {c.case}, {words.egress(c.setting)}: {words.measured(c)}, {words.verdict(c)}"
+        for c in data.comparisons
+    )
+    return _figure(
+        "ratios",
+        "Against the peer: ratio and interval",
+        f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {lines}.",
+        plot,
+        height,
+        [f"{c.metric}, {c.case}: {warning}" for c in data.comparisons for warning in c.warnings],
+    )
+
+
+def _ratio_panel(axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
+    first = panel[0]
+    better = "higher is better" if first.higher_is_better else "lower is better"
+    title = f"{first.metric}, {words.subject(first.a)} / {words.subject(first.b)}"
+    axis.set_title(title + ("\n" if narrow else " ") + f"({better})", fontsize=11 if narrow else 12)
+    axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
+    colour, marker = look(first.a).colour, look(first.a).marker
+    for place, c in enumerate(panel):
+        axis.plot([c.low, c.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
+        fill = "none" if c.warnings else colour
+        axis.plot([c.ratio], [place], marker=marker, markersize=9, color=colour, markerfacecolor=fill)
+        if c.target is not None:
+            axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
+    labels = [_row_label(c) for c in panel]
+    values = [f"{quantity.ratio(c.ratio)} ({quantity.interval(c.low, c.high)})" for c in panel]
+    _rows(axis, labels, values, narrow)
+    marks = [value for c in panel for value in (c.low, c.high, c.target or c.ratio)]
+    low, high = min(0.9, *marks), max(1.1, *marks)
+    axis.set_xlim(low - (high - low) * 0.06, high + (high - low) * 0.06)
+    axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+
+
+def _row_label(record: Comparison | ZeroLoss) -> str:
+    return record.case + ("" if record.setting.egress == "wire-like" else ", offloads on")
+
+
+def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool) -> None:
+    """One line a row, first on top: name left and value right of it, on a phone both above it."""
+    axis.set_ylim(len(labels) - 0.5, -0.9 if narrow else -0.6)
+    axis.grid(False, axis="y")
+    axis.spines["left"].set_visible(False)
+    if not narrow:
+        axis.set_yticks(range(len(labels)), labels)
+        right = axis.secondary_yaxis("right")
+        right.set_yticks(range(len(values)), values)
+        right.spines["right"].set_visible(False)
+        for side in (axis, right):
+            side.tick_params(axis="y", labelcolor=svg.INK)
+        return
+    axis.set_yticks([])
+    for place, (label, value) in enumerate(zip(labels, values, strict=True)):
+        for text, x, align in ((label, 0, "left"), (value, 1, "right")):
+            axis.annotate(
+                text,
+                (x, place - 0.28),
+                xycoords=("axes fraction", "data"),
+                fontsize=10.5,
+                va="bottom",
+                ha=align,
+            )
+
+
+# -------------------------------------------------------------------------------------------- throughput
+
+
+def zero_loss(data: Dataset) -> Figure | None:
+    """Per case and subject: the highest rate without loss, the first with loss, the generator's ceiling."""
+    found = [z for z in data.zero_losses if z.lower_dps is not None]
+    if not found:
+        return None
+    subjects = in_order(z.subject for z in found)
+    cases = in_order((z.scenario, _row_label(z)) for z in found)
+    rows = [z for case in cases for z in found if (z.scenario, _row_label(z)) == case]
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        axis = canvas.subplots()
+        for place, z in enumerate(rows):
+            style = look(z.subject, subjects)
+            lower = z.lower_dps or 0
+            end = z.generator_ceiling_dps if z.upper_dps is None else z.upper_dps
+            axis.plot([lower, max(lower, end)], [place, place], color=style.colour, linewidth=2)
+            fill = "none" if z.warnings else style.colour
+            axis.plot(
+                [lower], [place], marker=style.marker, markersize=8, color=style.colour, markerfacecolor=fill
+            )
+            axis.plot([z.generator_ceiling_dps], [place], marker="|", markersize=13, color=svg.MUTED)
+        labels = [f"{_row_label(z)}, {words.steered(z)}" for z in rows]
+        values = [f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}" for z in rows]
+        _rows(axis, labels, values, narrow)
+        axis.set_xlim(left=0)
+        axis.set_xlabel("datagrams/s offered; | is the generator's ceiling")
+        axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
+        axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+
+    def height(narrow: bool) -> float:
+        return len(rows) * (44 if narrow else 27) + 70
+
+    lines = "; ".join(
+        f"{_row_label(z)}, {words.steered(z)}: {'at least ' if z.upper_dps is None else ''}"
+        f"{quantity.rate(z.lower_dps)}, bounded by {words.bound(z.bound_by)}"
+        for z in rows
+    )
+    return _figure(
+        "zero-loss-rates",
+        "Highest rate without loss",
+        f"Datagrams a second offered without loss; a line reaches to the first rate with loss. {lines}.",
+        plot,
+        height,
+        [f"{_row_label(z)}, {words.steered(z)}: {warning}" for z in rows for warning in z.warnings],
+    )
+
+
+def _thousands(value: float, _position: int) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if value else "0"
+
+
+# ---------------------------------------------------------------------------------- loss against the load
+
+
+def loss(data: Dataset) -> list[Figure]:
+    """One figure a scenario, one panel a case: share of copies lost at each rate that was offered."""
+    trials = [t for t in data.trials if t.subject != "none" and t.purpose in ("search", "fixed")]
+    return [
+        _loss_figure(scenario, [t for t in trials if t.scenario == scenario])
+        for scenario in in_order(t.scenario for t in trials)
+    ]
+
+
+def _loss_figure(scenario: str, trials: Sequence[Trial]) -> Figure:
+    keys = in_order((t.case, t.setting.egress) for t in trials)
+    panels = [[t for t in trials if (t.case, t.setting.egress) == key] for key in keys]
+    subjects = in_order(t.subject for t in trials)
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        across = 1 if narrow or len(panels) == 1 else 2
+        down = -(-len(panels) // across)
+        axes = canvas.subplots(down, across, squeeze=False).flatten()
+        for axis, panel in zip(axes, panels, strict=False):
+            _loss_panel(axis, panel, subjects)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+
+    def height(narrow: bool) -> float:
+        across = 1 if narrow or len(panels) == 1 else 2
+        return -(-len(panels) // across) * (240 if narrow else 270)
+
+    told = "; ".join(_loss_words(panel) for panel in panels)
+    hollow = sum(t.validity != "valid" for t in trials)
+    doubts = [f"{quantity.plural(hollow, 'hollow mark')}: trials not valid, see the ledger"] if hollow else []
+    return _figure(
+        f"loss-{scenario}",
+        f"Loss against offered load: {scenario}",
+        f"Share of copies lost, in percent, at each offered rate. {told}.",
+        plot,
+        height,
+        doubts,
+    )
+
+
+def _loss_words(panel: Sequence[Trial]) -> str:
+    parts = []
+    for name in in_order(words.steered(t) for t in panel):
+        mine = [t for t in panel if words.steered(t) == name]
+        worst = max(mine, key=lambda t: t.loss_ratio)
+        parts.append(
+            f"{name} lost up to {quantity.percent(worst.loss_ratio)} at {quantity.rate(worst.offered_dps)} "
+            f"datagrams/s in {quantity.plural(len(mine), 'trial')}"
+        )
+    return f"{panel[0].case}, {words.egress(panel[0].setting)}: {', '.join(parts)}"
+
+
+def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
+    for name in in_order((t.subject, t.setting.rps) for t in panel):
+        mine = sorted(
+            (t for t in panel if (t.subject, t.setting.rps) == name),
+            key=lambda t: (t.offered_dps, t.loss_ratio),
+        )
+        style = look(name[0], subjects)
+        # With steering on a subject keeps its colour and marker and changes its line.
+        dashes = "-." if name[1] else style.dashes
+        for sound in (True, False):
+            marks = [t for t in mine if (t.validity == "valid") == sound]
+            axis.plot(
+                [t.offered_dps for t in marks],
+                [100 * t.loss_ratio for t in marks],
+                color=style.colour,
+                marker=style.marker,
+                markersize=5,
+                markerfacecolor=style.colour if sound else "none",
+                linestyle=dashes if sound else "none",
+                label=words.steered(mine[0]) if sound else None,
+            )
+    first = panel[0]
+    axis.set_title(f"{first.case}, {words.egress(first.setting)}")
+    axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
+    axis.set_ylim(-LOSS_KNEE / 8, 100)
+    axis.set_yticks([0, 0.01, 0.1, 1, 10, 100], ["0", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"])
+    axis.minorticks_off()
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axis.set_xlabel("datagrams/s offered")
+    axis.set_ylabel("copies lost")
+    axis.legend(loc="best", handlelength=2.6)
+
+
+# ------------------------------------------------------------------------------------------------ latency
+
+
+def latency(data: Dataset) -> Figure | None:
+    """Latency percentiles, one panel a case, one line a subject; logarithmic, in microseconds."""
+    groups = latency_groups(data)
+    if not groups:
+        return None
+
+    def case_of(trials: Sequence[Trial]) -> tuple[str, str, str]:
+        return trials[0].scenario, trials[0].case, words.egress(trials[0].setting)
+
+    cases = in_order(case_of(trials) for trials in groups)
+    subjects = in_order(trials[0].subject for trials in groups)
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        across = 1 if narrow or len(cases) == 1 else 2
+        axes = canvas.subplots(-(-len(cases) // across), across, squeeze=False).flatten()
+        for axis, case in zip(axes, cases, strict=False):
+            for trials in (g for g in groups if case_of(g) == case):
+                style = look(trials[0].subject, subjects)
+                axis.plot(
+                    range(len(PERCENTILES)),
+                    [value / quantity.NS_PER_US for value in latency_medians(trials)],
+                    color=style.colour,
+                    marker=style.marker,
+                    linestyle="-." if trials[0].setting.rps else style.dashes,
+                    label=words.steered(trials[0]),
+                )
+            axis.set_title(f"{case[1]}, {case[2]}")
+            axis.set_xticks(range(len(PERCENTILES)), PERCENTILES)
+            axis.set_yscale("log")
+            axis.minorticks_off()
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_ylabel("µs")
+            axis.legend(loc="best", handlelength=2.6)
+        for axis in axes[len(cases) :]:
+            axis.set_visible(False)
+
+    def height(narrow: bool) -> float:
+        across = 1 if narrow or len(cases) == 1 else 2
+        return -(-len(cases) // across) * (230 if narrow else 250)
+
+    told = "; ".join(
+        f"{', '.join(case_of(g)[1:])}, {words.steered(g[0])}: "
+        + ", ".join(
+            f"{name} {quantity.microseconds(value)}"
+            for name, value in zip(PERCENTILES, latency_medians(g), strict=True)
+        )
+        for g in groups
+    )
+    return _figure(
+        "latency-percentiles",
+        "Latency percentiles",
+        f"Send stamp to receive stamp in microseconds, logarithmic. {told}.",
+        plot,
+        height,
+        [f"{case_of(g)[1]}: {doubt}" for g in groups for t in g for doubt in words.trial_doubts(t)],
+    )

@@ -1,0 +1,66 @@
+"""A run's records to a report: one self-contained HTML page, its Markdown twin, drawings and CSV files.
+
+Importing this imports pandas and matplotlib (about a second): a command line does so when it is asked for a
+report, not before.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reports import markdown, page, svg
+from reports.dataset import frames, load
+from reports.model import Figure, Page, Table
+
+
+def write_report(results: Path, out: Path) -> list[Path]:
+    """Write the report of ``results`` (a ``results.jsonl``, or its folder) into the folder ``out``.
+
+    Returns the files written, the page first. Works for a run that was interrupted, is still going on, or
+    measured nothing. Raises :class:`lab.results.ResultsError` when the file cannot be used; nothing is
+    written then.
+    """
+    data = load(results)
+    tables = frames(data)
+    files = [f"{name}.csv" for name in tables]
+    report = page.build(data, files)
+    figures = [part for section in report.sections for part in section.parts if isinstance(part, Figure)]
+    drawings = {figure.name: f"figure-{figure.name}.svg" for figure in figures}
+
+    contents = {"report.html": render(report), "report.md": markdown.render(report, drawings)}
+    contents |= {drawings[figure.name]: svg.standalone(figure.wide) for figure in figures}
+    contents |= {
+        f"{name}.csv": table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        for name, table in tables.items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    return [_write(out / name, text) for name, text in contents.items()]
+
+
+def render(report: Page) -> str:
+    """The page as HTML: style and drawings inline, no script, nothing fetched."""
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        page=report, light=svg.variables(svg.LIGHT), dark=svg.variables(svg.DARK), is_table=_is_table
+    )
+
+
+def _is_table(part: Table | Figure) -> bool:
+    return isinstance(part, Table)
+
+
+def _write(path: Path, text: str) -> Path:
+    """Whole or not at all: a reader that reloads the page of a running run never sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path

@@ -1,0 +1,77 @@
+"""The page as Markdown, for a pull request or a mail: the same words, tables and doubts as the HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from reports.model import Cell, Column, Figure, Page, Point, Table
+
+
+def render(page: Page, drawings: Mapping[str, str]) -> str:
+    """GitHub-flavoured Markdown; ``drawings`` maps a figure's name to the SVG file beside the page."""
+    blocks = [f"# {escape(page.title)}", escape(page.subtitle), "## Summary"]
+    blocks.append("\n".join(_point(point) for point in page.summary))
+    for section in page.sections:
+        blocks.append(f"## {escape(section.title)}")
+        blocks += [escape(text) for text in section.text]
+        for part in section.parts:
+            blocks += _table(part) if isinstance(part, Table) else _figure(part, drawings[part.name])
+    if page.files:
+        blocks.append("## Data")
+        blocks.append("\n".join(f"- `{name}`" for name in page.files))
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as itself: nothing in it may become markup, or end a table cell."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+
+
+def _doubts(doubts: tuple[str, ...], separator: str) -> str:
+    return "".join(f"{separator}⚠ {escape(doubt)}" for doubt in doubts)
+
+
+def _point(point: Point) -> str:
+    items = "".join(f"\n  - {escape(item)}" for item in point.items)
+    return f"- **{escape(point.lead)}** {escape(point.text)}{_doubts(point.doubts, ' ')}{items}"
+
+
+def _figure(figure: Figure, drawing: str) -> list[str]:
+    # The alternative text would end at a bracket: it is plain words already, but for names of cases.
+    text = re.sub(r"[\[\]\n]", " ", figure.description)
+    blocks = [f"**{escape(figure.title)}**", f"![{text}]({drawing})"]
+    if figure.doubts:
+        blocks.append(_doubts(figure.doubts, "\n- ").strip())
+    return blocks
+
+
+def _table(table: Table) -> list[str]:
+    lines = [
+        _line([_heading(column) for column in table.columns]),
+        _line(["---:" if column.numeric else "---" for column in table.columns]),
+    ]
+    for row in table.rows:
+        lines.append(_line([_cell(cell) for cell in row.cells]))
+        empty = [""] * (len(table.columns) - 1)
+        lines += [_line([f"*{escape(note)}*", *empty]) for note in row.notes]
+    body = "\n".join(lines)
+    if not table.folded:
+        return [f"**{escape(table.caption)}**", body]
+    return [f"<details><summary>{_html(table.folded)}</summary>", body, "</details>"]
+
+
+def _html(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _heading(column: Column) -> str:
+    return escape(f"{column.title} ({column.unit})" if column.unit else column.title)
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell.text).replace("\n", "<br>") + _doubts(cell.doubts, "<br>")
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,93 @@
+"""The page as data: what it says, free of HTML and Markdown, so that both say the same.
+
+A doubt is part of the cell, sentence or figure that it is about; renderers show it there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["plain", "good", "bad"]
+"""Colour only; the text of a cell says the same in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    doubts: tuple[str, ...] = ()
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    unit: str = ""
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cell a column; the first names the row. ``notes`` stand under the row, over its full width."""
+
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    name: str
+    """Unique on the page: the anchor."""
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    folded: str = ""
+    """When set, a long table is shown on request, under this line."""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"table {self.name}: {len(row.cells)} cells in {len(self.columns)} columns")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One drawing at two widths, so that its type stays legible on a phone."""
+
+    name: str
+    title: str
+    description: str
+    """What a reader who cannot see it needs to know: axes, units, and the main values."""
+    wide: str
+    """Inline SVG, coloured by the page's CSS variables."""
+    narrow: str
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One statement of the summary: the words it begins with, set off; its text; a line for each case."""
+
+    lead: str
+    text: str
+    tone: Tone = "plain"
+    doubts: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    name: str
+    title: str
+    text: tuple[str, ...] = ()
+    parts: tuple[Table | Figure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    title: str
+    subtitle: str
+    summary: tuple[Point, ...]
+    sections: tuple[Section, ...]
+    files: tuple[str, ...] = ()
+    """The data files that lie beside the page."""

@@ -1,0 +1,84 @@
+"""The order of the page: what was found first, how it was measured last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reports import accounts, figures, tables, words
+from reports.dataset import Dataset
+from reports.model import Figure, Page, Section, Table
+from reports.quantity import listed
+
+Part = Table | Figure | None
+
+RATES = (
+    "Rates are datagrams a second (offered) or copies a second (one datagram on one output). A rate without "
+    "loss is the highest that the search confirmed; ≥ means that the generator ended first."
+)
+EGRESS = (
+    "Wire-like: the kernel cuts every GSO frame into datagrams before the output device, as for a network "
+    "card without the offload. Offloads on: veth hands whole GSO frames across, which flatters any sender "
+    "of them."
+)
+PAIRS = (
+    "The subjects are measured in turn (A B B A …), so that a drifting machine weighs on both alike. The "
+    "verdict follows the interval: where it holds 1, the difference is not shown."
+)
+LOSS = "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost."
+SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
+MEMORY = (
+    "MB is 1,000,000 bytes, as in the architecture document. Documented is its table's figure; modelled is "
+    "rules × their size + processes; measured is the workers' private memory and that of the template they "
+    "were forked from, each really started. Rings lie beside: their size is configuration, not cost."
+)
+LATENCY = "From the send stamp in the payload to the receiver's time stamp, on one clock."
+CPU = "Processor time of the whole machine, the generator-only baseline taken off where it was measured."
+LEDGER = (
+    "Two balances a trial: datagrams from the generator to a matching rule, copies from there to the "
+    "receivers. A balance closes when every one is delivered or has a place and a reason."
+)
+
+
+def build(data: Dataset, files: Iterable[str] = ()) -> Page:
+    """The whole page of one run; sections with nothing to say are left out."""
+    sections = (
+        _section("peer", "Against the peer", (PAIRS,), figures.ratios(data), tables.comparisons(data)),
+        _section(
+            "throughput",
+            "Throughput",
+            (RATES, EGRESS),
+            figures.zero_loss(data),
+            tables.zero_loss(data),
+            tables.fixed_rates(data),
+        ),
+        _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data)),
+        _section("latency", "Latency", (LATENCY,), figures.latency(data), tables.latency(data)),
+        _section("processor", "Processor time", (CPU,), tables.cpu(data)),
+        _section("workers", "Workers", (SHARES,), tables.workers(data), tables.worker_shares(data)),
+        _section("memory", "Memory", (MEMORY,), tables.memory(data)),
+        _section("function", "Function", (), accounts.checks(data)),
+        _section("ledger", "Ledger", (LEDGER,), *accounts.ledgers(data)),
+        _section("provenance", "What ran on what", (), *accounts.provenance(data)),
+    )
+    return Page(
+        title="Multicast forwarding, measured",
+        subtitle=subtitle(data),
+        summary=words.summary(data),
+        sections=tuple(section for section in sections if section.parts),
+        files=tuple(files),
+    )
+
+
+def _section(name: str, title: str, text: tuple[str, ...], *parts: Part) -> Section:
+    return Section(name, title, text, tuple(part for part in parts if part is not None))
+
+
+def subtitle(data: Dataset) -> str:
+    if data.run is None:
+        return "A results file without the record that opens a run."
+    run, where = data.run, data.run.provenance
+    scenarios = listed(run.scenarios) or "no scenario"
+    return (
+        f"Run {run.run_id} of {run.started_at}, {run.profile} profile: {scenarios}. "
+        f"{where.cpu_model}, {where.cpus} CPUs, Linux {where.kernel}."
+    )

@@ -1,0 +1,169 @@
+"""A matplotlib figure as SVG that belongs to its page: page colours, page font, readable text, unique ids.
+
+matplotlib draws in placeholder colours, each standing for a CSS variable; here they are exchanged, so one
+drawing serves light, dark and print. Text stays text. No pyplot: nothing global is created or kept.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+from xml.sax.saxutils import escape
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+INK = "#010203"
+MUTED = "#010204"
+GRID = "#010205"
+SERIES = ("#01020a", "#01020b", "#01020c", "#01020d", "#01020e")
+
+_VARIABLES = {
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    GRID: "var(--rule)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
+}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mcastlab",  # the same figure gives the same bytes
+    "text.parse_math": False,  # a case named "$x$" is a name, not a formula
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 6,
+}
+
+LIGHT = {
+    "ink": "#1b2026",
+    "muted": "#56606b",
+    "rule": "#d8dde3",
+    "paper": "#ffffff",
+    "panel": "#f5f7f9",
+    "good": "#1a6b34",
+    "bad": "#a8211b",
+    "doubt": "#7a4b00",
+    "series-1": "#0b5cad",
+    "series-2": "#b04a00",
+    "series-3": "#6b6f76",
+    "series-4": "#6a3d9a",
+    "series-5": "#2a7a2e",
+}
+DARK = {
+    "ink": "#e6eaef",
+    "muted": "#a5afba",
+    "rule": "#39424d",
+    "paper": "#14181d",
+    "panel": "#1c2229",
+    "good": "#7bd88f",
+    "bad": "#ff958c",
+    "doubt": "#ffc46b",
+    "series-1": "#6db3ff",
+    "series-2": "#ffab5e",
+    "series-3": "#a9b0b8",
+    "series-4": "#c7a6ff",
+    "series-5": "#7bd88f",
+}
+"""The palette of page and drawings; text on paper keeps a contrast of at least 4.5:1 in both."""
+
+
+def variables(palette: dict[str, str]) -> str:
+    """The palette as CSS declarations."""
+    return ";".join(f"--{name}:{colour}" for name, colour in palette.items())
+
+
+def draw(
+    name: str, title: str, description: str, size: tuple[float, float], plot: Callable[[Canvas], None]
+) -> str:
+    """The SVG of what ``plot`` draws on an empty canvas of ``size`` in CSS pixels.
+
+    ``name`` is unique on the page (it begins every id); ``title`` and ``description`` are what a screen
+    reader says instead of the drawing.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+        plot(canvas)
+        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _adopt(buffer.getvalue(), name, title, description)
+
+
+def standalone(svg: str) -> str:
+    """The same drawing as a file of its own, with the page's colours for light and dark."""
+    style = (
+        f"<style>svg{{{variables(LIGHT)};color:var(--ink);background:var(--paper);"
+        "font-family:system-ui,sans-serif}"
+        f"@media (prefers-color-scheme:dark){{svg{{{variables(DARK)}}}}}</style>"
+    )
+    return svg.replace("><title ", f">{style}<title ", 1) + "\n"
+
+
+def _adopt(svg: str, name: str, title: str, description: str) -> str:
+    """Cut matplotlib's output down to the drawing and fit it into the page."""
+    svg = svg[svg.index("<svg") :]
+    for pattern, replacement in (
+        (r"<metadata>.*?</metadata>", ""),
+        (r"<style.*?</style>", ""),  # would reach out of the drawing: set on <svg> below instead
+        (r"<!--.*?-->", ""),
+        (r'<g id="[^"]+"', "<g"),  # group ids repeat from figure to figure and nothing refers to them
+        (r'\bid="([^"]+)"', rf'id="{name}-\1"'),
+        (r'(href="#|url\(#)', rf"\1{name}-"),
+        (r' transform="rotate\(-0 [^)]*\)"', ""),
+        (r"font-family: [^;\"]+(; )?", ""),
+        (r"\s+", " "),
+        (r"> <", "><"),
+        (r"(\d+\.\d\d)\d+", r"\1"),
+    ):
+        svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
+    svg = re.sub(r"font: (?:(bold|[1-9]00) )?([\d.]+px) [^;\"]+", _font, svg)
+    for placeholder, variable in _VARIABLES.items():
+        svg = svg.replace(placeholder, variable)
+    viewbox = re.search(r'viewBox="([^"]+)"', svg)
+    if viewbox is None:
+        raise ValueError(f"figure {name}: matplotlib wrote no viewBox")
+    width, height = viewbox.group(1).split()[2:]
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{viewbox.group(1)}" width="{width}" height="{height}" '
+        f'stroke-linejoin="round" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-desc">{escape(description)}</desc>'
+    )
+    return head + svg[svg.index(">") + 1 :].strip()
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"font-weight: {match.group(1)}; " if match.group(1) else ""
+    return f"{weight}font-size: {match.group(2)}"

@@ -1,0 +1,356 @@
+"""Records to tables: pure, one function a table, each row's doubts in the cell that they are about.
+
+A function returns ``None`` when a run (an interrupted one, say) has nothing for its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
+from reports import quantity, words
+from reports.dataset import Dataset
+from reports.model import Cell, Column, Row, Table, Tone
+from reports.words import in_order
+
+SHARES_LISTED = 8
+"""With more workers than this a table gives the spread of their shares, not each."""
+
+
+def optional(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table | None:
+    return Table(name, caption, tuple(columns), tuple(rows)) if rows else None
+
+
+def plain(*texts: str) -> tuple[Cell, ...]:
+    return tuple(Cell(text) for text in texts)
+
+
+def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
+    """What a row is about: the case, and the scenario that it belongs to."""
+    return Cell(f"{record.case}\n{record.scenario}")
+
+
+# -------------------------------------------------------------------------------------- against the peer
+
+
+def comparisons(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Metric"),
+        Column("Compared"),
+        Column("Medians"),
+        Column("Ratio", "×, with interval", numeric=True),
+        Column("Pairs", numeric=True),
+        Column("Verdict"),
+        Column("Target"),
+        Column("Bounded by"),
+    )
+    rows = [Row(_comparison_cells(comparison)) for comparison in data.comparisons]
+    return optional("comparisons", "Paired comparisons", columns, rows)
+
+
+def _comparison_cells(c: Comparison) -> tuple[Cell, ...]:
+    aim = words.target(c)
+    tone: Tone = "plain" if aim is None else "good" if aim.met else "bad"
+    direction = "higher is better" if c.higher_is_better else "lower is better"
+    return (
+        row_name(c),
+        Cell(words.egress(c.setting)),
+        Cell(f"{c.metric}\n({direction})"),
+        Cell(f"{words.subject(c.a)} / {words.subject(c.b)}"),
+        Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
+        Cell(
+            f"{quantity.ratio(c.ratio)}\n{c.confidence:.0%}: {quantity.interval(c.low, c.high)}",
+            tuple(c.warnings),
+        ),
+        Cell(quantity.count(c.pairs)),
+        Cell(words.verdict(c), tone=words.verdict_tone(c)),
+        Cell("none set" if aim is None else f"{words.promise(c)}:\n{aim.words}", tone=tone),
+        Cell(words.bound(c.bound_by)),
+    )
+
+
+def _median(values: Sequence[float]) -> str:
+    return quantity.rate(median(values)) if values else quantity.NONE
+
+
+# -------------------------------------------------------------------------------------------- throughput
+
+
+def zero_loss(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Subject"),
+        Column("Zero-loss rate", "datagrams/s", numeric=True),
+        Column("First rate with loss", "datagrams/s", numeric=True),
+        Column("Copies delivered", "copies/s", numeric=True),
+        Column("Generator's ceiling", "datagrams/s", numeric=True),
+        Column("Bounded by"),
+    )
+    rows = []
+    for z in data.zero_losses:
+        if z.lower_dps is None:
+            found = "none found"
+        else:
+            found = f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}"
+        if z.goal_loss_ratio:
+            found += f"\n(goal: {quantity.percent(z.goal_loss_ratio)} loss)"
+        copies = None if z.lower_dps is None else z.lower_dps * z.setting.outputs
+        rows.append(
+            Row(
+                (
+                    row_name(z),
+                    Cell(words.egress(z.setting)),
+                    Cell(words.steered(z)),
+                    Cell(found, tuple(z.warnings)),
+                    Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
+                    Cell(quantity.rate(copies)),
+                    Cell(quantity.rate(z.generator_ceiling_dps)),
+                    Cell(words.bound(z.bound_by)),
+                )
+            )
+        )
+    return optional("zero-loss", "Highest rate without loss, and where loss began", columns, rows)
+
+
+def fixed_rates(data: Dataset) -> Table | None:
+    """Trials at one rate, and the generator's own ceiling; search steps are in the ledger only."""
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Subject"),
+        Column("Offered", "datagrams/s", numeric=True),
+        Column("Delivered", "copies/s", numeric=True),
+        Column("Loss", "of copies due", numeric=True),
+        Column("Bounded by"),
+    )
+    rows = []
+    for t in data.trials:
+        if t.purpose not in ("fixed", "calibration"):
+            continue
+        asked = "as fast as it can" if t.asked_dps is None else f"asked {quantity.rate(t.asked_dps)}"
+        rows.append(
+            Row(
+                (
+                    row_name(t),
+                    Cell(words.egress(t.setting)),
+                    Cell(words.steered(t)),
+                    Cell(f"{quantity.rate(t.offered_dps)}\n({asked})"),
+                    Cell(quantity.rate(t.delivered_dps), words.trial_doubts(t)),
+                    Cell(quantity.percent(t.loss_ratio)),
+                    Cell(words.bound(t.bound_by)),
+                )
+            )
+        )
+    return optional("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, rows)
+
+
+# ------------------------------------------------------------------------------------- processor, latency
+
+
+def cpu(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Subject"),
+        Column("Processor time", "µs per copy, median", numeric=True),
+        Column("of that in softirq", "µs per copy, median", numeric=True),
+        Column("Trials", numeric=True),
+    )
+    rows = []
+    groups = _grouped(data, lambda t: t.cpu is not None and t.cpu.copies > 0 and t.subject != "none")
+    for trials in groups:
+        used = [t.cpu for t in trials if t.cpu is not None]
+        doubts = [doubt for t in trials for doubt in words.trial_doubts(t)]
+        if any(sample.baseline_ns is None for sample in used):
+            doubts.append("includes generator, topology and receivers: no baseline was taken")
+        rows.append(
+            Row(
+                (
+                    row_name(trials[0]),
+                    *plain(words.egress(trials[0].setting), words.steered(trials[0])),
+                    Cell(f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}", tuple(in_order(doubts))),
+                    Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
+                    Cell(quantity.count(len(used))),
+                )
+            )
+        )
+    return optional("cpu", "Processor time of the whole machine per copy, softirq included", columns, rows)
+
+
+def latency(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Subject"),
+        Column("Offered", "datagrams/s", numeric=True),
+        *(Column(name, "µs", numeric=True) for name in ("p50", "p90", "p99", "p99.9", "max")),
+        Column("Trials", numeric=True),
+    )
+    rows = []
+    for trials in latency_groups(data):
+        doubts = tuple(in_order(doubt for t in trials for doubt in words.trial_doubts(t)))
+        values = latency_medians(trials)
+        rows.append(
+            Row(
+                (
+                    row_name(trials[0]),
+                    *plain(words.egress(trials[0].setting), words.steered(trials[0])),
+                    Cell(quantity.rate(median(t.offered_dps for t in trials))),
+                    Cell(quantity.microseconds(values[0]), doubts),
+                    *(Cell(quantity.microseconds(value)) for value in values[1:]),
+                    Cell(quantity.count(len(trials))),
+                )
+            )
+        )
+    return optional("latency", "Latency percentiles, medians over the trials", columns, rows)
+
+
+def latency_groups(data: Dataset) -> list[list[Trial]]:
+    """Trials made for latency; where a case has none, its fixed and comparison trials."""
+    made = _grouped(data, lambda t: t.latency is not None and t.purpose == "latency")
+    covered = {(trials[0].scenario, trials[0].case) for trials in made}
+
+    def stands_in(t: Trial) -> bool:
+        apart = (t.scenario, t.case) not in covered
+        return t.latency is not None and apart and t.purpose in ("fixed", "comparison")
+
+    return made + _grouped(data, stands_in)
+
+
+def latency_medians(trials: Sequence[Trial]) -> list[float]:
+    """p50, p90, p99, p99.9 and maximum in ns: the median of each over the trials that have them."""
+    seen = [t.latency for t in trials if t.latency is not None]
+    return [median(getattr(x, name) for x in seen) for name in ("p50", "p90", "p99", "p999", "max")]
+
+
+def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]]:
+    """Trials alike in scenario, case, subject and setting; invalid ones only where there is no other."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in data.trials:
+        if wanted(trial):
+            key = f"{trial.scenario}\0{trial.case}\0{trial.subject}\0{trial.setting.model_dump_json()}"
+            groups.setdefault(key, []).append(trial)
+    return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
+
+
+# ------------------------------------------------------------------------------------- workers and memory
+
+
+def worker_shares(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Egress"),
+        Column("Workers", numeric=True),
+        Column("Offered", "datagrams/s", numeric=True),
+        Column("Share of datagrams received", "by worker, in order of CPU"),
+        Column("Busiest", "times an even share", numeric=True),
+    )
+    rows = []
+    for trials in _grouped(data, lambda t: len(t.workers) > 0):
+        trial = max(trials, key=lambda t: t.offered)
+        received = [w.received for w in sorted(trial.workers, key=lambda w: (w.cpu, w.worker_id))]
+        total = sum(received)
+        if not total:
+            shares, busiest = "none received anything", quantity.NONE
+        else:
+            shares = _shares(received, total)
+            busiest = f"{max(received) * len(received) / total:.2f}"
+        idle = received.count(0)
+        doubts = words.trial_doubts(trial)
+        if total and idle:
+            doubts = (*doubts, f"{quantity.plural(idle, 'worker')} of {len(received)} received nothing")
+        rows.append(
+            Row(
+                (
+                    row_name(trial),
+                    *plain(words.egress(trial.setting), quantity.count(len(received))),
+                    Cell(quantity.rate(trial.offered_dps)),
+                    Cell(shares, doubts),
+                    Cell(busiest),
+                )
+            )
+        )
+    return optional("worker-shares", "How the load was spread over the workers", columns, rows)
+
+
+def _shares(received: Sequence[int], total: int) -> str:
+    if len(received) <= SHARES_LISTED:
+        return " · ".join(f"{number / total:.1%}" for number in received)
+    ordered = sorted(received)
+    low, middle, high = ordered[0], median(ordered), ordered[-1]
+    return f"least {low / total:.2%}, median {middle / total:.2%}, most {high / total:.2%}"
+
+
+def workers(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Strategy"),
+        Column("Interfaces", numeric=True),
+        Column("CPUs planned", numeric=True),
+        Column("Workers", numeric=True),
+        Column("Rules per worker", numeric=True),
+        Column("Ready", "s from start", numeric=True),
+        Column("Stopped", "s from the signal", numeric=True),
+    )
+    rows = [
+        Row(
+            (
+                row_name(f),
+                *plain(f.strategy, quantity.count(f.interfaces), quantity.count(f.cpus)),
+                Cell(quantity.count(f.workers)),
+                Cell(quantity.count(f.rules_per_worker)),
+                Cell(quantity.seconds(f.ready_ns), tuple(f.warnings)),
+                Cell(quantity.seconds(f.stopped_ns)),
+            )
+        )
+        for f in data.footprints
+    ]
+    return optional("workers", "Workers started for real", columns, rows)
+
+
+def memory(data: Dataset) -> Table | None:
+    columns = (
+        Column("Case"),
+        Column("Workers", numeric=True),
+        Column("Documented", "MB", numeric=True),
+        Column("Modelled", "MB", numeric=True),
+        Column("Measured", "MB, no rings", numeric=True),
+        Column("Measured / modelled", "×", numeric=True),
+        Column("Private per worker", "MB, median", numeric=True),
+        Column("Template", "MB", numeric=True),
+        Column("Proportional (PSS)", "MB, workers", numeric=True),
+        Column("Rings", "MB", numeric=True),
+        Column("Kernel growth", "MB", numeric=True),
+    )
+    rows = []
+    for f in data.footprints:
+        total = words.measured_bytes(f)
+        against = quantity.ratio(total / f.modelled_bytes) if f.modelled_bytes else quantity.NONE
+        notes = tuple(f"Discrepancy: {text}" for text in f.discrepancies)
+        rows.append(
+            Row(
+                (
+                    row_name(f),
+                    Cell(quantity.count(f.workers)),
+                    Cell("not in the document" if f.documented_bytes is None else _mb(f.documented_bytes)),
+                    Cell(_mb(f.modelled_bytes)),
+                    Cell(_mb(total), words.footprint_doubts(f)),
+                    Cell(against),
+                    Cell(_mb(f.memory.private_bytes_per_worker)),
+                    Cell(_mb(f.memory.template_bytes)),
+                    Cell(_mb(f.memory.pss_bytes_total)),
+                    Cell(_mb(f.memory.ring_bytes_total)),
+                    Cell(_mb(f.memory.kernel_bytes)),
+                ),
+                notes,
+            )
+        )
+    return optional("memory", "Memory: documented, modelled and measured", columns, rows)
+
+
+def _mb(size: int | None) -> str:
+    return quantity.megabytes(size)
