@@ -108,8 +108,8 @@ def _total(row: Documented, modelled: Estimate, stated: int) -> str:
     workers, held = row.workers or 0, row.rules_per_worker or 0
     rules, processes = workers * held * KB, workers * MB
     sentence = (
-        f"The document has {megabytes(stated)} in total, the model {megabytes(modelled.rules_bytes)} of rules "
-        f"+ {megabytes(modelled.process_bytes)} of processes = {megabytes(modelled.total_bytes)}: "
+        f"The document has {megabytes(stated)} in total, the model {megabytes(modelled.rules_bytes)} of "
+        f"rules + {megabytes(modelled.process_bytes)} of processes = {megabytes(modelled.total_bytes)}: "
     )
     if stated == rules:
         sentence += f"the document leaves out its own 1 MB per process ({megabytes(processes)})"

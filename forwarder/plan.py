@@ -50,6 +50,7 @@ __all__ = [
     "SocketPlan",
     "WorkerPlan",
     "plan",
+    "plan_problems",
 ]
 
 _MODES: dict[Steering, FanoutMode] = {
@@ -76,7 +77,7 @@ def plan(
     sizing = sizing or Sizing()
     if sizing.groups:
         interfaces = [name for group in sizing.groups for name in group.interfaces]
-    problems = _problems(strategy, interfaces, sizing)
+    problems = plan_problems(strategy, interfaces, sizing)
     if problems:
         raise PlanError(problems)
     groups = _groups(host, interfaces, rules, strategy, sizing)
@@ -105,7 +106,8 @@ def plan(
     )
 
 
-def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
+def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
+    """What no host could make right; fields are those of :class:`Strategy` and :class:`Sizing`."""
     problems = strategy_problems(strategy)
     counts = Counter(interfaces)
     problems += [
@@ -119,18 +121,18 @@ def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> 
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
         problems.append(Problem("interfaces", ",".join(counts), f"one interface with strategy {name}"))
     if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
-        problems.append(Problem("interface-group", name, "a strategy that works in interface groups"))
+        problems.append(Problem("interface_group", name, "a strategy that works in interface groups"))
     ids = Counter(group.group_id for group in sizing.groups)
     problems += [
-        Problem("interface-group", str(group_id), f"each group id once: it is there {count} times")
+        Problem("interface_group", str(group_id), f"each group id once: it is there {count} times")
         for group_id, count in ids.items()
         if count > 1
     ]
     if grouping is Grouping.PER_INTERFACE:
         problems += [
             Problem(
-                f"interface-group {group.group_id}",
-                ",".join(group.interfaces),
+                "interface_group",
+                f"{group.group_id}:{','.join(group.interfaces)}",
                 f"one interface in each group with strategy {name}",
             )
             for group in sizing.groups
@@ -138,7 +140,7 @@ def _problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> 
         ]
     if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
         allowed = f"the least, {sizing.min_workers}, or more"
-        problems.append(Problem("max-workers-per-interface", str(sizing.max_workers), allowed))
+        problems.append(Problem("max_workers", str(sizing.max_workers), allowed))
     return problems
 
 

@@ -67,8 +67,8 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
                 others = f"; so in {len(shared) - 1} more groups" if len(shared) > 1 else ""
                 warnings.append(
                     f"Group {group.group_id}: {group.workers - len(reached)} of {group.workers} workers get "
-                    f"no datagrams, as PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}) and "
-                    f"there are {len(host.cpus)} CPUs{others}."
+                    f"no datagrams, as PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}) "
+                    f"and there are {len(host.cpus)} CPUs{others}."
                 )
                 break
     if strategy.steering is Steering.LB:

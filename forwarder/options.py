@@ -1,0 +1,357 @@
+"""The options of ``mcrd supervisor`` and ``mcrd plan``: from the command line, from a TOML file, or both.
+
+One model declares each option once, with its help and what it may be; the command line
+(:mod:`forwarder.cli_options`) is made from it. Every problem is reported at once, under the name that the
+user wrote: ``--num-workers``, or ``mcrd.toml: num_workers``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from forwarder.host import Host
+from forwarder.plan import InterfaceGroup, Plan, Sizing, plan, plan_problems
+from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.rules import ForwardingRule, InterfaceName, RulesError, interface_name, load_rules, parse_rules
+from forwarder.strategy import PRESETS, Hashing, Steering, Strategy, Width, customised
+
+DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
+MOST_WORKERS = 4096
+
+_SELECTION = ("interface", "interfaces", "interface_group", "interface_count")
+_ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_threshold_pps")
+
+
+class OptionsError(ProblemsError):
+    """Options that cannot be used, with all that is wrong."""
+
+
+def option(default: Any, metavar: str, allowed: str, help_text: str) -> Any:
+    """A field of an options model: ``metavar`` and ``help_text`` for ``--help``, ``allowed`` for errors."""
+    return Field(
+        default=default,
+        description=help_text,
+        json_schema_extra={"metavar": metavar, "allowed": allowed},
+    )
+
+
+def _whole(value: object) -> object:
+    """``True`` is no number; digits in text are, because that is what a command line has."""
+    if isinstance(value, bool | float):
+        raise ValueError("an integer")
+    return value
+
+
+def _listed(value: object) -> object:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _power_of_two(value: object) -> object:
+    number = int(value) if isinstance(value, str) and value.isdigit() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number.bit_count() != 1:
+        raise ValueError("a power of two")
+    return number
+
+
+def _group(value: object) -> object:
+    """``0:eth0,eth1``, or a table with ``id``, ``interfaces`` and, if need be, ``workers``."""
+    workers: object = None
+    if isinstance(value, InterfaceGroup):
+        return value
+    if isinstance(value, str):
+        number, colon, names = value.partition(":")
+        group_id: object = int(number) if colon and number.isascii() and number.isdigit() else None
+        listed: object = [name.strip() for name in names.split(",")]
+    elif isinstance(value, Mapping) and value.keys() <= {"id", "interfaces", "workers"}:
+        group_id, listed, workers = value.get("id"), _listed(value.get("interfaces")), value.get("workers")
+    else:
+        raise ValueError("a group")
+    if type(group_id) is not int or not 0 <= group_id <= 65535:
+        raise ValueError("a group id")
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("interfaces")
+    if workers is not None and (type(workers) is not int or not 1 <= workers <= MOST_WORKERS):
+        raise ValueError("workers")
+    return InterfaceGroup(group_id, tuple(interface_name(name) for name in listed), workers)
+
+
+_COUNT = f"an integer from 1 to {MOST_WORKERS:,}"
+_NAMES = ", ".join(PRESETS)
+_IF = "interface names of 1 to 15 bytes, without '/', ':' or white space"
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST_WORKERS)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class SupervisorOptions(BaseModel):
+    """What ``mcrd supervisor`` is told, validated one by one; :func:`read_options` checks them together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (_SELECTION, ("workers_per_group", "num_workers"))
+    """Options of which one may be given at a time."""
+
+    strategy: Literal[tuple(PRESETS)] | None = option(  # type: ignore[valid-type]
+        None, "NAME", f"one of {_NAMES}", f"One of {_NAMES}. Left out: by the kind of interface options."
+    )
+    interface: InterfaceName | None = option(None, "IF", _IF, "The one input interface.")
+    interfaces: Annotated[tuple[InterfaceName, ...], BeforeValidator(_listed)] = option(
+        (), "IF,IF,…", f"a list of {_IF}", "Several input interfaces, shared out as the strategy says."
+    )
+    interface_group: tuple[Annotated[InterfaceGroup, BeforeValidator(_group)], ...] = option(
+        (),
+        "ID:IF[,IF…]",
+        f"ID:IF[,IF…], ID from 0 to 65535, {_IF}",
+        "A group of input interfaces with workers of its own; once for each group.",
+    )
+    workers_per_group: tuple[Count, ...] = option(
+        (), "N", _COUNT, "Workers of an interface group; once for each --interface-group, in the same order."
+    )
+    num_workers: Count | None = option(
+        None, "N", _COUNT, "Workers of each worker group. Left out: as the strategy says."
+    )
+    groups: Count = option(
+        4, "K", _COUNT, "How many groups a hybrid strategy makes of --interfaces, when it makes them itself."
+    )
+    width: Literal["per-cpu", "share"] | None = option(
+        None, "WIDTH", "per-cpu or share", "Workers of each group: one per-cpu, or its share of the CPUs."
+    )
+    steering: Steering | None = option(
+        None,
+        "HOW",
+        f"one of {', '.join(Steering)}",
+        f"How a datagram finds its worker: {', '.join(Steering)}. Left out: as the strategy says.",
+    )
+    hashing: Hashing | None = option(
+        None,
+        "HOW",
+        f"one of {', '.join(Hashing)}",
+        "How rules are hashed to workers: rendezvous (few move on a resize) or modulo.",
+    )
+    auto_scale: bool = option(
+        False, "", "true or false", "Scale workers with each interface's load (strategy dynamic)."
+    )
+    min_workers_per_interface: Count = option(1, "N", _COUNT, "With --auto-scale: least workers.")
+    max_workers_per_interface: Count | None = option(
+        None, "N", _COUNT, "With --auto-scale: most workers. Left out: one per CPU."
+    )
+    scale_threshold_pps: Annotated[Whole, Field(ge=1)] = option(
+        100_000,
+        "DPS",
+        "an integer from 1",
+        "With --auto-scale: datagrams/s that call for one more worker.",
+    )
+    control_socket_path: Path = option(
+        DEFAULT_CONTROL_SOCKET, "PATH", "a path", "Where the control socket is made."
+    )
+    engine: Literal["packet"] = option(
+        "packet", "NAME", "packet", "How packets move: packet (AF_PACKET and io_uring)."
+    )
+    rules: Path | tuple[ForwardingRule, ...] | None = option(
+        None, "FILE", "a JSON or TOML file of rules", "Rules to start with, JSON or TOML."
+    )
+    ring_frames: Annotated[int, BeforeValidator(_power_of_two), Field(ge=64, le=1 << 18)] | None = option(
+        None,
+        "N",
+        "a power of two from 64 to 262,144",
+        "Frames of each receive ring. Left out: by the number of sockets.",
+    )
+    busy_poll_us: Annotated[Whole, Field(ge=0, le=1_000_000)] = option(
+        0, "US", "an integer from 0 to 1,000,000", "Microseconds a worker spins before it sleeps."
+    )
+
+    @property
+    def input_interfaces(self) -> tuple[str, ...]:
+        if self.interface is not None:
+            return (self.interface,)
+        return self.interfaces or tuple(name for group in self.interface_group for name in group.interfaces)
+
+    @property
+    def chosen_strategy(self) -> Strategy:
+        """The preset named, or the one that the options imply, with the axes that were given."""
+        if self.strategy is not None:
+            name = self.strategy
+        elif self.auto_scale:
+            name = "dynamic"
+        elif self.interfaces:
+            name = "pool"
+        elif self.interface_group:
+            several = any(len(group.interfaces) > 1 for group in self.interface_group)
+            name = "hybrid" if several else "fanout-per-interface"
+        else:
+            name = "fanout"
+        width = Width(self.width) if self.width else None
+        return customised(PRESETS[name], width=width, steering=self.steering, hashing=self.hashing)
+
+    @property
+    def sizing(self) -> Sizing:
+        groups = self.interface_group
+        if groups and len(self.workers_per_group) == len(groups):
+            groups = tuple(
+                InterfaceGroup(group.group_id, group.interfaces, workers)
+                for group, workers in zip(groups, self.workers_per_group, strict=True)
+            )
+        return Sizing(
+            groups=groups,
+            group_count=self.groups,
+            workers=self.num_workers,
+            min_workers=self.min_workers_per_interface,
+            max_workers=self.max_workers_per_interface,
+            ring_frames=self.ring_frames,
+        )
+
+
+def resolve(options: SupervisorOptions, host: Host, rules: Sequence[ForwardingRule]) -> Plan:
+    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.PlanError` if there can be none."""
+    return plan(host, options.input_interfaces, rules, options.chosen_strategy, options.sizing)
+
+
+Options = TypeVar("Options", bound=SupervisorOptions)
+
+
+def read_options(
+    model: type[Options], given: Mapping[str, Any], config: Path | None = None
+) -> tuple[Options, list[ForwardingRule]]:
+    """Options and starting rules from the command line's values, over those of a TOML file.
+
+    ``given`` has the options that were written, by field name. Raises :class:`OptionsError` with every
+    problem of the options, of their combination, and of the rules.
+    """
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    if config is not None:
+        try:
+            values = _read_config(config)
+            names = {name: f"{config.name}: {name}" for name in values}
+        except OptionsError as error:
+            problems += error.problems
+    if any(
+        name in given for name in _SELECTION
+    ):  # the command line's choice of interfaces replaces the file's
+        for name in (*_SELECTION, "workers_per_group"):
+            values.pop(name, None)
+    values.update(given)
+    names.update({name: flag(name) for name in given})
+
+    rules: list[ForwardingRule] = []
+    if isinstance(values.get("rules"), list):
+        try:
+            values["rules"] = tuple(rules := parse_rules(values["rules"]))
+        except RulesError as error:
+            del values["rules"]
+            where = names["rules"].removesuffix("rules")
+            problems += [Problem(where + p.field, p.value, p.allowed) for p in error.problems]
+    options, wrong, more = _validated(model, values, names)
+    problems += more
+    if isinstance(options.rules, Path):
+        try:
+            rules = load_rules(options.rules)
+        except RulesError as error:
+            problems += _of_file(error.problems, options.rules, names["rules"])
+    problems += _conflicts(options, names, wrong)
+    if problems:
+        raise OptionsError(problems)
+    return options, rules
+
+
+def flag(name: str) -> str:
+    """A field's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionsError([Problem("--config", str(path), f"a readable file: {error.strerror}")]) from error
+    except ValueError as error:
+        raise OptionsError([Problem("--config", str(path), f"a TOML file in UTF-8: {error}")]) from error
+    if isinstance(values.get("rules"), str):
+        values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
+    return values
+
+
+def _validated(
+    model: type[Options], values: Mapping[str, Any], names: Mapping[str, str]
+) -> tuple[Options, set[str], list[Problem]]:
+    """The options without those that are wrong, the names of the wrong ones, and what is wrong."""
+    try:
+        return model.model_validate(values), set(), []
+    except ValidationError as error:
+        allowed = {
+            name: str(field.json_schema_extra["allowed"])
+            for name, field in model.model_fields.items()
+            if isinstance(field.json_schema_extra, dict)
+        }
+        by_option: dict[str, Problem] = {}
+        for detail in error.errors(include_url=False, include_context=False):
+            name = str(detail["loc"][0])
+            value = values[name]
+            item = detail["loc"][1] if len(detail["loc"]) > 1 else None
+            if isinstance(item, int) and isinstance(value, list | tuple):
+                value = value[item]
+            expected = allowed.get(name, "no such option: leave it out")
+            by_option.setdefault(name, Problem(names.get(name, name), shown(value), expected))
+        right = {name: value for name, value in values.items() if name not in by_option}
+        return model.model_validate(right), set(by_option), list(by_option.values())
+
+
+def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
+    """Problems of a rules file: of the file itself under its option's name, of a rule under the file's."""
+    fields = [name if problem.field == "rules" else f"{path.name}: {problem.field}" for problem in problems]
+    return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]
+
+
+def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[str]) -> list[Problem]:
+    """What is wrong between options that are right one by one."""
+    given = options.model_fields_set
+    strategy = options.chosen_strategy
+    problems = []
+
+    def refuse(name: str, allowed: str) -> None:
+        value = getattr(options, name)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        problems.append(Problem(names.get(name, flag(name)), text, allowed))
+
+    for names_of_one in options.exclusive:
+        first, *others = [name for name in names_of_one if name in given] or [""]
+        for name in others:
+            refuse(name, f"left out, as {names[first]} is there")
+    chosen = [name for name in _SELECTION if name in given]
+    if not chosen and not wrong & set(_SELECTION):
+        allowed = "one of --interface, --interfaces or --interface-group"
+        problems.append(Problem("interfaces", "(missing)", f"required: {allowed}"))
+    if options.workers_per_group and "interface_group" not in wrong:
+        groups = len(options.interface_group)
+        if len(options.workers_per_group) != groups:
+            refuse("workers_per_group", f"as many as there are interface groups: {groups}")
+    elastic = strategy.width is Width.ELASTIC
+    for name in _ELASTIC:
+        if name in given and not elastic and "strategy" not in wrong:
+            refuse(name, f"nothing: strategy {strategy.name} does not scale (only --auto-scale does)")
+    if options.auto_scale and strategy.name != "dynamic":
+        refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
+    if elastic and "num_workers" in given:
+        refuse("num_workers", "least and most workers instead, as strategy dynamic scales")
+    if len(chosen) == 1 and not wrong & {*_SELECTION, "strategy"}:
+        problems += _of_plan(options, strategy, names, chosen[0])
+    return problems
+
+
+def _of_plan(
+    options: SupervisorOptions, strategy: Strategy, names: Mapping[str, str], selection: str
+) -> list[Problem]:
+    """What planning itself would refuse, under the options' names."""
+    problems = plan_problems(strategy, options.input_interfaces, options.sizing)
+    written = {"interfaces": names[selection], "steering": names.get("steering", "--steering")}
+    written["interface_group"] = names[selection]
+    written["max_workers"] = names.get("max_workers_per_interface", "--max-workers-per-interface")
+    counted = Counter(problems)  # a plan may say the same of several groups
+    return [Problem(written.get(p.field, p.field), p.value, p.allowed) for p in counted]
