@@ -134,7 +134,7 @@ def render(plan: Plan, as_json: bool = False, width: int = 110) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
     strategy = plan.strategy
     console.print(
-        f"{strategy.name}: {strategy.grouping} · {strategy.width} workers · rules {strategy.placement} · "
+        f"{strategy.name}: {strategy.grouping} · width {strategy.width} · rules {strategy.placement} · "
         f"steering {strategy.steering}"
     )
     console.print(

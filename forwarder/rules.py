@@ -297,26 +297,28 @@ class RuleBook:
         The book had none before, so a loop passes through an added rule, and lies both downstream and
         upstream of the added rules: it is enough to search whichever of the two closes first.
         """
-        index_of: dict[Node, int] = {}
-        for index, linked in enumerate(added):
-            index_of.setdefault(linked.node, index)
-        region = first_closed(list(index_of), self._downstream_of, self._upstream_of)
+        nodes = list(dict.fromkeys(linked.node for linked in added))
+        region = first_closed(nodes, self._downstream_of, self._upstream_of)
+        place_of = {id(linked): place for place, linked in enumerate(added)}
         problems = []
-        for loop in disjoint_loops(index_of, region, self._downstream_of):
-            start = next(place for place, node in enumerate(loop) if node in index_of)
-            path = [*loop[start:], *loop[:start], loop[start]]
-            names = _shortened([self._rule_between(a, b) for a, b in itertools.pairwise(path)])
+        for loop in disjoint_loops(nodes, region, self._downstream_of):
+            edges = [self._edge(a, b) for a, b in itertools.pairwise([*loop, loop[0]])]
+            start = next(n for n, edge in enumerate(edges) if id(edge) in place_of)
+            edges = [*edges[start:], *edges[:start]]
+            path = [_show(edge.node) for edge in [*edges, edges[0]]]
+            names = _shortened([repr(edge.rule.rule_id) for edge in edges])
             problems.append(
                 Problem(
-                    f"rules[{index_of[path[0]]}]",
-                    " -> ".join(_shortened([_show(node) for node in path])),
+                    f"rules[{place_of[id(edges[0])]}]",
+                    " -> ".join(_shortened(path)),
                     f"no loop: rules {', '.join(names)} would send a datagram back to where it came in",
                 )
             )
         return problems
 
-    def _rule_between(self, node: Node, target: Node) -> str:
-        return repr(next(e.rule.rule_id for e in self._by_input[node] if target in e.targets))
+    def _edge(self, node: Node, target: Node) -> _Linked:
+        """The rule that leads from ``node`` to ``target``: one in force, if there is one."""
+        return next(linked for linked in self._by_input[node] if target in linked.targets)
 
 
 def _show(node: Node) -> str:
