@@ -129,9 +129,10 @@ class Flow(Message):
 class ReceiverJob(Message):
     """Capture what arrives for ``flows``, and check each datagram.
 
-    ``mode`` "ring": AF_PACKET rings that the kernel fills while this process sleeps; checked at the end, or
-    also on the way when the expected frames would take more than ``ring_bytes_max``. ``mode`` "udp":
-    ordinary UDP sockets that join the groups; payloads are checked whole, and there is no latency.
+    ``mode`` "ring": AF_PACKET rings that the kernel fills while this process sleeps; checked at the end,
+    and on the way only when a ring is half full. ``mode`` "udp":
+    ordinary UDP sockets that join the groups, read all the time; payloads are checked whole, and there is
+    no latency.
 
     ``payload_bytes``: what each datagram must carry, ``None`` any. ``full``: check filler and UDP checksum
     too (rings hold whole frames). ``offload``: GSO frames may arrive, implies whole frames. ``keep_frames``:
@@ -149,7 +150,9 @@ class ReceiverJob(Message):
     keep_frames: int = Field(default=0, ge=0)
     everything: bool = False
     ring_bytes_max: int = Field(default=2 << 30, ge=1 << 20)
-    """For all rings together."""
+    """For all rings together; udp mode: for all socket buffers."""
+    quiet_s: float = Field(default=0.2, gt=0)
+    """Told to stop, it goes on until nothing has come for so long: what is still on its way counts."""
     cpu: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")

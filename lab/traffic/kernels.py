@@ -33,14 +33,26 @@ OUTCOMES = 8
 
 
 @njit
+def unsigned_at(data: npt.NDArray[np.unsignedinteger], at: int) -> int:
+    """``data[at]`` as a signed integer: compiled code makes a float of a signed and an unsigned one."""
+    return int(np.int64(data[at]))
+
+
+@njit
+def be16(data: Bytes, at: int) -> int:
+    """The big-endian 16-bit word at ``data[at]``."""
+    return (unsigned_at(data, at) << 8) | unsigned_at(data, at + 1)
+
+
+@njit
 def sum_words(data: Bytes, start: int, length: int) -> int:
     """Sum of the big-endian 16-bit words of ``data[start:start + length]``, an odd one padded with zero."""
     total = 0
     end = start + length
     for i in range(start, end - 1, 2):
-        total += (int(data[i]) << 8) | int(data[i + 1])
+        total += be16(data, i)
     if length & 1:
-        total += int(data[end - 1]) << 8
+        total += unsigned_at(data, end - 1) << 8
     return total
 
 

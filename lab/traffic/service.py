@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,17 +30,19 @@ class Inbox:
         self._stopped = threading.Event()
         self._gone = False
 
-    @contextmanager
-    def ready(self) -> Iterator[None]:
-        """Say that we are ready, then wait for "go" before the block runs."""
+    def say_ready(self) -> None:
+        """Tell the lab that we can start, and listen from now on."""
         print(json.dumps({"ready": True}), flush=True)
         threading.Thread(target=self._listen, daemon=True).start()
+
+    def wait_for_go(self) -> None:
+        """Return on "go"; :class:`TrafficError` when the lab has gone instead."""
         self._started.wait()
         if self._gone:
             raise TrafficError("the lab has gone")
-        yield
 
     def wait_for_stop(self, timeout_s: float | None = None) -> bool:
+        """True once "stop" was said or the lab has gone; False when the time is up first."""
         return self._stopped.wait(timeout_s)
 
     def _listen(self) -> None:

@@ -1,0 +1,320 @@
+"""Compiled checks of what arrived: which flow and sequence number, intact or not, in order or not, how late.
+
+Rules:
+
+* A datagram belongs to a flow by what it says: arrival interface, destination group and port, and the stream
+  in its stamp. One that belongs to none is *unexpected*; one without a sound stamp is *malformed*.
+* *Corrupted*: of a flow, but with another payload length, filler or UDP checksum than was sent, or a sequence
+  number that was never sent. It does not count as received, so it is lost as well.
+* *Duplicated*: intact, sequence number seen before. Only the first copy is considered further (RFC 4737,
+  section 3.3). *Reordered*: its sequence number is below the next expected one, which is one above the
+  highest seen so far (RFC 4737, section 3.3, type-P-reordered).
+* Latency goes into the buckets of an HDR histogram with three digits, so memory does not grow with the trial
+  and nothing is lost but the fourth digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from hdrh.histogram import HdrHistogram
+
+from forwarder.abi.jit import njit
+from lab.traffic.jobs import Flow, LatencyReport
+from lab.traffic.kernels import be16, fold, sum_words, unsigned_at
+from lab.traffic.stamp import MAGIC, STAMP_BYTES
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+RECEIVED, RECEIVED_BYTES, DUPLICATED, REORDERED, CORRUPTED = range(5)
+COLUMNS = 5
+"""Of ``counts``, per flow."""
+FRAMES, GSO_FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, FIRST_NS, LAST_NS, KEPT = range(8)
+TOTALS = 8
+"""Of ``totals``; FIRST_NS is 0 until something came."""
+
+HIGHEST_NS = 60_000_000_000
+"""A latency above one minute counts as one minute."""
+DIGITS = 3
+HALF_BITS = 10
+"""Of the histogram: sub-buckets are 2 to the power of 11, which 3 digits need."""
+
+
+class Tally(NamedTuple):
+    """The state of a check: the flows, what was seen of them, and the sums."""
+
+    table: Integers
+    """Open addressing, a power of two: the flow's index, or -1."""
+    flow_key: Integers
+    flow_interface: Integers
+    sequences: Integers
+    bit_start: Integers
+    """Where the flow's bits begin in ``seen``."""
+    seen: Bytes
+    next_expected: Integers
+    counts: Integers
+    """(flows, COLUMNS)"""
+    totals: Integers
+    histogram: Integers
+
+
+class Expectation(NamedTuple):
+    """``payload_bytes``: 0 for any; ``full``: 1 to check the filler and the UDP checksum too."""
+
+    payload_bytes: int
+    full: int
+
+
+@njit
+def flow_key(group: int, port: int, stream: int) -> int:
+    """The low 28 bits of a multicast address tell groups apart, so the key fits 60 bits."""
+    return ((group & 0x0FFFFFFF) << 32) | (port << 16) | stream
+
+
+@njit
+def find_slot(
+    table: Integers, flow_keys: Integers, flow_interface: Integers, key: int, interface: int
+) -> int:
+    """The table slot of the flow, or the empty one where it would go."""
+    mask = len(table) - 1
+    mixed = (key ^ (key >> 29) ^ (interface * 0x9E3779B1)) & 0x7FFFFFFF
+    slot = (mixed * 0x45D9F3B >> 11) & mask
+    while True:
+        flow = table[slot]
+        if flow < 0 or (flow_keys[flow] == key and flow_interface[flow] == interface):
+            return slot
+        slot = (slot + 1) & mask
+
+
+def new_tally(flows: Sequence[Flow], interfaces: Sequence[str]) -> Tally:
+    """An empty tally for ``flows``; interfaces are known by their position in ``interfaces``."""
+    size = 4
+    while size < 2 * len(flows):
+        size *= 2
+    keys = np.array([flow_key(int(flow.group), flow.port, flow.stream_id) for flow in flows], np.int64)
+    number = {name: index for index, name in enumerate(interfaces)}
+    where = np.array([number[flow.interface] for flow in flows], np.int64)
+    table = np.full(size, -1, np.int64)
+    for index in range(len(flows)):
+        table[find_slot(table, keys, where, int(keys[index]), int(where[index]))] = index
+    sequences = np.array([flow.sequences for flow in flows], np.int64)
+    bit_start = np.zeros(len(flows), np.int64)
+    np.cumsum(sequences[:-1], out=bit_start[1:])
+    buckets = HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len
+    return Tally(
+        table=table,
+        flow_key=keys,
+        flow_interface=where,
+        sequences=sequences,
+        bit_start=bit_start,
+        seen=np.zeros(int(sequences.sum()) // 8 + 1, np.uint8),
+        next_expected=np.zeros(len(flows), np.int64),
+        counts=np.zeros((len(flows), COLUMNS), np.int64),
+        totals=np.zeros(TOTALS, np.int64),
+        histogram=np.zeros(buckets, np.int64),
+    )
+
+
+@njit
+def account(tally: Tally, flow: int, sequence: int, payload_bytes: int) -> bool:
+    """Count one intact datagram of ``flow``; False when it is a duplicate."""
+    counts = tally.counts[flow]
+    counts[RECEIVED] += 1
+    counts[RECEIVED_BYTES] += payload_bytes
+    bit = tally.bit_start[flow] + sequence
+    mask = np.uint8(1 << (bit & 7))
+    if tally.seen[bit >> 3] & mask:
+        counts[DUPLICATED] += 1
+        return False
+    tally.seen[bit >> 3] |= mask
+    if sequence < tally.next_expected[flow]:
+        counts[REORDERED] += 1
+    else:
+        tally.next_expected[flow] = sequence + 1
+    return True
+
+
+@njit
+def record_latency(tally: Tally, latency_ns: int) -> None:
+    """Count a latency in its bucket; the index is ``hdrh``'s own (``HdrHistogram.counts_index_for``)."""
+    if latency_ns < 0:
+        tally.totals[NEGATIVE] += 1
+        return
+    value = min(latency_ns, HIGHEST_NS)
+    shift = 0
+    while (value >> shift) >= (2 << HALF_BITS):
+        shift += 1
+    tally.histogram[(shift << HALF_BITS) + (value >> shift)] += 1
+
+
+@njit
+def filler_matches(data: Bytes, start: int, length: int, stream: int) -> bool:
+    different = 0
+    for i in range(STAMP_BYTES, length):
+        different |= unsigned_at(data, start + i) ^ ((i + stream) & 0xFF)
+    return different == 0
+
+
+@njit
+def check_payload(
+    tally: Tally,
+    interface: int,
+    group: int,
+    port: int,
+    data: Bytes,
+    start: int,
+    length: int,
+    captured: int,
+    damaged: bool,
+    time_ns: int,
+    expectation: Expectation,
+) -> None:
+    """Check one datagram whose payload of ``length`` bytes is at ``data[start]``, ``captured`` of them there.
+
+    ``damaged``: its UDP checksum is already known to be wrong. ``time_ns``: its arrival, 0 when unknown.
+    """
+    if length < STAMP_BYTES or captured < STAMP_BYTES or (expectation.full and captured < length):
+        tally.totals[MALFORMED] += 1
+        return
+    magic = be16(data, start)
+    sequence = 0
+    for i in range(4, 8):
+        sequence = (sequence << 8) | unsigned_at(data, start + i)
+    if magic != MAGIC or fold(sum_words(data, start, STAMP_BYTES)) % 0xFFFF != (sequence & 0xFFFF) % 0xFFFF:
+        tally.totals[MALFORMED] += 1
+        return
+    stream = be16(data, start + 2)
+    slot = find_slot(
+        tally.table, tally.flow_key, tally.flow_interface, flow_key(group, port, stream), interface
+    )
+    flow = tally.table[slot]
+    if flow < 0:
+        tally.totals[UNEXPECTED] += 1
+        return
+    if (
+        damaged
+        or sequence >= tally.sequences[flow]
+        or (expectation.payload_bytes and length != expectation.payload_bytes)
+        or (expectation.full and not filler_matches(data, start, length, stream))
+    ):
+        tally.counts[flow, CORRUPTED] += 1
+        return
+    if account(tally, flow, sequence, length) and time_ns:
+        sent_ns = 0
+        for i in range(8, 16):
+            sent_ns = (sent_ns << 8) | unsigned_at(data, start + i)
+        record_latency(tally, time_ns - sent_ns)
+
+
+@njit
+def check_frame(
+    tally: Tally,
+    interface: int,
+    data: Bytes,
+    at: int,
+    captured: int,
+    length: int,
+    gso_size: int,
+    checksum_ready: bool,
+    time_ns: int,
+    expectation: Expectation,
+) -> None:
+    """Check the Ethernet frame of ``length`` bytes at ``data[at]``, of which ``captured`` are there.
+
+    ``gso_size``: payload bytes of each datagram in a GSO frame, 0 for an ordinary frame. ``checksum_ready``:
+    False when the sender left the checksum to an offload, so that there is nothing to verify.
+    """
+    totals = tally.totals
+    totals[FRAMES] += 1
+    totals[LAST_NS] = time_ns
+    if totals[FIRST_NS] == 0:
+        totals[FIRST_NS] = time_ns
+    ip = at + 14
+    if captured < 14 + 20 or data[at + 12] != 0x08 or data[at + 13] != 0x00:
+        totals[MALFORMED] += 1
+        return
+    header = (unsigned_at(data, ip) & 15) * 4
+    total = be16(data, ip + 2)
+    fragment = ((unsigned_at(data, ip + 6) & 0x3F) << 8) | unsigned_at(data, ip + 7)
+    if (
+        unsigned_at(data, ip) >> 4 != 4
+        or header < 20
+        or captured < 14 + header + 8
+        or total < header + 8
+        or total + 14 > length
+        or data[ip + 9] != 17
+        or fragment != 0
+        or fold(sum_words(data, ip, header)) != 0xFFFF
+    ):
+        totals[MALFORMED] += 1
+        return
+    udp = ip + header
+    udp_length = be16(data, udp + 4)
+    if udp_length != total - header:
+        totals[MALFORMED] += 1
+        return
+    group = 0
+    for i in range(16, 20):
+        group = (group << 8) | unsigned_at(data, ip + i)
+    port = be16(data, udp + 2)
+    payload = udp + 8
+    payload_bytes = udp_length - 8
+    there = at + captured - payload
+    damaged = False
+    if expectation.full and checksum_ready and gso_size == 0 and there >= payload_bytes:
+        # The generator always sends a checksum, so one that is missing (zero) is damage too.
+        pseudo = sum_words(data, ip + 12, 8) + 17 + udp_length
+        absent = data[udp + 6] == 0 and data[udp + 7] == 0
+        damaged = absent or fold(pseudo + sum_words(data, udp, udp_length)) != 0xFFFF
+    step = payload_bytes
+    if gso_size:
+        totals[GSO_FRAMES] += 1
+        step = gso_size
+    offset = 0
+    while offset < payload_bytes or offset == 0:
+        size = min(step, payload_bytes - offset)
+        check_payload(
+            tally,
+            interface,
+            group,
+            port,
+            data,
+            payload + offset,
+            size,
+            min(size, there - offset),
+            damaged,
+            time_ns,
+            expectation,
+        )
+        offset += max(step, 1)
+
+
+def latency_of(tally: Tally, clock_step_ns: int) -> LatencyReport | None:
+    """The percentiles of a tally, ``None`` without any latency."""
+    used = np.flatnonzero(tally.histogram)
+    if not len(used):
+        return None
+    histogram = HdrHistogram(1, HIGHEST_NS, DIGITS)
+    for index in used:
+        histogram.record_value(histogram.get_value_from_index(int(index)), int(tally.histogram[index]))
+    highest = int(histogram.get_max_value())
+    # A percentile is the upper end of its bucket, which may lie above the highest value.
+    p50, p90, p99, p999 = (
+        min(highest, int(histogram.get_value_at_percentile(percent))) for percent in (50, 90, 99, 99.9)
+    )
+    return LatencyReport(
+        count=int(tally.histogram.sum()),
+        min=int(histogram.get_min_value()),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        p999=p999,
+        max=highest,
+        negative=int(tally.totals[NEGATIVE]),
+        clock_step_ns=clock_step_ns,
+        histogram=histogram.encode().decode(),
+    )

@@ -1,0 +1,205 @@
+"""The receiver's process: ``python -m lab.traffic.receive`` inside its namespace; see ``jobs.py``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from lab.traffic.check import (
+    CORRUPTED,
+    DUPLICATED,
+    FIRST_NS,
+    FRAMES,
+    GSO_FRAMES,
+    LAST_NS,
+    MALFORMED,
+    RECEIVED,
+    RECEIVED_BYTES,
+    REORDERED,
+    UNEXPECTED,
+    Expectation,
+    Tally,
+    latency_of,
+    new_tally,
+)
+from lab.traffic.frames import HEADER_BYTES
+from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverReport, TrafficError
+from lab.traffic.ring import Ring, blocks_for
+from lab.traffic.service import Inbox, serve
+from lab.traffic.sockets import Sockets
+from lab.traffic.stamp import STAMP_BYTES
+
+WATCH_S = 0.05
+"""How often a sleeping receiver looks whether a ring is half full."""
+LAST_BLOCK_S = 5.0
+"""A block that is not full is handed over within milliseconds, unless the machine is overwhelmed."""
+ETHERNET_AND_TAG = 18
+LARGEST_FRAME = 65535 + ETHERNET_AND_TAG
+
+Drain = Callable[[Ring], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a capture leaves besides the tally."""
+
+    drops: dict[str, int]
+    frames: tuple[Frame, ...] = ()
+
+
+def work(job: ReceiverJob, inbox: Inbox) -> ReceiverReport:
+    """Open, say ready, capture until told to stop and nothing more comes, report."""
+    if job.cpu is not None:
+        os.sched_setaffinity(0, {job.cpu})
+    tally = new_tally(job.flows, job.all_interfaces)
+    whole = job.full or job.mode == "udp"
+    expectation = Expectation(job.payload_bytes or 0, int(whole))
+    clock_before = clock_difference_ns()
+    capture = capture_udp if job.mode == "udp" else capture_ring
+    captured = capture(job, inbox, tally, expectation)
+    clock_step_ns = clock_difference_ns() - clock_before
+    offered = offered_of(job.flows, inbox.stop_arguments.get("offered") or {})
+    return report_of(tally, offered, captured, clock_step_ns)
+
+
+def capture_ring(job: ReceiverJob, inbox: Inbox, tally: Tally, expectation: Expectation) -> Captured:
+    """Let the kernel fill a ring per interface; check what is in them when the trial is over."""
+    whole = job.full or job.offload or job.everything or job.keep_frames > 0
+    snap = snap_bytes(job, whole)
+    kept: list[Frame] = []
+    with ExitStack() as stack:
+        rings = []
+        for number, interface in enumerate(job.all_interfaces):
+            expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
+            typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
+            blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
+            ring = Ring(interface, number, snap, blocks, vnet=whole, everything=job.everything)
+            stack.callback(ring.close)
+            rings.append(ring)
+
+        def drain(ring: Ring) -> None:
+            if len(kept) < job.keep_frames:
+                for frame in ring.waiting_frames():
+                    kept.append(frame)
+                    if len(kept) == job.keep_frames:
+                        break
+            ring.drain(tally, expectation)
+
+        for ring in rings:
+            drain(ring)  # compiles, or loads what was compiled before
+        inbox.say_ready()
+        while not inbox.wait_for_stop(WATCH_S):
+            for ring in rings:
+                if ring.half_full:
+                    drain(ring)
+        wait_for_quiet(rings, job.quiet_s, drain)
+        for ring in rings:
+            drain_rest(ring, drain)
+        drops = {ring.interface: ring.drops for ring in rings}
+    kept.sort(key=lambda frame: frame.time_ns)
+    return Captured(drops, tuple(kept))
+
+
+def wait_for_quiet(rings: list[Ring], quiet_s: float, drain: Drain) -> None:
+    """Return when no ring has got a frame for ``quiet_s``."""
+    last = time.monotonic()
+    while time.monotonic() - last < quiet_s:
+        before = sum(ring.packets for ring in rings)
+        for ring in rings:
+            ring.update_statistics()
+            if ring.half_full:
+                drain(ring)
+        if sum(ring.packets for ring in rings) != before:
+            last = time.monotonic()
+        time.sleep(quiet_s / 10)
+
+
+def drain_rest(ring: Ring, drain: Drain) -> None:
+    """Check all that the kernel has counted for ``ring``, to the last frame."""
+    deadline = time.monotonic() + LAST_BLOCK_S
+    while True:
+        ring.update_statistics()
+        drain(ring)
+        missing = ring.packets - ring.drops - ring.taken
+        if missing <= 0:
+            return
+        if time.monotonic() > deadline:
+            raise TrafficError(
+                f"interface {ring.interface}: {missing} of {ring.packets} frames counted by the kernel "
+                f"did not appear in the ring within {LAST_BLOCK_S:g} s"
+            )
+        time.sleep(0.005)
+
+
+def capture_udp(job: ReceiverJob, inbox: Inbox, tally: Tally, expectation: Expectation) -> Captured:
+    """Read ordinary sockets for as long as the trial runs."""
+    sockets = Sockets(job.flows, job.all_interfaces, job.ring_bytes_max)
+    try:
+        stopped = np.ones(1, np.int64)
+        sockets.read_until_idle(0, stopped, tally, expectation)  # compiles
+        inbox.say_ready()
+        sockets.read_until_idle(round(job.quiet_s * 1000), inbox.stop_flag, tally, expectation)
+        return Captured(sockets.drops())
+    finally:
+        sockets.close()
+
+
+def snap_bytes(job: ReceiverJob, whole: bool) -> int:
+    """How much of each frame a check needs."""
+    if not whole:
+        return HEADER_BYTES + STAMP_BYTES
+    return LARGEST_FRAME if job.offload or job.everything else job.mtu + ETHERNET_AND_TAG
+
+
+def clock_difference_ns() -> int:
+    """CLOCK_REALTIME less CLOCK_MONOTONIC: constant unless the clock is set or slewed."""
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    real = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return real - (before + after) // 2
+
+
+def offered_of(flows: tuple[Flow, ...], offered: Mapping[str, int]) -> list[int]:
+    """Datagrams sent for each flow: as the lab said on stopping, by stream, else all that were planned."""
+    return [offered.get(str(flow.stream_id), flow.sequences) for flow in flows]
+
+
+def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_ns: int) -> ReceiverReport:
+    columns = {
+        name: tuple(int(value) for value in tally.counts[:, column])
+        for name, column in (
+            ("received", RECEIVED),
+            ("received_bytes", RECEIVED_BYTES),
+            ("duplicated", DUPLICATED),
+            ("reordered", REORDERED),
+            ("corrupted", CORRUPTED),
+        )
+    }
+    totals = tally.totals
+    return ReceiverReport(
+        **columns,
+        lost=tuple(
+            sent - received + duplicated
+            for sent, received, duplicated in zip(
+                offered, columns["received"], columns["duplicated"], strict=True
+            )
+        ),
+        unexpected=int(totals[UNEXPECTED]),
+        malformed=int(totals[MALFORMED]),
+        frames=int(totals[FRAMES]),
+        gso_frames=int(totals[GSO_FRAMES]),
+        drops=captured.drops,
+        first_ns=int(totals[FIRST_NS]) or None,
+        last_ns=int(totals[LAST_NS]) or None,
+        latency=latency_of(tally, clock_step_ns),
+        captured=captured.frames,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(serve(ReceiverJob, work))

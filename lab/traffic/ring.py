@@ -1,0 +1,225 @@
+"""AF_PACKET receive rings (TPACKET_V3) that the kernel fills while the receiver sleeps.
+
+Why version 3: frames are packed one behind the other, so a ring holds headers of 60 bytes and GSO frames of
+64 KiB equally well, where version 2 needs slots as large as the largest frame. Its drawback, that a block is
+handed over only when full or on a timer, costs nothing here: arrival times are the kernel's own, and blocks
+are read when the trial is over.
+
+Layout (linux/if_packet.h): a block begins with tpacket_block_desc, of which the 32-bit words 2, 3 and 4 are
+the status, the number of packets and the offset of the first. A packet begins with tpacket3_hdr (48 bytes):
+next offset, seconds, nanoseconds, captured length, length, status (words 0 to 5), tp_mac (bytes 24-25), VLAN
+tag (word 8). With PACKET_VNET_HDR a virtio_net_hdr stands right before the Ethernet header.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from forwarder.abi.af_packet import (
+    ETH_P_ALL,
+    ETH_P_IP,
+    PACKET_IGNORE_OUTGOING,
+    PACKET_RX_RING,
+    PACKET_STATISTICS,
+    PACKET_VERSION,
+    PACKET_VNET_HDR,
+    SOCK_FILTER,
+    SOCK_FPROG,
+    SOL_PACKET,
+    TP_STATUS_CSUMNOTREADY,
+    TP_STATUS_KERNEL,
+    TP_STATUS_USER,
+    TP_STATUS_VLAN_VALID,
+    TPACKET_V3,
+    VNET_GSO_SIZE,
+    VNET_HDR_BYTES,
+)
+from forwarder.abi.jit import njit
+from forwarder.abi.native import load_acquire, store_release
+from lab.traffic.check import Bytes, Expectation, Integers, Tally, check_frame
+from lab.traffic.jobs import Frame, TrafficError
+from lab.traffic.kernels import unsigned_at
+
+Words = npt.NDArray[np.uint32]
+
+SO_ATTACH_FILTER = 26
+TPACKET_REQ3 = struct.Struct("=7I")
+"""block size, block count, frame size, frame count, retire timeout (ms), private area, features."""
+TPACKET_STATS_V3 = struct.Struct("=3I")
+"""packets, drops, times that the ring was full; reset when read."""
+
+BLOCK_BYTES = 1 << 18
+"""Larger than any frame (64 KiB and a little), small enough for the kernel to find."""
+LEAST_BLOCKS = 16
+RETIRE_MS = 50
+PACKET_OVERHEAD_BYTES = 48 + 20 + 28
+"""Before the Ethernet header: tpacket3_hdr, sockaddr_ll, alignment, room for a virtio_net_hdr."""
+BLOCK_WORDS = BLOCK_BYTES // 4
+STATUS_WORD, COUNT_WORD, FIRST_WORD = 2, 3, 4
+
+
+class Ring:
+    """One interface's ring. ``everything``: not only multicast UDP. ``snap``: bytes of a frame to keep."""
+
+    def __init__(
+        self, interface: str, number: int, snap: int, blocks: int, *, vnet: bool, everything: bool
+    ) -> None:
+        self.interface = interface
+        self.number = number
+        self.vnet = vnet
+        self.blocks = blocks
+        self.packets = 0
+        """Frames that passed the filter, dropped ones included."""
+        self.drops = 0
+        self.taken = 0
+        self.cursor = np.zeros(1, np.int64)
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        try:
+            self._open(snap, everything)
+        except OSError as error:
+            self._socket.close()
+            raise TrafficError(
+                f"interface {interface}: a ring of {blocks} blocks of {BLOCK_BYTES} bytes: {error.strerror}"
+            ) from error
+
+    def _open(self, snap: int, everything: bool) -> None:
+        attach_filter(self._socket, capture_filter(snap, everything))
+        self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
+        self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        if self.vnet:
+            self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        request = TPACKET_REQ3.pack(BLOCK_BYTES, self.blocks, BLOCK_BYTES, self.blocks, RETIRE_MS, 0, 0)
+        self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
+        self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * self.blocks)
+        self.bytes: Bytes = np.frombuffer(self._map, np.uint8)
+        self.words: Words = self.bytes.view(np.uint32)
+        self._socket.bind((self.interface, ETH_P_ALL if everything else ETH_P_IP))
+
+    def update_statistics(self) -> None:
+        packets, drops, _ = TPACKET_STATS_V3.unpack(
+            self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, TPACKET_STATS_V3.size)
+        )
+        self.packets += packets
+        self.drops += drops
+
+    @property
+    def half_full(self) -> bool:
+        block = (int(self.cursor[0]) + self.blocks // 2) % self.blocks
+        return bool(load_acquire(self.words, block * BLOCK_WORDS + STATUS_WORD) & TP_STATUS_USER)
+
+    def drain(self, tally: Tally, expectation: Expectation) -> None:
+        """Check every packet in the blocks that the kernel has handed over, and give the blocks back."""
+        self.taken += drain_blocks(
+            self.words, self.bytes, self.blocks, self.cursor, self.number, self.vnet, tally, expectation
+        )
+
+    def waiting_frames(self) -> Iterator[Frame]:
+        """The frames in the blocks that are handed over, not taking them."""
+        for step in range(self.blocks):
+            block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
+            if not load_acquire(self.words, block + STATUS_WORD) & TP_STATUS_USER:
+                return
+            packet = block + int(self.words[block + FIRST_WORD]) // 4
+            for _ in range(int(self.words[block + COUNT_WORD])):
+                yield self._frame(packet)
+                packet += int(self.words[packet]) // 4
+
+    def _frame(self, packet: int) -> Frame:
+        """The frame whose tpacket3_hdr is at word ``packet``."""
+        _, seconds, nanoseconds, captured, _, status = (int(word) for word in self.words[packet : packet + 6])
+        at = packet * 4 + int(self.words[packet + 6] & 0xFFFF)
+        gso_at = at - VNET_HDR_BYTES + VNET_GSO_SIZE
+        return Frame(
+            interface=self.interface,
+            time_ns=seconds * 1_000_000_000 + nanoseconds,
+            data=self.bytes[at : at + captured].tobytes().hex(),
+            gso_size=int(self.bytes[gso_at : gso_at + 2].view(np.uint16)[0]) if self.vnet else 0,
+            checksum_ready=not status & TP_STATUS_CSUMNOTREADY,
+            vlan=int(self.words[packet + 8]) & 0xFFFF if status & TP_STATUS_VLAN_VALID else None,
+        )
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@njit
+def drain_blocks(
+    words: Words,
+    data: Bytes,
+    blocks: int,
+    cursor: Integers,
+    interface: int,
+    vnet: bool,
+    tally: Tally,
+    expectation: Expectation,
+) -> int:
+    """Check the packets of every block handed over, moving ``cursor`` to the next; returns how many."""
+    taken = 0
+    for _ in range(blocks):
+        block = cursor[0] * BLOCK_WORDS
+        if not load_acquire(words, block + STATUS_WORD) & TP_STATUS_USER:
+            break
+        count = unsigned_at(words, block + COUNT_WORD)
+        packet = block + unsigned_at(words, block + FIRST_WORD) // 4
+        for _ in range(count):
+            at = packet * 4 + (unsigned_at(words, packet + 6) & 0xFFFF)
+            gso_size = 0
+            if vnet:
+                gso_at = at - VNET_HDR_BYTES + VNET_GSO_SIZE
+                gso_size = unsigned_at(data, gso_at) | (unsigned_at(data, gso_at + 1) << 8)
+            check_frame(
+                tally,
+                interface,
+                data,
+                at,
+                unsigned_at(words, packet + 3),
+                unsigned_at(words, packet + 4),
+                gso_size,
+                (unsigned_at(words, packet + 5) & TP_STATUS_CSUMNOTREADY) == 0,
+                unsigned_at(words, packet + 1) * 1_000_000_000 + unsigned_at(words, packet + 2),
+                expectation,
+            )
+            packet += unsigned_at(words, packet) // 4
+        taken += count
+        store_release(words, block + STATUS_WORD, TP_STATUS_KERNEL)
+        cursor[0] = (cursor[0] + 1) % blocks
+    return taken
+
+
+def blocks_for(frames: int, snap: int, bytes_max: int) -> int:
+    """Blocks for ``frames`` frames of ``snap`` bytes and a quarter more, within ``bytes_max``."""
+    per_block = max(1, (BLOCK_BYTES - 64) // (snap + PACKET_OVERHEAD_BYTES))
+    wanted = frames * 5 // 4 // per_block + LEAST_BLOCKS
+    return max(LEAST_BLOCKS, min(wanted, bytes_max // BLOCK_BYTES))
+
+
+def capture_filter(snap: int, everything: bool) -> Sequence[tuple[int, int, int, int]]:
+    """Classic BPF: UDP over IPv4 to 224.0.0.0/4, cut to ``snap`` bytes; ``everything``: no condition."""
+    keep = (0x06, 0, 0, snap)  # ret #snap
+    if everything:
+        return (keep,)
+    return (
+        (0x28, 0, 0, 12),  # ldh [12], the EtherType
+        (0x15, 0, 6, ETH_P_IP),  # jeq, else drop
+        (0x30, 0, 0, 23),  # ldb [23], the protocol
+        (0x15, 0, 4, socket.IPPROTO_UDP),
+        (0x30, 0, 0, 30),  # ldb [30], the destination's first octet
+        (0x54, 0, 0, 0xF0),  # and
+        (0x15, 0, 1, 0xE0),
+        keep,
+        (0x06, 0, 0, 0),
+    )
+
+
+def attach_filter(packet_socket: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    code = ctypes.create_string_buffer(b"".join(SOCK_FILTER.pack(*instruction) for instruction in program))
+    packet_socket.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, SOCK_FPROG.pack(len(program), ctypes.addressof(code))
+    )
