@@ -11,7 +11,7 @@ from reports.words import in_order
 
 
 def checks(data: Dataset) -> Table | None:
-    columns = (Column("Check"), Column("Outcome"), Column("Expected"), Column("Observed"))
+    columns = (Column("Check"), Column("Outcome", word=True), Column("Expected"), Column("Observed"))
     rows = [
         Row(
             (
@@ -67,10 +67,10 @@ def _ledger_cells(t: Trial) -> tuple[Cell, ...]:
             f"OPEN: {ingress.unattributed:+,} datagrams, {egress.unattributed:+,} copies without a reason"
         )
     return (
-        Cell(f"{t.case}\n{words.egress(t.setting)}"),
-        Cell(f"{t.trial_id}\n{t.purpose}, {aim}"),
+        Cell(t.case, words.egress(t.setting)),
+        Cell(t.trial_id, f"{t.purpose}, {aim}"),
         Cell(words.steered(t)),
-        Cell(quantity.count(ingress.entered), words.trial_doubts(t)),
+        Cell(quantity.count(ingress.entered), doubts=words.trial_doubts(t)),
         Cell(quantity.count(ingress.left)),
         Cell(_drops(ingress)),
         Cell(quantity.count(egress.entered)),

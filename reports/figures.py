@@ -19,10 +19,12 @@ from reports.model import Figure
 from reports.tables import latency_groups, latency_medians
 from reports.words import in_order
 
-WIDE, NARROW = 720, 350
+WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
+STEPS = (1, 2, 2.5, 5, 10)
+"""Tick distances, times a power of ten."""
 LOSS_KNEE = 0.01
 """Percent of loss below which the axis is linear, so that none at all has a place on it."""
 
@@ -55,6 +57,7 @@ def look(subject: str, others: Sequence[str] = ()) -> Look:
 def _figure(
     name: str,
     title: str,
+    key: str,
     description: str,
     plot: Callable[[Canvas, bool], None],
     height: Callable[[bool], float],
@@ -68,7 +71,7 @@ def _figure(
             part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow)
         )
 
-    return Figure(name, title, description, at(WIDE, False), at(NARROW, True), tuple(in_order(doubts)))
+    return Figure(name, title, key, description, at(WIDE, False), at(NARROW, True), tuple(in_order(doubts)))
 
 
 # -------------------------------------------------------------------------------------- against the peer
@@ -90,7 +93,7 @@ def ratios(data: Dataset) -> Figure | None:
             _ratio_panel(axis, panel, narrow)
 
     def height(narrow: bool) -> float:
-        return sum(len(panel) * (46 if narrow else 34) + 74 for panel in panels)
+        return sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels)
 
     lines = "; ".join(
         f"{c.metric}, {c.case}, {words.egress(c.setting)}: {words.measured(c)}, {words.verdict(c)}"
@@ -98,7 +101,9 @@ def ratios(data: Dataset) -> Figure | None:
     )
     return _figure(
         "ratios",
-        "Against the peer: ratio and interval",
+        "Ratio and interval",
+        "Mark: the ratio. Thick line: its interval. Dotted line at 1: no difference. Upright stroke: the "
+        "target. Hollow mark: doubtful.",
         f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {lines}.",
         plot,
         height,
@@ -120,13 +125,18 @@ def _ratio_panel(axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
         if c.target is not None:
             axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
     labels = [_row_label(c) for c in panel]
-    values = [f"{quantity.ratio(c.ratio)} ({quantity.interval(c.low, c.high)})" for c in panel]
+    values = [_row_value(c) for c in panel]
     _rows(axis, labels, values, narrow)
     marks = [value for c in panel for value in (c.low, c.high, c.target or c.ratio)]
     low, high = min(0.9, *marks), max(1.1, *marks)
     axis.set_xlim(low - (high - low) * 0.06, high + (high - low) * 0.06)
-    axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 8))
+    axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, steps=STEPS))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+
+
+def _row_value(c: Comparison) -> str:
+    interval = f" ({quantity.interval(c.low, c.high)})" if c.pairs > 1 else ""
+    return f"{quantity.ratio(c.ratio)}{interval}, {words.verdict(c)}"
 
 
 def _row_label(record: Comparison | ZeroLoss) -> str:
@@ -134,8 +144,8 @@ def _row_label(record: Comparison | ZeroLoss) -> str:
 
 
 def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool) -> None:
-    """One line a row, first on top: name left and value right of it, on a phone both above it."""
-    axis.set_ylim(len(labels) - 0.5, -0.9 if narrow else -0.6)
+    """One line a row, first on top: name left and value right of it; on a phone name above, value below."""
+    axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(False, axis="y")
     axis.spines["left"].set_visible(False)
     if not narrow:
@@ -148,14 +158,16 @@ def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool
         return
     axis.set_yticks([])
     for place, (label, value) in enumerate(zip(labels, values, strict=True)):
-        for text, x, align in ((label, 0, "left"), (value, 1, "right")):
+        for text, rise, align, colour in ((label, 9, "bottom", svg.INK), (value, -9, "top", svg.MUTED)):
             axis.annotate(
                 text,
-                (x, place - 0.28),
+                (0, place),
                 xycoords=("axes fraction", "data"),
+                xytext=(0, rise),
+                textcoords="offset points",
                 fontsize=10.5,
-                va="bottom",
-                ha=align,
+                va=align,
+                color=colour,
             )
 
 
@@ -187,12 +199,12 @@ def zero_loss(data: Dataset) -> Figure | None:
         values = [f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}" for z in rows]
         _rows(axis, labels, values, narrow)
         axis.set_xlim(left=0)
-        axis.set_xlabel("datagrams/s offered; | is the generator's ceiling")
-        axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
+        axis.set_xlabel("datagrams/s offered")
+        axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=STEPS))
         axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
 
     def height(narrow: bool) -> float:
-        return len(rows) * (44 if narrow else 27) + 70
+        return len(rows) * (60 if narrow else 28) + 70
 
     lines = "; ".join(
         f"{_row_label(z)}, {words.steered(z)}: {'at least ' if z.upper_dps is None else ''}"
@@ -202,6 +214,8 @@ def zero_loss(data: Dataset) -> Figure | None:
     return _figure(
         "zero-loss-rates",
         "Highest rate without loss",
+        "Mark: the highest rate without loss; the line reaches to the first rate with loss, or to the "
+        "generator's ceiling when none lost. Upright stroke: that ceiling. Hollow mark: doubtful.",
         f"Datagrams a second offered without loss; a line reaches to the first rate with loss. {lines}.",
         plot,
         height,
@@ -250,7 +264,8 @@ def _loss_figure(scenario: str, trials: Sequence[Trial]) -> Figure:
     doubts = [f"{quantity.plural(hollow, 'hollow mark')}: trials not valid, see the ledger"] if hollow else []
     return _figure(
         f"loss-{scenario}",
-        f"Loss against offered load: {scenario}",
+        f"Loss against offered load, {scenario}",
+        "Mark: one trial. Hollow mark: a trial that is not valid.",
         f"Share of copies lost, in percent, at each offered rate. {told}.",
         plot,
         height,
@@ -298,7 +313,7 @@ def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> 
     axis.set_yticks([0, 0.01, 0.1, 1, 10, 100], ["0", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"])
     axis.minorticks_off()
     axis.set_xlim(left=0)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
     axis.set_xlabel("datagrams/s offered")
     axis.set_ylabel("copies lost")
@@ -359,6 +374,7 @@ def latency(data: Dataset) -> Figure | None:
     return _figure(
         "latency-percentiles",
         "Latency percentiles",
+        "Medians over the trials, in microseconds, on a logarithmic axis.",
         f"Send stamp to receive stamp in microseconds, logarithmic. {told}.",
         plot,
         height,

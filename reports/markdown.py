@@ -25,7 +25,7 @@ def render(page: Page, drawings: Mapping[str, str]) -> str:
 
 def escape(text: str) -> str:
     """Text as itself: nothing in it may become markup, or end a table cell."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", text)
 
 
 def _doubts(doubts: tuple[str, ...], separator: str) -> str:
@@ -40,7 +40,7 @@ def _point(point: Point) -> str:
 def _figure(figure: Figure, drawing: str) -> list[str]:
     # The alternative text would end at a bracket: it is plain words already, but for names of cases.
     text = re.sub(r"[\[\]\n]", " ", figure.description)
-    blocks = [f"**{escape(figure.title)}**", f"![{text}]({drawing})"]
+    blocks = [f"**{escape(figure.title)}**", f"![{text}]({drawing})", escape(figure.key)]
     if figure.doubts:
         blocks.append(_doubts(figure.doubts, "\n- ").strip())
     return blocks
@@ -70,7 +70,8 @@ def _heading(column: Column) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(cell.text).replace("\n", "<br>") + _doubts(cell.doubts, "<br>")
+    text = f"{cell.text}\n({cell.detail})" if cell.detail else cell.text
+    return escape(text).replace("\n", "<br>") + _doubts(cell.doubts, "<br>")
 
 
 def _line(cells: list[str]) -> str:

@@ -14,7 +14,10 @@ Tone = Literal["plain", "good", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """``detail`` is set smaller under the text; both may hold several lines."""
+
     text: str
+    detail: str = ""
     doubts: tuple[str, ...] = ()
     tone: Tone = "plain"
 
@@ -24,6 +27,9 @@ class Column:
     title: str
     unit: str = ""
     numeric: bool = False
+    """Set to the right, digits under digits."""
+    word: bool = False
+    """Short words, kept on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Figure:
 
     name: str
     title: str
+    key: str
+    """How to read it: what mark, line and stroke stand for."""
     description: str
     """What a reader who cannot see it needs to know: axes, units, and the main values."""
     wide: str

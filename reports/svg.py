@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK = "#010203"
 MUTED = "#010204"
@@ -114,7 +115,8 @@ def draw(
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+        layout = ConstrainedLayoutEngine(h_pad=7 / 72, hspace=0.04)
+        canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout=layout)
         plot(canvas)
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _adopt(buffer.getvalue(), name, title, description)
@@ -144,10 +146,10 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
         (r"font-family: [^;\"]+(; )?", ""),
         (r"\s+", " "),
         (r"> <", "><"),
-        (r"(\d+\.\d\d)\d+", r"\1"),
     ):
         svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
     svg = re.sub(r"font: (?:(bold|[1-9]00) )?([\d.]+px) [^;\"]+", _font, svg)
+    svg = re.sub(r"<[^>]+>", _round, svg)
     for placeholder, variable in _VARIABLES.items():
         svg = svg.replace(placeholder, variable)
     viewbox = re.search(r'viewBox="([^"]+)"', svg)
@@ -162,6 +164,11 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-desc">{escape(description)}</desc>'
     )
     return head + svg[svg.index(">") + 1 :].strip()
+
+
+def _round(tag: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a pixel; text between tags is left alone."""
+    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group())
 
 
 def _font(match: re.Match[str]) -> str:

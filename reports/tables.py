@@ -28,7 +28,7 @@ def plain(*texts: str) -> tuple[Cell, ...]:
 
 def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
     """What a row is about: the case, and the scenario that it belongs to."""
-    return Cell(f"{record.case}\n{record.scenario}")
+    return Cell(record.case, record.scenario)
 
 
 # -------------------------------------------------------------------------------------- against the peer
@@ -37,15 +37,15 @@ def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
 def comparisons(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress"),
+        Column("Egress", word=True),
         Column("Metric"),
         Column("Compared"),
         Column("Medians"),
         Column("Ratio", "×, with interval", numeric=True),
         Column("Pairs", numeric=True),
-        Column("Verdict"),
+        Column("Verdict", word=True),
         Column("Target"),
-        Column("Bounded by"),
+        Column("Bounded by", word=True),
     )
     rows = [Row(_comparison_cells(comparison)) for comparison in data.comparisons]
     return optional("comparisons", "Paired comparisons", columns, rows)
@@ -58,18 +58,19 @@ def _comparison_cells(c: Comparison) -> tuple[Cell, ...]:
     return (
         row_name(c),
         Cell(words.egress(c.setting)),
-        Cell(f"{c.metric}\n({direction})"),
+        Cell(c.metric, direction),
         Cell(f"{words.subject(c.a)} / {words.subject(c.b)}"),
         Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
-        Cell(
-            f"{quantity.ratio(c.ratio)}\n{c.confidence:.0%}: {quantity.interval(c.low, c.high)}",
-            tuple(c.warnings),
-        ),
+        Cell(quantity.ratio(c.ratio), _interval(c), tuple(c.warnings)),
         Cell(quantity.count(c.pairs)),
         Cell(words.verdict(c), tone=words.verdict_tone(c)),
-        Cell("none set" if aim is None else f"{words.promise(c)}:\n{aim.words}", tone=tone),
+        Cell("none set") if aim is None else Cell(aim.words, words.promise(c), tone=tone),
         Cell(words.bound(c.bound_by)),
     )
+
+
+def _interval(c: Comparison) -> str:
+    return f"{quantity.interval(c.low, c.high)} at {c.confidence:.0%}" if c.pairs > 1 else "no interval"
 
 
 def _median(values: Sequence[float]) -> str:
@@ -82,13 +83,13 @@ def _median(values: Sequence[float]) -> str:
 def zero_loss(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress"),
-        Column("Subject"),
+        Column("Egress", word=True),
+        Column("Subject", word=True),
         Column("Zero-loss rate", "datagrams/s", numeric=True),
         Column("First rate with loss", "datagrams/s", numeric=True),
         Column("Copies delivered", "copies/s", numeric=True),
         Column("Generator's ceiling", "datagrams/s", numeric=True),
-        Column("Bounded by"),
+        Column("Bounded by", word=True),
     )
     rows = []
     for z in data.zero_losses:
@@ -96,8 +97,7 @@ def zero_loss(data: Dataset) -> Table | None:
             found = "none found"
         else:
             found = f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}"
-        if z.goal_loss_ratio:
-            found += f"\n(goal: {quantity.percent(z.goal_loss_ratio)} loss)"
+        goal = f"with {quantity.percent(z.goal_loss_ratio)} loss allowed" if z.goal_loss_ratio else ""
         copies = None if z.lower_dps is None else z.lower_dps * z.setting.outputs
         rows.append(
             Row(
@@ -105,7 +105,7 @@ def zero_loss(data: Dataset) -> Table | None:
                     row_name(z),
                     Cell(words.egress(z.setting)),
                     Cell(words.steered(z)),
-                    Cell(found, tuple(z.warnings)),
+                    Cell(found, goal, tuple(z.warnings)),
                     Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
                     Cell(quantity.rate(copies)),
                     Cell(quantity.rate(z.generator_ceiling_dps)),
@@ -120,12 +120,12 @@ def fixed_rates(data: Dataset) -> Table | None:
     """Trials at one rate, and the generator's own ceiling; search steps are in the ledger only."""
     columns = (
         Column("Case"),
-        Column("Egress"),
-        Column("Subject"),
+        Column("Egress", word=True),
+        Column("Subject", word=True),
         Column("Offered", "datagrams/s", numeric=True),
         Column("Delivered", "copies/s", numeric=True),
         Column("Loss", "of copies due", numeric=True),
-        Column("Bounded by"),
+        Column("Bounded by", word=True),
     )
     rows = []
     for t in data.trials:
@@ -138,8 +138,8 @@ def fixed_rates(data: Dataset) -> Table | None:
                     row_name(t),
                     Cell(words.egress(t.setting)),
                     Cell(words.steered(t)),
-                    Cell(f"{quantity.rate(t.offered_dps)}\n({asked})"),
-                    Cell(quantity.rate(t.delivered_dps), words.trial_doubts(t)),
+                    Cell(quantity.rate(t.offered_dps), asked),
+                    Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
                     Cell(quantity.percent(t.loss_ratio)),
                     Cell(words.bound(t.bound_by)),
                 )
@@ -154,8 +154,8 @@ def fixed_rates(data: Dataset) -> Table | None:
 def cpu(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress"),
-        Column("Subject"),
+        Column("Egress", word=True),
+        Column("Subject", word=True),
         Column("Processor time", "µs per copy, median", numeric=True),
         Column("of that in softirq", "µs per copy, median", numeric=True),
         Column("Trials", numeric=True),
@@ -172,7 +172,10 @@ def cpu(data: Dataset) -> Table | None:
                 (
                     row_name(trials[0]),
                     *plain(words.egress(trials[0].setting), words.steered(trials[0])),
-                    Cell(f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}", tuple(in_order(doubts))),
+                    Cell(
+                        f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
+                        doubts=tuple(in_order(doubts)),
+                    ),
                     Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
                     Cell(quantity.count(len(used))),
                 )
@@ -184,8 +187,8 @@ def cpu(data: Dataset) -> Table | None:
 def latency(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress"),
-        Column("Subject"),
+        Column("Egress", word=True),
+        Column("Subject", word=True),
         Column("Offered", "datagrams/s", numeric=True),
         *(Column(name, "µs", numeric=True) for name in ("p50", "p90", "p99", "p99.9", "max")),
         Column("Trials", numeric=True),
@@ -200,7 +203,7 @@ def latency(data: Dataset) -> Table | None:
                     row_name(trials[0]),
                     *plain(words.egress(trials[0].setting), words.steered(trials[0])),
                     Cell(quantity.rate(median(t.offered_dps for t in trials))),
-                    Cell(quantity.microseconds(values[0]), doubts),
+                    Cell(quantity.microseconds(values[0]), doubts=doubts),
                     *(Cell(quantity.microseconds(value)) for value in values[1:]),
                     Cell(quantity.count(len(trials))),
                 )
@@ -243,7 +246,7 @@ def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]
 def worker_shares(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress"),
+        Column("Egress", word=True),
         Column("Workers", numeric=True),
         Column("Offered", "datagrams/s", numeric=True),
         Column("Share of datagrams received", "by worker, in order of CPU"),
@@ -269,7 +272,7 @@ def worker_shares(data: Dataset) -> Table | None:
                     row_name(trial),
                     *plain(words.egress(trial.setting), quantity.count(len(received))),
                     Cell(quantity.rate(trial.offered_dps)),
-                    Cell(shares, doubts),
+                    Cell(shares, doubts=doubts),
                     Cell(busiest),
                 )
             )
@@ -288,7 +291,7 @@ def _shares(received: Sequence[int], total: int) -> str:
 def workers(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Strategy"),
+        Column("Strategy", word=True),
         Column("Interfaces", numeric=True),
         Column("CPUs planned", numeric=True),
         Column("Workers", numeric=True),
@@ -303,7 +306,7 @@ def workers(data: Dataset) -> Table | None:
                 *plain(f.strategy, quantity.count(f.interfaces), quantity.count(f.cpus)),
                 Cell(quantity.count(f.workers)),
                 Cell(quantity.count(f.rules_per_worker)),
-                Cell(quantity.seconds(f.ready_ns), tuple(f.warnings)),
+                Cell(quantity.seconds(f.ready_ns), doubts=tuple(f.warnings)),
                 Cell(quantity.seconds(f.stopped_ns)),
             )
         )
@@ -338,7 +341,7 @@ def memory(data: Dataset) -> Table | None:
                     Cell(quantity.count(f.workers)),
                     Cell("not in the document" if f.documented_bytes is None else _mb(f.documented_bytes)),
                     Cell(_mb(f.modelled_bytes)),
-                    Cell(_mb(total), words.footprint_doubts(f)),
+                    Cell(_mb(total), doubts=words.footprint_doubts(f)),
                     Cell(against),
                     Cell(_mb(f.memory.private_bytes_per_worker)),
                     Cell(_mb(f.memory.template_bytes)),

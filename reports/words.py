@@ -100,6 +100,8 @@ def promise(comparison: Comparison) -> str:
 
 def measured(comparison: Comparison) -> str:
     """Ratio, interval and number of pairs."""
+    if comparison.pairs < 2:
+        return f"{quantity.ratio(comparison.ratio)} × (one pair, no interval)"
     return (
         f"{quantity.ratio(comparison.ratio)} × ({comparison.confidence:.0%} interval "
         f"{quantity.interval(comparison.low, comparison.high)}, {plural(comparison.pairs, 'pair')})"
@@ -113,7 +115,7 @@ def trial_doubts(trial: Trial) -> tuple[str, ...]:
     """Why a trial's figures deserve less trust; empty when they deserve it whole."""
     doubts = list(trial.warnings)
     if trial.validity != "valid":
-        doubts.insert(0, f"{trial.validity} trial")
+        doubts.insert(0, f"trial marked {trial.validity}")
     if not trial.ledger.balanced:
         doubts.append("the ledger does not close")
     return tuple(in_order(doubts))
@@ -183,8 +185,11 @@ def comparison_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
     for metric, a, b, side in groups:
         group = [c for c in comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)]
         verdicts = [verdict(c) for c in group]
-        tally = listed([f"{verdicts.count(v)} {v}" for v in in_order(verdicts)])
-        against = f"{subject(a)} against {subject(b)}" if a != b else f"{subject(a)} against itself"
+        tally = listed([f"{v} in {verdicts.count(v)}" for v in in_order(verdicts)])
+        tally = f"{tally} of {plural(len(group), 'case')}"
+        against = (
+            f"{subject(a)} against {subject(b)}" if a != b else f"{subject(a)}, one case against another"
+        )
         better = "more is better" if group[0].higher_is_better else "less is better"
         text = f"{against}, {egress(group[0].setting)}, {better}: {tally}."
         items = tuple(f"{c.case}: {measured(c)}, {verdict(c)}{bounded(c.bound_by)}" for c in group)
