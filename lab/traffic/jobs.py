@@ -1,7 +1,8 @@
 """What a sender and a receiver are asked to do, and what they answer: the messages of ``lab/traffic``.
 
-Both are processes inside a namespace that speak JSON lines: the job on stdin, ``{"ready": true}`` on stdout,
-then a word on stdin ("go", "stop") and one report on stdout. ``{"error": …}`` may stand in for either answer.
+Both are processes inside a namespace that speak JSON lines: ``{"do": "job", "job": …}`` on stdin,
+``{"ready": true}`` on stdout, ``{"do": "go"}`` or ``{"do": "stop"}`` on stdin, the report on stdout, and the
+next job. ``{"error": …}`` may stand in for either answer.
 """
 
 from __future__ import annotations

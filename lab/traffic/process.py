@@ -10,7 +10,8 @@ import select
 import subprocess
 import sys
 import time
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Self, TypeVar
 
 from lab import netns
 from lab.traffic.jobs import Message, TrafficError
@@ -19,7 +20,7 @@ Report = TypeVar("Report", bound=Message)
 
 
 class Process(Generic[Report]):
-    """A running sender or receiver; leaving its ``with`` block kills it if it still runs."""
+    """A running sender or receiver, given one job after another; leaving its ``with`` block ends it."""
 
     def __init__(self, namespace: str, module: str, job: Message, report: type[Report]) -> None:
         self._name = f"{module} in {namespace}"
@@ -32,12 +33,18 @@ class Process(Generic[Report]):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
         )
-        self._write(job.model_dump_json())
+        self._ask(job)
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def again(self, job: Message) -> None:
+        """Another job for the same process, once it has reported or failed: ready in milliseconds."""
+        self._report = None
+        self._ask(job)
 
     def ready(self, timeout_s: float = 60) -> None:
         """Return once the process has compiled, opened its sockets and can start at once."""
@@ -45,44 +52,36 @@ class Process(Generic[Report]):
         if answer.get("ready") is not True:
             raise TrafficError(f"{self._name}: expected to be ready, said {answer}")
 
-    def tell(self, word: str, **arguments: Any) -> None:
-        self._write(json.dumps({"do": word, **arguments}))
-
     def report(self, timeout_s: float = 120) -> Report:
-        """The report, once; the process ends after it."""
+        """The report of the job; waits for its end."""
         if self._report is None:
             self._report = self._report_type.model_validate(self._read(timeout_s))
-            try:
-                self._process.wait(timeout_s)
-            except subprocess.TimeoutExpired as error:
-                raise TrafficError(f"{self._name}: still runs {timeout_s:g} s after its report") from error
         return self._report
 
     def close(self) -> None:
-        """Kill the process if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
+        """End the process, whatever it does."""
+        self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream:
-                try:
-                    stream.close()
-                except BrokenPipeError:  # words that a killed process never read
-                    continue
+                stream.close()
 
-    def __enter__(self) -> Process[Report]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, line: str) -> None:
+    def _ask(self, job: Message) -> None:
+        self._tell("job", job=job.model_dump(mode="json"))
+
+    def _tell(self, word: str, **arguments: Any) -> None:
+        """Say ``word``; a process that has ended in between says why when its answer is read."""
         assert self._process.stdin
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise TrafficError(f"{self._name} has ended: {self._last_words()}") from None
+        line = json.dumps({"do": word, **arguments}).encode() + b"\n"
+        with suppress(BrokenPipeError):
+            while line:
+                line = line[self._process.stdin.write(line) :]
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
         """The next line of the process, which must not be an error."""
@@ -92,7 +91,7 @@ class Process(Generic[Report]):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
                 raise TrafficError(f"{self._name}: no answer within {timeout_s:g} s")
-            received = self._process.stdout.read1(1 << 20)  # type: ignore[attr-defined]
+            received = self._process.stdout.read(1 << 20)
             if not received:
                 raise TrafficError(f"{self._name} has ended: {self._last_words()}")
             self._buffer += received
@@ -103,6 +102,6 @@ class Process(Generic[Report]):
         return answer
 
     def _last_words(self) -> str:
-        _, errors = self._process.communicate()
-        words = errors.decode(errors="replace").strip().splitlines()
-        return words[-1] if words else f"status {self._process.returncode}"
+        assert self._process.stderr
+        words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        return words[-1] if words else f"status {self._process.wait()}"

@@ -30,7 +30,7 @@ from lab.traffic.check import (
 from lab.traffic.frames import HEADER_BYTES
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverReport, TrafficError
 from lab.traffic.ring import Ring, blocks_for
-from lab.traffic.service import Inbox, serve
+from lab.traffic.service import Control, serve
 from lab.traffic.sockets import Sockets
 from lab.traffic.stamp import STAMP_BYTES
 
@@ -52,7 +52,7 @@ class Captured:
     frames: tuple[Frame, ...] = ()
 
 
-def work(job: ReceiverJob, inbox: Inbox) -> ReceiverReport:
+def work(job: ReceiverJob, control: Control) -> ReceiverReport:
     """Open, say ready, capture until told to stop and nothing more comes, report."""
     if job.cpu is not None:
         os.sched_setaffinity(0, {job.cpu})
@@ -61,13 +61,13 @@ def work(job: ReceiverJob, inbox: Inbox) -> ReceiverReport:
     expectation = Expectation(job.payload_bytes or 0, int(whole))
     clock_before = clock_difference_ns()
     capture = capture_udp if job.mode == "udp" else capture_ring
-    captured = capture(job, inbox, tally, expectation)
+    captured = capture(job, control, tally, expectation)
     clock_step_ns = clock_difference_ns() - clock_before
-    offered = offered_of(job.flows, inbox.stop_arguments.get("offered") or {})
+    offered = offered_of(job.flows, control.stop_arguments.get("offered") or {})
     return report_of(tally, offered, captured, clock_step_ns)
 
 
-def capture_ring(job: ReceiverJob, inbox: Inbox, tally: Tally, expectation: Expectation) -> Captured:
+def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
     """Let the kernel fill a ring per interface; check what is in them when the trial is over."""
     whole = job.full or job.offload or job.everything or job.keep_frames > 0
     snap = snap_bytes(job, whole)
@@ -92,8 +92,8 @@ def capture_ring(job: ReceiverJob, inbox: Inbox, tally: Tally, expectation: Expe
 
         for ring in rings:
             drain(ring)  # compiles, or loads what was compiled before
-        inbox.say_ready()
-        while not inbox.wait_for_stop(WATCH_S):
+        control.say_ready()
+        while not control.wait_for_stop(WATCH_S):
             for ring in rings:
                 if ring.half_full:
                     drain(ring)
@@ -136,14 +136,14 @@ def drain_rest(ring: Ring, drain: Drain) -> None:
         time.sleep(0.005)
 
 
-def capture_udp(job: ReceiverJob, inbox: Inbox, tally: Tally, expectation: Expectation) -> Captured:
+def capture_udp(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
     """Read ordinary sockets for as long as the trial runs."""
     sockets = Sockets(job.flows, job.all_interfaces, job.ring_bytes_max)
     try:
         stopped = np.ones(1, np.int64)
         sockets.read_until_idle(0, stopped, tally, expectation)  # compiles
-        inbox.say_ready()
-        sockets.read_until_idle(round(job.quiet_s * 1000), inbox.stop_flag, tally, expectation)
+        control.say_ready()
+        sockets.read_until_idle(round(job.quiet_s * 1000), control.stop_flag, tally, expectation)
         return Captured(sockets.drops())
     finally:
         sockets.close()

@@ -1,10 +1,13 @@
 """The receivers, as the lab uses them: one process for all outputs, checking every datagram that arrives.
 
-with start_receiver(lab.rcv, ReceiverJob(flows=…, payload_bytes=64)) as receiver:
-    receiver.ready()
-    …send…
-    receiver.stop({stream_id: offered})
-    report = receiver.report()
+For example::
+
+    with start_receiver(lab.rcv, ReceiverJob(flows=…, payload_bytes=64)) as receiver:
+        receiver.ready()
+        …  # send
+        receiver.stop({stream_id: offered})
+        report = receiver.report()
+        receiver.again(ReceiverJob(…))  # the next trial, without another process: ready, stop, report
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Receiver(Process[ReceiverReport]):
         ``offered``: datagrams sent by stream, which ``lost`` in the report refers to; a stream left out, or
         all without it, counts with the ``sequences`` of its flow.
         """
-        self.tell("stop", offered={str(stream): count for stream, count in (offered or {}).items()})
+        self._tell("stop", offered={str(stream): count for stream, count in (offered or {}).items()})
 
 
 def start_receiver(namespace: str, job: ReceiverJob) -> Receiver:

@@ -34,7 +34,7 @@ from lab.traffic.kernels import (
     messages,
     transmit,
 )
-from lab.traffic.service import Inbox, serve
+from lab.traffic.service import Control, serve
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20
@@ -44,7 +44,7 @@ down, so there is room for all; what the receiving side cannot take is dropped t
 FOREVER_NS = 1 << 62
 
 
-def work(job: SenderJob, inbox: Inbox) -> SenderReport:
+def work(job: SenderJob, control: Control) -> SenderReport:
     """Prepare, wait for "go", send, report."""
     if job.cpu is not None:
         os.sched_setaffinity(0, {job.cpu})
@@ -61,14 +61,14 @@ def work(job: SenderJob, inbox: Inbox) -> SenderReport:
                 job.segments,
                 job.payload_bytes,
                 schedule,
-                inbox.stop_flag,
+                control.stop_flag,
                 outcome,
             )
 
         send(Schedule(1, 1, 0, 0, 1))  # compiles, or loads what was compiled before; sends nothing
         outcome[:] = 0
-        inbox.say_ready()
-        inbox.wait_for_go()
+        control.say_ready()
+        control.wait_for_go()
         cpu_before = time.thread_time_ns()
         send(schedule_of(job))
         cpu_ns = time.thread_time_ns() - cpu_before

@@ -1,9 +1,12 @@
 """The generator, as the lab uses it: one process per input interface, sending stamped datagrams.
 
-with start_sender(lab.gen, SenderJob(interface="g0", streams=…, rate_dps=50_000, duration_s=1)) as sender:
-    sender.ready()
-    sender.go()
-    report = sender.report()
+For example::
+
+    with start_sender(lab.gen, SenderJob(interface="g0", streams=…, rate_dps=50_000, duration_s=1)) as sender:
+        sender.ready()
+        sender.go()
+        report = sender.report()
+        sender.again(SenderJob(…))  # the next trial, without another process: ready, go, report
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ __all__ = ["Sender", "SenderJob", "SenderReport", "Stream", "TrafficError", "sta
 
 
 class Sender(Process[SenderReport]):
-    """A sender that has been started: ``ready()``, ``go()``, ``report()``; ``stop()`` ends it early."""
+    """A sender that has been started: ``ready()``, ``go()``, ``report()``, then perhaps ``again(job)``."""
 
     def go(self) -> None:
-        self.tell("go")
+        self._tell("go")
 
     def stop(self) -> None:
         """End it before its count or duration; the report tells what was sent."""
-        self.tell("stop")
+        self._tell("stop")
 
 
 def start_sender(namespace: str, job: SenderJob) -> Sender:

@@ -1,8 +1,12 @@
-"""The process's side of a sender or receiver: the job from stdin, the answers to stdout, words in between."""
+"""The process's side of a sender or receiver: jobs and words from stdin, answers to stdout.
+
+One process does one job after another, so that imports and compiled code are loaded once for many trials.
+"""
 
 from __future__ import annotations
 
 import json
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -17,10 +21,10 @@ from lab.traffic.jobs import Message, TrafficError
 Job = TypeVar("Job", bound=Message)
 
 
-class Inbox:
-    """Words from the lab, read by a thread so that a busy compiled loop can be told to stop.
+class Control:
+    """What the lab says about one job: "go", and "stop".
 
-    ``stop_flag[0]`` becomes 1 when "stop" was said or the lab has gone.
+    ``stop_flag[0]`` becomes 1 when "stop" was said or the lab has gone; a busy compiled loop looks at it.
     """
 
     def __init__(self) -> None:
@@ -28,49 +32,53 @@ class Inbox:
         self.stop_arguments: dict[str, Any] = {}
         self._started = threading.Event()
         self._stopped = threading.Event()
-        self._gone = False
 
     def say_ready(self) -> None:
-        """Tell the lab that we can start, and listen from now on."""
         print(json.dumps({"ready": True}), flush=True)
-        threading.Thread(target=self._listen, daemon=True).start()
 
     def wait_for_go(self) -> None:
-        """Return on "go"; :class:`TrafficError` when the lab has gone instead."""
+        """Return on "go", or when stopped before it."""
         self._started.wait()
-        if self._gone:
-            raise TrafficError("the lab has gone")
 
     def wait_for_stop(self, timeout_s: float | None = None) -> bool:
         """True once "stop" was said or the lab has gone; False when the time is up first."""
         return self._stopped.wait(timeout_s)
 
-    def _listen(self) -> None:
-        for line in sys.stdin:
-            word = json.loads(line)
-            if word["do"] == "go":
-                self._started.set()
-            else:
-                self.stop_arguments = word
-                self._stop()
-                return
-        self._gone = not self._started.is_set()
-        self._stop()
+    def go(self) -> None:
+        self._started.set()
 
-    def _stop(self) -> None:
+    def stop(self, arguments: dict[str, Any]) -> None:
+        self.stop_arguments = arguments
         self.stop_flag[0] = 1
         self._started.set()
         self._stopped.set()
 
 
-def serve(job_type: type[Job], work: Callable[[Job, Inbox], Message]) -> int:
-    """Read the job, run ``work``, print its report or the error; returns the exit status."""
-    try:
-        job = job_type.model_validate_json(sys.stdin.readline())
-        answer = work(job, Inbox()).model_dump_json()
-    except (ValidationError, OSError, TrafficError) as error:
-        answer = json.dumps({"error": " ".join(str(error).split())})
+def serve(job_type: type[Job], work: Callable[[Job, Control], Message]) -> int:
+    """Do each job that is asked for, and print its report or the error; returns when the lab closes stdin."""
+    jobs: queue.SimpleQueue[tuple[Any, Control] | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    while (item := jobs.get()) is not None:
+        asked, control = item
+        try:
+            answer = work(job_type.model_validate(asked), control).model_dump_json()
+        except (ValidationError, OSError, TrafficError) as error:
+            answer = json.dumps({"error": " ".join(str(error).split())})
         print(answer, flush=True)
-        return 1
-    print(answer, flush=True)
     return 0
+
+
+def _listen(jobs: queue.SimpleQueue[tuple[Any, Control] | None]) -> None:
+    """Read stdin: a thread of its own, so that a word is heard while a job is being done."""
+    control = Control()
+    for line in sys.stdin:
+        word = json.loads(line)
+        if word["do"] == "job":
+            control = Control()
+            jobs.put((word["job"], control))
+        elif word["do"] == "go":
+            control.go()
+        elif word["do"] == "stop":
+            control.stop(word)
+    control.stop({})
+    jobs.put(None)
