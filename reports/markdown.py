@@ -24,8 +24,8 @@ def render(page: Page, drawings: Mapping[str, str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as itself: nothing in it may become markup, or end a table cell."""
-    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", text)
+    """Text as itself on one line: nothing in it may become markup, or end a table cell or its row."""
+    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", " ".join(text.split()))
 
 
 def _doubts(doubts: tuple[str, ...], separator: str) -> str:
@@ -71,7 +71,7 @@ def _heading(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     text = f"{cell.text}\n({cell.detail})" if cell.detail else cell.text
-    return escape(text).replace("\n", "<br>") + _doubts(cell.doubts, "<br>")
+    return "<br>".join(map(escape, filter(None, text.splitlines()))) + _doubts(cell.doubts, "<br>")
 
 
 def _line(cells: list[str]) -> str:

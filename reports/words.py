@@ -114,10 +114,11 @@ def measured(comparison: Comparison) -> str:
 def trial_doubts(trial: Trial) -> tuple[str, ...]:
     """Why a trial's figures deserve less trust; empty when they deserve it whole."""
     doubts = list(trial.warnings)
+    if not doubts and not trial.ledger.balanced:
+        doubts = ["the ledger does not close"]
     if trial.validity != "valid":
-        doubts.insert(0, f"trial marked {trial.validity}")
-    if not trial.ledger.balanced:
-        doubts.append("the ledger does not close")
+        reason = f": {doubts[0]}" if doubts else ""
+        doubts[:1] = [f"trial marked {trial.validity}{reason}"]
     return tuple(in_order(doubts))
 
 

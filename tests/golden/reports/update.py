@@ -211,7 +211,9 @@ def replication() -> Iterator[AnyRecord]:
             delivered=due - refused - missing,
             expected=due,
             validity="invalid" if subject == "mcrd" else "doubtful",
-            warnings=["offered 25 % less than asked"] if subject == "mcrd" else [],
+            warnings=["offered 150,000 of 200,000 datagrams asked for"]
+            if subject == "mcrd"
+            else ["egress: 3 of 480,000 copies unaccounted for", "2 copies arrived out of order"],
             bound_by="generator" if subject == "mcrd" else "unknown",
             ledger=Ledger(
                 ingress=Stage(entered=offered, left=offered),
