@@ -11,21 +11,29 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
+from forwarder.strategy import PRESETS
 from lab.results import Setting
 
 ProfileName = Literal["quick", "full"]
 SubjectName = Literal["mcrd", "kernel"]
 Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "flat-out"]
-StrategyName = Literal[
-    "fanout", "fanout-per-interface", "pool", "hybrid", "hybrid-hash", "dynamic", "rule-hash", "full-fanout"
-]
+
+
+def _preset(value: str) -> str:
+    if value not in PRESETS:
+        raise ValueError(f"one of {', '.join(PRESETS)}")
+    return value
+
+
+StrategyName = Annotated[str, AfterValidator(_preset)]
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "zero-loss rate": True,
@@ -191,25 +199,8 @@ class Scenario(Model):
         return [case for case in self.case if profile.cases is None or case.name in profile.cases]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a file: where, what was found, what is allowed."""
-
-    key: str
-    value: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"{self.key} = {self.value}: {self.allowed}"
-
-
-class ScenarioError(ValueError):
-    """A scenario that cannot be run; ``problems`` holds all of them."""
-
-    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
-        self.source = source
-        self.problems = tuple(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+class ScenarioError(ProblemsError):
+    """Scenarios that cannot be run."""
 
 
 def parse_scenario(text: str, source: str) -> Scenario:
@@ -217,14 +208,14 @@ def parse_scenario(text: str, source: str) -> Scenario:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(source, [Problem("(file)", "not TOML", str(error))]) from None
+        raise ScenarioError([Problem(source, "not TOML", str(error))]) from None
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        raise ScenarioError(source, [_as_problem(item) for item in error.errors()]) from None
+        raise ScenarioError(_as_problem(item, source) for item in error.errors()) from None
     problems = [*_name_problems(scenario), *_sense_problems(scenario)]
     if problems:
-        raise ScenarioError(source, problems)
+        raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
 
 
@@ -245,40 +236,40 @@ def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Sc
             continue
         try:
             scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path))
-        except (ScenarioError, UnicodeDecodeError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                problems.append(Problem(f"{path}", "not UTF-8", "UTF-8 text"))
-            else:
-                problems += [Problem(f"{path}: {p.key}", p.value, p.allowed) for p in error.problems]
+        except UnicodeDecodeError:
+            problems.append(Problem(str(path), "not text", "TOML in UTF-8"))
+            continue
+        except ScenarioError as error:
+            problems += error.problems
             continue
         if chosen or scenario.default:
             scenarios.append(scenario)
     for name in sorted({s.name for s in scenarios if sum(o.name == s.name for o in scenarios) > 1}):
         problems.append(Problem("name", repr(name), "each scenario once"))
     if problems:
-        raise ScenarioError("scenarios", problems)
+        raise ScenarioError(problems)
     return scenarios
 
 
 def _name_problems(scenario: Scenario) -> Iterable[Problem]:
     """Names that are given twice, and references to names that do not exist."""
-    for key, names in (
+    for table, names in (
         ("case", [case.name for case in scenario.case]),
         ("footprint", [entry.name for entry in scenario.footprint]),
     ):
         for index, name in enumerate(names):
             if name in names[:index]:
-                yield Problem(f"{key}[{index}].name", repr(name), "a name not used before")
+                yield Problem(f"{table}[{index}].name", repr(name), "a name not used before")
     known = [case.name for case in scenario.case]
     references: list[tuple[str, str | None]] = []
     for profile_name, override in scenario.profile.items():
         references += [(f"profile.{profile_name}.cases", name) for name in override.cases or []]
     for index, compare in enumerate(scenario.compare):
         references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
-        references += [(f"compare[{index}].{key}", getattr(compare, key)) for key in ("a_case", "b_case")]
-    for key, reference in references:
+        references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
+    for field, reference in references:
         if reference is not None and reference not in known:
-            yield Problem(key, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
+            yield Problem(field, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
 
 
 def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
@@ -288,17 +279,17 @@ def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
     if scenario.case and not scenario.subjects:
         yield Problem("subjects", "[]", f"at least one of {', '.join(get_args(SubjectName))}, for the cases")
     for index, compare in enumerate(scenario.compare):
-        key = f"compare[{index}]"
+        table = f"compare[{index}]"
         for side in ("a", "b"):
             if getattr(compare, side) not in scenario.subjects:
                 allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
-                yield Problem(f"{key}.{side}", repr(getattr(compare, side)), allowed)
+                yield Problem(f"{table}.{side}", repr(getattr(compare, side)), allowed)
         if (compare.a_case is None) != (compare.b_case is None):
-            yield Problem(f"{key}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
+            yield Problem(f"{table}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
         if compare.cases is not None and compare.a_case is not None:
-            yield Problem(f"{key}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
+            yield Problem(f"{table}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
         if compare.a == compare.b and compare.a_case == compare.b_case:
-            yield Problem(f"{key}.b", repr(compare.b), "another subject than a, or another case")
+            yield Problem(f"{table}.b", repr(compare.b), "another subject than a, or another case")
     for index, case in enumerate(scenario.case):
         values = scenario.settings_of(case)
         if values.payload_bytes + 28 > values.mtu:
@@ -311,38 +302,31 @@ def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
             yield Problem(f"case[{index}].outputs", str(values.outputs), allowed)
 
 
-def _as_problem(error: Any) -> Problem:
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+    "too_short": ("min_length", "at least this many entries:"),
+    "too_long": ("max_length", "at most this many entries:"),
+}
+
+
+def _as_problem(error: Any, source: str) -> Problem:
     """A pydantic error in this project's words."""
-    key = ""
-    for part in error["loc"]:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    context = error.get("ctx", {})
-    kind = error["type"]
-    bounds = {
-        "greater_than_equal": ("ge", "at least"),
-        "greater_than": ("gt", "more than"),
-        "less_than_equal": ("le", "at most"),
-        "less_than": ("lt", "less than"),
-        "too_short": ("min_length", "at least this many entries:"),
-        "too_long": ("max_length", "at most this many entries:"),
-    }
+    field, kind, context = key(error["loc"], f"{source}: "), error["type"], error.get("ctx", {})
+    # key() joins names with a dot; the first one follows the file's name.
+    field = field.replace(": .", ": ", 1)
     if kind == "missing":
-        return Problem(key, "(missing)", "required")
+        return Problem(field, MISSING, "a value: it is required")
     if kind == "extra_forbidden":
-        return Problem(
-            key, _short(error["input"]), f"unknown key; allowed here: {_keys_beside(error['loc'])}"
-        )
+        return Problem(field, shown(error["input"]), f"no such key; here are: {_keys_beside(error['loc'])}")
     if kind == "literal_error":
-        return Problem(key, _short(error["input"]), f"one of {context['expected']}")
-    if kind in bounds:
-        name, words = bounds[kind]
-        return Problem(key, _short(error["input"]), f"{words} {context[name]}")
-    return Problem(key, _short(error["input"]), error["msg"])
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        return Problem(field, shown(error["input"]), context["expected"])
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return Problem(field, shown(error["input"]), f"{words} {context[name]}")
+    return Problem(field, shown(error["input"]), error["msg"].removeprefix("Value error, "))
 
 
 _TABLES: Mapping[str, type[Model]] = {

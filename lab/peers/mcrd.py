@@ -153,24 +153,34 @@ class _Mcrd:
     name: str = "mcrd"
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Forwarder:
-        inputs = sorted({rule.input_interface for rule in rules})
-        strategy, workers = setting.strategy or "fanout", setting.workers or 1
-        return start_forwarder(lab.fwd, inputs, rules, strategy=strategy, workers=workers, cpus=cpus)
+        return start_forwarder(
+            lab.fwd,
+            sorted({rule.input_interface for rule in rules}),
+            rules_document(rules),
+            outputs_per_rule=len(rules[0].output_interfaces),
+            strategy=setting.strategy or "fanout",
+            workers=setting.workers or 1,
+            cpus=cpus,
+        )
 
 
 def start_forwarder(
     namespace: str,
     interfaces: Sequence[str],
-    rules: Sequence[Rule],
+    document: dict[str, Any],
     *,
+    outputs_per_rule: int = 1,
     strategy: str = "fanout",
     workers: int = 1,
     cpus: Sequence[int] = (),
     options: Sequence[str] = (),
 ) -> Forwarder:
-    """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready."""
+    """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready.
+
+    ``document``: the rules as ``--rules`` takes them; ``cpus``: those that it may place workers on.
+    """
     directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
-    (directory / "rules.json").write_text(json.dumps(rules_document(rules)))
+    (directory / "rules.json").write_text(json.dumps(document))
     chosen = (
         ["--interface", interfaces[0]] if len(interfaces) == 1 else ["--interfaces", ",".join(interfaces)]
     )
@@ -198,7 +208,7 @@ def start_forwarder(
             stderr=errors,
             env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
         )
-        forwarder = Forwarder(process, directory, len(rules[0].output_interfaces) if rules else 0, 0)
+        forwarder = Forwarder(process, directory, outputs_per_rule, 0)
         try:
             _await_ready(forwarder, notice)
         except BaseException:
