@@ -14,7 +14,7 @@ shift, compare. All numbers below are taken modulo 2**32:
 
 ``mix`` is MurmurHash3's finaliser, the constants of ``score`` are those of the "lowbias32" integer hash.
 Rendezvous hashing is consistent: a member more takes its share from all others and nothing else moves. Its
-price is a score per member: 13 instructions each, so 4,096 (BPF_MAXINSNS) are enough for 300 members.
+price is a score per member: 12 instructions each, so 4,096 (BPF_MAXINSNS) are enough for 300 members.
 The reasons are in docs/decisions/0002-placement-hash.md.
 """
 

@@ -1,0 +1,81 @@
+"""The seed document's rows: its figures, the model's, and what differs, kept as files.
+
+Each file under ``plans/`` is what ``mcrd plan`` prints for one row. To accept a change after reading it:
+``GOLDEN_UPDATE=1 pytest tests/golden``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from forwarder.documented import DOCUMENTED, Documented
+from forwarder.figures import megabytes
+from forwarder.plan import Plan
+from forwarder.plan_cli import PlanOptions, make_plan, plan_command
+
+PLANS = Path(__file__).parent / "plans"
+
+# Documented total; modelled workers, rules a worker (least, most) and total; number of differences named.
+# From the seed's own assumptions, 1 KB a rule and 1 MB a process, worked out by hand.
+EXPECTED = {
+    "Worker Count Table, row 1": ("4 MB", 4, (1000, 1000), "8 MB", 1),
+    "Worker Count Table, row 2": ("96 MB", 96, (1000, 1000), "192 MB", 1),
+    "Worker Count Table, row 3": ("96 MB", 384, (250, 250), "480 MB", 1),
+    "Worker Count Table, row 4": ("10 MB", 1, (10_000, 10_000), "11 MB", 1),
+    "Worker Count Table, row 5": ("40 MB", 4, (10_000, 10_000), "44 MB", 2),
+    "Worker Count Table, row 6": ("192 MB", 96, (2500, 2500), "336 MB", 3),
+    "Worker Count Table, row 7": ("960 MB", 1920, (500, 500), "2,880 MB", 1),
+    "use case 1": ("48 MB", 48, (1000, 1000), "96 MB", 1),
+    "use case 2": ("96 MB", 96, (500, 500), "144 MB", 1),
+    "use case 3": ("8 MB", 4, (2000, 2000), "12 MB", 2),
+    "use case 4, phase 1": (None, 96, (2500, 2500), "336 MB", 2),
+    "use case 4, phase 2": (None, 96, (81, 136), "106 MB", 3),
+    "use case 4, phase 3": (None, 20, (500, 500), "30 MB", 1),
+}
+
+rows = pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row.source)
+
+
+def planned(row: Documented) -> Plan:
+    arguments = [name.removeprefix("--").replace("-", "_") for name in row.arguments[::2]]
+    options = PlanOptions.model_validate(dict(zip(arguments, row.arguments[1::2], strict=True)))
+    return make_plan(options, [])
+
+
+def test_every_row_of_the_document_is_there() -> None:
+    assert [row.source for row in DOCUMENTED] == list(EXPECTED)
+
+
+@rows
+def test_the_model_is_the_documents_own_arithmetic(row: Documented) -> None:
+    documented, workers, rules, total, differences = EXPECTED[row.source]
+    plan = planned(row)
+    modelled = plan.figures.modelled
+    assert row in plan.figures.documented
+    assert (megabytes(row.total_bytes) if row.total_bytes else None) == documented
+    assert modelled.workers == len(plan.workers) == workers
+    assert (modelled.rules_least, modelled.rules_most) == rules
+    assert megabytes(modelled.total_bytes) == total
+    named = [sentence for sentence in plan.figures.discrepancies if sentence.startswith(f"{row.source}: ")]
+    assert len(named) == differences
+    assert all(sentence.endswith(".") for sentence in named)
+
+
+@rows
+def test_what_the_command_prints_is_as_it_was(row: Documented) -> None:
+    app = typer.Typer()
+    app.command()(plan_command)
+    result = CliRunner().invoke(app, list(row.arguments))
+    assert result.exit_code == 0, result.output
+    printed = f"$ mcrd plan {' '.join(row.arguments)}\n{result.stdout}"
+    path = PLANS / (re.sub(r"[^a-z0-9]+", "-", row.source.lower()) + ".txt")
+    if os.environ.get("GOLDEN_UPDATE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(printed, encoding="utf-8")
+    assert printed == path.read_text(encoding="utf-8")
