@@ -88,10 +88,11 @@ class SenderJob(Message):
 
 
 class SenderReport(Message):
-    """``offered``: datagrams that the kernel took, all streams; ``per_stream`` in the job's order.
+    """``offered``: datagrams handed to the kernel, all streams; ``per_stream`` in the job's order.
 
     ``late_ns_max`` and ``late_ns_mean``: how far behind its schedule the first frame of a batch left.
-    ``refused``: times that the kernel had no room (ENOBUFS, EAGAIN) and the frame was offered again.
+    ``refused``: frames among the offered that the device had no room for (ENOBUFS). They are not sent again,
+    as on a wire; the device counts them as dropped (veth: tx_dropped), so they are not to be counted twice.
     ``reached``: everything asked for was offered, and no later than 1 % (at least 10 ms) after its time.
     ``ended``: why it stopped.
     """

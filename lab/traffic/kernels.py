@@ -23,7 +23,7 @@ Integers = npt.NDArray[np.int64]
 
 SYS_SENDMMSG = 307
 """x86-64; asm/unistd_64.h."""
-EINTR, EAGAIN, ENOBUFS = 4, 11, 105
+EINTR, ENOBUFS = 4, 105
 UDP_CHECKSUM_AT = 14 + 20 + 6
 """Offset of the UDP checksum in a frame without IP options."""
 
@@ -201,13 +201,14 @@ def transmit(
             result = syscall(
                 SYS_SENDMMSG, descriptor, header_address + (position + done) * 64, take - done, 0, 0, 0
             )
-            if result >= 0:
-                done += result
-            elif result == -EINTR:
-                continue
-            elif result in (-EAGAIN, -ENOBUFS):
-                outcome[REFUSED] += 1
-            else:
+            if result >= 0 or result == -ENOBUFS:
+                # It stopped at a frame that the device refused, and dropped: gone, as on a wire. (Without
+                # one frame sent before it the call returns the error, else only the number of those.)
+                done += max(result, 0)
+                if done < take:
+                    outcome[REFUSED] += 1
+                    done += 1
+            elif result != -EINTR:
                 outcome[ERROR] = -result
                 stop[0] = 1
         sent += done
