@@ -105,22 +105,20 @@ def discrepancies(row: Documented, modelled: Estimate) -> tuple[str, ...]:
 
 
 def _total(row: Documented, modelled: Estimate, stated: int) -> str:
-    workers, held = row.workers or 0, row.rules_per_worker or 0
-    rules, processes = workers * held * KB, workers * MB
+    held = row.rules_per_worker or 0
+    rules, processes = modelled.workers * held * KB, modelled.workers * MB
     sentence = (
         f"The document has {megabytes(stated)} in total, the model {megabytes(modelled.rules_bytes)} of "
-        f"rules + {megabytes(modelled.process_bytes)} of processes = {megabytes(modelled.total_bytes)}: "
+        f"rules + {megabytes(modelled.process_bytes)} of processes = {megabytes(modelled.total_bytes)}"
     )
+    if row.workers != modelled.workers:
+        return f"{sentence}, for another number of workers."
     if stated == rules:
-        sentence += f"the document leaves out its own 1 MB per process ({megabytes(processes)})"
-    elif stated == processes:
-        sentence += f"the document leaves out its own {held:,} rules a worker ({megabytes(rules)})"
-    else:
-        return f"{sentence}the document's own parts are {megabytes(rules)} + {megabytes(processes)}."
+        sentence += f": the document leaves out its own 1 MB per process ({megabytes(processes)})"
+    else:  # its processes alone
+        sentence += f": the document leaves out its own {held:,} rules a worker ({megabytes(rules)})"
     rest = modelled.total_bytes - rules - processes
-    return (
-        f"{sentence}; the other {megabytes(rest)} follow from the numbers above." if rest else f"{sentence}."
-    )
+    return sentence + (f"; the other {megabytes(rest)} follow from the numbers above." if rest else ".")
 
 
 def _rules(modelled: Estimate) -> str:

@@ -255,6 +255,22 @@ def test_interfaces_on_different_nodes_bind_a_group_to_neither() -> None:
     assert [worker.cpu for worker in planned.workers] == [0, 1]
 
 
+def test_a_plan_unlike_the_document_says_so_without_explaining_its_total() -> None:
+    discrepancies = made("pool", cpus=4, interfaces=20, rules=10_000).figures.discrepancies
+    assert discrepancies[:2] == (
+        "Worker Count Table, row 5: The document has 4 workers, the plan 1.",
+        (
+            "Worker Count Table, row 5: The document has 40 MB in total, the model 10 MB of rules + 1 MB of "
+            "processes = 11 MB, for another number of workers."
+        ),
+    )
+
+
+def test_sizes_that_the_document_does_not_speak_of_have_no_documented_figures() -> None:
+    figures = made("pool", cpus=4, interfaces=19, rules=10_000).figures
+    assert (figures.documented, figures.documented_bytes, figures.discrepancies) == ((), None, ())
+
+
 # Rings
 
 
