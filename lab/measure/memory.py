@@ -1,0 +1,128 @@
+"""Memory of processes and of the kernel. Bytes.
+
+* *Private* is what would come back if the process ended: pages that no other process maps (USS). What workers
+  forked from one template share is not in it. *PSS* divides a shared page among those that map it.
+* A packet socket's ring is kernel memory that the process maps. It is sized by the plan, not by the code, so
+  it is counted apart: mappings named ``socket:[inode]``.
+* The kernel's own memory is read for the whole machine: use the difference of two readings, and keep the
+  machine otherwise idle. Pages that ring buffers take are in none of its lines; they are the ``ring_bytes``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+_MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
+"""The first line of a mapping in smaps; the others begin with a capital letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMemory:
+    """Of one process, or summed. ``ring_bytes``: packet-socket rings, in none of the other figures."""
+
+    private_bytes: int
+    pss_bytes: int
+    ring_bytes: int
+
+    def since(self, earlier: ProcessMemory) -> ProcessMemory:
+        return ProcessMemory(
+            *(getattr(self, field.name) - getattr(earlier, field.name) for field in fields(self))
+        )
+
+    def __add__(self, other: ProcessMemory) -> ProcessMemory:
+        return ProcessMemory(
+            *(getattr(self, field.name) + getattr(other, field.name) for field in fields(self))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMemory:
+    """Of the machine, from /proc/meminfo: what grows with sockets, processes and rules."""
+
+    slab_bytes: int
+    page_table_bytes: int
+    stack_bytes: int
+    per_cpu_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.slab_bytes + self.page_table_bytes + self.stack_bytes + self.per_cpu_bytes
+
+    def since(self, earlier: KernelMemory) -> KernelMemory:
+        return KernelMemory(
+            *(getattr(self, field.name) - getattr(earlier, field.name) for field in fields(self))
+        )
+
+
+def process_memory(pid: int) -> ProcessMemory:
+    """Memory of ``pid``; ProcessLookupError when it is gone."""
+    try:
+        rollup = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        # The kernel's list of mappings is cheap, its account of each is not: look for a ring first.
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        rings = _ring_sizes(Path(f"/proc/{pid}/smaps").read_text()) if "socket:[" in maps else {}
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"process {pid} is gone") from error
+    private = rollup.get("Private_Clean", 0) + rollup.get("Private_Dirty", 0)
+    ring_private = rings.get("Private_Clean", 0) + rings.get("Private_Dirty", 0)
+    return ProcessMemory(
+        private_bytes=private - ring_private,
+        pss_bytes=rollup.get("Pss", 0) - rings.get("Pss", 0),
+        ring_bytes=rings.get("Size", 0),
+    )
+
+
+def process_tree(pid: int) -> list[int]:
+    """``pid`` and its descendants, parents first; those that end meanwhile may be missing."""
+    found = [pid]
+    for parent in found:  # grows while we walk it
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
+def tree_memory(pid: int) -> dict[int, ProcessMemory]:
+    """Memory of ``pid`` and of each descendant, by process; those that end meanwhile are left out."""
+    found = {}
+    for member in process_tree(pid):
+        try:
+            found[member] = process_memory(member)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
+    """Of the machine, now."""
+    sizes = _sizes(path.read_text())
+    return KernelMemory(
+        slab_bytes=sizes["Slab"],
+        page_table_bytes=sizes["PageTables"],
+        stack_bytes=sizes["KernelStack"],
+        per_cpu_bytes=sizes["Percpu"],
+    )
+
+
+def _ring_sizes(smaps: str) -> dict[str, int]:
+    """The sums over the mappings of sockets, by field."""
+    totals: dict[str, int] = {}
+    ring = False
+    for line in smaps.splitlines():
+        if _MAPPING.match(line):
+            ring = "socket:[" in line
+        elif ring:
+            for name, size in _sizes(line).items():
+                totals[name] = totals.get(name, 0) + size
+    return totals
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """The ``Name:  123 kB`` lines of a /proc file, in bytes."""
+    return {
+        name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, flags=re.MULTILINE)
+    }
