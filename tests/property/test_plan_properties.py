@@ -33,7 +33,6 @@ hosts = st.builds(
 )
 strategies = st.builds(
     customised,
-    strategy_problems,
     st.sampled_from(list(PRESETS.values())),
     width=st.none() | st.sampled_from(Width),
     steering=st.none() | st.sampled_from(Steering),
