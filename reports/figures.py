@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -36,6 +37,16 @@ class Look:
     colour: str
     marker: str
     dashes: str
+
+    def marks(self, hollow: bool = False, size: float = 8) -> dict[str, Any]:
+        """What draws the marker alone."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size,
+            "markerfacecolor": "none" if hollow else self.colour,
+            "linestyle": "none",
+        }
 
 
 _LOOKS = {
@@ -96,8 +107,7 @@ def ratios(data: Dataset) -> Figure | None:
         return sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels)
 
     lines = "; ".join(
-        f"{c.metric}, {c.case}, {words.egress(c.setting)}: {words.measured(c)}, {words.verdict(c)}"
-        for c in data.comparisons
+        f"{c.metric}, {words.row_label(c)}: {words.measured(c)}, {words.verdict(c)}" for c in data.comparisons
     )
     return _figure(
         "ratios",
@@ -107,7 +117,7 @@ def ratios(data: Dataset) -> Figure | None:
         f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {lines}.",
         plot,
         height,
-        [f"{c.metric}, {c.case}: {warning}" for c in data.comparisons for warning in c.warnings],
+        words.shared([(f"{c.metric}, {c.case}", c.warnings) for c in data.comparisons]),
     )
 
 
@@ -124,7 +134,7 @@ def _ratio_panel(axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
         axis.plot([c.ratio], [place], marker=marker, markersize=9, color=colour, markerfacecolor=fill)
         if c.target is not None:
             axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
-    labels = [_row_label(c) for c in panel]
+    labels = [words.row_label(c) for c in panel]
     values = [_row_value(c) for c in panel]
     _rows(axis, labels, values, narrow)
     marks = [value for c in panel for value in (c.low, c.high, c.target or c.ratio)]
@@ -137,10 +147,6 @@ def _ratio_panel(axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
 def _row_value(c: Comparison) -> str:
     interval = f" ({quantity.interval(c.low, c.high)})" if c.pairs > 1 else ""
     return f"{quantity.ratio(c.ratio)}{interval}, {words.verdict(c)}"
-
-
-def _row_label(record: Comparison | ZeroLoss) -> str:
-    return record.case + ("" if record.setting.egress == "wire-like" else ", offloads on")
 
 
 def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool) -> None:
@@ -175,51 +181,80 @@ def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool
 
 
 def zero_loss(data: Dataset) -> Figure | None:
-    """Per case and subject: the highest rate without loss, the first with loss, the generator's ceiling."""
+    """A row a case: each subject's highest rate without loss, with its better steering; where loss began."""
     found = [z for z in data.zero_losses if z.lower_dps is not None]
     if not found:
         return None
     subjects = in_order(z.subject for z in found)
-    cases = in_order((z.scenario, _row_label(z)) for z in found)
-    rows = [z for case in cases for z in found if (z.scenario, _row_label(z)) == case]
+    cases = in_order((z.scenario, words.row_label(z)) for z in found)
+    rows = [[best for name in subjects if (best := _best(found, case, name))] for case in cases]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
-        for place, z in enumerate(rows):
-            style = look(z.subject, subjects)
-            lower = z.lower_dps or 0
-            end = z.generator_ceiling_dps if z.upper_dps is None else z.upper_dps
-            axis.plot([lower, max(lower, end)], [place, place], color=style.colour, linewidth=2)
-            fill = "none" if z.warnings else style.colour
-            axis.plot(
-                [lower], [place], marker=style.marker, markersize=8, color=style.colour, markerfacecolor=fill
-            )
-            axis.plot([z.generator_ceiling_dps], [place], marker="|", markersize=13, color=svg.MUTED)
-        labels = [f"{_row_label(z)}, {words.steered(z)}" for z in rows]
-        values = [f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}" for z in rows]
+        for place, row in enumerate(rows):
+            for step, z in enumerate(row):
+                y = place + (step - (len(row) - 1) / 2) * 0.3
+                style = look(z.subject, subjects)
+                lower = z.lower_dps or 0
+                end = z.generator_ceiling_dps if z.upper_dps is None else z.upper_dps
+                axis.plot([lower, max(lower, end)], [y, y], color=style.colour, linewidth=2)
+                mark = style.marks(hollow=bool(z.warnings))
+                axis.plot([lower], [y], **mark, label=words.subject(z.subject))
+            ceiling = max(z.generator_ceiling_dps for z in row)
+            axis.plot([ceiling], [place], marker="|", markersize=15, color=svg.MUTED)
+        labels = [words.row_label(row[0]) for row in rows]
+        values = [", ".join(f"{words.subject(z.subject)} {_at_least(z)}" for z in row) for row in rows]
         _rows(axis, labels, values, narrow)
         axis.set_xlim(left=0)
         axis.set_xlabel("datagrams/s offered")
         axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=STEPS))
         axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        _legend(canvas)
 
     def height(narrow: bool) -> float:
-        return len(rows) * (60 if narrow else 28) + 70
+        return len(rows) * (66 if narrow else 36) + 90
 
     lines = "; ".join(
-        f"{_row_label(z)}, {words.steered(z)}: {'at least ' if z.upper_dps is None else ''}"
-        f"{quantity.rate(z.lower_dps)}, bounded by {words.bound(z.bound_by)}"
-        for z in rows
+        f"{words.row_label(z)}, {words.steered(z)}: {_at_least(z)}, bounded by {words.bound(z.bound_by)}"
+        for row in rows
+        for z in row
     )
     return _figure(
         "zero-loss-rates",
         "Highest rate without loss",
-        "Mark: the highest rate without loss; the line reaches to the first rate with loss, or to the "
-        "generator's ceiling when none lost. Upright stroke: that ceiling. Hollow mark: doubtful.",
-        f"Datagrams a second offered without loss; a line reaches to the first rate with loss. {lines}.",
+        "Mark: a subject's highest rate without loss, with its better steering. The line reaches to the "
+        "first rate with loss, or to the generator's ceiling when none lost. Upright stroke: that ceiling. "
+        "Hollow mark: doubtful.",
+        f"Datagrams a second offered without loss. {lines}.",
         plot,
         height,
-        [f"{_row_label(z)}, {words.steered(z)}: {warning}" for z in rows for warning in z.warnings],
+        words.shared([(f"{words.row_label(z)}, {words.steered(z)}", z.warnings) for r in rows for z in r]),
+    )
+
+
+def _best(found: Sequence[ZeroLoss], case: tuple[str, str], subject: str) -> ZeroLoss | None:
+    mine = [z for z in found if (z.scenario, words.row_label(z)) == case and z.subject == subject]
+    return max(mine, key=lambda z: z.lower_dps or 0, default=None)
+
+
+def _at_least(z: ZeroLoss) -> str:
+    return f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}"
+
+
+def _legend(canvas: Canvas) -> None:
+    """One legend over all panels, each name once."""
+    entries: dict[str, Any] = {}
+    for axis in canvas.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    narrow = canvas.get_figwidth() * 72 < WIDE
+    canvas.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper left",
+        ncols=2 if narrow else 4,
+        handlelength=2.6,
+        columnspacing=1.2,
     )
 
 
@@ -254,10 +289,11 @@ def _loss_figure(scenario: str, trials: Sequence[Trial]) -> Figure:
             _loss_panel(axis, panel, subjects)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
+        _legend(canvas)
 
     def height(narrow: bool) -> float:
         across = 1 if narrow or len(panels) == 1 else 2
-        return -(-len(panels) // across) * (240 if narrow else 270)
+        return -(-len(panels) // across) * (225 if narrow else 250) + 40
 
     told = "; ".join(_loss_words(panel) for panel in panels)
     hollow = sum(t.validity != "valid" for t in trials)
@@ -282,7 +318,7 @@ def _loss_words(panel: Sequence[Trial]) -> str:
             f"{name} lost up to {quantity.percent(worst.loss_ratio)} at {quantity.rate(worst.offered_dps)} "
             f"datagrams/s in {quantity.plural(len(mine), 'trial')}"
         )
-    return f"{panel[0].case}, {words.egress(panel[0].setting)}: {', '.join(parts)}"
+    return f"{words.row_label(panel[0])}: {', '.join(parts)}"
 
 
 def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
@@ -307,7 +343,7 @@ def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> 
                 label=words.steered(mine[0]) if sound else None,
             )
     first = panel[0]
-    axis.set_title(f"{first.case}, {words.egress(first.setting)}")
+    axis.set_title(words.row_label(first))
     axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
     axis.set_ylim(-LOSS_KNEE / 8, 100)
     axis.set_yticks([0, 0.01, 0.1, 1, 10, 100], ["0", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"])
@@ -317,7 +353,6 @@ def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> 
     axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
     axis.set_xlabel("datagrams/s offered")
     axis.set_ylabel("copies lost")
-    axis.legend(loc="best", handlelength=2.6)
 
 
 # ------------------------------------------------------------------------------------------------ latency
@@ -329,8 +364,8 @@ def latency(data: Dataset) -> Figure | None:
     if not groups:
         return None
 
-    def case_of(trials: Sequence[Trial]) -> tuple[str, str, str]:
-        return trials[0].scenario, trials[0].case, words.egress(trials[0].setting)
+    def case_of(trials: Sequence[Trial]) -> tuple[str, str]:
+        return trials[0].scenario, words.row_label(trials[0])
 
     cases = in_order(case_of(trials) for trials in groups)
     subjects = in_order(trials[0].subject for trials in groups)
@@ -349,22 +384,22 @@ def latency(data: Dataset) -> Figure | None:
                     linestyle="-." if trials[0].setting.rps else style.dashes,
                     label=words.steered(trials[0]),
                 )
-            axis.set_title(f"{case[1]}, {case[2]}")
+            axis.set_title(case[1])
             axis.set_xticks(range(len(PERCENTILES)), PERCENTILES)
             axis.set_yscale("log")
             axis.minorticks_off()
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axis.set_ylabel("µs")
-            axis.legend(loc="best", handlelength=2.6)
         for axis in axes[len(cases) :]:
             axis.set_visible(False)
+        _legend(canvas)
 
     def height(narrow: bool) -> float:
         across = 1 if narrow or len(cases) == 1 else 2
-        return -(-len(cases) // across) * (230 if narrow else 250)
+        return -(-len(cases) // across) * (215 if narrow else 230) + 40
 
     told = "; ".join(
-        f"{', '.join(case_of(g)[1:])}, {words.steered(g[0])}: "
+        f"{case_of(g)[1]}, {words.steered(g[0])}: "
         + ", ".join(
             f"{name} {quantity.microseconds(value)}"
             for name, value in zip(PERCENTILES, latency_medians(g), strict=True)
@@ -378,5 +413,7 @@ def latency(data: Dataset) -> Figure | None:
         f"Send stamp to receive stamp in microseconds, logarithmic. {told}.",
         plot,
         height,
-        [f"{case_of(g)[1]}: {doubt}" for g in groups for t in g for doubt in words.trial_doubts(t)],
+        words.shared(
+            [(f"{case_of(g)[1]}, {words.steered(t)}", words.trial_doubts(t)) for g in groups for t in g]
+        ),
     )

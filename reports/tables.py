@@ -27,8 +27,10 @@ def plain(*texts: str) -> tuple[Cell, ...]:
 
 
 def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
-    """What a row is about: the case, and the scenario that it belongs to."""
-    return Cell(record.case, record.scenario)
+    """What a row is about: the case; under it the scenario, and the egress where traffic flowed."""
+    if isinstance(record, Footprint | Check):
+        return Cell(record.case, record.scenario)
+    return Cell(record.case, f"{record.scenario}, {words.egress(record.setting)}")
 
 
 # -------------------------------------------------------------------------------------- against the peer
@@ -37,10 +39,8 @@ def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
 def comparisons(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
-        Column("Metric"),
-        Column("Compared"),
-        Column("Medians"),
+        Column("Metric", "a / b", word=True),
+        Column("Medians", "a / b"),
         Column("Ratio", "×, with interval", numeric=True),
         Column("Pairs", numeric=True),
         Column("Verdict", word=True),
@@ -57,9 +57,7 @@ def _comparison_cells(c: Comparison) -> tuple[Cell, ...]:
     direction = "higher is better" if c.higher_is_better else "lower is better"
     return (
         row_name(c),
-        Cell(words.egress(c.setting)),
-        Cell(c.metric, direction),
-        Cell(f"{words.subject(c.a)} / {words.subject(c.b)}"),
+        Cell(c.metric, f"{words.subject(c.a)} / {words.subject(c.b)}, {direction}"),
         Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
         Cell(quantity.ratio(c.ratio), _interval(c), tuple(c.warnings)),
         Cell(quantity.count(c.pairs)),
@@ -83,7 +81,6 @@ def _median(values: Sequence[float]) -> str:
 def zero_loss(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
         Column("Subject", word=True),
         Column("Zero-loss rate", "datagrams/s", numeric=True),
         Column("First rate with loss", "datagrams/s", numeric=True),
@@ -103,7 +100,6 @@ def zero_loss(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(z),
-                    Cell(words.egress(z.setting)),
                     Cell(words.steered(z)),
                     Cell(found, goal, tuple(z.warnings)),
                     Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
@@ -120,7 +116,6 @@ def fixed_rates(data: Dataset) -> Table | None:
     """Trials at one rate, and the generator's own ceiling; search steps are in the ledger only."""
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
         Column("Subject", word=True),
         Column("Offered", "datagrams/s", numeric=True),
         Column("Delivered", "copies/s", numeric=True),
@@ -136,7 +131,6 @@ def fixed_rates(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(t),
-                    Cell(words.egress(t.setting)),
                     Cell(words.steered(t)),
                     Cell(quantity.rate(t.offered_dps), asked),
                     Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
@@ -154,7 +148,6 @@ def fixed_rates(data: Dataset) -> Table | None:
 def cpu(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
         Column("Subject", word=True),
         Column("Processor time", "µs per copy, median", numeric=True),
         Column("of that in softirq", "µs per copy, median", numeric=True),
@@ -171,7 +164,7 @@ def cpu(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(trials[0]),
-                    *plain(words.egress(trials[0].setting), words.steered(trials[0])),
+                    Cell(words.steered(trials[0])),
                     Cell(
                         f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
                         doubts=tuple(in_order(doubts)),
@@ -187,7 +180,6 @@ def cpu(data: Dataset) -> Table | None:
 def latency(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
         Column("Subject", word=True),
         Column("Offered", "datagrams/s", numeric=True),
         *(Column(name, "µs", numeric=True) for name in ("p50", "p90", "p99", "p99.9", "max")),
@@ -201,7 +193,7 @@ def latency(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(trials[0]),
-                    *plain(words.egress(trials[0].setting), words.steered(trials[0])),
+                    Cell(words.steered(trials[0])),
                     Cell(quantity.rate(median(t.offered_dps for t in trials))),
                     Cell(quantity.microseconds(values[0]), doubts=doubts),
                     *(Cell(quantity.microseconds(value)) for value in values[1:]),
@@ -246,7 +238,6 @@ def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]
 def worker_shares(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
-        Column("Egress", word=True),
         Column("Workers", numeric=True),
         Column("Offered", "datagrams/s", numeric=True),
         Column("Share of datagrams received", "by worker, in order of CPU"),
@@ -270,7 +261,7 @@ def worker_shares(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(trial),
-                    *plain(words.egress(trial.setting), quantity.count(len(received))),
+                    Cell(quantity.count(len(received))),
                     Cell(quantity.rate(trial.offered_dps)),
                     Cell(shares, doubts=doubts),
                     Cell(busiest),

@@ -6,7 +6,7 @@ estimate: a ratio whose interval holds 1 shows no difference, whatever its middl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -15,6 +15,9 @@ from reports import quantity
 from reports.dataset import Dataset
 from reports.model import Point, Tone
 from reports.quantity import listed, plural
+
+NAMED = 4
+"""In the summary, more cases than this are told by their range, and more doubts by their number."""
 
 Record = TypeVar("Record")
 Verdict = Literal["better", "worse", "no difference", "undecided"]
@@ -44,6 +47,13 @@ def bound(name: str) -> str:
 
 def egress(setting: Setting) -> str:
     return "wire-like" if setting.egress == "wire-like" else "offloads on"
+
+
+def row_label(record: Trial | ZeroLoss | Comparison) -> str:
+    """The case, and its egress where that is not the usual one and the case does not say so itself."""
+    if record.setting.egress == "wire-like" or "offload" in record.case.lower():
+        return record.case
+    return f"{record.case}, offloads on"
 
 
 def in_order(items: Iterable[Record]) -> list[Record]:
@@ -134,6 +144,23 @@ def measured_bytes(footprint: Footprint) -> int:
     return footprint.memory.private_bytes_per_worker * footprint.workers + footprint.memory.template_bytes
 
 
+def shared(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
+    """Doubts of many figures, told once each: ``(name, its doubts)`` in, sentences out.
+
+    Names are left out where all share a doubt, and counted where they are many.
+    """
+    said = []
+    for doubt in in_order(d for _, each in doubts for d in each):
+        names = in_order(name for name, each in doubts if doubt in each)
+        if len(doubts) > 1 and all(doubt in each for _, each in doubts):
+            said.append(f"all: {doubt}")
+        elif len(names) > NAMED:
+            said.append(f"{len(names)} of {len(doubts)}: {doubt}")
+        else:
+            said.append(f"{listed(names)}: {doubt}")
+    return tuple(said)
+
+
 def doubtful_records(data: Dataset) -> int:
     return (
         sum(bool(trial_doubts(t)) for t in data.trials)
@@ -187,26 +214,27 @@ def comparison_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
         group = [c for c in comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)]
         verdicts = [verdict(c) for c in group]
         tally = listed([f"{v} in {verdicts.count(v)}" for v in in_order(verdicts)])
-        tally = f"{tally} of {plural(len(group), 'case')}"
+        tally = f" {tally} of {len(group)} cases." if len(group) > 1 else ""
         against = (
             f"{subject(a)} against {subject(b)}" if a != b else f"{subject(a)}, one case against another"
         )
         better = "more is better" if group[0].higher_is_better else "less is better"
-        text = f"{against}, {egress(group[0].setting)}, {better}: {tally}."
+        text = f"{against}, {egress(group[0].setting)}, {better}:{tally}"
         items = tuple(f"{c.case}: {measured(c)}, {verdict(c)}{bounded(c.bound_by)}" for c in group)
+        if len(group) > NAMED:
+            items = (spread(group),)
         tone: Tone = "bad" if "worse" in verdicts else "good" if set(verdicts) == {"better"} else "plain"
         lead = f"{metric[:1].upper()}{metric[1:]}."
-        points.append(Point(lead, text, tone, shared_doubts(group), items))
+        points.append(Point(lead, text, tone, shared([(c.case, c.warnings) for c in group]), items))
     return points
 
 
-def shared_doubts(group: list[Comparison]) -> tuple[str, ...]:
-    """Warnings of the comparisons of one sentence: once when all share it, else with its case."""
-    doubts = []
-    for warning in in_order(w for c in group for w in c.warnings):
-        cases = [c.case for c in group if warning in c.warnings]
-        doubts.append(warning if len(cases) == len(group) else f"{listed(cases)}: {warning}")
-    return tuple(doubts)
+def spread(group: Sequence[Comparison]) -> str:
+    """The ends of many ratios, and what bounded them."""
+    least, most = min(group, key=lambda c: c.ratio), max(group, key=lambda c: c.ratio)
+    limits = [bound(name) for name in in_order(c.bound_by for c in group) if name != "unknown"]
+    by = f"; bounded by {listed(limits)}" if limits else ""
+    return f"from {measured(least)} in {least.case} to {measured(most)} in {most.case}{by}"
 
 
 def target_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
@@ -215,8 +243,7 @@ def target_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
         return []
     met = sum(t.met for _, t in aimed)
     rest = tuple(
-        f"{c.metric}, {c.case}, {egress(c.setting)}: {promise(c)} promised, "
-        f"{quantity.ratio(c.ratio)} × measured: {t.words}"
+        f"{c.metric}, {row_label(c)}: {promise(c)} promised, {quantity.ratio(c.ratio)} × measured: {t.words}"
         for c, t in aimed
         if not (t.met and t.sure)
     )
@@ -242,7 +269,7 @@ def rate_points(zero_losses: tuple[ZeroLoss, ...]) -> list[Point]:
         copies = f", {quantity.rate((best.lower_dps or 0) * outputs)} copies/s" if outputs > 1 else ""
         items.append(
             f"{steered(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
-            f"({best.case}, {egress(best.setting)}){bounded(best.bound_by)}"
+            f"({row_label(best)}){bounded(best.bound_by)}"
         )
         doubts += [f"{steered(best)}: {warning}" for warning in best.warnings]
     return [
@@ -269,7 +296,7 @@ def footprint_points(footprints: tuple[Footprint, ...]) -> list[Point]:
             f"in all {quantity.megabytes(measured_bytes(f))} MB measured without rings, "
             f"{quantity.megabytes(f.modelled_bytes)} MB modelled, {documented} documented"
         )
-    doubts = tuple(f"{f.case}: {doubt}" for f in footprints for doubt in footprint_doubts(f))
+    doubts = shared([(f.case, footprint_doubts(f)) for f in footprints])
     return [Point("Footprint.", "Workers really started:", "plain", doubts, tuple(items))]
 
 

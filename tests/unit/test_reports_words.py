@@ -109,7 +109,9 @@ def test_ratios_keep_what_matters(value: float, text: str) -> None:
     assert quantity.ratio(value) == text
 
 
-def test_shared_warnings_are_said_once() -> None:
-    first = compared(1.5, 1.4, 1.6).model_copy(update={"case": "64 B", "warnings": ["few pairs", "noisy"]})
-    second = compared(1.5, 1.4, 1.6).model_copy(update={"case": "512 B", "warnings": ["few pairs"]})
-    assert words.shared_doubts([first, second]) == ("few pairs", "64 B: noisy")
+def test_shared_doubts_are_said_once() -> None:
+    doubts = [("64 B", ["few pairs", "noisy"]), ("512 B", ["few pairs"])]
+    assert words.shared(doubts) == ("all: few pairs", "64 B: noisy")
+    many = [(str(number), ["noisy"] if number < 5 else []) for number in range(7)]
+    assert words.shared(many) == ("5 of 7: noisy",)
+    assert words.shared([("64 B", ["noisy"])]) == ("64 B: noisy",)
