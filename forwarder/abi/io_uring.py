@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import os
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,7 @@ IORING_SETUP_DEFER_TASKRUN: Final = 1 << 13
 IORING_SETUP_NO_SQARRAY: Final = 1 << 16
 
 NR_IO_URING_ENTER: Final = 426
+IORING_OFF_SQ_RING: Final = 0
 
 SQE_WORDS: Final = 8
 """A submission entry as 64-bit words (``struct io_uring_sqe``, 64 bytes)."""
@@ -134,6 +136,8 @@ class Uring:
     cq_tail: NDArray[np.uint32]
     sqes: NDArray[np.uint64]
     cqes: NDArray[np.uint64]
+    head_offset: int
+    """Where ``sq_head`` stands in the ring's mapping: the same for every ring of this kernel."""
     _ring: _Ring
 
     def close(self) -> None:
@@ -171,5 +175,15 @@ def open_uring(entries: int, completions: int) -> Uring:
         cq_tail=_view(ring.cq.ktail, 1, np.uint32),
         sqes=_view(ring.sq.sqes, params.sq_entries * SQE_WORDS, np.uint64).reshape(-1, SQE_WORDS),
         cqes=_view(ring.cq.cqes, params.cq_entries * CQE_WORDS, np.uint64).reshape(-1, CQE_WORDS),
+        head_offset=ring.sq.khead - ring.sq.ring_ptr,
         _ring=ring,
     )
+
+
+def submission_head(fd: int, head_offset: int) -> int:
+    """How many submission entries the kernel has taken, read by whoever holds the ring's descriptor.
+
+    The descriptor keeps the ring's memory alive after the process that used it has died.
+    """
+    with mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=IORING_OFF_SQ_RING) as memory:
+        return int.from_bytes(memory[head_offset : head_offset + 4], "little")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
@@ -128,3 +128,32 @@ def _overload_syscall(number, a=0, b=0, c=0, d=0, e=0, f=0):
         return result
 
     return implementation
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _as_pointer(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = context.cast(builder, args[0], signature.args[0], types.uintp)
+        return builder.inttoptr(value, ir.IntType(8).as_pointer())
+
+    return types.voidptr(address), codegen
+
+
+def words_at(address: int, count: int) -> Any:
+    """``uint32[count]`` over the memory at ``address``; the caller keeps the mapping alive."""
+    return np.ctypeslib.as_array((ctypes.c_uint32 * int(count)).from_address(int(address)))
+
+
+def bytes_at(address: int, count: int) -> Any:
+    """``uint8[count]`` over the memory at ``address``; the caller keeps the mapping alive."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * int(count)).from_address(int(address)))
+
+
+@overload(words_at)
+def _overload_words_at(address, count):
+    return lambda address, count: carray(_as_pointer(address), (count,), np.uint32)
+
+
+@overload(bytes_at)
+def _overload_bytes_at(address, count):
+    return lambda address, count: carray(_as_pointer(address), (count,), np.uint8)

@@ -1,0 +1,62 @@
+"""Network interfaces as rules see them: by name, whether they exist or not.
+
+Pure. A name means the interface that bears it now. When nobody bears it any more, it still means the
+interface that did, as long as that one exists: a rename does not stop traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class InterfaceState:
+    """One interface of the kernel, at one moment."""
+
+    ifindex: int
+    name: str
+    up: bool
+    mtu: int
+    mac: bytes
+    ipv4: bytes | None
+    """Its first IPv4 address, four bytes; None without one."""
+
+
+@dataclass
+class LinkView:
+    """Which interface each name of interest means."""
+
+    _by_index: Mapping[int, InterfaceState] = field(default_factory=dict)
+    _meant: dict[str, int] = field(default_factory=dict)
+
+    def update(self, states: Iterable[InterfaceState]) -> None:
+        """Take the kernel's present list."""
+        self._by_index = {state.ifindex: state for state in states}
+        for state in self._by_index.values():
+            self._meant[state.name] = state.ifindex
+        self._meant = {name: index for name, index in self._meant.items() if index in self._by_index}
+
+    def find(self, name: str) -> InterfaceState | None:
+        index = self._meant.get(name)
+        return None if index is None else self._by_index[index]
+
+
+def output_trouble(name: str, state: InterfaceState | None) -> str | None:
+    """Why nothing can be sent out of an interface, or None."""
+    if state is None:
+        return f"output interface {name} does not exist"
+    if not state.up:
+        return f"output interface {name} is down"
+    if state.ipv4 is None:
+        return f"output interface {name} has no IPv4 address"
+    return None
+
+
+def input_trouble(name: str, state: InterfaceState | None) -> str | None:
+    """Why nothing can be received from an interface, or None."""
+    if state is None:
+        return f"input interface {name} does not exist"
+    if not state.up:
+        return f"input interface {name} is down"
+    return None

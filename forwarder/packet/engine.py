@@ -1,0 +1,226 @@
+"""One worker's packet engine: makes the arrays, maps the rings, runs the loop.
+
+The engine is driven from one thread and holds descriptors that somebody else opened; it needs no privilege.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwarder.abi.io_uring import Uring, open_uring
+from forwarder.packet import coalesce, layout, loop, state
+from forwarder.packet.memory import SOCKETS, Block, SharedMemory
+from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
+from forwarder.packet.sockets import Ring, link_address
+from forwarder.packet.table import RuleTable
+
+LINKS = 256
+"""Output interfaces that one worker may use."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An output interface as it is now; ``ifindex`` 0 when it cannot be used."""
+
+    ifindex: int
+    source: bytes
+    mtu: int
+    mac: bytes
+
+
+class PacketEngine:
+    """Receive rings, rule table, transmit queue and io_uring of one worker.
+
+    Args:
+        block: this worker's shared memory.
+        transmitter: of :func:`forwarder.packet.sockets.open_transmitter`.
+        control_fd: readable when :meth:`run` should return.
+        busy_poll_ns: how long to look again at empty rings before sleeping.
+    """
+
+    def __init__(
+        self, block: Block, transmitter: socket.socket, control_fd: int, *, busy_poll_ns: int = 0
+    ) -> None:
+        self.table = RuleTable()
+        self._transmitter = transmitter
+        self._maps: dict[int, mmap.mmap] = {}
+        self._shared = block.shared
+        self._uring: Uring = open_uring(state.ENTRIES, state.COMPLETIONS)
+        self._uring_arrays = state.Uring(
+            self._uring.sq_head,
+            self._uring.sq_tail,
+            self._uring.cq_head,
+            self._uring.cq_tail,
+            self._uring.sqes,
+            self._uring.cqes,
+        )
+        self._sockets = np.zeros((0, layout.SOCKET_COLUMNS), np.int64)
+        self._names = np.zeros((LINKS, 32), np.uint8)
+        self._transmit = self._make_transmit(block)
+        side = _aligned(state.SIDE_BYTES)
+        self._batch = state.Batch(
+            frames=np.zeros((state.BATCH, layout.FRAME_COLUMNS), np.uint32),
+            bursts=np.zeros((state.BATCH, coalesce.BURST_COLUMNS), np.int64),
+            flows=np.zeros((state.FLOW_PLACES, coalesce.FLOW_COLUMNS), np.int64),
+            side=side,
+            side_words=side.view(np.uint32),
+        )
+        self._totals = np.zeros(layout.COUNTERS, np.int64)
+        self._scalars = np.zeros(state.SCALARS, np.int64)
+        self._scalars[state.RING_FD] = self._uring.fd
+        self._scalars[state.TRANSMIT_FD] = transmitter.fileno()
+        self._scalars[state.CONTROL_FD] = control_fd
+        self._scalars[state.BUSY_POLL_NS] = busy_poll_ns
+        # Identifications of several workers with one source address should not run in step.
+        self._scalars[state.IDENTIFICATION] = int.from_bytes(os.urandom(2), "little")
+
+    @property
+    def uring_fd(self) -> int:
+        return self._uring.fd
+
+    def _make_transmit(self, block: Block) -> state.Transmit:
+        arena = _aligned(state.ARENA_BYTES)
+        headers = np.zeros((state.ENTRIES, 64), np.uint8)
+        vectors = np.zeros((state.ENTRIES, 4), np.uint64)
+        messages = np.zeros((state.ENTRIES, 7), np.uint64)
+        entries = np.arange(state.ENTRIES, dtype=np.uint64)
+        vectors[:, 0] = np.uint64(headers.ctypes.data + HEADER_SHIFT) + entries * np.uint64(64)
+        vectors[:, 1] = HEADER_BYTES
+        messages[:, 1] = 20  # sizeof(struct sockaddr_ll)
+        messages[:, 2] = np.uint64(vectors.ctypes.data) + entries * np.uint64(32)
+        messages[:, 3] = 2
+        links = np.zeros((LINKS, layout.LINK_COLUMNS), np.uint32)
+        addresses = np.uint64(self._names.ctypes.data) + np.arange(LINKS, dtype=np.uint64) * np.uint64(32)
+        return state.Transmit(
+            headers=headers,
+            messages=messages,
+            vectors=vectors,
+            copies=block.copies,
+            rules=np.zeros(state.ENTRIES, np.uint32),
+            links=links,
+            addresses=addresses,
+            arena=arena,
+            arena_words=arena.view(np.uint32),
+        )
+
+    def add_socket(self, row: int, sock: socket.socket, ring: Ring, interface: int) -> None:
+        """Map a receive socket's ring and serve it.
+
+        Args:
+            row: its place in this worker, the same after a respawn: its cursor is kept there.
+            interface: the slot that its rules' keys carry.
+
+        Raises:
+            OSError: the ring cannot be mapped.
+        """
+        if row >= SOCKETS:
+            raise OSError(24, f"a worker holds at most {SOCKETS} receive sockets")
+        memory = mmap.mmap(sock.fileno(), ring.nbytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._maps[row] = memory
+        if row >= len(self._sockets):
+            grown = np.zeros((row + 1, layout.SOCKET_COLUMNS), np.int64)
+            grown[: len(self._sockets)] = self._sockets
+            self._sockets = grown
+        entry = self._sockets[row]
+        entry[layout.SOCKET_FD] = sock.fileno()
+        entry[layout.SOCKET_FRAMES] = ring.frames
+        entry[layout.SOCKET_FRAME_BYTES] = ring.frame_bytes
+        entry[layout.SOCKET_INTERFACE] = interface
+        entry[layout.SOCKET_READY] = 1
+        entry[layout.SOCKET_ADDRESS] = np.frombuffer(memory, np.uint8).ctypes.data
+        # A predecessor may have died between claiming frames and giving them back.
+        loop.release(entry, self._shared.cursors[row])
+
+    def remove_socket(self, row: int) -> None:
+        """Stop serving a socket and unmap its ring; its cursor starts at zero for the next one."""
+        memory = self._maps.pop(row, None)
+        if memory is None:
+            return
+        # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
+        loop.cancel_poll(self._transmit, self._uring_arrays, self._shared, self._scalars, self._sockets, row)
+        self._sockets[row] = 0
+        self._shared.cursors[row] = 0
+        memory.close()
+
+    def set_link(self, slot: int, link: Link) -> None:
+        """Say how an output interface is reached now."""
+        row = self._transmit.links[slot]
+        row[layout.LINK_INDEX] = 0
+        self._names[slot, :20] = np.frombuffer(link_address(link.ifindex), np.uint8)
+        row[layout.LINK_SOURCE] = int.from_bytes(link.source, "little")
+        row[layout.LINK_MTU] = link.mtu
+        row[layout.LINK_MAC_LOW] = int.from_bytes(link.mac[:4], "little")
+        row[layout.LINK_MAC_HIGH] = int.from_bytes(link.mac[4:], "little")
+        row[layout.LINK_INDEX] = link.ifindex
+
+    def run(self, turns: int = -1) -> int:
+        """Forward until the control descriptor is readable; with ``turns``, at most so many and never asleep."""
+        table = self.table
+        rules = state.Rules(table.keys, table.values, table.spans, table.outputs)
+        self._scalars[state.CONTROL_READY] = 0
+        return int(
+            loop.run(
+                self._sockets,
+                rules,
+                self._batch,
+                self._transmit,
+                self._uring_arrays,
+                self._shared,
+                self._scalars,
+                self._totals,
+                turns,
+            )
+        )
+
+    def drain(self) -> None:
+        """Forward what the rings hold by now."""
+        while True:
+            before = self._shared.cursors[: len(self._sockets), layout.CURSOR_CLAIMED].copy()
+            self._sockets[:, layout.SOCKET_READY] = 1
+            self.run(1)
+            if (self._shared.cursors[: len(self._sockets), layout.CURSOR_CLAIMED] == before).all():
+                return
+
+    def close(self) -> None:
+        """Give back rings and io_uring; the sockets belong to whoever opened them."""
+        self._uring.close()
+        for row in list(self._maps):
+            self.remove_socket(row)
+
+
+def warm_up() -> int:
+    """Compile everything that a worker runs, so that forked workers share the code.
+
+    Needs no privilege and moves no packet. Returns ``head_offset`` of this kernel's io_urings.
+    """
+    memory = SharedMemory(1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine = PacketEngine(memory.block(0), ours, theirs.fileno())
+        for slot in range(64):  # enough to make the table grow, and so to compile that too
+            engine.table.add(1 + slot, slot, np.zeros((1, layout.OUTPUT_COLUMNS), np.uint32))
+        engine.table.remove(1)
+        row = np.zeros(layout.SOCKET_COLUMNS, np.int64)
+        row[layout.SOCKET_FRAMES] = 1
+        loop.release(row, engine._shared.cursors[0])
+        loop.cancel_poll(
+            engine._transmit, engine._uring_arrays, engine._shared, engine._scalars, engine._sockets, 0
+        )
+        engine.run(1)
+        offset = engine._uring.head_offset
+        engine.close()
+    memory.close()
+    return offset
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """``uint8[size]`` that starts on a cache line, and untouched pages until they are used."""
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]

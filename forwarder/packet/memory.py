@@ -1,0 +1,128 @@
+"""Memory that workers share with the supervisor: counters, journals, cursors, per-rule counters.
+
+One sparse memfd holds a block per worker. The worker alone writes its block, the supervisor only reads
+while the worker lives; the block outlives the process, so counters survive and a successor finds where to
+go on. Pages that nobody touched cost nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwarder.packet import layout, state
+
+SOCKETS: Final = 256
+"""Receive sockets that one worker may hold."""
+RULES: Final = 131_072
+"""Rules that one worker may hold."""
+
+_PAGE: Final = mmap.PAGESIZE
+_SECTIONS: Final = (
+    ("counters", layout.COUNTERS),
+    ("journal", layout.JOURNAL),
+    ("copies", state.ENTRIES),
+    ("cursors", SOCKETS * layout.CURSOR_COLUMNS),
+    ("rule_matched", RULES * 2),
+    ("rule_unsent", RULES * 2),
+)
+_WORDS: Final = sum(count for _, count in _SECTIONS)
+BLOCK_BYTES: Final = (_WORDS * 8 + _PAGE - 1) // _PAGE * _PAGE
+
+
+@dataclass(frozen=True)
+class Block:
+    """One worker's part, as arrays of ``uint64``."""
+
+    counters: NDArray[np.uint64]
+    journal: NDArray[np.uint64]
+    copies: NDArray[np.uint64]
+    cursors: NDArray[np.uint64]
+    rule_matched: NDArray[np.uint64]
+    rule_unsent: NDArray[np.uint64]
+
+    @property
+    def shared(self) -> state.Shared:
+        return state.Shared(self.counters, self.journal, self.cursors, self.rule_matched, self.rule_unsent)
+
+
+class Snapshot(NamedTuple):
+    """A consistent copy of a worker's counters."""
+
+    counters: NDArray[np.uint64]
+    pending: int
+
+
+class SharedMemory:
+    """The memfd, and its mappings."""
+
+    def __init__(self, workers: int) -> None:
+        self.fd = os.memfd_create("mcrd-counters", os.MFD_CLOEXEC)
+        self._workers = 0
+        self.reserve(workers)
+
+    def reserve(self, workers: int) -> None:
+        """Make room for at least this many workers; existing blocks stay where they are."""
+        if workers > self._workers:
+            os.ftruncate(self.fd, workers * BLOCK_BYTES)
+            self._workers = workers
+
+    def block(self, worker: int) -> Block:
+        """Map one worker's block."""
+        memory = mmap.mmap(self.fd, BLOCK_BYTES, offset=worker * BLOCK_BYTES)
+        words = np.frombuffer(memory, np.uint64)
+        parts: dict[str, NDArray[np.uint64]] = {}
+        start = 0
+        for name, count in _SECTIONS:
+            parts[name] = words[start : start + count]
+            start += count
+        parts["cursors"] = parts["cursors"].reshape(-1, layout.CURSOR_COLUMNS)
+        for name in ("rule_matched", "rule_unsent"):
+            parts[name] = parts[name].reshape(-1, 2)
+        return Block(**parts)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def read(block: Block, attempts: int = 1000) -> Snapshot:
+    """A snapshot between two changes; the last attempt's when the writer died in the middle of one."""
+    for _ in range(attempts):
+        before = int(block.journal[layout.JOURNAL_SEQUENCE])
+        counters = block.counters.copy()
+        pending = int(block.journal[layout.JOURNAL_PENDING])
+        if before % 2 == 0 and int(block.journal[layout.JOURNAL_SEQUENCE]) == before:
+            break
+    return Snapshot(counters, pending)
+
+
+def settle(block: Block, submission_head: int | None) -> int:
+    """Close a dead worker's accounts: copies that it still owed are *interrupted*.
+
+    Args:
+        submission_head: head of the dead worker's submission ring (the kernel had taken every entry before
+            it), or None when there was no ring yet.
+
+    Returns:
+        Copies whose fate was settled as interrupted.
+    """
+    journal, counters = block.journal, block.counters
+    lost = int(journal[layout.JOURNAL_PENDING])
+    if journal[layout.JOURNAL_FLUSH] and submission_head is not None:
+        tail = int(journal[layout.JOURNAL_FLUSH_TAIL])
+        left = (tail - submission_head) & 0xFFFFFFFF
+        for entry in range(tail - left, tail):
+            copies = int(block.copies[entry & (state.ENTRIES - 1)])
+            counters[layout.SENT] -= np.uint64(copies)
+            lost += copies
+    counters[layout.INTERRUPTED] += np.uint64(lost)
+    journal[layout.JOURNAL_PENDING] = 0
+    journal[layout.JOURNAL_FLUSH] = 0
+    if journal[layout.JOURNAL_SEQUENCE] % 2:
+        journal[layout.JOURNAL_SEQUENCE] += np.uint64(1)
+    return lost

@@ -1,0 +1,140 @@
+"""From a received frame to its fields, or to the reason why it is not forwarded.
+
+Pure functions over arrays: ``words`` (``uint32[]``) and ``data`` (``uint8[]``) view the same memory, and the
+network header starts on a 32-bit word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from forwarder.abi.jit import njit
+from forwarder.packet import layout
+from forwarder.packet.checksum import fold, pseudo_header, sum_bytes
+
+_NOT_IPV4 = layout.NOT_IPV4
+_NOT_UDP = layout.NOT_UDP
+_NOT_MULTICAST = layout.NOT_MULTICAST
+_MALFORMED = layout.MALFORMED
+_BAD_CHECKSUM = layout.BAD_CHECKSUM
+_FRAGMENT = layout.FRAGMENT
+_VLAN_TAGGED = layout.VLAN_TAGGED
+_TRUNCATED = layout.TRUNCATED
+
+NEEDS_CSUM = 1
+DATA_VALID = 2
+GSO_UDP_L4 = 5
+
+
+@njit
+def parse(
+    words: Any,
+    data: Any,
+    network: int,
+    captured: int,
+    length: int,
+    tagged: bool,
+    vnet_flags: int,
+    gso_type: int,
+    gso_size: int,
+    frame: Any,
+) -> int:
+    """Read one Ethernet frame.
+
+    Args:
+        network: byte offset of the network header (a multiple of 4); the Ethernet header ends there.
+        captured: bytes of the frame that are in memory, Ethernet header included.
+        length: bytes of the frame on the wire, Ethernet header included.
+        tagged: the kernel took a VLAN tag off the frame (``TP_STATUS_VLAN_VALID``).
+        vnet_flags, gso_type, gso_size: of the frame's ``virtio_net_hdr``.
+        frame: ``uint32[FRAME_COLUMNS]``, filled except for its rule and next columns.
+
+    Returns:
+        ``OK``, or a reason of :data:`layout.INGRESS_REASONS` by number.
+    """
+    if tagged:
+        return _VLAN_TAGGED
+    if captured < 14:
+        return _MALFORMED
+    ethertype = (np.int64(data[network - 2]) << 8) | np.int64(data[network - 1])
+    if ethertype != 0x0800:
+        if ethertype == 0x8100 or ethertype == 0x88A8:
+            return _VLAN_TAGGED
+        return _NOT_IPV4
+    if length < 34:
+        return _MALFORMED
+    if captured < 34:
+        return _TRUNCATED
+    version_ihl = np.int64(data[network])
+    header = (version_ihl & 15) << 2
+    if version_ihl >> 4 != 4 or header < 20:
+        return _MALFORMED
+    total = (np.int64(data[network + 2]) << 8) | np.int64(data[network + 3])
+    if total < header or total > length - 14:
+        return _MALFORMED
+    if total > captured - 14:
+        return _TRUNCATED
+    at = network >> 2
+    if fold(sum_bytes(words, data, at, header)) != np.uint64(0xFFFF):
+        return _BAD_CHECKSUM
+    if data[network + 16] >> 4 != 14:
+        return _NOT_MULTICAST
+    if data[network + 9] != 17:
+        return _NOT_UDP
+    fragment = (np.int64(data[network + 6]) << 8) | np.int64(data[network + 7])
+    if fragment & 0x3FFF:
+        return _FRAGMENT
+    if total < header + 8:
+        return _MALFORMED
+    udp = network + header
+    udp_length = (np.int64(data[udp + 4]) << 8) | np.int64(data[udp + 5])
+    if udp_length < 8 or udp_length > total - header:
+        return _MALFORMED
+    payload = udp_length - 8
+    checksum = np.int64(data[udp + 6]) | (np.int64(data[udp + 7]) << 8)
+    frame[layout.FRAME_SOURCE] = words[at + 3]
+    frame[layout.FRAME_GROUP] = words[at + 4]
+    frame[layout.FRAME_PORTS] = words[udp >> 2]
+    frame[layout.FRAME_TTL_TOS_DF] = (
+        np.int64(data[network + 8]) | (np.int64(data[network + 1]) << 8) | ((fragment & 0x4000) << 2)
+    )
+    frame[layout.FRAME_CHECKSUM] = checksum
+    frame[layout.FRAME_PAYLOAD] = (udp >> 2) + 2
+    frame[layout.FRAME_LENGTH] = payload
+    segment = 0
+    if gso_type == GSO_UDP_L4 and 0 < gso_size < payload:
+        segment = gso_size
+    frame[layout.FRAME_SEGMENT] = segment
+    if vnet_flags & NEEDS_CSUM or segment:
+        trust = layout.TRUST_PARTIAL
+    elif checksum == 0:
+        trust = layout.TRUST_ABSENT
+    elif vnet_flags & DATA_VALID:
+        trust = layout.TRUST_VERIFIED
+    else:
+        trust = layout.TRUST_UNVERIFIED
+    frame[layout.FRAME_TRUST] = trust
+    return layout.OK
+
+
+@njit
+def verify(words: Any, data: Any, frame: Any) -> int:
+    """What the UDP checksum says of an unverified frame: ``TRUST_VERIFIED`` or ``TRUST_CORRUPT``."""
+    length = np.int64(frame[layout.FRAME_LENGTH])
+    total = pseudo_header(frame[layout.FRAME_SOURCE], frame[layout.FRAME_GROUP], length + 8) + sum_bytes(
+        words, data, np.int64(frame[layout.FRAME_PAYLOAD]) - 2, length + 8
+    )
+    if fold(total) == np.uint64(0xFFFF):
+        return layout.TRUST_VERIFIED
+    return layout.TRUST_CORRUPT
+
+
+@njit
+def datagrams(frame: Any) -> int:
+    """How many datagrams a parsed frame carries: one, or the segments of a GSO frame."""
+    segment = np.int64(frame[layout.FRAME_SEGMENT])
+    if segment == 0:
+        return 1
+    return (np.int64(frame[layout.FRAME_LENGTH]) + segment - 1) // segment

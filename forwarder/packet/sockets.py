@@ -1,0 +1,128 @@
+"""AF_PACKET sockets as the engine needs them: memory-mapped receive rings, one transmit socket a worker.
+
+The supervisor opens them all and keeps a descriptor of each: a socket, its place in a fanout group and what
+its ring holds outlive the worker that reads it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from dataclasses import dataclass
+
+from forwarder.abi import af_packet as ap
+
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_BPF_RET_K = 0x06
+_DROP_ALL = ap.SOCK_FILTER.pack(_BPF_RET_K, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A receive ring: ``frames`` slots of ``frame_bytes`` (a power of two, at least 128)."""
+
+    frames: int
+    frame_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.frames * self.frame_bytes
+
+
+def open_receiver(ifindex: int, ring: Ring, *, copy_bytes: int = 4 << 20) -> socket.socket:
+    """A receive socket bound to an interface, its ring made, deaf until :func:`listen`.
+
+    A bound packet socket receives everything at once, also before it has joined a fanout group. It
+    therefore starts with a filter that drops all.
+
+    Args:
+        copy_bytes: receive buffer for frames larger than a slot (``PACKET_COPY_THRESH``).
+
+    Raises:
+        OSError: no such interface, no permission, no memory for the ring.
+    """
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        mute(sock)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_RESERVE, ap.RESERVE)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_COPY_THRESH, 1)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
+        block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
+        request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_RX_RING, request)
+        _bind(sock, ifindex)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int) -> int:
+    """Join a fanout group; the group's id.
+
+    The member's index is its place in the order of joining (``fanout_add`` in ``net/packet/af_packet.c``).
+
+    Args:
+        group: None asks the kernel for an id that nobody in the namespace uses.
+        members: the most that the group will have (only above 256 does the kernel need to know).
+    """
+    flags = mode | (ap.PACKET_FANOUT_FLAG_UNIQUEID if group is None else 0)
+    if group is None or members > 256:
+        value = ap.FANOUT_ARGS.pack(group or 0, flags, max(members, 256))
+    else:
+        value = ap.FANOUT_ARGS.pack(group, flags, 0)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_FANOUT, value)
+    return sock.getsockopt(ap.SOL_PACKET, ap.PACKET_FANOUT) & 0xFFFF
+
+
+def listen(sock: socket.socket) -> None:
+    """Let frames in."""
+    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def mute(sock: socket.socket) -> None:
+    """Let nothing more in; what the ring holds stays."""
+    _attach(sock, _DROP_ALL)
+
+
+def kernel_drops(sock: socket.socket) -> int:
+    """Frames dropped for want of a free slot since the last call (reading resets the kernel's count)."""
+    raw = sock.getsockopt(ap.SOL_PACKET, ap.PACKET_STATISTICS, ap.TPACKET_STATS.size)
+    return int(ap.TPACKET_STATS.unpack(raw)[1])
+
+
+def open_transmitter(*, send_bytes: int = 4 << 20) -> socket.socket:
+    """An unbound transmit socket that receives nothing; each send names its interface."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, send_bytes)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def link_address(ifindex: int) -> bytes:
+    """``struct sockaddr_ll`` for sending IPv4 out of an interface."""
+    return ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_IP), ifindex, 0, 0, 6, b"")
+
+
+def _attach(sock: socket.socket, program: bytes) -> None:
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = ap.SOCK_FPROG.pack(len(program) // ap.SOCK_FILTER.size, ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
+
+def _bind(sock: socket.socket, ifindex: int) -> None:
+    """Bind by index: a name could mean another interface by now."""
+    name = socket.if_indextoname(ifindex)
+    sock.bind((name, ap.ETH_P_ALL))
+    if socket.if_nametoindex(name) != ifindex:
+        raise OSError(19, f"interface {name} was replaced while it was opened")

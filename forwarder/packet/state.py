@@ -1,0 +1,103 @@
+"""The arrays that the packet loop works on, as named groups.
+
+Named tuples of arrays are what compiled functions take as they are. Every array is made once by
+:mod:`forwarder.packet.engine`; nothing is allocated per packet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+BATCH: Final = 128
+"""Frames taken from one ring before the next socket has its turn."""
+FLOW_PLACES: Final = 256
+ENTRIES: Final = 256
+"""Submission entries, and so frames that leave with one system call."""
+COMPLETIONS: Final = 1024
+ARENA_BYTES: Final = 256 * 1024
+"""Room for the payloads of one submission; at least one largest GSO frame."""
+SIDE_BYTES: Final = 72 + 10 + 14 + 65_536 + 64
+
+
+class Uring(NamedTuple):
+    """See :class:`forwarder.abi.io_uring.Uring`."""
+
+    sq_head: Any
+    sq_tail: Any
+    cq_head: Any
+    cq_tail: Any
+    sqes: Any
+    cqes: Any
+
+
+class Transmit(NamedTuple):
+    headers: Any
+    """uint8[ENTRIES, 64]"""
+    messages: Any
+    """uint64[ENTRIES, 7]: struct msghdr"""
+    vectors: Any
+    """uint64[ENTRIES, 4]: two struct iovec each, header and payload"""
+    copies: Any
+    """uint64[ENTRIES], shared memory: datagrams that entry carries"""
+    rules: Any
+    """uint32[ENTRIES]: whose they are"""
+    links: Any
+    """uint32[LINKS, LINK_COLUMNS]"""
+    addresses: Any
+    """uint64[LINKS]: where each link's sockaddr_ll stands"""
+    arena: Any
+    """uint8[ARENA_BYTES]"""
+    arena_words: Any
+    """uint32 view of it"""
+
+
+class Rules(NamedTuple):
+    keys: Any
+    values: Any
+    spans: Any
+    outputs: Any
+
+
+class Batch(NamedTuple):
+    frames: Any
+    """uint32[BATCH, FRAME_COLUMNS]"""
+    bursts: Any
+    """int64[BATCH, BURST_COLUMNS]"""
+    flows: Any
+    """int64[FLOW_PLACES, FLOW_COLUMNS]"""
+    side: Any
+    """uint8[SIDE_BYTES]: a frame too large for its ring slot"""
+    side_words: Any
+
+
+class Shared(NamedTuple):
+    """In memory shared with the supervisor; outlives the process."""
+
+    counters: Any
+    """uint64[COUNTERS]"""
+    journal: Any
+    """uint64[JOURNAL]"""
+    cursors: Any
+    """uint64[sockets, CURSOR_COLUMNS]"""
+    rule_matched: Any
+    """uint64[rules, 2]: datagrams, payload bytes"""
+    rule_unsent: Any
+    """uint64[rules, 2]: copies that did not leave, their payload bytes"""
+
+
+# Scalars that live across calls: int64[SCALARS]
+RING_FD: Final = 0
+TRANSMIT_FD: Final = 1
+CONTROL_FD: Final = 2
+QUEUED_HEAD: Final = 3
+"""First submission entry not yet handed to the kernel."""
+QUEUED_TAIL: Final = 4
+ARENA_USED: Final = 5
+IDENTIFICATION: Final = 6
+STAMP: Final = 7
+CONTROL_READY: Final = 8
+CONTROL_ARMED: Final = 9
+BUSY_POLL_NS: Final = 10
+OPTION_VALUE: Final = 11
+OPTION_LENGTH: Final = 12
+SCALARS: Final = 16

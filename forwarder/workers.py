@@ -1,0 +1,282 @@
+"""Worker processes as the supervisor holds them: forked, spoken to, mourned, replaced.
+
+What a worker needs to go on after a sudden death is kept here, not in the process: its receive sockets with
+their rings and fanout places, its counters, and a descriptor of its io_uring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from forwarder import channel, worker
+from forwarder.abi.io_uring import submission_head
+from forwarder.channel import Kind
+from forwarder.packet import sockets
+from forwarder.packet.memory import Block, settle
+from forwarder.packet.sockets import Ring
+from forwarder.planned import WorkerPlan
+
+FIRST_BACKOFF_S: Final = 0.02
+LONGEST_BACKOFF_S: Final = 5.0
+HEALTHY_AFTER_S: Final = 10.0
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing-off"
+    STOPPED = "stopped"
+
+
+@dataclass
+class Receiver:
+    """A receive socket that the supervisor keeps for a worker."""
+
+    interface: str
+    ifindex: int
+    sock: socket.socket
+    ring: Ring
+    fanout_slot: int | None
+    drops: int = 0
+
+    def count_drops(self) -> int:
+        """Frames that found no free slot, since the socket was made."""
+        self.drops += sockets.kernel_drops(self.sock)
+        return self.drops
+
+
+class WorkerGone(Exception):
+    """The worker died before it answered; its successor starts from the supervisor's state anyway."""
+
+
+class WorkerHandle:
+    """One worker slot: a plan, sockets and counters that stay, a process that may come and go.
+
+    Args:
+        on_ready: called when a process has said its first word; it must then be told links, rules, sockets.
+        on_death: called with a sentence when a process died that was not asked to.
+    """
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        block: Block,
+        *,
+        head_offset: int,
+        busy_poll_ns: int,
+        on_ready: Callable[[WorkerHandle], None],
+        on_death: Callable[[WorkerHandle, str], None],
+    ) -> None:
+        self.plan = plan
+        self.block = block
+        self.receivers: dict[int, Receiver] = {}
+        self.pid: int | None = None
+        self.state = State.STARTING
+        self.restarts = 0
+        self._head_offset = head_offset
+        self._busy_poll_ns = busy_poll_ns
+        self._on_ready = on_ready
+        self._on_death = on_death
+        self._channel: socket.socket | None = None
+        self._pidfd: int | None = None
+        self._uring_fd: int | None = None
+        self._sequence = 0
+        self._outbox: deque[tuple[Kind, int, dict[str, Any]]] = deque()
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._started_at = 0.0
+        self._backoff_s = FIRST_BACKOFF_S
+        self._respawn: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+
+    # -- life and death --
+
+    def spawn(self) -> None:
+        """Fork a process into this slot.
+
+        Raises:
+            OSError: no process, descriptor or memory to be had.
+        """
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            transmitter = sockets.open_transmitter()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        supervisor = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                start = worker.WorkerStart(
+                    self.plan.worker_id, self.plan.cpu, theirs, transmitter, self._busy_poll_ns
+                )
+                worker.main(start, self.block, supervisor)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        theirs.close()
+        transmitter.close()
+        ours.setblocking(False)
+        self.pid, self._channel, self._pidfd = pid, ours, os.pidfd_open(pid)
+        self.state = State.STARTING
+        self._ended.clear()
+        self._started_at = loop.time()
+        loop.add_reader(ours, self._read)
+        loop.add_reader(self._pidfd, self._reap)
+
+    def _reap(self) -> None:
+        """The process has ended."""
+        assert self.pid is not None
+        loop = asyncio.get_running_loop()
+        _, status = os.waitpid(self.pid, 0)
+        pid, self.pid = self.pid, None
+        self._ended.set()
+        self._read()  # answers it gave before the end
+        self._disconnect()
+        self._settle()
+        if self.state is State.STOPPED:
+            return
+        if loop.time() - self._started_at >= HEALTHY_AFTER_S:
+            self._backoff_s = FIRST_BACKOFF_S
+        delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+        self.state = State.BACKING_OFF
+        self.restarts += 1
+        self._respawn = loop.call_later(delay, self._try_again)
+        self._on_death(self, f"process {pid} {_ending(status)}; starting another in {delay * 1000:.0f} ms")
+
+    def _try_again(self) -> None:
+        self._respawn = None
+        try:
+            self.spawn()
+        except OSError as error:
+            delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+            self._respawn = asyncio.get_running_loop().call_later(delay, self._try_again)
+            self._on_death(self, f"no process could be started ({error}); trying again in {delay:.1f} s")
+
+    def _settle(self) -> None:
+        head = None
+        if self._uring_fd is not None:
+            head = submission_head(self._uring_fd, self._head_offset)
+            os.close(self._uring_fd)
+            self._uring_fd = None
+        settle(self.block, head)
+
+    def _disconnect(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._channel is not None:
+            loop.remove_reader(self._channel)
+            loop.remove_writer(self._channel)
+            self._channel.close()
+            self._channel = None
+        if self._pidfd is not None:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        self._outbox.clear()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(WorkerGone())
+                future.exception()  # nobody need be waiting for it
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ask the process to forward what it holds and end; kill it when it does not."""
+        self.state = State.STOPPED
+        if self._respawn is not None:
+            self._respawn.cancel()
+            self._respawn = None
+        if self.pid is None:
+            return
+        self.tell(Kind.STOP)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            await self._ended.wait()
+
+    def close(self) -> None:
+        """Close the receive sockets; their rings go with them."""
+        for receiver in self.receivers.values():
+            receiver.sock.close()
+
+    # -- conversation --
+
+    def tell(
+        self,
+        kind: Kind,
+        *,
+        count: int = 0,
+        argument: int = 0,
+        body: bytes = b"",
+        descriptors: Sequence[int] = (),
+    ) -> asyncio.Future[int]:
+        """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGone`."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._channel is None:
+            future.set_exception(WorkerGone())
+            future.exception()
+            return future
+        self._sequence += 1
+        self._waiting[self._sequence] = future
+        fields = {"count": count, "argument": argument, "body": body, "descriptors": descriptors}
+        self._outbox.append((kind, self._sequence, fields))
+        self._write()
+        return future
+
+    def _write(self) -> None:
+        if self._channel is None:
+            return
+        loop = asyncio.get_running_loop()
+        while self._outbox:
+            kind, sequence, fields = self._outbox[0]
+            try:
+                channel.send(self._channel, kind, sequence, **fields)
+            except BlockingIOError:
+                loop.add_writer(self._channel, self._write)
+                return
+            except OSError:
+                return  # it is dying; _reap follows
+            self._outbox.popleft()
+        loop.remove_writer(self._channel)
+
+    def _read(self) -> None:
+        while self._channel is not None:
+            try:
+                message = channel.receive(self._channel)
+            except (BlockingIOError, ConnectionError):
+                return
+            if message is None:
+                asyncio.get_running_loop().remove_reader(self._channel)
+                return
+            if message.kind is Kind.READY:
+                (self._uring_fd,) = message.descriptors
+                if self.state is State.STARTING:
+                    self._on_ready(self)
+            elif message.kind is Kind.DONE:
+                future = self._waiting.pop(message.sequence, None)
+                if future is not None and not future.done():
+                    future.set_result(message.argument)
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with status {os.WEXITSTATUS(status)}"
