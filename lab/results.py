@@ -270,6 +270,9 @@ class Footprint(Record):
     ready_ns: int
     """From exec of the supervisor to its readiness notice."""
     stopped_ns: int | None = None
+    ready_target_ns: int | None = None
+    private_target_bytes: int | None = None
+    """What the project promises of ``ready_ns`` and ``memory.private_bytes_per_worker``, when it does."""
     discrepancies: list[str] = []
     warnings: list[str] = []
 

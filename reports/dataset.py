@@ -231,6 +231,8 @@ FOOTPRINTS: Columns[Footprint] = {
     "kernel_bytes": lambda f: f.memory.kernel_bytes,
     "ready_ns": lambda f: f.ready_ns,
     "stopped_ns": lambda f: f.stopped_ns,
+    "ready_target_ns": lambda f: f.ready_target_ns,
+    "private_target_bytes": lambda f: f.private_target_bytes,
     "discrepancies": lambda f: "; ".join(f.discrepancies),
     "warnings": lambda f: "; ".join(f.warnings),
 }

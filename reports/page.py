@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reports import accounts, figures, tables, words
+from reports import accounts, figures, summary, tables
 from reports.dataset import Dataset
 from reports.model import Figure, Page, Section, Table
 from reports.quantity import listed
@@ -42,6 +42,7 @@ LEDGER = (
 def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     """The whole page of one run; sections with nothing to say are left out."""
     sections = (
+        _section("targets", "Targets", (), tables.targets(data)),
         _section("peer", "Against the peer", (PAIRS,), figures.ratios(data), tables.comparisons(data)),
         _section(
             "throughput",
@@ -63,7 +64,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     return Page(
         title="Multicast forwarding, measured",
         subtitle=subtitle(data),
-        summary=words.summary(data),
+        summary=summary.summary(data),
         sections=tuple(section for section in sections if section.parts),
         files=tuple(files),
     )

@@ -33,7 +33,29 @@ def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
     return Cell(record.case, f"{record.scenario}, {words.egress(record.setting)}")
 
 
-# -------------------------------------------------------------------------------------- against the peer
+# ------------------------------------------------------------------------------ promises, and the peer
+
+
+def targets(data: Dataset) -> Table | None:
+    columns = (
+        Column("Target"),
+        Column("Promised"),
+        Column("Measured"),
+        Column("Outcome"),
+        Column("Bounded by"),
+    )
+    rows = [
+        Row(
+            (
+                *plain(aim.what, aim.promised),
+                Cell(aim.measured, doubts=aim.doubts),
+                Cell(aim.target.words, tone="good" if aim.target.met else "bad"),
+                Cell(words.bound(aim.bound_by) if aim.bound_by else quantity.NONE),
+            )
+        )
+        for aim in words.aims(data)
+    ]
+    return optional("targets", "What the project promises, and what became of it", columns, rows)
 
 
 def comparisons(data: Dataset) -> Table | None:
@@ -124,7 +146,8 @@ def fixed_rates(data: Dataset) -> Table | None:
     )
     rows = []
     for t in data.trials:
-        if t.purpose not in ("fixed", "calibration"):
+        # A calibration tries rates until the generator holds one: those that it did not are no result.
+        if t.purpose != "fixed" and not (t.purpose == "calibration" and t.validity != "invalid"):
             continue
         asked = "as fast as it can" if t.asked_dps is None else f"asked {quantity.rate(t.asked_dps)}"
         rows.append(

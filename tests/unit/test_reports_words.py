@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lab.results import Comparison, Setting
-from reports import quantity, words
+from lab.results import Comparison, Setting, read_results
+from reports import quantity, summary, words
+from reports.dataset import sort_records
 
 
 def compared(
@@ -74,9 +77,30 @@ def test_target_is_met_by_the_estimate_and_sure_by_the_interval(
     assert (aim.met, aim.sure) == (met, sure)
 
 
+def test_promises_are_counted_and_the_broken_ones_named() -> None:
+    records = read_results(Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl")
+    data = sort_records(records)
+    kept = {aim.what: (aim.target.met, aim.target.sure) for aim in words.aims(data)}
+    assert kept == {
+        "zero-loss rate, 64 B": (True, True),
+        "zero-loss rate, 512 B": (True, False),
+        "delivered copies/s, 1→8": (False, True),
+        "latency p99, 64 B": (True, False),
+        "4 workers, private memory of each": (False, True),
+        "96 workers ready": (True, True),
+        "96 workers, private memory of each": (True, True),
+    }
+    (point,) = summary.target_points(data)
+    assert point.text.startswith("5 of 7 targets met.")
+    assert (
+        "4 workers, private memory of each: at most 1.00 MB promised, 1.04 MB measured: not met"
+        in point.items
+    )
+
+
 def test_no_target_no_promise() -> None:
     assert words.target(compared(1.5, 1.4, 1.6)) is None
-    assert words.target_points((compared(1.5, 1.4, 1.6),)) == []
+    assert summary.target_points(sort_records([compared(1.5, 1.4, 1.6)])) == []
 
 
 @pytest.mark.parametrize(

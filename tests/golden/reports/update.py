@@ -347,6 +347,8 @@ def footprint(workers: int, documented: int, ready_ns: int) -> Footprint:
         ),
         ready_ns=ready_ns,
         stopped_ns=210_000_000,
+        ready_target_ns=None if workers < 96 else 3_000_000_000,
+        private_target_bytes=1_000_000 if workers < 96 else 1_200_000,
         discrepancies=["the document leaves out the 1 MB of each process that it assumes"],
         warnings=[] if workers < 96 else ["96 workers planned on 2 CPUs: oversubscribed"],
     )
