@@ -184,7 +184,7 @@ def check_payload(
     sequence = 0
     for i in range(4, 8):
         sequence = (sequence << 8) | unsigned_at(data, start + i)
-    if magic != MAGIC or fold(sum_words(data, start, STAMP_BYTES)) % 0xFFFF != (sequence & 0xFFFF) % 0xFFFF:
+    if magic != MAGIC or fold(sum_words(data, start, STAMP_BYTES) + (sequence & 0xFFFF)) != 0xFFFF:
         tally.totals[MALFORMED] += 1
         return
     stream = be16(data, start + 2)

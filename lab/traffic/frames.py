@@ -40,7 +40,7 @@ class Stamp(Packet):  # type: ignore[misc]  # scapy carries no types
     def post_build(self, packet: bytes, payload: bytes) -> bytes:
         if self.check is None:
             words = bytearray(packet)
-            words[6:8] = words[16:18] = b"\0\0"
+            words[16:18] = words[6:8]  # so the low word of the sequence number counts twice
             check = 0xFFFF - fold(sum_words(np.frombuffer(bytes(words), np.uint8), 0, STAMP_BYTES))
             packet = packet[:16] + check.to_bytes(2, "big")
         return packet + payload

@@ -75,7 +75,7 @@ def stamp_at(data: Bytes, at: int, stream: int, sequence: int, time_ns: int) -> 
         data[at + 4 + i] = (sequence >> (24 - 8 * i)) & 0xFF
     for i in range(8):
         data[at + 8 + i] = (time_ns >> (56 - 8 * i)) & 0xFF
-    total = MAGIC + (stream & 0xFFFF) + ((sequence >> 16) & 0xFFFF)
+    total = MAGIC + (stream & 0xFFFF) + ((sequence >> 16) & 0xFFFF) + 2 * (sequence & 0xFFFF)
     for shift in (0, 16, 32, 48):
         total += (time_ns >> shift) & 0xFFFF
     check = 0xFFFF - fold(total)
@@ -191,7 +191,7 @@ def transmit(
                         time_ns,
                     )
                 if segments == 1:
-                    checksum = 0xFFFF - fold(int(slots.sums[i]) + (first & 0xFFFF))
+                    checksum = 0xFFFF - fold(int(slots.sums[i]) + 0xFFFF - (first & 0xFFFF))
                     if checksum == 0:
                         checksum = 0xFFFF
                     frame[checksum_at] = checksum >> 8

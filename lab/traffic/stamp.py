@@ -9,13 +9,14 @@ offset bytes field
 2      2     stream
 4      4     sequence number within the stream, from 0
 8      8     send time, nanoseconds of CLOCK_REALTIME (the clock of the kernel's receive timestamps)
-16     2     check: one's complement of the sum of all words above except the low word of the sequence
+16     2     check: one's complement of the sum of all words above, the low sequence word counted twice
 ====== ===== =========================================================================================
 
-The check finds a damaged stamp, and makes the stamp's own sum equal to the low word of the sequence number,
-whatever the time is. So the UDP checksum of a datagram is that of its template with one word added: one
-addition per datagram, right for each, and different from one datagram to the next. After the stamp comes a
-filler, byte ``i`` of the payload being ``(i + stream) mod 256``: a receiver can check it without being told.
+The check finds a stamp with any one word damaged, and makes the stamp's own sum the negative of the low word
+of the sequence number, whatever the time is. So the UDP checksum of a datagram is that of its template with
+one word taken away: one addition per datagram, right for each, and different from one to the next. After the
+stamp comes a filler, byte ``i`` of the payload being ``(i + stream) mod 256``, which a receiver can check
+without being told.
 """
 
 MAGIC = 0x4D43

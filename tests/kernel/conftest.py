@@ -1,0 +1,67 @@
+"""Kernel tests: every test here is marked, none may leave a namespace behind, and each needs root and netns.
+
+They are skipped only where the kernel really cannot do it: not root, or no right to make a namespace.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = what_is_missing() if any(HERE in item.path.parents for item in items) else None
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.kernel)
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def what_is_missing() -> str | None:
+    """Why kernel tests cannot run here, if they cannot."""
+    if os.geteuid() != 0:
+        return "kernel tests need root"
+    try:
+        with netns.namespace("probe"):
+            return None
+    except netns.NetnsError as error:
+        return f"kernel tests need network namespaces: {error}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers_of_killed_runs() -> None:
+    """What an earlier, killed run left must not disturb this one."""
+    netns.clean()
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """Fail a test that leaves a namespace behind, and remove it so that the next one starts clean.
+
+    What module-wide fixtures hold is there before the test and stays.
+    """
+    before = set(netns.own_names())
+    yield
+    leaked = sorted(set(netns.own_names()) - before)
+    for name in leaked:
+        netns.remove(name)
+    if leaked:
+        pytest.fail(f"namespaces left behind: {', '.join(leaked)}")
+
+
+_runs = itertools.count()
+
+
+@pytest.fixture
+def run_id() -> str:
+    """A name for a lab, unique within this process."""
+    return f"test{next(_runs)}"
