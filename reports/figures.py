@@ -50,19 +50,22 @@ class Look:
 
 
 _LOOKS = {
-    "mcrd": Look(svg.SERIES[0], "o", "-"),
-    "kernel": Look(svg.SERIES[1], "s", "--"),
-    "none": Look(svg.SERIES[2], "^", ":"),
+    ("mcrd", False): Look(svg.SERIES[0], "o", "-"),
+    ("mcrd", True): Look(svg.SERIES[0], "D", "-"),
+    ("kernel", False): Look(svg.SERIES[1], "s", "--"),
+    ("kernel", True): Look(svg.SERIES[1], "^", "--"),
+    ("none", False): Look(svg.SERIES[2], "x", ":"),
 }
+"""By subject and receive packet steering: the colour is the subject's, the marker tells the steering."""
 
 
-def look(subject: str, others: Sequence[str] = ()) -> Look:
+def look(subject: str, rps: bool, others: Sequence[str] = ()) -> Look:
     """The known subjects keep their look from page to page; peers that come later take the rest in turn."""
-    if subject in _LOOKS:
-        return _LOOKS[subject]
-    strangers = [name for name in others if name not in _LOOKS]
+    if (subject, rps) in _LOOKS:
+        return _LOOKS[subject, rps]
+    strangers = [name for name in others if (name, False) not in _LOOKS]
     place = strangers.index(subject) if subject in strangers else 0
-    return Look(svg.SERIES[3 + place % 2], "Dv"[place % 2], "-.")
+    return Look(svg.SERIES[3 + place % 2], "Pv"[place % 2] if rps else "p<"[place % 2], "-.")
 
 
 def _figure(
@@ -127,7 +130,7 @@ def _ratio_panel(axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
     title = f"{first.metric}, {words.subject(first.a)} / {words.subject(first.b)}"
     axis.set_title(title + ("\n" if narrow else " ") + f"({better})", fontsize=11 if narrow else 12)
     axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
-    colour, marker = look(first.a).colour, look(first.a).marker
+    colour, marker = look(first.a, False).colour, look(first.a, False).marker
     for place, c in enumerate(panel):
         axis.plot([c.low, c.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
         fill = "none" if c.warnings else colour
@@ -181,60 +184,61 @@ def _rows(axis: Axes, labels: Sequence[str], values: Sequence[str], narrow: bool
 
 
 def zero_loss(data: Dataset) -> Figure | None:
-    """A row a case: each subject's highest rate without loss, with its better steering; where loss began."""
+    """A row a case and subject: the highest rate without loss, where loss began, the generator's ceiling."""
     found = [z for z in data.zero_losses if z.lower_dps is not None]
     if not found:
         return None
     subjects = in_order(z.subject for z in found)
     cases = in_order((z.scenario, words.row_label(z)) for z in found)
-    rows = [[best for name in subjects if (best := _best(found, case, name))] for case in cases]
+    rows = [z for case in cases for z in found if (z.scenario, words.row_label(z)) == case]
+    names = [f"{words.row_label(z)}, {words.steered(z)}" for z in rows]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
-        for place, row in enumerate(rows):
-            for step, z in enumerate(row):
-                y = place + (step - (len(row) - 1) / 2) * 0.3
-                style = look(z.subject, subjects)
-                lower = z.lower_dps or 0
-                end = z.generator_ceiling_dps if z.upper_dps is None else z.upper_dps
-                axis.plot([lower, max(lower, end)], [y, y], color=style.colour, linewidth=2)
-                mark = style.marks(hollow=bool(z.warnings))
-                axis.plot([lower], [y], **mark, label=words.subject(z.subject))
-            ceiling = max(z.generator_ceiling_dps for z in row)
-            axis.plot([ceiling], [place], marker="|", markersize=15, color=svg.MUTED)
-        labels = [words.row_label(row[0]) for row in rows]
-        values = [", ".join(f"{words.subject(z.subject)} {_at_least(z)}" for z in row) for row in rows]
-        _rows(axis, labels, values, narrow)
+        for place, z in enumerate(rows):
+            _rate_row(axis, place, z, look(z.subject, z.setting.rps, subjects))
+        _rows(axis, names, [_at_least(z) for z in rows], narrow)
         axis.set_xlim(left=0)
         axis.set_xlabel("datagrams/s offered")
         axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=STEPS))
         axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        _legend(canvas)
 
     def height(narrow: bool) -> float:
-        return len(rows) * (66 if narrow else 36) + 90
+        return len(rows) * (60 if narrow else 27) + 60
 
     lines = "; ".join(
-        f"{words.row_label(z)}, {words.steered(z)}: {_at_least(z)}, bounded by {words.bound(z.bound_by)}"
-        for row in rows
-        for z in row
+        f"{name}: {_at_least(z)}, bounded by {words.bound(z.bound_by)}"
+        for name, z in zip(names, rows, strict=True)
     )
     return _figure(
         "zero-loss-rates",
         "Highest rate without loss",
-        "Mark: a subject's highest rate without loss, with its better steering. The line reaches to the "
-        "first rate with loss, or to the generator's ceiling when none lost. Upright stroke: that ceiling. "
+        "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
+        "lost, the generator ended first. Upright stroke: the generator's ceiling with no forwarder. "
         "Hollow mark: doubtful.",
         f"Datagrams a second offered without loss. {lines}.",
         plot,
         height,
-        words.shared([(f"{words.row_label(z)}, {words.steered(z)}", z.warnings) for r in rows for z in r]),
+        words.shared([(name, z.warnings) for name, z in zip(names, rows, strict=True)]),
     )
 
 
-def _best(found: Sequence[ZeroLoss], case: tuple[str, str], subject: str) -> ZeroLoss | None:
-    mine = [z for z in found if (z.scenario, words.row_label(z)) == case and z.subject == subject]
-    return max(mine, key=lambda z: z.lower_dps or 0, default=None)
+def _rate_row(axis: Axes, place: int, z: ZeroLoss, style: Look) -> None:
+    lower = z.lower_dps or 0
+    if z.upper_dps is None:
+        axis.annotate(
+            "→",
+            (lower, place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=15,
+            color=style.colour,
+        )
+    else:
+        axis.plot([lower, z.upper_dps], [place, place], color=style.colour, linewidth=2)
+    axis.plot([lower], [place], **style.marks(hollow=bool(z.warnings)))
+    axis.plot([z.generator_ceiling_dps], [place], marker="|", markersize=13, color=svg.MUTED)
 
 
 def _at_least(z: ZeroLoss) -> str:
@@ -327,9 +331,7 @@ def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> 
             (t for t in panel if (t.subject, t.setting.rps) == name),
             key=lambda t: (t.offered_dps, t.loss_ratio),
         )
-        style = look(name[0], subjects)
-        # With steering on a subject keeps its colour and marker and changes its line.
-        dashes = "-." if name[1] else style.dashes
+        style = look(*name, subjects)
         for sound in (True, False):
             marks = [t for t in mine if (t.validity == "valid") == sound]
             axis.plot(
@@ -339,7 +341,7 @@ def _loss_panel(axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> 
                 marker=style.marker,
                 markersize=5,
                 markerfacecolor=style.colour if sound else "none",
-                linestyle=dashes if sound else "none",
+                linestyle=style.dashes if sound else "none",
                 label=words.steered(mine[0]) if sound else None,
             )
     first = panel[0]
@@ -375,13 +377,13 @@ def latency(data: Dataset) -> Figure | None:
         axes = canvas.subplots(-(-len(cases) // across), across, squeeze=False).flatten()
         for axis, case in zip(axes, cases, strict=False):
             for trials in (g for g in groups if case_of(g) == case):
-                style = look(trials[0].subject, subjects)
+                style = look(trials[0].subject, trials[0].setting.rps, subjects)
                 axis.plot(
                     range(len(PERCENTILES)),
                     [value / quantity.NS_PER_US for value in latency_medians(trials)],
                     color=style.colour,
                     marker=style.marker,
-                    linestyle="-." if trials[0].setting.rps else style.dashes,
+                    linestyle=style.dashes,
                     label=words.steered(trials[0]),
                 )
             axis.set_title(case[1])
@@ -413,7 +415,5 @@ def latency(data: Dataset) -> Figure | None:
         f"Send stamp to receive stamp in microseconds, logarithmic. {told}.",
         plot,
         height,
-        words.shared(
-            [(f"{case_of(g)[1]}, {words.steered(t)}", words.trial_doubts(t)) for g in groups for t in g]
-        ),
+        words.shared([(f"{case_of(g)[1]}, {words.steered(g[0])}", words.group_doubts(g)) for g in groups]),
     )

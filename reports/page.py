@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from reports import accounts, figures, summary, tables
 from reports.dataset import Dataset
@@ -19,6 +20,10 @@ EGRESS = (
     "Wire-like: the kernel cuts every GSO frame into datagrams before the output device, as for a network "
     "card without the offload. Offloads on: veth hands whole GSO frames across, which flatters any sender "
     "of them."
+)
+STEERING = (
+    "RPS is receive packet steering: without it veth delivers a datagram on the sender's own CPU, and the "
+    "kernel then routes inside the generator's system call, which no network card does."
 )
 PAIRS = (
     "The subjects are measured in turn (A B B A …), so that a drifting machine weighs on both alike. The "
@@ -47,7 +52,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         _section(
             "throughput",
             "Throughput",
-            (RATES, EGRESS),
+            (RATES, EGRESS, STEERING),
             figures.zero_loss(data),
             tables.zero_loss(data),
             tables.fixed_rates(data),
@@ -80,6 +85,14 @@ def subtitle(data: Dataset) -> str:
     run, where = data.run, data.run.provenance
     scenarios = listed(run.scenarios) or "no scenario"
     return (
-        f"Run {run.run_id} of {run.started_at}, {run.profile} profile: {scenarios}. "
+        f"Run {run.run_id} of {_when(run.started_at)}, {run.profile} profile: {scenarios}. "
         f"{where.cpu_model}, {where.cpus} CPUs, Linux {where.kernel}."
     )
+
+
+def _when(stamp: str) -> str:
+    """``2025-01-02 03:04 UTC``; what is not a time stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(stamp).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return stamp

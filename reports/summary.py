@@ -23,10 +23,8 @@ def summary(data: Dataset) -> tuple[Point, ...]:
     points += footprint_points(data.footprints)
     points += check_points(data)
     points += ledger_points(data.trials)
-    number = words.doubtful_records(data)
-    if number:
-        doubt = plural(number, "record carries a doubt", "records carry a doubt")
-        points.append(Point("Doubts.", f"{doubt}; each is marked ⚠ where its figure stands."))
+    if doubtful := words.doubtful(data):
+        points.append(Point("Doubts.", f"{doubtful}: each is marked ⚠ where its figure stands."))
     return tuple(points)
 
 
@@ -35,7 +33,7 @@ def outcome(data: Dataset) -> Point:
         return Point("No results.", "The results file holds no record: nothing was measured.", "bad")
     which = f"The {data.run.profile} run" if data.run else "A run without its opening record"
     if data.ended is None:
-        text = f"{which} has no closing record: it was cut short, or still goes on. This page shows what there is."
+        text = f"{which} has no closing record: it was cut short, or still goes on. This shows what there is."
         return Point("Incomplete.", text, "bad")
     if data.ended.outcome == "interrupted":
         return Point("Interrupted.", f"{which} was stopped; this page shows what was finished.", "bad")
@@ -56,9 +54,9 @@ def comparison_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
         verdicts = [words.verdict(c) for c in group]
         tally = listed([f"{v} in {verdicts.count(v)}" for v in in_order(verdicts)])
         tally = f" {tally} of {len(group)} cases." if len(group) > 1 else ""
-        other = f"against {words.subject(b)}" if a != b else "one case against another"
+        other = f" against {words.subject(b)}" if a != b else ", one case against another"
         better = "more is better" if group[0].higher_is_better else "less is better"
-        text = f"{words.subject(a)}, {other}, {words.egress(group[0].setting)}, {better}:{tally}"
+        text = f"{words.subject(a)}{other}, {words.egress(group[0].setting)}, {better}:{tally}"
         items = tuple(
             f"{c.case}: {words.measured(c)}, {words.verdict(c)}{bounded(c.bound_by)}" for c in group
         )

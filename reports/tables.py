@@ -69,17 +69,17 @@ def comparisons(data: Dataset) -> Table | None:
         Column("Target"),
         Column("Bounded by", word=True),
     )
-    rows = [Row(_comparison_cells(comparison)) for comparison in data.comparisons]
+    rows = [Row(_comparison_cells(data, comparison)) for comparison in data.comparisons]
     return optional("comparisons", "Paired comparisons", columns, rows)
 
 
-def _comparison_cells(c: Comparison) -> tuple[Cell, ...]:
+def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
     aim = words.target(c)
     tone: Tone = "plain" if aim is None else "good" if aim.met else "bad"
     direction = "higher is better" if c.higher_is_better else "lower is better"
     return (
         row_name(c),
-        Cell(c.metric, f"{words.subject(c.a)} / {words.subject(c.b)}, {direction}"),
+        Cell(c.metric, f"{words.compared(data, c)}\n{direction}"),
         Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
         Cell(quantity.ratio(c.ratio), _interval(c), tuple(c.warnings)),
         Cell(quantity.count(c.pairs)),
@@ -177,10 +177,14 @@ def cpu(data: Dataset) -> Table | None:
         Column("Trials", numeric=True),
     )
     rows = []
-    groups = _grouped(data, lambda t: t.cpu is not None and t.cpu.copies > 0 and t.subject != "none")
+    groups = _preferred(
+        data,
+        lambda t: t.cpu is not None and t.cpu.copies > 0 and t.subject != "none",
+        lambda t: t.cpu is not None and t.cpu.baseline_ns is not None,
+    )
     for trials in groups:
         used = [t.cpu for t in trials if t.cpu is not None]
-        doubts = [doubt for t in trials for doubt in words.trial_doubts(t)]
+        doubts = [*words.group_doubts(trials)]
         if any(sample.baseline_ns is None for sample in used):
             doubts.append("includes generator, topology and receivers: no baseline was taken")
         rows.append(
@@ -210,7 +214,7 @@ def latency(data: Dataset) -> Table | None:
     )
     rows = []
     for trials in latency_groups(data):
-        doubts = tuple(in_order(doubt for t in trials for doubt in words.trial_doubts(t)))
+        doubts = words.group_doubts(trials)
         values = latency_medians(trials)
         rows.append(
             Row(
@@ -228,21 +232,27 @@ def latency(data: Dataset) -> Table | None:
 
 
 def latency_groups(data: Dataset) -> list[list[Trial]]:
-    """Trials made for latency; where a case has none, its fixed and comparison trials."""
-    made = _grouped(data, lambda t: t.latency is not None and t.purpose == "latency")
-    covered = {(trials[0].scenario, trials[0].case) for trials in made}
-
-    def stands_in(t: Trial) -> bool:
-        apart = (t.scenario, t.case) not in covered
-        return t.latency is not None and apart and t.purpose in ("fixed", "comparison")
-
-    return made + _grouped(data, stands_in)
+    """Trials made for latency; where a case has none, others at one rate."""
+    return _preferred(data, lambda t: t.latency is not None, lambda t: t.purpose == "latency")
 
 
 def latency_medians(trials: Sequence[Trial]) -> list[float]:
     """p50, p90, p99, p99.9 and maximum in ns: the median of each over the trials that have them."""
     seen = [t.latency for t in trials if t.latency is not None]
     return [median(getattr(x, name) for x in seen) for name in ("p50", "p90", "p99", "p999", "max")]
+
+
+def _preferred(
+    data: Dataset, wanted: Callable[[Trial], bool], best: Callable[[Trial], bool]
+) -> list[list[Trial]]:
+    """Groups of the wanted trials that are best; where a case has none, of those at one rate."""
+    made = _grouped(data, lambda t: wanted(t) and best(t))
+    covered = {(trials[0].scenario, trials[0].case) for trials in made}
+    rest = _grouped(
+        data,
+        lambda t: wanted(t) and (t.scenario, t.case) not in covered and t.purpose in ("fixed", "comparison"),
+    )
+    return made + rest
 
 
 def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]]:

@@ -41,6 +41,17 @@ def steered(record: Trial | ZeroLoss) -> str:
     return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
 
 
+def compared(data: Dataset, comparison: Comparison) -> str:
+    """``a / b`` with the steering that each side had in its trials."""
+    trials = [t for t in data.trials if t.trial_id in comparison.trial_ids]
+
+    def side(name: str) -> str:
+        steerings = {t.setting.rps for t in trials if t.subject == name}
+        return f"{subject(name)}{', RPS on' if steerings == {True} else ''}"
+
+    return f"{side(comparison.a)} / {side(comparison.b)}"
+
+
 def bound(name: str) -> str:
     return BOUNDS.get(name, name)
 
@@ -196,10 +207,23 @@ def shared(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def doubtful_records(data: Dataset) -> int:
-    return (
-        sum(bool(trial_doubts(t)) for t in data.trials)
-        + sum(bool(z.warnings) for z in data.zero_losses)
-        + sum(bool(c.warnings) for c in data.comparisons)
-        + sum(bool(footprint_doubts(f)) for f in data.footprints)
+def group_doubts(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """The doubts of one figure made from several trials."""
+    doubtful = [t for t in trials if trial_doubts(t)]
+    if len(trials) == 1 or not doubtful:
+        return tuple(doubt for t in doubtful for doubt in trial_doubts(t))
+    first = trial_doubts(doubtful[0])[0]
+    more = "" if len(doubtful) == 1 else "; the first"
+    verb = "carries" if len(doubtful) == 1 else "carry"
+    return (f"{len(doubtful)} of {len(trials)} trials {verb} a doubt{more}: {first}",)
+
+
+def doubtful(data: Dataset) -> str:
+    """How many records of each kind carry a doubt; empty when none does."""
+    found = (
+        (sum(bool(trial_doubts(t)) for t in data.trials), "trial"),
+        (sum(bool(z.warnings) for z in data.zero_losses), "zero-loss rate"),
+        (sum(bool(c.warnings) for c in data.comparisons), "comparison"),
+        (sum(bool(footprint_doubts(f)) for f in data.footprints), "footprint"),
     )
+    return listed([plural(number, noun) for number, noun in found if number])
