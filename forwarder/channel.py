@@ -41,7 +41,7 @@ class Kind(IntEnum):
     DONE = 7
     """The worker's answer; the argument is 0 or an errno."""
     READY = 8
-    """The worker's first word, with its io_uring's descriptor beside it."""
+    """The worker's first word; the argument is its io_uring's descriptor."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+_NR_PIDFD_GETFD: Final = 438
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -47,6 +48,19 @@ def drop_privileges() -> None:
         os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
         os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def fetch_descriptor(pidfd: int, descriptor: int) -> int:
+    """A copy of another process's descriptor (pidfd_getfd(2)).
+
+    Raises:
+        OSError: the process is gone, or may not be looked into.
+    """
+    copy: int = _libc.syscall(_NR_PIDFD_GETFD, pidfd, descriptor, 0)
+    if copy < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return copy
 
 
 def close_all_but(keep: set[int]) -> None:

@@ -10,8 +10,8 @@ import asyncio
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from forwarder import channel, netlink
@@ -26,9 +26,9 @@ from forwarder.packet.sockets import Ring
 from forwarder.planned import Plan
 from forwarder.problems import Problem
 from forwarder.process import notify
-from forwarder.rules import ForwardingRule, RuleBook, RulesError
+from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import Numbering, Placer, Slots, rule_key, worker_rule
-from forwarder.workers import Receiver, State, WorkerGone, WorkerHandle
+from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle
 
 INPUTS: Final = 65_535
 STOP_TIMEOUT_S: Final = 1.0
@@ -52,16 +52,6 @@ def unsupported(plan: Plan) -> list[Problem]:
     if any(group.max_workers > group.workers for group in plan.groups):
         problems.append(Problem("auto_scale", "true", "a fixed number of workers can be run by this version"))
     return problems
-
-
-@dataclass
-class RuleCounts:
-    """Counters of a rule that outlive its slot in a worker."""
-
-    matched: int = 0
-    matched_bytes: int = 0
-    unsent: int = 0
-    unsent_bytes: int = 0
 
 
 class Supervisor:
@@ -88,6 +78,8 @@ class Supervisor:
         self.joins = Joins()
         self.workers: list[WorkerHandle] = []
         self.stopping = asyncio.Event()
+        self.past_drops: Counter[str] = Counter()
+        """Kernel drops of sockets that are gone, by interface."""
         self._log = log
         self._busy_poll_ns = busy_poll_us * 1000
         self._memory = SharedMemory(len(plan.workers))
@@ -182,7 +174,7 @@ class Supervisor:
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
-        """Take a rule out of force; raises :class:`RulesError` when there is none of that id."""
+        """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
         rule = self.book.remove(rule_id)
         self._leave(rule)
         partition = self._placer.partition(rule)
@@ -202,13 +194,18 @@ class Supervisor:
                 handle.block.rule_unsent[slot] = 0
         return rule
 
-    def slot(self, rule: ForwardingRule) -> tuple[int, int] | None:
-        """The partition that holds a rule, and its counters' row there."""
+    def slot(self, rule: ForwardingRule) -> tuple[int, int]:
+        """The partition that holds a rule in force, and its counters' row there."""
         partition = self._placer.partition(rule)
-        if partition is None:
-            return None
-        found = self._slots[partition].get(rule.rule_id)
-        return None if found is None else (partition, found)
+        assert partition is not None, f"{rule.rule_id}: refused when it was added"
+        return partition, self._slots[partition][rule.rule_id]
+
+    def slots_used(self, partition: int) -> int:
+        """Rows of counters that a partition has needed so far."""
+        return self._slots[partition].used
+
+    def rules_held(self, handle: WorkerHandle) -> int:
+        return len(self._slots[handle.plan.partition])
 
     def trouble(self, rule: ForwardingRule) -> str | None:
         """What a rule waits for, or None when it is running."""
@@ -257,11 +254,10 @@ class Supervisor:
         slots = self._slots[handle.plan.partition]
         told = []
         for start in range(0, len(rules), RULES_PER_MESSAGE):
-            packed = []
-            for rule in rules[start : start + RULES_PER_MESSAGE]:
-                slot = slots.get(rule.rule_id)
-                assert slot is not None
-                packed.append(worker_rule(rule, slot, self._inputs, self._outputs))
+            packed = [
+                worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs)
+                for rule in rules[start : start + RULES_PER_MESSAGE]
+            ]
             told.append(handle.tell(Kind.ADD_RULES, count=len(packed), body=channel.pack_rules(packed)))
         return told
 
@@ -293,7 +289,7 @@ class Supervisor:
         told += [self._hand_over(handle, row) for row in handle.receivers]
         try:
             results = await asyncio.gather(*told)
-        except WorkerGone:
+        except WorkerGoneError:
             return
         if any(results):
             error = next(result for result in results if result)
@@ -374,7 +370,9 @@ class Supervisor:
                 self._log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
                 for handle, row in held:
                     told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
-                    handle.receivers.pop(row).sock.close()
+                    receiver = handle.receivers.pop(row)
+                    self.past_drops[name] += receiver.count_drops()
+                    receiver.sock.close()
                 await _settled(told)
                 for rule in self.book:
                     if rule.input_interface == name:
@@ -428,6 +426,3 @@ class Supervisor:
 async def _settled(told: Sequence[asyncio.Future[int]]) -> None:
     """Wait for workers' answers; one that died meanwhile is told everything again by its start."""
     await asyncio.gather(*told, return_exceptions=True)
-
-
-__all__ = ["RulesError", "Supervisor", "unsupported"]

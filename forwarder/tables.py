@@ -46,6 +46,11 @@ class Slots:
     def __len__(self) -> int:
         return len(self._of)
 
+    @property
+    def used(self) -> int:
+        """One more than the highest slot ever taken."""
+        return len(self._of) + len(self._free)
+
     def take(self, rule_id: str) -> int:
         slot = self._free.pop() if self._free else len(self._of)
         self._of[rule_id] = slot
@@ -56,8 +61,8 @@ class Slots:
         self._free.append(slot)
         return slot
 
-    def get(self, rule_id: str) -> int | None:
-        return self._of.get(rule_id)
+    def __getitem__(self, rule_id: str) -> int:
+        return self._of[rule_id]
 
 
 def raw_address(address: IPv4Address) -> int:

@@ -60,7 +60,7 @@ class Worker:
     def serve(self) -> None:
         """Forward until told to stop, or until the supervisor is gone."""
         self._channel.setblocking(False)
-        channel.send(self._channel, Kind.READY, 0, descriptors=[self._engine.uring_fd])
+        channel.send(self._channel, Kind.READY, 0, argument=self._engine.uring_fd)
         while True:
             self._engine.run()
             try:
@@ -101,11 +101,8 @@ class Worker:
             engine.add_socket(row, sock, Ring(frames, frame_bytes), interface)
             self._sockets[row] = sock
         elif message.kind is Kind.REMOVE_SOCKET:
-            row = message.argument
-            engine.remove_socket(row)
-            sock = self._sockets.pop(row, None)
-            if sock is not None:
-                sock.close()
+            engine.remove_socket(message.argument)
+            self._sockets.pop(message.argument).close()
         elif message.kind is Kind.STOP:
             self._drain()
 

@@ -26,6 +26,7 @@ from forwarder.packet import sockets
 from forwarder.packet.memory import Block, settle
 from forwarder.packet.sockets import Ring
 from forwarder.planned import WorkerPlan
+from forwarder.process import fetch_descriptor
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
@@ -56,7 +57,7 @@ class Receiver:
         return self.drops
 
 
-class WorkerGone(Exception):
+class WorkerGoneError(Exception):
     """The worker died before it answered; its successor starts from the supervisor's state anyway."""
 
 
@@ -194,7 +195,7 @@ class WorkerHandle:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
-                future.set_exception(WorkerGone())
+                future.set_exception(WorkerGoneError())
                 future.exception()  # nobody need be waiting for it
 
     async def stop(self, timeout_s: float) -> None:
@@ -228,10 +229,10 @@ class WorkerHandle:
         body: bytes = b"",
         descriptors: Sequence[int] = (),
     ) -> asyncio.Future[int]:
-        """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGone`."""
+        """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGoneError`."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if self._channel is None:
-            future.set_exception(WorkerGone())
+            future.set_exception(WorkerGoneError())
             future.exception()
             return future
         self._sequence += 1
@@ -267,7 +268,10 @@ class WorkerHandle:
                 asyncio.get_running_loop().remove_reader(self._channel)
                 return
             if message.kind is Kind.READY:
-                (self._uring_fd,) = message.descriptors
+                assert self._pidfd is not None
+                # Kept so that the submission ring can be read after the process's death. An io_uring cannot
+                # be passed over a socket (net/core/scm.c refuses), but it can be fetched.
+                self._uring_fd = fetch_descriptor(self._pidfd, message.argument)
                 if self.state is State.STARTING:
                     self._on_ready(self)
             elif message.kind is Kind.DONE:

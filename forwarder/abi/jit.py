@@ -32,10 +32,8 @@ def _cache_directory() -> str:
     for package in ("forwarder/abi", "forwarder/packet", "lab/traffic"):
         for source in sorted((root / package).glob("*.py")):
             digest.update(source.read_bytes())
-    base = os.environ.get("MCAST_CACHE_DIR") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "mcastlab"
-    )
-    return os.path.join(base, digest.hexdigest()[:16])
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return str(caches / "mcastlab" / digest.hexdigest()[:16])
 
 
 if not os.environ.get("NUMBA_CACHE_DIR"):

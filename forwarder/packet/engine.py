@@ -160,7 +160,7 @@ class PacketEngine:
         row[layout.LINK_INDEX] = link.ifindex
 
     def run(self, turns: int = -1) -> int:
-        """Forward until the control descriptor is readable; with ``turns``, at most so many and never asleep."""
+        """Forward until the control descriptor is readable; with ``turns``, so many and never asleep."""
         table = self.table
         rules = state.Rules(table.keys, table.values, table.spans, table.outputs)
         self._scalars[state.CONTROL_READY] = 0

@@ -33,7 +33,7 @@ def _home(key: int, mask: int) -> int:
 
 @njit
 def find(keys: Any, values: Any, key: int) -> int:
-    """The value stored under ``key``, or ``ABSENT``. ``keys`` is ``uint64[2^k]``, ``values`` ``uint32[2^k]``."""
+    """The value under ``key``, or ``ABSENT``. ``keys`` is ``uint64[2^k]``, ``values`` ``uint32[2^k]``."""
     mask = len(keys) - 1
     place = _home(key, mask)
     while True:

@@ -1,0 +1,245 @@
+"""The command lines: ``mcrd supervisor | plan`` and ``mcrctl``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forwarder import client
+from forwarder.cli_options import refuse, takes_options
+from forwarder.host import HostError
+from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions, resolve
+from forwarder.plan_cli import plan_command, this_host
+from forwarder.problems import ProblemsError
+from forwarder.rules import ForwardingRule, parse_outputs
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+mcrd = typer.Typer(
+    help="A multicast forwarder: receives UDP multicast at layer 2, matches a rule, sends copies on.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings=_SETTINGS,
+)
+mcrd.command("plan")(plan_command)
+
+
+@mcrd.command("supervisor")
+@takes_options(SupervisorOptions)
+def supervisor(
+    options: SupervisorOptions,
+    rules: Sequence[ForwardingRule],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the final statistics as JSON.")] = False,
+) -> None:
+    """Run the forwarder until SIGTERM, SIGINT or `mcrctl shutdown`; then print what it counted."""
+    # Imported here, so that `mcrd plan` and every --help answer without loading the compiler.
+    from forwarder.daemon import run
+
+    try:
+        plan = resolve(options, this_host(), rules)
+        status, statistics = asyncio.run(run(options, plan, rules))
+    except (OSError, HostError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if statistics is not None:
+        typer.echo(json.dumps(statistics) if as_json else _summary(statistics))
+    raise typer.Exit(status)
+
+
+def _summary(statistics: dict[str, Any]) -> str:
+    totals = statistics["totals"]
+    received, matched, sent = (f"{totals[name]:,}" for name in ("received", "matched", "sent"))
+    lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
+    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
+    for interface in statistics["interfaces"]:
+        if interface["kernel_drops"]:
+            dropped[f"ring full on {interface['name']}"] = interface["kernel_drops"]
+    lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in dropped.items()]
+    return "\n".join(lines)
+
+
+mcrctl = typer.Typer(
+    help="Control a running mcrd supervisor.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings=_SETTINGS,
+)
+
+SocketPath = Annotated[
+    Path, typer.Option("--socket-path", metavar="PATH", help="The supervisor's control socket.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+_Render = Callable[[Any], object]
+
+
+@mcrctl.callback()
+def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTROL_SOCKET) -> None:
+    context.obj = socket_path
+
+
+def _perform(context: typer.Context, command: str, as_json: bool, render: _Render, **fields: Any) -> None:
+    """Ask, and print the answer; exit status 2 when refused, 1 when nobody answers."""
+    try:
+        result = client.ask(context.obj, command, **fields)
+    except client.RefusedError as error:
+        refuse(error)
+    except client.UnreachableError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    else:
+        if as_json:
+            typer.echo(json.dumps(result))
+        else:
+            Console(soft_wrap=True).print(render(result))
+
+
+@mcrctl.command()
+def add(
+    context: typer.Context,
+    input_interface: Annotated[str, typer.Option(metavar="IF", help="Where datagrams come in.")],
+    input_group: Annotated[str, typer.Option(metavar="GROUP", help="Their multicast group.")],
+    input_port: Annotated[int, typer.Option(metavar="PORT", help="Their UDP destination port.")],
+    outputs: Annotated[
+        str,
+        typer.Option(metavar="GROUP:PORT:IF[,…]", help="Where copies go: group, port and interface of each."),
+    ],
+    rule_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Left out: made of interface, group and port.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a rule in force; returns when every worker has it."""
+    try:
+        parsed = parse_outputs(outputs)
+    except ProblemsError as error:
+        refuse(error)
+        return
+    rule: dict[str, Any] = {
+        "input_interface": input_interface,
+        "input_group": input_group,
+        "input_port": input_port,
+        "outputs": parsed,
+    }
+    if rule_id is not None:
+        rule["rule_id"] = rule_id
+    _perform(context, "add", as_json, _show_added, rules=[rule])
+
+
+def _show_added(result: Any) -> str:
+    return "\n".join(
+        f"added {rule['rule_id']}: {rule['state']}" + (f" ({rule['reason']})" if rule["reason"] else "")
+        for rule in result["added"]
+    )
+
+
+@mcrctl.command()
+def remove(
+    context: typer.Context,
+    rule_id: Annotated[str, typer.Option(metavar="ID", help="The rule's id, as `list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take a rule out of force."""
+    _perform(context, "remove", as_json, lambda result: f"removed {result['removed']}", rule_id=rule_id)
+
+
+@mcrctl.command("list")
+def list_rules(context: typer.Context, as_json: AsJson = False) -> None:
+    """The rules in force."""
+    _perform(context, "list", as_json, _show_rules)
+
+
+def _show_rules(result: Any) -> Table:
+    table = _table("rule", "input", "outputs")
+    for rule in result["rules"]:
+        outputs = ", ".join(f"{o['group']}:{o['port']}:{o['interface']}" for o in rule["outputs"])
+        table.add_row(
+            rule["rule_id"], f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}", outputs
+        )
+    return table
+
+
+@mcrctl.command()
+def stats(
+    context: typer.Context,
+    as_json: AsJson = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print Prometheus text exposition instead.")
+    ] = False,
+) -> None:
+    """What was received, matched, sent and dropped, by worker and by rule."""
+    if prometheus:
+        _perform(context, "stats", False, lambda text: text, format="prometheus")
+    else:
+        _perform(context, "stats", as_json, _show_stats)
+
+
+def _show_stats(result: Any) -> Table:
+    totals = result["totals"]
+    table = _table("", "received", "matched", "sent", "dropped")
+    for worker in result["workers"]:
+        counters = worker["counters"]
+        table.add_row(
+            f"worker {worker['worker_id']} (CPU {worker['cpu']}, {worker['state']})", *_figures(counters)
+        )
+    table.add_row("all", *_figures(totals), style="bold")
+    for reason, count in totals["dropped"].items():
+        if count:
+            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
+    for interface in result["interfaces"]:
+        if interface["kernel_drops"]:
+            table.add_row(f"  ring full on {interface['name']}", "", "", "", f"{interface['kernel_drops']:,}")
+    for rule in result["rules"]:
+        waiting = f" ({rule['reason']})" if rule["reason"] else ""
+        name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
+        table.add_row(name, "", f"{rule['matched']:,}", f"{rule['sent']:,}", "")
+    return table
+
+
+def _figures(counters: Any) -> list[str]:
+    figures = [f"{counters[name]:,}" for name in ("received", "matched", "sent")]
+    return [*figures, f"{sum(counters['dropped'].values()):,}"]
+
+
+@mcrctl.command("list-workers")
+def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
+    """The workers: where they run, and with how many rules."""
+    _perform(context, "list-workers", as_json, _show_workers)
+
+
+def _show_workers(result: Any) -> Table:
+    table = _table("worker", "group", "pid", "CPU", "state", "restarts", "rules", "interfaces")
+    for worker in result["workers"]:
+        values = [worker[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts", "rules")]
+        table.add_row(*map(str, values), ", ".join(worker["interfaces"]))
+    return table
+
+
+@mcrctl.command()
+def ping(context: typer.Context, as_json: AsJson = False) -> None:
+    """Whether the supervisor answers."""
+    _perform(
+        context,
+        "ping",
+        as_json,
+        lambda result: f"pid {result['pid']}: {result['workers']} workers, {result['rules']} rules",
+    )
+
+
+@mcrctl.command()
+def shutdown(context: typer.Context, as_json: AsJson = False) -> None:
+    """Stop the supervisor and its workers."""
+    _perform(context, "shutdown", as_json, lambda _: "stopping")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,215 @@
+"""The control socket: newline-delimited JSON over a Unix socket, one answer for every request.
+
+A request is ``{"command": NAME, …}``; an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "errors":
+[{"field", "value", "allowed"}]}``. Every connection is served by itself, so that a client that says nothing,
+or does not read its answers, holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from forwarder import stats
+from forwarder.plan_cli import plan_as_dict
+from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.rules import parse_rules
+from forwarder.supervisor import Supervisor
+
+LINE_BYTES: Final = 16 * 1024 * 1024
+"""The longest request: room for some 50,000 rules."""
+_SO_PEERCRED: Final = 17
+_UCRED: Final = struct.Struct("=iII")
+"""pid, uid, gid"""
+
+
+class RequestError(ProblemsError):
+    """A request that cannot be carried out."""
+
+
+class SocketInUseError(OSError):
+    """Somebody answers at the control socket's path."""
+
+
+async def serve(supervisor: Supervisor, path: Path) -> asyncio.Server:
+    """Listen at ``path``, mode 0600, in place of a socket that nobody answers at any more.
+
+    Raises:
+        SocketInUseError: another supervisor answers there.
+        OSError: the path cannot be bound.
+    """
+    _make_way(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    return await asyncio.start_unix_server(
+        lambda reader, writer: _converse(supervisor, reader, writer), sock=sock, limit=LINE_BYTES, backlog=512
+    )
+
+
+def _make_way(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(17, f"{path} exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise SocketInUseError(98, f"a supervisor answers at {path} already")
+
+
+async def _converse(
+    supervisor: Supervisor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    with suppress(ConnectionError, asyncio.CancelledError):
+        if _allowed(writer):
+            while True:
+                try:
+                    line = await reader.readuntil(b"\n")
+                except asyncio.IncompleteReadError:
+                    break
+                except asyncio.LimitOverrunError:
+                    problem = Problem("request", f"more than {LINE_BYTES:,} bytes", "one line, shorter")
+                    writer.write(_refusal([problem]))
+                    await writer.drain()
+                    break
+                if line.strip():
+                    writer.write(await answer(supervisor, line))
+                    await writer.drain()
+        else:
+            problem = Problem("peer", "another user", "the supervisor's own user, or root")
+            writer.write(_refusal([problem]))
+            await writer.drain()
+    with suppress(ConnectionError):
+        writer.close()
+
+
+def _allowed(writer: asyncio.StreamWriter) -> bool:
+    """Only the supervisor's own user, and root: the file's mode says so, and the peer's credentials."""
+    sock = writer.get_extra_info("socket")
+    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _UCRED.size)
+    return _UCRED.unpack(raw)[1] in (0, os.geteuid())
+
+
+async def answer(supervisor: Supervisor, line: bytes) -> bytes:
+    """The answer to one request line."""
+    try:
+        request = _parse(line)
+        command, takes = _COMMANDS[request["command"]]
+        unknown = [name for name in request if name != "command" and name not in takes]
+        if unknown:
+            raise RequestError(
+                [
+                    Problem(name, shown(request[name]), f"no such field: {', '.join(takes) or 'none'} here")
+                    for name in unknown
+                ]
+            )
+        result = await command(supervisor, request)
+    except ProblemsError as error:
+        return _refusal(error.problems)
+    return json.dumps({"ok": True, "result": result}).encode() + b"\n"
+
+
+def _refusal(problems: Any) -> bytes:
+    errors = [
+        {"field": problem.field, "value": problem.value, "allowed": problem.allowed} for problem in problems
+    ]
+    return json.dumps({"ok": False, "errors": errors}).encode() + b"\n"
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RequestError([Problem("request", shown(line[:200]), f"one line of JSON ({error})")]) from error
+    if not isinstance(request, dict):
+        raise RequestError([Problem("request", shown(request), "a JSON object")])
+    if not isinstance(request.get("command"), str) or request["command"] not in _COMMANDS:
+        value = shown(request["command"]) if "command" in request else "(missing)"
+        raise RequestError([Problem("command", value, f"one of {', '.join(_COMMANDS)}")])
+    return request
+
+
+async def _add(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    rules = parse_rules({name: value for name, value in request.items() if name == "rules"})
+    problems = await supervisor.add_rules(rules)
+    if problems:
+        raise RequestError(problems)
+    return {
+        "added": [
+            {"rule_id": rule.rule_id, "state": "waiting" if reason else "running", "reason": reason}
+            for rule in rules
+            for reason in [supervisor.trouble(rule)]
+        ]
+    }
+
+
+async def _remove(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    rule_id = request.get("rule_id")
+    if not isinstance(rule_id, str):
+        raise RequestError([Problem("rule_id", shown(rule_id), "the id of a rule in force")])
+    await supervisor.remove_rule(rule_id)
+    return {"removed": rule_id}
+
+
+async def _list(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    del request
+    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.book]}
+
+
+async def _stats(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    form = request.get("format", "json")
+    if form not in ("json", "prometheus"):
+        raise RequestError([Problem("format", shown(form), "json or prometheus")])
+    found = stats.collect(supervisor)
+    return found if form == "json" else stats.exposition(found)
+
+
+async def _list_workers(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    del request
+    return {"workers": stats.worker_list(supervisor)}
+
+
+async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    del request
+    return plan_as_dict(supervisor.plan)
+
+
+async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    del request
+    return {"pid": os.getpid(), "workers": len(supervisor.workers), "rules": len(supervisor.book)}
+
+
+async def _shutdown(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    del request
+    supervisor.stopping.set()
+    return {"stopping": True}
+
+
+_Command = Callable[[Supervisor, Mapping[str, Any]], Awaitable[Any]]
+_COMMANDS: Final[dict[str, tuple[_Command, tuple[str, ...]]]] = {
+    "add": (_add, ("rules",)),
+    "remove": (_remove, ("rule_id",)),
+    "list": (_list, ()),
+    "stats": (_stats, ("format",)),
+    "list-workers": (_list_workers, ()),
+    "plan": (_plan, ()),
+    "ping": (_ping, ()),
+    "shutdown": (_shutdown, ()),
+}

@@ -1,0 +1,50 @@
+"""``mcrd supervisor``: the supervisor with its control socket and signals, from start to final statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from forwarder import control, stats
+from forwarder.options import SupervisorOptions
+from forwarder.planned import Plan, PlanError
+from forwarder.problems import Problem
+from forwarder.rules import ForwardingRule
+from forwarder.supervisor import Supervisor, unsupported
+
+
+async def run(
+    options: SupervisorOptions, plan: Plan, rules: Sequence[ForwardingRule]
+) -> tuple[int, dict[str, Any]]:
+    """Run until told to stop; the exit status and the final statistics.
+
+    Raises:
+        PlanError: the plan cannot be run, or a rule's input is in no group.
+        OSError: something could not be had; nothing is left behind.
+    """
+    problems = unsupported(plan)
+    served = ", ".join(plan.interfaces)
+    problems += [
+        Problem("input_interface", f"of rule {rule_id!r}", f"an interface that the workers serve: {served}")
+        for rule_id in plan.unplaced_rule_ids
+    ]
+    if problems:
+        raise PlanError(problems)
+    supervisor = Supervisor(plan, rules, busy_poll_us=options.busy_poll_us)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stopping.set)
+    path = options.control_socket_path
+    server = await control.serve(supervisor, path)
+    try:
+        await supervisor.start()
+        await supervisor.stopping.wait()
+        await supervisor.stop()
+        final = stats.collect(supervisor)
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+        supervisor.close()
+    return 0, final

@@ -1,0 +1,182 @@
+"""Statistics: what the workers counted, put together for people and machines. Reading stops nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from forwarder.packet import layout
+from forwarder.packet.memory import read
+from forwarder.supervisor import Supervisor
+from forwarder.workers import WorkerHandle
+
+SCHEMA: Final = "mcrd.stats/1"
+
+
+def collect(supervisor: Supervisor) -> dict[str, Any]:
+    """Everything counted so far.
+
+    Exact at any moment, worker by worker: received = matched + the ingress reasons, and copies owed by the
+    matches = sent + the egress reasons + pending (copies of a batch that is under way).
+    """
+    totals = np.zeros(layout.COUNTERS, np.uint64)
+    pending = 0
+    workers = []
+    drops: dict[str, int] = dict.fromkeys(supervisor.plan.interfaces, 0)
+    for handle in supervisor.workers:
+        snapshot = read(handle.block)
+        totals += snapshot.counters
+        pending += snapshot.pending
+        entry = _worker(handle, snapshot.counters, snapshot.pending)
+        for socket in entry["sockets"]:
+            drops[socket["interface"]] += socket["kernel_drops"]
+        workers.append(entry)
+    for name, count in supervisor.past_drops.items():
+        drops[name] += count
+    return {
+        "schema": SCHEMA,
+        "time_ns": time.monotonic_ns(),
+        "totals": counters(totals, pending),
+        "workers": workers,
+        "interfaces": [
+            {"name": name, "state": _presence(supervisor, name), "kernel_drops": drops[name]}
+            for name in supervisor.plan.interfaces
+        ],
+        "rules": rules(supervisor),
+        "memberships": len(supervisor.joins),
+    }
+
+
+def counters(values: NDArray[np.uint64], pending: int) -> dict[str, Any]:
+    """``uint64[COUNTERS]`` by name."""
+    named = dict(zip((*layout.REASONS, *layout.FLOWS), values.tolist(), strict=True))
+    dropped = {reason: named.pop(reason) for reason in layout.REASONS}
+    return {**named, "pending": pending, "dropped": dropped}
+
+
+def _worker(handle: WorkerHandle, values: NDArray[np.uint64], pending: int) -> dict[str, Any]:
+    return {
+        "worker_id": handle.plan.worker_id,
+        "group": handle.plan.group,
+        "pid": handle.pid,
+        "cpu": handle.plan.cpu,
+        "state": str(handle.state),
+        "restarts": handle.restarts,
+        "counters": counters(values, pending),
+        "sockets": [
+            {
+                "interface": receiver.interface,
+                "fanout_slot": receiver.fanout_slot,
+                "received_frames": int(handle.block.cursors[row, layout.CURSOR_CLAIMED]),
+                "kernel_drops": receiver.count_drops(),
+                "ring_bytes": receiver.ring.nbytes,
+            }
+            for row, receiver in sorted(handle.receivers.items())
+        ],
+    }
+
+
+def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
+    """Who runs where, and with how many rules."""
+    return [
+        {
+            "worker_id": handle.plan.worker_id,
+            "group": handle.plan.group,
+            "pid": handle.pid,
+            "cpu": handle.plan.cpu,
+            "state": str(handle.state),
+            "restarts": handle.restarts,
+            "rules": supervisor.rules_held(handle),
+            "interfaces": [receiver.interface for receiver in handle.receivers.values()],
+        }
+        for handle in supervisor.workers
+    ]
+
+
+def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
+    """Each rule's state and counters, over all workers that hold it."""
+    holders: dict[int, list[WorkerHandle]] = {}
+    for handle in supervisor.workers:
+        holders.setdefault(handle.plan.partition, []).append(handle)
+    matched = {
+        partition: np.sum([handle.block.rule_matched[:top] for handle in handles], axis=0)
+        for partition, handles in holders.items()
+        if (top := supervisor.slots_used(partition))
+    }
+    unsent = {
+        partition: np.sum([handle.block.rule_unsent[:top] for handle in handles], axis=0)
+        for partition, handles in holders.items()
+        if (top := supervisor.slots_used(partition))
+    }
+    found = []
+    for rule in supervisor.book:
+        partition, slot = supervisor.slot(rule)
+        datagrams, payload = matched[partition][slot].tolist()
+        copies, bytes_unsent = unsent[partition][slot].tolist()
+        trouble = supervisor.trouble(rule)
+        found.append(
+            {
+                "rule_id": rule.rule_id,
+                "state": "waiting" if trouble else "running",
+                "reason": trouble,
+                "matched": datagrams,
+                "matched_bytes": payload,
+                "sent": datagrams * len(rule.outputs) - copies,
+                "sent_bytes": payload * len(rule.outputs) - bytes_unsent,
+            }
+        )
+    return found
+
+
+def _presence(supervisor: Supervisor, name: str) -> str:
+    state = supervisor.view.find(name)
+    if state is None:
+        return "absent"
+    return "up" if state.up else "down"
+
+
+class _Exposition:
+    """A prometheus collector over one snapshot."""
+
+    def __init__(self, stats: dict[str, Any]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        flows = CounterMetricFamily(
+            "mcrd", "Datagrams, copies, frames and bytes, by what became of them.", labels=["worker", "what"]
+        )
+        dropped = CounterMetricFamily(
+            "mcrd_dropped", "Datagrams and copies not forwarded.", labels=["worker", "reason"]
+        )
+        for worker in self._stats["workers"]:
+            name = str(worker["worker_id"])
+            for what in layout.FLOWS:
+                flows.add_metric([name, what], worker["counters"][what])
+            for reason, count in worker["counters"]["dropped"].items():
+                dropped.add_metric([name, reason], count)
+        restarts = CounterMetricFamily("mcrd_worker_restarts", "Workers replaced.", labels=["worker"])
+        for worker in self._stats["workers"]:
+            restarts.add_metric([str(worker["worker_id"])], worker["restarts"])
+        kernel = CounterMetricFamily(
+            "mcrd_kernel_drops", "Frames that found no free ring slot.", labels=["interface"]
+        )
+        for interface in self._stats["interfaces"]:
+            kernel.add_metric([interface["name"]], interface["kernel_drops"])
+        held = GaugeMetricFamily("mcrd_rules", "Rules in force, by state.", labels=["state"])
+        states = [rule["state"] for rule in self._stats["rules"]]
+        for state in ("running", "waiting"):
+            held.add_metric([state], states.count(state))
+        yield from (flows, dropped, restarts, kernel, held)
+
+
+def exposition(stats: dict[str, Any]) -> str:
+    """Prometheus text exposition of one :func:`collect`."""
+    registry = CollectorRegistry()
+    registry.register(_Exposition(stats))
+    return generate_latest(registry).decode()
