@@ -57,7 +57,7 @@ def parse(
     if tagged:
         return _VLAN_TAGGED
     if captured < 14:
-        return _MALFORMED
+        return _MALFORMED if length < 14 else _TRUNCATED
     ethertype = (np.int64(data[network - 2]) << 8) | np.int64(data[network - 1])
     if ethertype != 0x0800:
         if ethertype == 0x8100 or ethertype == 0x88A8:
