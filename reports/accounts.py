@@ -68,7 +68,7 @@ def _ledger_cells(t: Trial) -> tuple[Cell, ...]:
         )
     return (
         Cell(t.case, words.egress(t.setting)),
-        Cell(t.trial_id, f"{t.purpose}, {aim}"),
+        Cell(t.trial_id.removeprefix(f"{t.scenario}/{t.case}/"), f"{t.purpose}, {aim}"),
         Cell(words.steered(t)),
         Cell(quantity.count(ingress.entered), doubts=words.trial_doubts(t)),
         Cell(quantity.count(ingress.left)),

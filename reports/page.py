@@ -37,7 +37,10 @@ MEMORY = (
     "were forked from, each really started. Rings lie beside: their size is configuration, not cost."
 )
 LATENCY = "From the send stamp in the payload to the receiver's time stamp, on one clock."
-CPU = "Processor time of the whole machine, the generator-only baseline taken off where it was measured."
+CPU = (
+    "Busy time of all CPUs while datagrams were sent. The baseline is the same machine at the same rate with "
+    "generator and receivers alone; what is left is the forwarder's, wherever the kernel spent it."
+)
 LEDGER = (
     "Two balances a trial: datagrams from the generator to a matching rule, copies from there to the "
     "receivers. A balance closes when every one is delivered or has a place and a reason."

@@ -172,7 +172,8 @@ def cpu(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
         Column("Subject", word=True),
-        Column("Processor time", "µs per copy, median", numeric=True),
+        Column("Net of the baseline", "µs per copy, median", numeric=True),
+        Column("Whole machine", "µs per copy, median", numeric=True),
         Column("of that in softirq", "µs per copy, median", numeric=True),
         Column("Trials", numeric=True),
     )
@@ -186,7 +187,7 @@ def cpu(data: Dataset) -> Table | None:
         used = [t.cpu for t in trials if t.cpu is not None]
         doubts = [*words.group_doubts(trials)]
         if any(sample.baseline_ns is None for sample in used):
-            doubts.append("includes generator, topology and receivers: no baseline was taken")
+            doubts.append("generator and receivers included: no baseline was taken")
         rows.append(
             Row(
                 (
@@ -196,6 +197,7 @@ def cpu(data: Dataset) -> Table | None:
                         f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
                         doubts=tuple(in_order(doubts)),
                     ),
+                    Cell(f"{median(s.busy_ns / s.copies / 1000 for s in used):.2f}"),
                     Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
                     Cell(quantity.count(len(used))),
                 )
@@ -271,6 +273,7 @@ def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]
 def worker_shares(data: Dataset) -> Table | None:
     columns = (
         Column("Case"),
+        Column("Subject", word=True),
         Column("Workers", numeric=True),
         Column("Offered", "datagrams/s", numeric=True),
         Column("Share of datagrams received", "by worker, in order of CPU"),
@@ -294,6 +297,7 @@ def worker_shares(data: Dataset) -> Table | None:
             Row(
                 (
                     row_name(trial),
+                    Cell(words.steered(trial)),
                     Cell(quantity.count(len(received))),
                     Cell(quantity.rate(trial.offered_dps)),
                     Cell(shares, doubts=doubts),
@@ -346,7 +350,6 @@ def memory(data: Dataset) -> Table | None:
         Column("Documented", "MB", numeric=True),
         Column("Modelled", "MB", numeric=True),
         Column("Measured", "MB, no rings", numeric=True),
-        Column("Measured / modelled", "×", numeric=True),
         Column("Private per worker", "MB, median", numeric=True),
         Column("Template", "MB", numeric=True),
         Column("Proportional (PSS)", "MB, workers", numeric=True),
@@ -356,8 +359,7 @@ def memory(data: Dataset) -> Table | None:
     rows = []
     for f in data.footprints:
         total = words.measured_bytes(f)
-        against = quantity.ratio(total / f.modelled_bytes) if f.modelled_bytes else quantity.NONE
-        notes = tuple(f"Discrepancy: {text}" for text in f.discrepancies)
+        notes = tuple(f"Discrepancy: {text}." for text in words.discrepancies(f))
         rows.append(
             Row(
                 (
@@ -366,7 +368,6 @@ def memory(data: Dataset) -> Table | None:
                     Cell("not in the document" if f.documented_bytes is None else _mb(f.documented_bytes)),
                     Cell(_mb(f.modelled_bytes)),
                     Cell(_mb(total), doubts=words.footprint_doubts(f)),
-                    Cell(against),
                     Cell(_mb(f.memory.private_bytes_per_worker)),
                     Cell(_mb(f.memory.template_bytes)),
                     Cell(_mb(f.memory.pss_bytes_total)),

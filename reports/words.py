@@ -19,6 +19,9 @@ from reports.quantity import listed, plural
 NAMED = 4
 """In the summary, more cases than this are told by their range, and more doubts by their number."""
 
+AGREES = 0.05
+"""Memory measured within this of a documented or modelled figure agrees with it."""
+
 Record = TypeVar("Record")
 Verdict = Literal["better", "worse", "no difference", "undecided"]
 
@@ -205,6 +208,19 @@ def shared(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
         else:
             said.append(f"{listed(names)}: {doubt}")
     return tuple(said)
+
+
+def discrepancies(footprint: Footprint) -> tuple[str, ...]:
+    """The run's own, and by how much the measurement leaves the document and the model."""
+    total = measured_bytes(footprint)
+    found = list(footprint.discrepancies)
+    for name, size in (("documented", footprint.documented_bytes), ("modelled", footprint.modelled_bytes)):
+        if size and abs(total - size) > AGREES * size:
+            found.append(
+                f"{quantity.megabytes(total)} MB measured is {quantity.ratio(total / size)} × the "
+                f"{quantity.megabytes(size)} MB {name}"
+            )
+    return tuple(found)
 
 
 def group_doubts(trials: Sequence[Trial]) -> tuple[str, ...]:
