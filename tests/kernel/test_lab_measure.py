@@ -1,0 +1,159 @@
+"""What the counters that a ledger is made of really count, on this kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lab.build import build
+from lab.measure import cpu, interfaces, memory, softnet
+from lab.topology import Topology
+from lab.traffic.sender import SenderJob, Stream, start_sender
+
+STREAM = Stream(stream_id=0, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000)
+
+
+def test_veth_counts_each_frame_on_both_ends(run_id: str) -> None:
+    with (
+        build(Topology(), run_id) as lab,
+        interfaces.InterfaceReader(lab.gen) as gen,
+        interfaces.InterfaceReader(lab.fwd) as fwd,
+    ):
+        before = gen.read(), fwd.read()
+        with start_sender(lab.gen, SenderJob(interface="g0", streams=(STREAM,), count=1000)) as sender:
+            sender.ready()
+            sender.go()
+            assert sender.report().offered == 1000
+        sent = interfaces.since(gen.read(), before[0])["g0"]
+        received = interfaces.since(fwd.read(), before[1])["in0"]
+    frame_bytes = 14 + 20 + 8 + 64
+    assert (sent.tx_packets, sent.tx_bytes, sent.tx_dropped) == (1000, 1000 * frame_bytes, 0)
+    assert (received.rx_packets, received.rx_bytes) == (1000, 1000 * frame_bytes)
+    assert (sent.rx_packets, received.tx_packets) == (0, 0)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="steering to another CPU needs two")
+def test_a_full_backlog_is_one_drop_in_three_counters(run_id: str) -> None:
+    """GSO frames cut up before the device come faster than the other CPU takes them."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    topology = Topology(rps=True, rps_cpus=(second,))
+    job = SenderJob(
+        interface="g0", streams=(STREAM,), duration_s=0.5, segments=60, payload_bytes=18, cpu=first
+    )
+    with (
+        build(topology, run_id) as lab,
+        interfaces.InterfaceReader(lab.gen) as gen,
+        interfaces.InterfaceReader(lab.fwd) as fwd,
+        start_sender(lab.gen, job) as sender,
+    ):
+        sender.ready()
+        soft = softnet.read_softnet()
+        sender.go()
+        offered = sender.report().offered
+        dropped = softnet.total(softnet.since(softnet.read_softnet(), soft)).dropped
+        sent, received = gen.read()["g0"], fwd.read()["in0"]
+    assert sent.tx_dropped > 0
+    assert offered == sent.tx_packets + sent.tx_dropped
+    assert sent.tx_packets == received.rx_packets
+    assert received.rx_dropped == sent.tx_dropped
+    assert dropped >= sent.tx_dropped  # of the whole machine, so others may add to it
+
+
+RING = """
+import sys
+from lab.traffic.ring import Ring, BLOCK_BYTES
+print("ready", flush=True)
+sys.stdin.readline()
+ring = Ring("lo", 0, 60, 64, vnet=False, everything=False)
+ring.bytes[::4096].sum()
+print("ready", flush=True)
+sys.stdin.readline()
+block = bytearray(8 << 20)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_ring_is_counted_apart_from_private_memory() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", RING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        readings = []
+        for _ in range(3):
+            assert process.stdout.readline() == "ready\n"
+            readings.append(memory.process_memory(process.pid))
+            process.stdin.write("\n")
+        base, ring, more = readings
+        assert base.ring_bytes == 0
+        assert base.private_bytes > 1 << 20
+        assert ring.since(base).ring_bytes == 16 << 20
+        assert ring.since(base).private_bytes < 1 << 20
+        assert ring.since(base).pss_bytes < 1 << 20
+        assert more.since(ring).ring_bytes == 0
+        assert 8 << 20 <= more.since(ring).private_bytes < 9 << 20
+    with pytest.raises(ProcessLookupError, match=f"process {process.pid} is gone"):
+        memory.process_memory(process.pid)
+
+
+FORKS = """
+import os, sys
+template = bytearray(32 << 20)
+for _ in range(3):
+    if os.fork() == 0:
+        own = bytearray(4 << 20)
+        os.write(1, b"ready\\n")
+        os.read(0, 1)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
+
+
+def test_what_forks_share_is_not_private() -> None:
+    """Three processes forked from one of 32 MiB, with 4 MiB of their own each."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(3):
+            assert process.stdout.readline() == "ready\n"
+        by_process = memory.tree_memory(process.pid)
+        process.communicate("xxx")
+    assert next(iter(by_process)) == process.pid
+    assert len(by_process) == 4
+    children = [by_process[pid] for pid in list(by_process)[1:]]
+    for child in children:
+        assert 4 << 20 <= child.private_bytes < 6 << 20
+        assert child.pss_bytes > child.private_bytes + (7 << 20), "a quarter of the template"
+    everything = sum(by_process.values(), memory.ProcessMemory(0, 0, 0))
+    assert 44 << 20 < everything.pss_bytes < 60 << 20
+
+
+def test_processor_time_of_a_busy_process() -> None:
+    before = cpu.read_cpus()
+    spin = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "done\n"
+        spent = cpu.process_cpu_ns(process.pid)
+        busy = cpu.total(cpu.since(cpu.read_cpus(), before)).busy_ns
+        process.communicate("\n")
+    assert 490_000_000 <= spent < 1_500_000_000
+    assert busy >= 400_000_000, "booked by the tick, so a little may be missing"
+    with pytest.raises(ProcessLookupError):
+        cpu.process_cpu_ns(process.pid)
+
+
+def test_kernel_memory_is_plausible() -> None:
+    now = memory.kernel_memory()
+    assert now.slab_bytes > 1 << 20
+    assert now.page_table_bytes > 0
+    assert now.total_bytes < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,302 @@
+"""Calibration: generator straight into receivers over a real veth pair, counted to the datagram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.l2 import Dot1Q, Ether
+
+from lab import netns
+from lab.build import Lab, build
+from lab.measure.interfaces import InterfaceReader, since
+from lab.topology import Topology
+from lab.traffic.frames import Stamp, datagram
+from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
+from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, TrafficError, start_sender
+
+
+def streams(count: int, first: int = 0) -> tuple[Stream, ...]:
+    return tuple(
+        Stream(
+            stream_id=number,
+            group=f"239.1.{number >> 8}.{number & 255}",
+            port=5001,
+            source="10.10.0.1",
+            source_port=4000 + number,
+        )
+        for number in range(first, first + count)
+    )
+
+
+def flows(of: tuple[Stream, ...], sequences: int, interface: str = "r0") -> tuple[Flow, ...]:
+    return tuple(
+        Flow(
+            interface=interface, group=stream.group, port=stream.port, stream_id=stream.stream_id,
+            sequences=sequences,
+        )
+        for stream in of
+    )  # fmt: skip
+
+
+class Bench:
+    """A lab whose sender and receiver processes serve one test after another."""
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        self.lab = lab
+        self._stack = stack
+        self._sender: Sender | None = None
+        self._receiver: Receiver | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(process.pid for process in (self._sender, self._receiver) if process)
+
+    def sender(self, job: SenderJob) -> Sender:
+        if self._sender:
+            self._sender.again(job)
+        else:
+            self._sender = self._stack.enter_context(start_sender(self.lab.gen, job))
+        return self._sender
+
+    def receiver(self, job: ReceiverJob) -> Receiver:
+        if self._receiver:
+            self._receiver.again(job)
+        else:
+            self._receiver = self._stack.enter_context(start_receiver(self.lab.rcv, job))
+        return self._receiver
+
+    def transfer(
+        self, sender_job: SenderJob, receiver_job: ReceiverJob
+    ) -> tuple[SenderReport, ReceiverReport]:
+        """Send, receive, and report both; ``lost`` refers to what was offered."""
+        receiver, sender = self.receiver(receiver_job), self.sender(sender_job)
+        receiver.ready()
+        sender.ready()
+        sender.go()
+        sent = sender.report()
+        names = (stream.stream_id for stream in sender_job.streams)
+        receiver.stop(dict(zip(names, sent.per_stream, strict=True)))
+        return sent, receiver.report()
+
+
+@contextmanager
+def bench(topology: Topology, name: str) -> Iterator[Bench]:
+    with build(topology, name) as lab, ExitStack() as stack:
+        yield Bench(lab, stack)
+
+
+@pytest.fixture(scope="module")
+def wire_like() -> Iterator[Bench]:
+    with bench(Topology(direct=True, mtu=9000), "wire") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def offload() -> Iterator[Bench]:
+    with bench(Topology(direct=True, egress="offload"), "offload") as made:
+        yield made
+
+
+def assert_perfect(sent: SenderReport, seen: ReceiverReport, payload_bytes: int) -> None:
+    assert seen.received == sent.per_stream
+    assert sum(seen.received) == sent.offered
+    assert seen.received_bytes == tuple(count * payload_bytes for count in sent.per_stream)
+    for fault in (seen.lost, seen.duplicated, seen.reordered, seen.corrupted):
+        assert sum(fault) == 0
+    assert (seen.unexpected, seen.malformed, sum(seen.drops.values())) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_fifty_thousand_a_second_arrive_exactly(wire_like: Bench, full: bool) -> None:
+    of = streams(7)
+    sent, seen = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=50_000, duration_s=1),
+        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, full=full),
+    )
+    assert sent.offered == 50_000
+    assert_perfect(sent, seen, 64)
+    assert seen.frames == 50_000
+    assert seen.latency is not None
+    assert seen.latency.count == 50_000
+    assert 0 < seen.latency.min <= seen.latency.p50 <= seen.latency.p99 <= seen.latency.max
+    assert seen.latency.negative == 0
+    assert seen.first_ns
+    assert seen.last_ns
+    assert sent.started_ns <= seen.first_ns <= seen.last_ns
+
+
+def test_the_rate_is_kept(wire_like: Bench) -> None:
+    """The schedule holds on average even when the machine is busy; ``reached`` says when it did not."""
+    of = streams(1)
+    sent, _ = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=10_000, count=5000),
+        ReceiverJob(flows=flows(of, 5000)),
+    )
+    assert sent.ended == "count"
+    assert sent.duration_ns >= 499_000_000, "faster than asked"
+    assert sent.reached == (sent.duration_ns <= 510_000_000)
+    assert sent.late_ns_max >= sent.late_ns_mean >= 0
+
+
+@pytest.mark.parametrize("payload_bytes", [18, 19, 46, 64, 1472, 8972])
+def test_every_payload_size_arrives_whole(wire_like: Bench, payload_bytes: int) -> None:
+    of = streams(3)
+    sent, seen = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=20_000, count=1000, payload_bytes=payload_bytes),
+        ReceiverJob(flows=flows(of, 1000), payload_bytes=payload_bytes, full=True, mtu=9000),
+    )
+    assert_perfect(sent, seen, payload_bytes)
+
+
+@pytest.mark.parametrize("payload_bytes", [64, 1400])
+def test_ordinary_sockets_that_join_receive_it_too(wire_like: Bench, payload_bytes: int) -> None:
+    of = streams(25)  # more than the kernel's default of memberships a socket
+    sent, seen = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=20_000, count=10_000, payload_bytes=payload_bytes),
+        ReceiverJob(flows=flows(of, 400), payload_bytes=payload_bytes, mode="udp"),
+    )
+    assert_perfect(sent, seen, payload_bytes)
+
+
+def test_as_fast_as_possible_nothing_is_lost_without_being_counted(wire_like: Bench) -> None:
+    of = streams(4)
+    with InterfaceReader(wire_like.lab.gen) as reader:
+        before = reader.read()
+        sent, seen = wire_like.transfer(
+            SenderJob(interface="g0", streams=of, duration_s=0.3),
+            ReceiverJob(flows=flows(of, 1_000_000), payload_bytes=64),
+        )
+        counted = since(reader.read(), before)["g0"]
+    assert sent.ended == "duration"
+    assert sent.offered == counted.tx_packets + counted.tx_dropped
+    assert sum(seen.lost) == counted.tx_dropped + sum(seen.drops.values())
+
+
+def test_a_ring_too_small_for_the_trial_is_emptied_on_the_way(wire_like: Bench) -> None:
+    of = streams(1)
+    sent, seen = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=40_000, duration_s=1.2),
+        ReceiverJob(flows=flows(of, 48_000), ring_bytes_max=1 << 20),
+    )
+    assert sent.offered * 152 > 4 << 20, "more than the ring holds"
+    assert_perfect(sent, seen, 64)
+
+
+@pytest.mark.parametrize("mode", ["ring", "udp"])
+def test_segments_that_the_kernel_cuts_arrive_as_datagrams(wire_like: Bench, mode: Any) -> None:
+    of = streams(2)
+    sent, seen = wire_like.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32),
+        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, full=True, mode=mode),
+    )
+    assert_perfect(sent, seen, 64)
+    assert (seen.frames, seen.gso_frames) == (19_200, 0)
+
+
+def test_a_gso_frame_is_accounted_segment_by_segment(offload: Bench) -> None:
+    of = streams(2)
+    sent, seen = offload.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32, payload_bytes=1000),
+        ReceiverJob(flows=flows(of, 10_000), payload_bytes=1000, offload=True, full=True),
+    )
+    assert_perfect(sent, seen, 1000)
+    assert (seen.frames, seen.gso_frames) == (600, 600)
+
+
+def test_gso_frames_reach_an_ordinary_socket_as_datagrams(offload: Bench) -> None:
+    of = streams(2)
+    sent, seen = offload.transfer(
+        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32),
+        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, mode="udp"),
+    )
+    assert_perfect(sent, seen, 64)
+
+
+def test_what_the_device_refuses_is_offered_and_lost(run_id: str) -> None:
+    """A token bucket on the generator's device drops most of a burst; not one is sent twice or forgotten."""
+    bucket = ["tbf", "rate", "80mbit", "burst", "4kb", "limit", "20kb"]
+    with bench(Topology(direct=True), run_id) as made:
+        netns.run(made.lab.gen, ["tc", "qdisc", "add", "dev", "g0", "root", *bucket])
+        of = streams(3)
+        sent, seen = made.transfer(
+            SenderJob(interface="g0", streams=of, count=20_000),
+            ReceiverJob(flows=flows(of, 7000), payload_bytes=64, full=True),
+        )
+    assert sent.offered == 20_000
+    assert sent.refused > 1000
+    assert sum(seen.lost) == sent.refused
+    assert seen.delivered == sent.offered - sent.refused
+    assert (sum(seen.duplicated), sum(seen.reordered), sum(seen.corrupted)) == (0, 0, 0)
+
+
+def test_frames_made_by_hand_arrive_as_they_are(wire_like: Bench) -> None:
+    (stream,) = streams(1)
+    tagged = datagram(stream, 30)
+    frames = [
+        bytes(datagram(stream, 40, sequence=3)),
+        bytes(Ether(src="02:00:00:00:00:09", dst="01:00:5e:01:00:00") / Dot1Q(vlan=7) / tagged.payload),
+        bytes(Ether(src="02:00:00:00:00:09", dst="02:00:0a:0a:00:02", type=0x88B5) / (b"x" * 300)),
+    ]
+    receiver = wire_like.receiver(ReceiverJob(interfaces=("r0",), everything=True, keep_frames=10))
+    sender = wire_like.sender(SenderJob(interface="g0", frames=tuple(frame.hex() for frame in frames)))
+    receiver.ready()
+    sender.ready()
+    sender.go()
+    assert sender.report().offered == 3
+    receiver.stop()
+    seen = receiver.report().captured
+    assert [frame.interface for frame in seen] == ["r0"] * 3
+    assert [frame.vlan for frame in seen] == [None, 7, None]
+    assert seen[0].data == frames[0].hex()
+    assert seen[1].data == (frames[1][:12] + frames[1][16:]).hex(), "the kernel takes the tag off"
+    assert seen[2].data == frames[2].hex()
+    assert Stamp(bytes(Ether(bytes.fromhex(seen[0].data))[UDP].payload)).sequence == 3
+
+
+def test_one_process_does_one_trial_after_another(wire_like: Bench) -> None:
+    of = streams(2)
+    processes = set()
+    for _ in range(3):
+        sent, seen = wire_like.transfer(
+            SenderJob(interface="g0", streams=of, rate_dps=20_000, count=1000),
+            ReceiverJob(flows=flows(of, 500), payload_bytes=64),
+        )
+        assert_perfect(sent, seen, 64)
+        processes.add(wire_like.pids)
+    assert len(processes) == 1
+
+
+def test_a_sender_can_be_stopped_early(wire_like: Bench) -> None:
+    sender = wire_like.sender(SenderJob(interface="g0", streams=streams(1), rate_dps=1000, duration_s=60))
+    sender.ready()
+    sender.go()
+    sender.stop()
+    report = sender.report(timeout_s=10)
+    assert report.ended == "stopped"
+    assert report.offered < 60_000
+    assert not report.reached
+
+
+def test_a_job_that_cannot_be_done_is_answered_and_the_next_one_is_done(wire_like: Bench) -> None:
+    job = SenderJob(interface="absent", streams=streams(1), count=1)
+    with pytest.raises(TrafficError, match="interface absent: No such device"):
+        wire_like.sender(job).ready()
+    sender = wire_like.sender(job.model_copy(update={"interface": "g0"}))
+    sender.ready()
+    sender.go()
+    assert sender.report().offered == 1
+
+
+def test_a_process_that_is_killed_says_so() -> None:
+    with netns.namespace("killed") as name:
+        job = SenderJob(interface="lo", streams=streams(1), count=1)
+        with start_sender(name, job) as sender:
+            sender.ready()
+            netns.kill_processes(name)
+            sender.go()
+            with pytest.raises(TrafficError, match="has ended: status -9"):
+                sender.report()
