@@ -49,7 +49,11 @@ class Datagram:
                 flags="DF" if self.dont_fragment else 0,
                 options=list(self.options),
             )
-            / UDP(sport=self.source_port, dport=self.port, **({"chksum": 0} if self.checksum == "absent" else {}))
+            / UDP(
+                sport=self.source_port,
+                dport=self.port,
+                **({"chksum": 0} if self.checksum == "absent" else {}),
+            )
             / Raw(self.payload)
         )
 

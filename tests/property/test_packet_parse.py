@@ -206,7 +206,10 @@ def test_a_gso_frame_counts_as_the_datagrams_it_will_be_cut_into(
     """From a local sender: UDP_SEGMENT, or merged by UDP GRO; the checksum field is the pseudo-header's."""
     whole = replace(datagram, payload=bytes(length), options=(), checksum="full")
     parsed = read(
-        whole.frame(), flags=ap.VIRTIO_NET_HDR_F_NEEDS_CSUM, gso_type=ap.VIRTIO_NET_HDR_GSO_UDP_L4, gso_size=size
+        whole.frame(),
+        flags=ap.VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        gso_type=ap.VIRTIO_NET_HDR_GSO_UDP_L4,
+        gso_size=size,
     )
     assert_read_as(parsed, whole)
     assert parsed.row[layout.FRAME_TRUST] == layout.TRUST_PARTIAL
@@ -217,7 +220,7 @@ def test_a_gso_frame_counts_as_the_datagrams_it_will_be_cut_into(
 @examples(60)
 @given(datagrams)
 def test_what_the_kernel_knows_of_the_checksum_is_believed(datagram: Datagram) -> None:
-    """NEEDS_CSUM: the field is unfinished. DATA_VALID: the device checked it; it cannot have checked a zero."""
+    """NEEDS_CSUM: the field is unfinished. DATA_VALID: the device checked it, but not a field of zero."""
     frame = datagram.frame()
     partial = read(frame, flags=ap.VIRTIO_NET_HDR_F_NEEDS_CSUM)
     assert partial.row[layout.FRAME_TRUST] == layout.TRUST_PARTIAL
