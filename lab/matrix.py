@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from lab.results import Setting
 from lab.scenario import Case, Compare, FootprintCase, Metric, Profile, ProfileName, Scenario
 
-SEARCH_TRIALS = 12
+SEARCH_TRIALS = 8
 NARROWED_TRIALS = 7
 """Trials of a full search and of one within known bounds: what these take on average at 5 % width."""
 
-TRIAL_OVERHEAD_S = 0.35
+TRIAL_OVERHEAD_S = 0.25
 """Arming the receivers, draining the queues and reading every counter, for each trial."""
 
 BENCH_START_S = 2.5
@@ -87,9 +87,7 @@ class Calibrate(Step):
 
     @property
     def setting(self) -> Setting:
-        """What the ceiling depends on; two cases with equal settings share one calibration."""
-        values = self.scenario.settings_of(self.case)
-        return Setting(payload_bytes=values.payload_bytes, flows=values.flows, egress=values.egress)
+        return calibration_setting(self.scenario, self.case)
 
     @property
     def trials(self) -> int:
@@ -122,10 +120,11 @@ class Search(Step):
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a subject in a case."""
+    """One side of a comparison: a subject in a case, with one steering or (``None``) its best."""
 
     subject: str
     case: Case
+    rps: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,14 @@ class Comparison(Step):
     @property
     def trials(self) -> int:
         each = NARROWED_TRIALS if self.metric == "zero-loss rate" else 1
-        # CPU per copy has the generator alone as its baseline.
-        return 2 * each * self.profile.pairs + (1 if self.metric == "CPU per copy" else 0)
+        # CPU per copy has the generator alone as its baseline, each time.
+        return (4 if self.metric == "CPU per copy" else 2) * each * self.profile.pairs
+
+
+def calibration_setting(scenario: Scenario, case: Case) -> Setting:
+    """What the generator's ceiling depends on; cases in which this is equal share one calibration."""
+    values = scenario.settings_of(case)
+    return Setting(payload_bytes=values.payload_bytes, flows=values.flows, egress=values.egress)
 
 
 AnyStep = Checks | Footprint | Calibrate | Search | Comparison
@@ -183,12 +188,16 @@ def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
         if profile.cases is None or footprint.name in profile.cases or not scenario.case:
             yield Footprint(scenario, profile, footprint)
     cases = scenario.cases_in(profile)
+    pairs = [(compare, *sides) for compare in scenario.compare for sides in _pairs(compare, cases)]
+    searched: list[Case] = []
     for case in cases:
         yield Calibrate(scenario, profile, case)
         yield from _searches(scenario, profile, case)
-    for compare in scenario.compare:
-        for a, b in _pairs(compare, cases):
-            yield Comparison(scenario, profile, compare, a, b)
+        searched.append(case)
+        # As soon as both sides have been searched: their benches still stand.
+        for compare, a, b in pairs:
+            if case in (a.case, b.case) and a.case in searched and b.case in searched:
+                yield Comparison(scenario, profile, compare, a, b)
 
 
 def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Search]:
@@ -212,8 +221,11 @@ def _pairs(compare: Compare, cases: Sequence[Case]) -> Iterator[tuple[Side, Side
     if compare.a_case is not None and compare.b_case is not None:
         # A profile may leave one of the two cases out: then there is nothing to compare.
         if compare.a_case in named and compare.b_case in named:
-            yield Side(compare.a, named[compare.a_case]), Side(compare.b, named[compare.b_case])
+            yield (
+                Side(compare.a, named[compare.a_case], compare.a_rps),
+                Side(compare.b, named[compare.b_case], compare.b_rps),
+            )
         return
     for case in cases:
         if compare.cases is None or case.name in compare.cases:
-            yield Side(compare.a, case), Side(compare.b, case)
+            yield Side(compare.a, case, compare.a_rps), Side(compare.b, case, compare.b_rps)

@@ -16,7 +16,7 @@ _TICK_NS = NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class CpuTime:
-    """All CPUs together, since boot or between two readings; nanoseconds, in steps of a clock tick."""
+    """CPUs together, since boot or between two readings; nanoseconds, in steps of a clock tick."""
 
     busy_ns: int
     softirq_ns: int
@@ -25,11 +25,24 @@ class CpuTime:
         return CpuTime(self.busy_ns - earlier.busy_ns, self.softirq_ns - earlier.softirq_ns)
 
 
-def cpu_time() -> CpuTime:
-    """From the first line of /proc/stat (proc_stat(5)): user, nice, system, irq and softirq are busy."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = (int(field) * _TICK_NS for field in fields)
-    return CpuTime(user + nice + system + irq + softirq, softirq)
+def cpu_time(spinning: int | None = None) -> CpuTime:
+    """All CPUs, from /proc/stat (proc_stat(5)): user, nice, system, irq and softirq are busy.
+
+    ``spinning``: the CPU of a generator that waits for its next datagram in a busy loop. Of that CPU only the
+    interrupt time counts (what it forwards in passing is done in softirq): the loop takes all the rest,
+    whatever else happens.
+    """
+    busy = softirqs = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if not (name.startswith("cpu") and name[3:].isdigit()):
+            continue
+        user, nice, system, _idle, _iowait, irq, softirq, *_ = (int(field) * _TICK_NS for field in fields)
+        softirqs += softirq
+        busy += irq + softirq
+        if int(name[3:]) != spinning:
+            busy += user + nice + system
+    return CpuTime(busy, softirqs)
 
 
 @dataclass(frozen=True)

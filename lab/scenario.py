@@ -107,6 +107,9 @@ class Compare(Model):
     """Cases in which both are taken; all when left out. Not together with ``a_case`` and ``b_case``."""
     a_case: str | None = None
     b_case: str | None = None
+    a_rps: bool | None = None
+    b_rps: bool | None = None
+    """Steering of each side; its best one when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -288,6 +291,10 @@ def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
             yield Problem(f"{table}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
         if compare.cases is not None and compare.a_case is not None:
             yield Problem(f"{table}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
+            rps = getattr(compare, f"{side}_rps")
+            if rps is not None and rps not in getattr(scenario.rps, getattr(compare, side)):
+                tried = getattr(scenario.rps, getattr(compare, side))
+                yield Problem(f"{table}.{side}_rps", str(rps), f"one that is tried: {tried}")
         if compare.a == compare.b and compare.a_case == compare.b_case:
             yield Problem(f"{table}.b", repr(compare.b), "another subject than a, or another case")
     for index, case in enumerate(scenario.case):

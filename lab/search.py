@@ -6,15 +6,18 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
   anything: one stall of a shared machine must not decide.
 * ``max_load`` is the generator's ceiling measured in the same run, so a subject that loses nothing there
   is bound by the generator, and the search says so rather than extrapolating.
-* A trial that offered less than was asked is *invalid*, never loss. It is repeated; if the generator cannot
-  reach the rate beside this subject at all, the rate counts as out of reach (the library sees the datagrams
-  that were not offered as unsent) and the outcome is bound by the generator, not by the subject.
+* A trial that offered less than was asked is *invalid*, never loss. The search begins by finding what the
+  generator can hold beside this subject, which may be less than its ceiling: a subject that does its work in
+  the sender's system call slows it. A later trial that falls short is repeated; a rate that stays out of
+  reach counts as such (the library sees what was not offered as unsent): the generator is bound, not the
+  subject.
 * The library ends a search by raising RuntimeError when it takes too long; that becomes a warning here,
   beside the bounds found until then.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,6 +28,10 @@ SHORTFALL_LIMIT = 0.02
 """An offered rate this much below the asked one makes a trial invalid."""
 
 _REPEATS = 2
+_REACHES = 5
+_REACH_MARGIN = 0.96
+"""What a generator reached once it may miss by a little the next time: ask for less than that."""
+
 _LOWEST_SHARE = 0.01
 """The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
 
@@ -77,8 +84,9 @@ def find_zero_loss(
     """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
     low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
     high = min(high, ceiling_dps)
-    low = min(low, high * 0.9)
     record = _Measurer(measure)
+    high = record.reach(goal.trial_s, high)
+    low = min(low, high * 0.9)
     search_goal = SearchGoal(
         loss_ratio=goal.loss_ratio,
         exceed_ratio=0.5,
@@ -122,6 +130,9 @@ def _conclude(
         warnings.append(f"beside this subject the generator cannot offer {upper:,.0f} dps")
         return Found(lower, None, "generator", tuple(warnings))
     if upper is None:
+        if high < record.asked_first:
+            warnings.append(f"beside this subject the generator holds {high:,.0f} dps")
+            return Found(lower, None, "generator", tuple(warnings))
         if narrowed and high < ceiling:
             warnings.append(f"no loss at {high:,.0f} dps, the end of the narrowed range")
             return Found(lower, None, "unknown", tuple(warnings))
@@ -137,12 +148,23 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
 
     measure_once: Measure
     seen: list[tuple[float, Observation]] = field(default_factory=list)
+    asked_first: float = 0.0
+    _probed: tuple[float, Observation] | None = None
+    """The trial that :meth:`reach` ended with: the library's first one, at the highest load, is the same."""
+
+    def reach(self, seconds: float, dps: float) -> float:
+        """The highest rate up to ``dps`` that the generator holds, as far as a few trials tell."""
+        self.asked_first = dps
+        for _attempt in range(_REACHES):
+            observation = self.measure_once(seconds, dps)
+            if not observation.short:
+                self._probed = (dps, observation)
+                break
+            dps *= observation.offered / observation.asked * _REACH_MARGIN
+        return dps
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
-        for _attempt in range(1 + _REPEATS):
-            observation = self.measure_once(intended_duration, intended_load)
-            if not observation.short:
-                break
+        observation = self._observe(intended_duration, intended_load)
         self.seen.append((intended_load, observation))
         asked = observation.asked if observation.short else observation.offered
         # Loss is counted in copies and the load in datagrams: scale, but never round a loss to none.
@@ -157,6 +179,16 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
             loss_count=lost,
             intended_count=asked,
         )
+
+    def _observe(self, seconds: float, dps: float) -> Observation:
+        probed, self._probed = self._probed, None
+        if probed is not None and math.isclose(probed[0], dps):
+            return probed[1]
+        for _attempt in range(_REPEATS):
+            observation = self.measure_once(seconds, dps)
+            if not observation.short:
+                return observation
+        return self.measure_once(seconds, dps)
 
     def out_of_reach(self, load: float) -> bool:
         """Whether every trial at ``load`` lost nothing, but offered too little."""

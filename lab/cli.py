@@ -1,0 +1,314 @@
+"""``mcastlab``: list, plan, run, report, compare, doctor, clean.
+
+Exit status: 0 passed; 1 a check failed, a ledger does not balance, or a promised ratio was missed where the
+profile demands it; 2 bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lab.progress import choose, duration
+from lab.results import AnyRecord, Comparison, ResultsError, read_results
+from lab.scenario import DIRECTORY, ProfileName, Scenario, ScenarioError, load_scenarios
+
+PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+OUT = Path("reports/out")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Build multicast topologies, load them, account for every datagram, and report.",
+)
+out = Console()
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SCENARIO]...", help="Scenario names or TOML files; all default ones if none."),
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="quick or full.", metavar="PROFILE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+
+class BadInputError(Exception):
+    """What the user gave cannot be used; the message says what and why."""
+
+
+@app.command("list")
+def list_scenarios(as_json: JsonOption = False) -> None:
+    """Show the scenarios and the line of the architecture document that each covers."""
+    scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
+    if as_json:
+        _print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
+        return
+    table = Table("scenario", "what it shows", "covers", box=None)
+    for scenario in scenarios:
+        name = scenario.name if scenario.default else f"{scenario.name} (by name only)"
+        table.add_row(name, scenario.title, scenario.seed)
+    out.print(table)
+
+
+@app.command()
+def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
+    """Show the steps of a run and how long they take, without touching anything."""
+    from lab.matrix import steps
+
+    planned = steps(load_scenarios(names or []), _profile(profile))
+    total = sum(step.seconds for step in planned)
+    if as_json:
+        rows = [{"step": s.step_id, "trials": s.trials, "seconds": round(s.seconds, 1)} for s in planned]
+        _print_json({"steps": rows, "seconds": round(total, 1)})
+        return
+    table = Table("step", "trials", "about", box=None)
+    for step in planned:
+        table.add_row(step.step_id, str(step.trials or ""), duration(step.seconds))
+    out.print(table)
+    out.print(f"{len(planned)} steps, about {duration(total)}")
+
+
+@app.command()
+def run(
+    names: Names = None,
+    profile: Annotated[str | None, typer.Option(help="quick (default) or full.", metavar="PROFILE")] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory of the run; a new one in reports/out if not given."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with the run in this directory.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run scenarios; results and report go to the run's directory."""
+    from lab.archive import Archive, ArchiveError
+    from lab.matrix import steps
+    from lab.run import begin, new_run_id
+    from lab.run import run as run_steps
+
+    if os.geteuid():
+        raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
+    try:
+        if resume is not None:
+            if names or out_dir or profile:
+                raise BadInputError("--resume takes scenarios, profile and directory from the run: give none")
+            archive = Archive.resume(resume)
+            started = archive.started
+            if started is None:
+                raise BadInputError(f"{resume}: no run was started there")
+            run_id, chosen = started.run_id, _profile(started.profile)
+            scenarios = load_scenarios(started.scenarios)
+        else:
+            run_id, chosen = new_run_id(), _profile(profile or "quick")
+            scenarios = load_scenarios(names or [])
+            archive = Archive.create(out_dir or OUT / run_id)
+            begin(archive, run_id, chosen, [_reference(s, names or []) for s in scenarios])
+    except ArchiveError as error:
+        raise BadInputError(str(error)) from error
+    _interruptible()
+    with archive:
+        ended = run_steps(steps(scenarios, chosen), archive, choose(as_json), run_id)
+        written = _write_report(archive.results, archive.directory)
+        records = list(archive.records)
+    if as_json:
+        _print_json(
+            {
+                "outcome": ended.outcome,
+                "failures": ended.failures,
+                "directory": str(archive.directory),
+                "report": [str(path) for path in written],
+                "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
+            }
+        )
+    else:
+        _summarise(records, ended.outcome, ended.failures, written or [archive.results])
+    raise typer.Exit({"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome])
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="A results.jsonl, or a run's directory.")],
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Where to write; beside the results.")] = None,
+) -> None:
+    """Write the report of a run again."""
+    path = _results_file(results)
+    for written in _write_report(path, out_dir or path.parent):
+        out.print(str(written), highlight=False)
+
+
+@app.command()
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="Runs' directories or results.jsonl files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show the paired comparisons of one run, or of several side by side."""
+    rows = [(path, r) for path in results for r in _read(path) if isinstance(r, Comparison)]
+    if as_json:
+        _print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
+        return
+    table = _comparison_table(several=len(results) > 1)
+    for path, record in rows:
+        _add_comparison(table, record, str(path) if len(results) > 1 else None)
+    out.print(table)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can and cannot do, and how to get what is missing."""
+    from lab.doctor import examine
+
+    findings = examine()
+    ready = all(finding.ok for finding in findings if finding.needed)
+    if as_json:
+        _print_json({"ready": ready, "checks": [asdict(finding) for finding in findings]})
+    else:
+        table = Table("", "check", "found", "how to get it", box=None)
+        for finding in findings:
+            mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
+            table.add_row(mark, finding.check, finding.found, finding.remedy)
+        out.print(table)
+        out.print("ready" if ready else "not ready: something that is needed is missing")
+    raise typer.Exit(PASSED if ready else FAILED)
+
+
+@app.command()
+def clean(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also of runs that are still alive: they will fail.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what killed runs left behind: namespaces and the processes in them."""
+    from lab.clean import clean as remove
+
+    removed = remove(everything)
+    if as_json:
+        _print_json([asdict(item) for item in removed])
+        return
+    for item in removed:
+        out.print(f"removed {item.namespace}, {item.processes} processes", highlight=False)
+    if not removed:
+        out.print("nothing to remove")
+
+
+def main() -> None:
+    """The console script: bad input is one message on stderr and status 2, never a traceback."""
+    errors = Console(stderr=True)
+    try:
+        app()
+    except (BadInputError, ScenarioError, ResultsError) as error:
+        for line in str(error).splitlines():
+            errors.print(f"mcastlab: {line}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _profile(name: str) -> ProfileName:
+    for known in get_args(ProfileName):
+        if name == known:
+            profile: ProfileName = known
+            return profile
+    raise BadInputError(f"--profile {name!r}: {' or '.join(get_args(ProfileName))} are allowed")
+
+
+def _reference(scenario: Scenario, names: list[str]) -> str:
+    """How to load the scenario again: by name when it is ours, else by the path that was given."""
+    for name in names:
+        if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:
+            return str(Path(name).resolve())
+    return scenario.name
+
+
+def _interruptible() -> None:
+    """Let SIGTERM end a run like Ctrl-C does, in this process only.
+
+    pyroute2 forks to open sockets in a namespace and ends that child with SIGTERM: an exception raised there
+    would unwind a copy of our stack and take our namespaces down with it.
+    """
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    def die_by_default() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    os.register_at_fork(after_in_child=die_by_default)
+
+
+def _results_file(path: Path) -> Path:
+    found = path / "results.jsonl" if path.is_dir() else path
+    if not found.is_file():
+        raise BadInputError(f"{found}: no such file; a run's directory or its results.jsonl is wanted")
+    return found
+
+
+def _read(path: Path) -> list[AnyRecord]:
+    return list(read_results(_results_file(path)))
+
+
+def _write_report(results: Path, directory: Path) -> list[Path]:
+    from reports.html import write_report
+
+    return write_report(results, directory)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _comparison_table(several: bool) -> Table:
+    columns = ["case", "metric", "ratio", "interval", "promised", ""]
+    return Table(*(["run", *columns] if several else columns), box=None)
+
+
+def _add_comparison(table: Table, record: Comparison, source: str | None = None) -> None:
+    from lab.contest import is_kept
+
+    promised = ""
+    if record.target is not None:
+        promised = f"{'≥' if record.higher_is_better else '≤'} {record.target:g}"
+        promised += " kept" if is_kept(record) else " missed"
+    note = f"bound by {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""
+    cells = [
+        f"{record.scenario}: {record.case}",
+        f"{record.metric}, {record.a} / {record.b}",
+        f"{record.ratio:.2f}",
+        f"{record.low:.2f} to {record.high:.2f}",
+        promised,
+        note,
+    ]
+    table.add_row(*([source, *cells] if source else cells))
+
+
+def _summarise(
+    records: list[AnyRecord], outcome: str, failures: tuple[str, ...], written: list[Path]
+) -> None:
+    comparisons = [record for record in records if isinstance(record, Comparison)]
+    if comparisons:
+        table = _comparison_table(several=False)
+        for record in comparisons:
+            _add_comparison(table, record)
+        out.print(table)
+    for failure in failures:
+        out.print(f"FAILED {failure}", markup=False, highlight=False, soft_wrap=True)
+    for path in written:
+        out.print(str(path), highlight=False, soft_wrap=True)
+    out.print(outcome)
+
+
+if __name__ == "__main__":
+    main()

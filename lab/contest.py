@@ -1,0 +1,232 @@
+"""Paired, interleaved comparisons: each side at its best, measured in turn, concluded with an interval.
+
+What a value is, by metric:
+
+* *zero-loss rate*: a search around what the side's own search found, datagrams/s offered.
+* *delivered copies/s*: one trial at the offered rate at which the side delivered most in its search. Flat out
+  would be unfair to a subject that collapses under overload.
+* *CPU per copy*: both sides at the same rate, half of the lower zero-loss rate; the generator's and the
+  receivers' own time, measured without a subject at that rate, is taken off.
+* *latency p99*: each side at half its own zero-loss rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lab import matrix
+from lab.compare import interleaved, meets, paired_ratio
+from lab.results import Comparison, Trial, ZeroLoss
+from lab.scenario import HIGHER_IS_BETTER, UNITS
+from lab.search import Goal, find_zero_loss
+from lab.series import Context, Series, StepError, plan_for
+from lab.trial import NONE, Purpose
+
+HALF = 0.5
+"""Latency and CPU are compared at half a zero-loss rate: loaded, not overloaded."""
+
+NARROW = (0.6, 1.6)
+"""Where a repeated search looks, around what the first one found."""
+
+LONG = 3
+"""Trials of latency and CPU are this much longer: CPU time comes in ticks, a p99 needs many datagrams."""
+
+
+@dataclass
+class Contender:
+    """One side of a comparison, on the bench whose steering suits it best."""
+
+    series: Series
+    value: Callable[[], float | None]
+    """Measure once; ``None`` when nothing comparable came out."""
+    warnings: list[str] = field(default_factory=list)
+    bounds: list[str] = field(default_factory=list)
+    """What limited each measurement."""
+
+
+def compare(step: matrix.Comparison, context: Context) -> None:
+    """Take both sides in turn, as many pairs as the profile says, and conclude."""
+    a, b = _contenders(step, context)
+    values: dict[str, list[float | None]] = {"a": [], "b": []}
+    for side in interleaved(step.profile.pairs):
+        values[side].append((a if side == "a" else b).value())
+    pairs = [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
+    warnings = list(dict.fromkeys([*a.warnings, *b.warnings]))
+    if not pairs:
+        raise StepError(f"{step.metric}: no pair of values to compare {'; '.join(warnings) or values}")
+    if len(pairs) < step.profile.pairs:
+        warnings.append(f"{step.profile.pairs - len(pairs)} of {step.profile.pairs} pairs had no value")
+    ratio = paired_ratio([x for x, _ in pairs], [y for _, y in pairs])
+    record = Comparison(
+        scenario=step.scenario.name,
+        case=step.case_name,
+        metric=step.metric,
+        higher_is_better=HIGHER_IS_BETTER[step.metric],
+        a=step.a.subject,
+        b=step.b.subject,
+        setting=a.series.bench.plan.setting,
+        ratio=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        confidence=ratio.confidence,
+        pairs=ratio.pairs,
+        a_values=[x for x, _ in pairs],
+        b_values=[y for _, y in pairs],
+        unit=UNITS[step.metric],
+        target=step.compare.target,
+        bound_by="generator" if "generator" in a.bounds else "forwarder" if a.bounds else "unknown",
+        trial_ids=[*a.series.trial_ids, *b.series.trial_ids],
+        warnings=[*warnings, *ratio.warnings],
+    )
+    context.archive.write(record)
+    line = describe(record)
+    if step.profile.demand_targets and not is_kept(record):
+        context.failures.append(f"{step.step_id}: {line}")
+    context.reporter.outcome(line)
+
+
+def is_kept(record: Comparison) -> bool:
+    """Whether the target is met; true without one."""
+    return record.target is None or meets(record.ratio, record.target, record.higher_is_better)
+
+
+def describe(record: Comparison) -> str:
+    """A comparison in one line."""
+    line = f"{record.metric}: {record.a} / {record.b} = {record.ratio:.2f}"
+    line += f" ({record.low:.2f} to {record.high:.2f})"
+    if record.target is not None:
+        promise = "at least" if record.higher_is_better else "at most"
+        line += f", {promise} {record.target:g} promised: {'kept' if is_kept(record) else 'missed'}"
+    if record.bound_by == "generator":
+        line += f"; the generator bound {record.a}"
+    return line
+
+
+def goal_of(step: matrix.Search | matrix.Comparison) -> Goal:
+    profile = step.profile
+    return Goal(trial_s=profile.trial_ms / 1000, width=profile.search_width, trials=profile.search_trials)
+
+
+def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, Contender]:
+    if step.metric == "delivered copies/s":
+        return _by_delivery(step, step.a, context), _by_delivery(step, step.b, context)
+    known_a, known_b = _best(step, step.a, context), _best(step, step.b, context)
+    if step.metric == "zero-loss rate":
+        return _by_search(step, step.a, known_a, context), _by_search(step, step.b, known_b, context)
+    rates = {side: _lower(known) * HALF for side, known in (("a", known_a), ("b", known_b))}
+    if step.metric == "latency p99":
+        return (
+            _by_trial(step, step.a, known_a, context, rates["a"], "latency", _p99),
+            _by_trial(step, step.b, known_b, context, rates["b"], "latency", _p99),
+        )
+    rate = min(rates.values())
+    return (
+        _by_trial(step, step.a, known_a, context, rate, "comparison", _cpu_per_copy),
+        _by_trial(step, step.b, known_b, context, rate, "comparison", _cpu_per_copy),
+    )
+
+
+def _best(step: matrix.Comparison, side: matrix.Side, context: Context) -> ZeroLoss:
+    """The search with the highest zero-loss rate: the steering that suits this side."""
+    found = [known for known in context.searches(step.scenario.name, side) if known.lower_dps is not None]
+    if not found:
+        raise StepError(f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at")
+    return max(found, key=_lower)
+
+
+def _lower(known: ZeroLoss) -> float:
+    return known.lower_dps or 0.0
+
+
+def _series(
+    step: matrix.Comparison, side: matrix.Side, rps: bool, context: Context, purpose: Purpose
+) -> Series:
+    setting = step.scenario.result_setting(side.case, side.subject, rps)
+    plan = plan_for(step.scenario, side.case, side.subject, setting)
+    return Series(context, step, side.case.name, context.benches.get(plan), purpose)
+
+
+def _by_search(step: matrix.Comparison, side: matrix.Side, known: ZeroLoss, context: Context) -> Contender:
+    ceiling = context.ceiling(matrix.calibration_setting(step.scenario, side.case))
+    series = _series(step, side, known.setting.rps, context, "comparison")
+    within = (_lower(known) * NARROW[0], _lower(known) * NARROW[1])
+
+    def value() -> float | None:
+        found = find_zero_loss(series.observe, ceiling, goal_of(step), within)
+        contender.bounds.append(found.bound_by)
+        contender.warnings += [f"{side.subject}: {text}" for text in found.warnings]
+        return found.lower_dps
+
+    contender = Contender(series, value)
+    return contender
+
+
+def _by_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -> Contender:
+    """At the offered rate at which the side delivered most so far, under its best steering."""
+    trials = [
+        trial
+        for trial in context.of_kind(Trial)
+        if (trial.scenario, trial.case, trial.subject) == (step.scenario.name, side.case.name, side.subject)
+        and trial.purpose in ("search", "fixed")
+        and side.rps in (None, trial.setting.rps)
+    ]
+    if not trials:
+        raise StepError(f"{side.subject}, {side.case.name}: no trial says at which rate it delivers most")
+    best = max(trials, key=lambda trial: trial.delivered_dps)
+    series = _series(step, side, best.setting.rps, context, "comparison")
+
+    def value() -> float | None:
+        trial = series.run(best.asked_dps, step.profile.trial_ms / 1000)
+        contender.bounds.append(trial.bound_by)
+        return trial.delivered_dps
+
+    contender = Contender(series, value)
+    return contender
+
+
+def _by_trial(
+    step: matrix.Comparison,
+    side: matrix.Side,
+    known: ZeroLoss,
+    context: Context,
+    dps: float,
+    purpose: Purpose,
+    read: Callable[[Trial], float | None],
+) -> Contender:
+    seconds = step.profile.trial_ms / 1000 * LONG
+    series = _series(step, side, known.setting.rps, context, purpose)
+
+    def value() -> float | None:
+        # Right before each trial, so that what else the machine does weighs on both alike.
+        baseline = _baseline(step, side, context, dps, seconds) if read is _cpu_per_copy else None
+        trial = series.run(dps, seconds, baseline)
+        contender.bounds.append(trial.bound_by)
+        if trial.delivered < trial.expected:
+            text = f"{side.subject}: {trial.expected - trial.delivered:,} copies lost at {dps:,.0f} dps"
+            contender.warnings.append(text)
+        return read(trial)
+
+    contender = Contender(series, value)
+    return contender
+
+
+def _baseline(
+    step: matrix.Comparison, side: matrix.Side, context: Context, dps: float, seconds: float
+) -> float:
+    """CPUs busy with the generator and one receiver alone at ``dps``."""
+    setting = matrix.calibration_setting(step.scenario, side.case)
+    plan = plan_for(step.scenario, side.case, NONE, setting)
+    series = Series(context, step, side.case.name, context.benches.get(plan), "comparison")
+    trial = series.run(dps, seconds)
+    if trial.cpu is None:
+        raise StepError(f"no processor time was read at {dps:,.0f} dps without a subject")
+    return trial.cpu.busy_ns / trial.duration_ns
+
+
+def _p99(trial: Trial) -> float | None:
+    return float(trial.latency.p99) if trial.latency else None
+
+
+def _cpu_per_copy(trial: Trial) -> float | None:
+    return trial.cpu.ns_per_copy if trial.cpu else None

@@ -1,0 +1,103 @@
+"""How each step of a run is done, but for comparisons (:mod:`lab.contest`)."""
+
+from __future__ import annotations
+
+from lab import contest, matrix
+from lab.footprint import misses, run_footprint
+from lab.functional import run_checks
+from lab.results import ZeroLoss
+from lab.search import Found, find_zero_loss
+from lab.series import Context, Series, StepError, plan_for
+from lab.trial import NONE
+
+HELD_SHARES = (0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""Of the flat-out rate: a paced generator reads the clock for each datagram, so it holds a little less."""
+
+
+def execute(step: matrix.AnyStep, context: Context) -> None:
+    """Do one step: records to the archive, one line to the reporter, failures to the context."""
+    if isinstance(step, matrix.Checks):
+        _checks(step, context)
+    elif isinstance(step, matrix.Footprint):
+        _footprint(step, context)
+    elif isinstance(step, matrix.Calibrate):
+        _calibrate(step, context)
+    elif isinstance(step, matrix.Search):
+        _search(step, context)
+    else:
+        contest.compare(step, context)
+
+
+def _checks(step: matrix.Checks, context: Context) -> None:
+    checks = run_checks(step.scenario.name, f"{context.run_id}-checks")
+    for check in checks:
+        context.archive.write(check)
+        if not check.passed:
+            context.failures.append(f"{check.case}: expected {check.expected}, observed {check.observed}")
+    passed = sum(check.passed for check in checks)
+    context.reporter.outcome(f"{passed} of {len(checks)} checks passed")
+
+
+def _footprint(step: matrix.Footprint, context: Context) -> None:
+    record = run_footprint(step.scenario.name, step.footprint, f"{context.run_id}-footprint")
+    context.archive.write(record)
+    missed = misses(record, step.footprint)
+    if step.profile.demand_targets:
+        context.failures += [f"{step.step_id}: {text}" for text in missed]
+    private = record.memory.private_bytes_per_worker / 1e6
+    line = f"{record.workers} workers ready in {record.ready_ns / 1e9:.2f} s, {private:.2f} MB private each"
+    context.reporter.outcome("; ".join([line, *missed]))
+
+
+def _calibrate(step: matrix.Calibrate, context: Context) -> None:
+    """Flat out once; then the highest paced rate that the generator holds, which is its ceiling."""
+    plan = plan_for(step.scenario, step.case, NONE, step.setting)
+    series = Series(context, step, step.case.name, context.benches.get(plan), "calibration")
+    seconds = step.profile.trial_ms / 1000
+    flat_out = series.run(None, seconds).offered_dps
+    for share in HELD_SHARES:
+        trial = series.run(flat_out * share, seconds)
+        if trial.validity != "invalid":
+            context.reporter.outcome(
+                f"generator: {trial.offered_dps:,.0f} dps held, {flat_out:,.0f} flat out"
+            )
+            return
+    raise StepError(f"the generator holds no rate: flat out {flat_out:,.0f} dps, paced not half of it")
+
+
+def _search(step: matrix.Search, context: Context) -> None:
+    plan = plan_for(step.scenario, step.case, step.subject, step.setting)
+    series = Series(context, step, step.case.name, context.benches.get(plan), "search")
+    seconds = step.profile.trial_ms / 1000
+    words = []
+    if step.zero_loss:
+        ceiling = context.ceiling(matrix.calibration_setting(step.scenario, step.case))
+        found = find_zero_loss(series.observe, ceiling, contest.goal_of(step))
+        context.archive.write(
+            ZeroLoss(
+                scenario=step.scenario.name,
+                case=step.case.name,
+                subject=step.subject,
+                setting=step.setting,
+                goal_loss_ratio=0.0,
+                lower_dps=found.lower_dps,
+                upper_dps=found.upper_dps,
+                generator_ceiling_dps=ceiling,
+                bound_by=found.bound_by,
+                trial_ids=list(series.trial_ids),
+                warnings=list(found.warnings),
+            )
+        )
+        words.append(_line(found))
+    if step.flat_out:
+        series.purpose = "fixed"
+        trial = series.run(None, seconds)
+        words.append(f"{trial.delivered_dps:,.0f} copies/s at {trial.offered_dps:,.0f} dps offered")
+    context.reporter.outcome("; ".join(words))
+
+
+def _line(found: Found) -> str:
+    if found.lower_dps is None:
+        return "no rate without loss"
+    limit = ", the generator was the limit" if found.bound_by == "generator" else ""
+    return f"zero loss up to {found.lower_dps:,.0f} dps{limit}"

@@ -1,0 +1,90 @@
+"""Execute the steps of a run in order: nothing is left behind, whatever ends it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from lab import provenance
+from lab.archive import Archive
+from lab.execute import execute
+from lab.matrix import AnyStep
+from lab.netns import NetnsError
+from lab.peers.base import PeerError
+from lab.progress import Reporter
+from lab.results import RunEnded, RunStarted
+from lab.series import BenchPool, Context, StepError
+from lab.traffic.jobs import TrafficError
+
+Outcome = Literal["passed", "failed", "interrupted"]
+
+RUN_STEP = "(start)"
+"""The journal's entry for the run's own first record: a run interrupted at once can be resumed, too."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended. ``failures``: one sentence each."""
+
+    outcome: Outcome
+    failures: tuple[str, ...]
+
+
+def new_run_id() -> str:
+    """Sorts by time, and is unique: "20260102-030405-a1b2"."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def begin(archive: Archive, run_id: str, profile: str, scenarios: Sequence[str]) -> None:
+    """The first record of a new run."""
+    archive.write(
+        RunStarted(
+            run_id=run_id,
+            started_at=_now(),
+            profile=profile,
+            scenarios=list(scenarios),
+            provenance=provenance.gather(),
+        )
+    )
+    archive.finish(RUN_STEP)
+
+
+def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: str) -> Ended:
+    """Do every step that the archive does not have. An interruption (Ctrl-C) keeps what is finished.
+
+    A step that fails is noted and the next one tried; what has been recorded of it stays.
+    """
+    due = [step for step in steps if step.step_id not in archive.finished]
+    reporter.begin(len(due), sum(step.seconds for step in due))
+    broken: list[str] = []
+    interrupted = False
+    try:
+        with BenchPool(run_id) as benches:
+            for step in due:
+                reporter.step(step.step_id)
+                archive.begin()
+                context = Context(archive, reporter, run_id, benches)
+                try:
+                    execute(step, context)
+                except (StepError, PeerError, TrafficError, NetnsError) as error:
+                    # A bench that failed once cannot be trusted: the next step builds its own.
+                    benches.close()
+                    broken.append(f"{step.step_id}: {error}")
+                    reporter.outcome(f"failed: {error}")
+                    continue
+                archive.finish(step.step_id, context.failures)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        reporter.end()
+    failures = [*archive.failures, *broken]
+    outcome: Outcome = "interrupted" if interrupted else "failed" if failures else "passed"
+    archive.write(RunEnded(ended_at=_now(), outcome=outcome, failures=failures))
+    return Ended(outcome, tuple(failures))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

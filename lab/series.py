@@ -1,0 +1,143 @@
+"""What the steps of a run share: benches kept standing, trials numbered and recorded, earlier results."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lab import matrix
+from lab.archive import Archive
+from lab.progress import Reporter
+from lab.results import AnyRecord, Setting, Trial, ZeroLoss
+from lab.scenario import Case, Scenario
+from lab.search import Observation
+from lab.trial import Bench, BenchPlan, Purpose, Request, bench, place
+
+Recorded = TypeVar("Recorded", bound=AnyRecord)
+
+STANDING_BENCHES = 4
+"""Kept up at a time: an idle bench costs memory only, starting one takes seconds."""
+
+
+class StepError(RuntimeError):
+    """A step that could not be concluded; the message says what was missing."""
+
+
+class BenchPool:
+    """Benches by plan, the ones used longest ago taken down when there are too many. A context manager."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._made = 0
+        self._standing: OrderedDict[BenchPlan, tuple[Bench, ExitStack]] = OrderedDict()
+
+    def get(self, plan: BenchPlan) -> Bench:
+        if plan in self._standing:
+            self._standing.move_to_end(plan)
+            return self._standing[plan][0]
+        while len(self._standing) >= STANDING_BENCHES:
+            _, (_, oldest) = self._standing.popitem(last=False)
+            oldest.close()
+        self._made += 1
+        stack = ExitStack()
+        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}"))
+        self._standing[plan] = (made, stack)
+        return made
+
+    def close(self) -> None:
+        while self._standing:
+            _, (_, stack) = self._standing.popitem()
+            stack.close()
+
+    def __enter__(self) -> BenchPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass
+class Context:
+    """What one step is done with: the records so far, who is told, and the benches."""
+
+    archive: Archive
+    reporter: Reporter
+    run_id: str
+    benches: BenchPool
+    failures: list[str] = field(default_factory=list)
+    trials: int = 0
+    """Run in this step so far: numbers them."""
+
+    def of_kind(self, kind: type[Recorded]) -> Iterator[Recorded]:
+        return (record for record in self.archive.records if isinstance(record, kind))
+
+    def ceiling(self, setting: Setting) -> float:
+        """The rate that the generator held when it was calibrated for ``setting``."""
+        for trial in self.of_kind(Trial):
+            paced = trial.purpose == "calibration" and trial.asked_dps is not None
+            if paced and trial.setting == setting and trial.validity != "invalid":
+                return trial.offered_dps
+        raise StepError(f"generator not calibrated for {setting.payload_bytes} B, {setting.flows} flows")
+
+    def searches(self, scenario: str, side: matrix.Side) -> list[ZeroLoss]:
+        """What the searches of one side found: one for each steering that it may have."""
+        return [
+            found
+            for found in self.of_kind(ZeroLoss)
+            if (found.scenario, found.case, found.subject) == (scenario, side.case.name, side.subject)
+            and side.rps in (None, found.setting.rps)
+        ]
+
+
+@dataclass
+class Series:
+    """Trials of one step on one bench, numbered and recorded."""
+
+    context: Context
+    step: matrix.Calibrate | matrix.Search | matrix.Comparison
+    case: str
+    bench: Bench
+    purpose: Purpose
+    trial_ids: list[str] = field(default_factory=list)
+
+    def run(self, dps: float | None, seconds: float, baseline: float | None = None) -> Trial:
+        subject = self.bench.plan.subject
+        self.context.trials += 1
+        trial = self.bench.measure(
+            Request(
+                trial_id=f"{self.step.step_id}/{subject}-{self.context.trials}",
+                scenario=self.step.scenario.name,
+                case=self.case,
+                purpose=self.purpose,
+                dps=None if dps is None else max(1, round(dps)),
+                seconds=seconds,
+                baseline=baseline,
+            )
+        )
+        self.trial_ids.append(trial.trial_id)
+        self.context.archive.write(trial)
+        self.context.reporter.trial(trial)
+        if not trial.ledger.balanced:
+            self.context.failures.append(f"{trial.trial_id}: the ledger does not balance: {trial.warnings}")
+        return trial
+
+    def observe(self, seconds: float, dps: float) -> Observation:
+        """A trial as the search sees it. What the receivers' own rings lost is not the subject's loss."""
+        trial = self.run(dps, seconds)
+        own = sum(drop.count for drop in trial.ledger.egress.drops if drop.place == "receiver")
+        return Observation(
+            asked=round((trial.asked_dps or 0) * seconds),
+            offered=trial.offered,
+            expected=trial.expected,
+            delivered=trial.delivered + own,
+        )
+
+
+def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> BenchPlan:
+    """The bench of one subject in one case: workers and sender placed, MTU from the case."""
+    values = scenario.settings_of(case)
+    sender_cpu, worker_cpus = place(values.workers)
+    return BenchPlan(subject, setting, values.mtu, sender_cpu, worker_cpus)
