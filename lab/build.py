@@ -22,7 +22,6 @@ _QUIET = {
     # Multicast routing checks the source itself; this check would come on top.
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv4/conf/all/accept_local": "1",
 }
 
 

@@ -5,7 +5,7 @@ Rules:
 * The lab process never changes its own namespace: everything inside one is done by a child started through
   ``netns_enter.py`` or by a netlink socket that pyroute2 opens in a child of its own.
 * A name says who made it: ``mcl-<pid>-<start time of that pid>-<label>``. When that process is gone the
-  namespace is a leftover, and :func:`clean` may remove it. The start time tells a reused pid apart.
+  namespace is a leftover, and ``lab/clean.py`` may remove it. The start time tells a reused pid apart.
 * Removing a namespace first kills the processes inside: the kernel keeps a namespace alive for as long as one
   is left, whatever happens to its name.
 """
@@ -174,14 +174,6 @@ def leftovers() -> list[Leftover]:
         if start_time(pid) != int(match["started"]):
             found.append(Leftover(name, pid, tuple(processes(name))))
     return found
-
-
-def clean() -> list[Leftover]:
-    """Remove every leftover with the processes inside; returns what was removed."""
-    removed = leftovers()
-    for leftover in removed:
-        remove(leftover.name)
-    return removed
 
 
 def _all_pids() -> list[int]:

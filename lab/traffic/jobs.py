@@ -91,6 +91,8 @@ class SenderReport(Message):
     """``offered``: datagrams handed to the kernel, all streams; ``per_stream`` in the job's order.
 
     ``late_ns_max`` and ``late_ns_mean``: how far behind its schedule the first frame of a batch left.
+    ``slipped_ns``: how much later than planned the schedule ended: a sender that is held up for more than a
+    millisecond does not make good for it with a burst.
     ``refused``: frames among the offered that the device had no room for (ENOBUFS). They are not sent again,
     as on a wire; the device counts them as dropped (veth: tx_dropped), so they are not to be counted twice.
     ``reached``: everything asked for was offered, and no later than 1 % (at least 10 ms) after its time.
@@ -106,6 +108,7 @@ class SenderReport(Message):
     ended: Literal["count", "duration", "stopped"]
     late_ns_mean: int
     late_ns_max: int
+    slipped_ns: int
     refused: int
     cpu_ns: int
     """Processor time of the sending thread, system calls and the softirqs that ran on top included."""

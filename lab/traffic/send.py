@@ -28,6 +28,7 @@ from lab.traffic.kernels import (
     OUTCOMES,
     REFUSED,
     SENT,
+    SLIPPED_NS,
     STARTED_NS,
     Schedule,
     Slots,
@@ -42,6 +43,10 @@ SEND_BUFFER_BYTES = 64 << 20
 down, so there is room for all; what the receiving side cannot take is dropped there and counted."""
 
 FOREVER_NS = 1 << 62
+
+CATCH_UP_NS, CATCH_UP_FRAMES = 1_000_000, 256
+"""A sender that was held up makes good for so long, or so many frames, whichever is less: a quarter of the
+backlog (``net.core.netdev_max_backlog``, 1,000) that a veth's receiving side has by default."""
 
 
 def work(job: SenderJob, control: Control) -> SenderReport:
@@ -65,7 +70,7 @@ def work(job: SenderJob, control: Control) -> SenderReport:
                 outcome,
             )
 
-        send(Schedule(1, 1, 0, 0, 1))  # compiles, or loads what was compiled before; sends nothing
+        send(Schedule(1, 1, 0, 0, 1, 0))  # compiles, or loads what was compiled before; sends nothing
         outcome[:] = 0
         control.say_ready()
         control.wait_for_go()
@@ -137,8 +142,10 @@ def schedule_of(job: SenderJob) -> Schedule:
     if job.duration_s is not None and job.rate_dps is not None:
         duration_ns += grace_ns(duration_ns)  # time for the last frames to leave, not to catch up
     if job.rate_dps is None:
-        return Schedule(0, 1, frames, duration_ns, job.batch)
-    return Schedule(job.segments * 1_000_000_000, job.rate_dps, frames, duration_ns, job.batch)
+        return Schedule(0, 1, frames, duration_ns, job.batch, 0)
+    interval_ns = job.segments * 1_000_000_000
+    slack_ns = min(CATCH_UP_NS, CATCH_UP_FRAMES * interval_ns // job.rate_dps)
+    return Schedule(interval_ns, job.rate_dps, frames, duration_ns, job.batch, slack_ns)
 
 
 def grace_ns(duration_ns: int) -> int:
@@ -165,6 +172,7 @@ def report_of(job: SenderJob, outcome: npt.NDArray[np.int64], streams: int, cpu_
         ended="count" if complete else "duration" if timed_out else "stopped",
         late_ns_mean=int(outcome[LATE_SUM_NS]) // max(1, int(outcome[BATCHES])),
         late_ns_max=int(outcome[LATE_MAX_NS]),
+        slipped_ns=int(outcome[SLIPPED_NS]),
         refused=int(outcome[REFUSED]),
         cpu_ns=cpu_ns,
     )

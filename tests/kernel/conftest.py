@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import netns
+from lab.clean import clean
 
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def what_is_missing() -> str | None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_leftovers_of_killed_runs() -> None:
     """What an earlier, killed run left must not disturb this one."""
-    netns.clean()
+    clean()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import pytest
 
 from lab import netns
 from lab.build import build
+from lab.clean import clean
 from lab.topology import Topology
 
 
@@ -61,6 +62,7 @@ time.sleep(60)
 LAB_THAT_IS_KILLED = """
 import sys, time
 from lab.build import build
+from lab.clean import clean
 from lab import netns
 from lab.topology import Topology
 with build(Topology(), "killed") as lab:
@@ -86,7 +88,8 @@ def test_what_a_killed_lab_leaves_is_found_and_cleaned() -> None:
     assert left <= set(found)
     assert {found[name].owner_pid for name in left} == {lab.pid}
     assert any(stray in found[name].pids for name in left), "a process told to outlive its lab is a leftover"
-    netns.clean()
+    removed = {entry.namespace for entry in clean()}
+    assert left <= removed
     assert not left & set(netns.names())
     assert netns.start_time(stray) is None or state_of(stray) == "Z"
 
@@ -102,7 +105,7 @@ def test_processes_die_with_their_lab() -> None:
         assert select.select([descriptor], [], [], 5)[0], "the child survived its lab"
     finally:
         os.close(descriptor)
-        netns.clean()
+        clean()
 
 
 def test_a_name_that_exists_is_refused() -> None:

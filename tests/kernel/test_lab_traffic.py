@@ -13,6 +13,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from lab import netns
 from lab.build import Lab, build
 from lab.measure.interfaces import InterfaceReader, since
+from lab.measure.memory import process_memory
 from lab.topology import Topology
 from lab.traffic.frames import Stamp, datagram
 from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
@@ -114,7 +115,7 @@ def assert_perfect(sent: SenderReport, seen: ReceiverReport, payload_bytes: int)
 def test_fifty_thousand_a_second_arrive_exactly(wire_like: Bench, full: bool) -> None:
     of = streams(7)
     sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, duration_s=1),
+        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=50_000),
         ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, full=full),
     )
     assert sent.offered == 50_000
@@ -179,7 +180,7 @@ def test_as_fast_as_possible_nothing_is_lost_without_being_counted(wire_like: Be
 def test_a_ring_too_small_for_the_trial_is_emptied_on_the_way(wire_like: Bench) -> None:
     of = streams(1)
     sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=40_000, duration_s=1.2),
+        SenderJob(interface="g0", streams=of, rate_dps=40_000, count=48_000),
         ReceiverJob(flows=flows(of, 48_000), ring_bytes_max=1 << 20),
     )
     assert sent.offered * 152 > 4 << 20, "more than the ring holds"
@@ -267,6 +268,8 @@ def test_one_process_does_one_trial_after_another(wire_like: Bench) -> None:
         )
         assert_perfect(sent, seen, 64)
         processes.add(wire_like.pids)
+        _, receiver_pid = wire_like.pids
+        assert process_memory(receiver_pid).ring_bytes == 0, "the ring went with its trial"
     assert len(processes) == 1
 
 
