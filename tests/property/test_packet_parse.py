@@ -19,6 +19,7 @@ from packet_support.frames import (
     read,
     reason,
 )
+from packet_support.judge import defects
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q, Dot3, Ether
@@ -29,50 +30,6 @@ from forwarder.abi import af_packet as ap
 from forwarder.packet import layout
 from forwarder.packet.parse import datagrams as count_datagrams
 from forwarder.packet.parse import verify
-
-
-def defects(frame: bytes, length: int, *, tagged: bool = False) -> set[str]:
-    """Every reason for which scapy's reading of these bytes forbids forwarding; empty: forward.
-
-    Independent of the order in which the parser looks.
-    """
-    if tagged:
-        return {"vlan_tagged"}
-    if len(frame) < 14:
-        return {"malformed" if length < 14 else "truncated"}
-    ether = Ether(frame[:14])
-    if isinstance(ether, Dot3) or ether.type not in (0x0800, 0x8100, 0x88A8):
-        return {"not_ipv4"}
-    if ether.type != 0x0800:
-        return {"vlan_tagged"}
-    if length < 34:
-        return {"malformed"}
-    if len(frame) < 34:
-        return {"truncated"}
-    ip = IP(frame[14:34])
-    header = ip.ihl * 4
-    if ip.version != 4 or header < 20:
-        return {"malformed"}
-    found = set()
-    if not header <= ip.len <= length - 14:
-        found.add("malformed")
-    elif ip.len > len(frame) - 14:
-        found.add("truncated")
-    if scapy_checksum(frame[14 : 14 + header]) != 0:
-        found.add("bad_checksum")
-    if not 224 <= int(ip.dst.split(".")[0]) <= 239:
-        found.add("not_multicast")
-    if ip.proto != 17:
-        found.add("not_udp")
-    elif ip.frag or ip.flags.MF:
-        found.add("fragment")
-    elif ip.len < header + 8:
-        found.add("malformed")
-    elif len(frame) >= 14 + header + 8:
-        udp = UDP(frame[14 + header : 14 + header + 8])
-        if not 8 <= udp.len <= ip.len - header:
-            found.add("malformed")
-    return found
 
 
 def assert_read_as(parsed: Parsed, datagram: Datagram) -> None:

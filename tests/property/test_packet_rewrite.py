@@ -11,9 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from packet_support import examples
 from packet_support.frames import Datagram, datagrams, payloads, read
-from packet_support.linux import VnetHeader, ones_sum, transmitted
+from packet_support.judge import checksum_holds
+from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output, in_one_memory, message, outputs
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from forwarder.abi import af_packet as ap
@@ -23,13 +24,6 @@ from forwarder.packet.rewrite import copy_payload, outgoing_ttl
 
 identifications = st.integers(0, 0xFFFF)
 alive = datagrams.filter(lambda datagram: datagram.ttl > 1)
-
-
-def checksum_holds(frame: bytes) -> bool:
-    """Whether a receiver would take the UDP datagram in a frame without IP options."""
-    ip = IP(frame[14:])
-    pseudo = frame[26:34] + b"\0\x11" + frame[38:40]
-    return ip.chksum is not None and (UDP(frame[34:]).chksum == 0 or ones_sum(pseudo + frame[34:]) == 0xFFFF)
 
 
 def sent(

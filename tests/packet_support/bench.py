@@ -1,0 +1,190 @@
+"""A whole packet engine without privileges: a receive ring in a memfd, a Unix socket for the wire.
+
+The engine is the real one, its io_uring too. The bench plays the kernel's packet socket: it fills ring slots
+as ``tpacket_rcv`` (``net/packet/af_packet.c``) does, and every output interface's address is that of a
+datagram socket which the test reads, so what arrives is each message as ``packet_snd`` would see it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+
+from forwarder.abi import af_packet as ap
+from forwarder.packet import layout
+from forwarder.packet.engine import Link, PacketEngine
+from forwarder.packet.memory import SharedMemory
+from forwarder.packet.sockets import Ring
+from forwarder.packet.table import pack_key
+from packet_support.frames import raw_address, raw_port
+from packet_support.linux import VnetHeader
+from packet_support.outputs import Output
+
+_PLAIN = VnetHeader()
+_serial = itertools.count()
+
+
+def _address() -> bytes:
+    """An abstract Unix address as long as a ``sockaddr_ll``: 20 bytes, family included."""
+    return b"\0" + f"{os.getpid():08x}{next(_serial):09x}".encode()
+
+
+class FakeRing:
+    """A receive ring that a test fills. ``fileno`` is what the engine maps."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        self._fd = os.memfd_create("ring")
+        os.ftruncate(self._fd, ring.nbytes)
+        self._map = mmap.mmap(self._fd, ring.nbytes)
+        self._next = 0
+        self.queue, self.far_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.queue.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def status(self, slot: int) -> int:
+        return int(struct.unpack_from("=I", self._map, slot * self.ring.frame_bytes)[0])
+
+    def receive(
+        self,
+        frame: bytes,
+        vnet: VnetHeader = _PLAIN,
+        *,
+        tagged: bool = False,
+        cut_to: int | None = None,
+        copy: bool = False,
+    ) -> bool:
+        """Put a frame into the next slot; False, and nothing happens, when the slot is not free.
+
+        Args:
+            tagged: the kernel took a VLAN tag off.
+            cut_to: capture no more than so many bytes.
+            copy: a frame that does not fit waits whole in the socket's queue (``PACKET_COPY_THRESH``).
+        """
+        base = self._next % self.ring.frames * self.ring.frame_bytes
+        if self.status(self._next % self.ring.frames) != ap.TP_STATUS_KERNEL:
+            return False
+        self._next += 1
+        status = ap.TP_STATUS_USER | (ap.TP_STATUS_VLAN_VALID if tagged else 0)
+        room = self.ring.frame_bytes - ap.MAC_OFFSET
+        captured = min(len(frame), room, len(frame) if cut_to is None else cut_to)
+        if copy and len(frame) > room:
+            status |= ap.TP_STATUS_COPY
+            self.far_queue.send(vnet.pack() + frame)
+        start = base + ap.MAC_OFFSET
+        self._map[start : start + captured] = frame[:captured]
+        self._map[base + ap.VNET_OFFSET : start] = vnet.pack()
+        struct.pack_into("=II", self._map, base + ap.TP2_LEN, len(frame), captured)
+        struct.pack_into("=I", self._map, base, status)
+        return True
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._fd)
+        self.queue.close()
+        self.far_queue.close()
+
+
+class Bench:
+    """One engine with one fake ring as interface slot ``INTERFACE``."""
+
+    INTERFACE = 3
+
+    def __init__(self, ring: Ring | None = None) -> None:
+        self._memory = SharedMemory(1)
+        self.block = self._memory.block(0)
+        self._transmitter, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._transmitter.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._wire.setblocking(False)
+        self._wire_address = _address()
+        self._wire.bind(self._wire_address)
+        self.control, self._control = socket.socketpair()
+        self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno())
+        self.ring = FakeRing(ring or Ring(64, 2048))
+        self.engine.add_socket(0, self.ring, self.ring.ring, self.INTERFACE)  # type: ignore[arg-type]
+        self.engine._sockets[0, layout.SOCKET_FD] = self.ring.queue.fileno()
+        self._rules = 0
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.engine.remove_socket(0)
+        self.engine.close()
+        self.ring.close()
+        for end in (self._transmitter, self._wire, self.control, self._control):
+            end.close()
+        self._memory.close()
+
+    def connect(
+        self, output: Output, *, mtu: int = 65_535, present: bool = True, refuses: bool = False
+    ) -> None:
+        """Make an output's interface usable; ``refuses``: every send out of it fails."""
+        link = Link(
+            ifindex=7 + output.link if present else 0,
+            source=raw_address(output.link_source).to_bytes(4, "little"),
+            mtu=mtu,
+            mac=bytes.fromhex(output.link_mac.replace(":", "")),
+        )
+        self.engine.set_link(output.link, link)
+        name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
+        self.engine._names[output.link, : len(name)] = np.frombuffer(name, np.uint8)
+
+    def add_rule(self, group: str, port: int, outputs: Sequence[Output]) -> int:
+        """Its slot."""
+        rows = np.array([output.row() for output in outputs], np.uint32).reshape(-1, layout.OUTPUT_COLUMNS)
+        key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
+        self.engine.table.add(key, self._rules, rows)
+        self._rules += 1
+        return self._rules - 1
+
+    def forward(self) -> list[bytes]:
+        """Let the engine work off its ring; what it sent, as virtio_net_hdr and frame each."""
+        self.engine.drain()
+        return self.sent()
+
+    def sent(self) -> list[bytes]:
+        messages = []
+        while True:
+            try:
+                messages.append(self._wire.recv(1 << 17))
+            except BlockingIOError:
+                return messages
+
+    def counter(self, index: int) -> int:
+        return int(self.block.counters[index])
+
+    def reasons(self) -> dict[str, int]:
+        """Every reason that occurred, with its count."""
+        counts = {name: self.counter(index) for index, name in enumerate(layout.REASONS)}
+        return {name: count for name, count in counts.items() if count}
+
+    def assert_balanced(self) -> None:
+        """The accounts close: nothing is owed, received and owed copies are explained to the last one."""
+        ingress = sum(self.counter(layout.REASONS.index(name)) for name in layout.INGRESS_REASONS)
+        assert self.counter(layout.RECEIVED) == self.counter(layout.MATCHED) + ingress
+        assert self.block.journal[layout.JOURNAL_PENDING] == 0
+        assert self.block.journal[layout.JOURNAL_FLUSH] == 0
+        assert self.block.journal[layout.JOURNAL_SEQUENCE] % 2 == 0
+        claimed, released = self.block.cursors[0]
+        assert claimed == released == self.counter(layout.FRAMES_RECEIVED)
+        assert not any(self.ring.status(slot) for slot in range(self.ring.ring.frames))
+        rules = self._rules
+        assert self.block.rule_matched[:rules].sum(0).tolist() == [
+            self.counter(layout.MATCHED),
+            self.counter(layout.MATCHED_BYTES),
+        ]
+        egress = sum(self.counter(layout.REASONS.index(name)) for name in layout.EGRESS_REASONS)
+        assert int(self.block.rule_unsent[:rules, 0].sum()) == egress
