@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyroute2 import IPRoute
 
 from lab import netns
+from lab.features import set_features
 from lab.topology import SEGMENTATION, Link, Side, Topology
+
+_INSIDE = str(Path(__file__).with_name("inside.py"))
 
 _QUIET = {
     # Neighbour discovery, router solicitation and MLD reports would be counted as traffic.
@@ -23,6 +27,10 @@ _QUIET = {
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
 }
+
+FIRST_INDEX = 1000
+"""Of the sending ends. The kernel takes its time, up to a second, to notice the carrier of an interface whose
+index is that of its peer, as the first ones of two new namespaces would be (linkwatch_urgent_event)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +69,10 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             stack.callback(netns.remove, name)
         lab = Lab(topology, run_id, spaces["gen"], spaces.get("fwd", ""), spaces["rcv"])
         sockets = {side: stack.enter_context(IPRoute(netns=name)) for side, name in spaces.items()}
-        for link in topology.links:
-            _add_link(sockets[link.sender.side], lab, link)
+        for number, link in enumerate(topology.links):
+            _add_link(sockets[link.sender.side], lab, link, FIRST_INDEX + number)
         for side in topology.sides:
-            _settle(lab, side)
+            _settle(sockets[side], lab, side)
         for side in topology.sides:
             _bring_up(sockets[side], topology, side)
         for side in topology.sides:
@@ -72,12 +80,13 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
         yield lab
 
 
-def _add_link(socket: IPRoute, lab: Lab, link: Link) -> None:
+def _add_link(socket: IPRoute, lab: Lab, link: Link, index: int) -> None:
     near, far = link.sender, link.receiver
     socket.link(
         "add",
         kind="veth",
         ifname=near.interface,
+        index=index,
         address=near.mac,
         mtu=lab.topology.mtu,
         peer={
@@ -89,8 +98,8 @@ def _add_link(socket: IPRoute, lab: Lab, link: Link) -> None:
     )
 
 
-def _settle(lab: Lab, side: Side) -> None:
-    """Apply what must be written from inside the namespace, before any interface there is up."""
+def _settle(socket: IPRoute, lab: Lab, side: Side) -> None:
+    """Device features, and what must be written from inside the namespace; before any interface is up."""
     topology = lab.topology
     files = {f"/proc/sys/{key}": value for key, value in _QUIET.items()}
     if side == "rcv":
@@ -105,11 +114,10 @@ def _settle(lab: Lab, side: Side) -> None:
         mask = cpu_mask(topology.rps_cpus or tuple(os.sched_getaffinity(0)))
         for link in topology.input_links:
             files[f"/sys/class/net/{link.receiver.interface}/queues/rx-*/rps_cpus"] = mask
-    features = {}
     if topology.egress == "wire-like":
-        features = {end.interface: dict.fromkeys(SEGMENTATION, False) for end in ends}
-    settings = json.dumps({"files": files, "features": features})
-    netns.run(lab.namespace(side), [sys.executable, "-m", "lab.inside"], input=settings)
+        for end in ends:
+            set_features(socket, end.interface, dict.fromkeys(SEGMENTATION, False))
+    netns.run(lab.namespace(side), [sys.executable, "-I", "-S", _INSIDE], input=json.dumps(files))
 
 
 def _bring_up(socket: IPRoute, topology: Topology, side: Side) -> None:

@@ -1,0 +1,31 @@
+"""Device features (``ethtool -K``) of an interface in another namespace."""
+
+from __future__ import annotations
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import IoctlEthtool
+
+from lab.netns import NetnsError
+
+
+def set_features(netlink: IPRoute, interface: str, wanted: dict[str, bool]) -> None:
+    """Switch features of ``interface``; :class:`NetnsError` names those that did not take.
+
+    The kernel takes the namespace of an ethtool ioctl from the socket it is made on, and any socket will do:
+    so ``netlink``, which is open in the interface's namespace, saves a process there.
+    """
+    device = IoctlEthtool()
+    device.close()
+    device.sock = netlink
+    device.change_ifname(interface)
+    features = device.get_features()
+    known = set(features.keys())
+    for name, on in wanted.items():
+        if name in known and features.is_active(name) != on:
+            features[name] = on
+    device.set_features(features)
+    after = device.get_features()
+    # A kernel without a feature has it off.
+    stuck = [name for name, on in wanted.items() if (name in known and after.is_active(name)) != on]
+    if stuck:
+        raise NetnsError(f"interface {interface}: cannot switch {', '.join(stuck)} as asked")
