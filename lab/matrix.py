@@ -185,8 +185,7 @@ def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
     if scenario.functional:
         yield Checks(scenario, profile)
     for footprint in scenario.footprint:
-        if profile.cases is None or footprint.name in profile.cases or not scenario.case:
-            yield Footprint(scenario, profile, footprint)
+        yield Footprint(scenario, profile, footprint)
     cases = scenario.cases_in(profile)
     pairs = [(compare, *sides) for compare in scenario.compare for sides in _pairs(compare, cases)]
     searched: list[Case] = []

@@ -132,8 +132,9 @@ def _counted() -> Iterator[Probe]:
     yield Probe("UDP length beyond the datagram", bytes(longer), reason="malformed")
     yield Probe("TCP to a group", bytes(ether / ip / TCP() / Raw(payload)), reason="not_udp")
     unicast = IP(src=SOURCE, dst="10.10.0.2", ttl=TTL)
-    to_us = Ether(src=SENDER_MAC, dst="02:00:0a:0a:00:02")
-    yield Probe("unicast destination", bytes(to_us / unicast / udp), reason="not_multicast")
+    # To another station's address: the kernel would answer one of its own with ICMP, after an ARP exchange.
+    elsewhere = Ether(src=SENDER_MAC, dst="02:00:00:00:00:99")
+    yield Probe("unicast destination", bytes(elsewhere / unicast / udp), reason="not_multicast")
     asking = ARP(op=2, hwsrc=SENDER_MAC, psrc=SOURCE, pdst="10.10.0.2")
     yield Probe("ARP", bytes(Ether(src=SENDER_MAC, dst="ff:ff:ff:ff:ff:ff") / asking), reason="not_ipv4")
 

@@ -25,8 +25,8 @@ from lab.results import Setting, WorkerSample
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 
-EGRESS_REASONS = frozenset({"transmit_refused", "output_absent", "interrupted", "too_big"})
-"""Reasons that count copies; all others count datagrams."""
+EGRESS_REASONS = frozenset({"ttl_expired", "too_big", "output_absent", "transmit_refused", "interrupted"})
+"""Reasons that count copies of datagrams that matched; all others count datagrams."""
 
 
 @dataclass
