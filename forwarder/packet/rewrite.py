@@ -18,8 +18,8 @@ from forwarder.packet.checksum import fold, pseudo_header, update
 
 HEADER_BYTES: Final = 10 + 14 + 20 + 8
 """virtio_net_hdr, Ethernet, IPv4, UDP."""
-HEADER_SHIFT: Final = 2
-"""Where a header starts in its 64-byte slot: its IPv4 part then stands on a 32-bit word."""
+HEADER_SHIFT: Final = 0
+"""Where a header starts in its 64-byte slot: its IPv4 part, 24 bytes on, then stands on a 32-bit word."""
 _NETWORK: Final = HEADER_SHIFT + 24
 _UDP: Final = _NETWORK + 20
 
