@@ -150,6 +150,10 @@ class Bench:
         self._rules += 1
         return self._rules - 1
 
+    def remove_rule(self, group: str, port: int) -> bool:
+        key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
+        return self.engine.table.remove(key)
+
     def forward(self) -> list[bytes]:
         """Let the engine work off its ring; what it sent, as virtio_net_hdr and frame each."""
         self.engine.drain()
