@@ -1,0 +1,78 @@
+"""What is done with this project, each in an environment of its own: ``nox -s NAME [-- ARGUMENTS]``.
+
+``scenarios`` alone is the default. Arguments after ``--`` go to the program that the session is about.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["scenarios"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+PACKET_TESTS = ("tests/unit", "tests/property", "-k", "packet")
+PACKET_COVERAGE_PERCENT = 85
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """The project, so that edits count at once, and what these dependency groups name."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def scenarios(session: nox.Session) -> None:
+    """Run the quick scenarios to a report; arguments go to ``mcastlab run``."""
+    install(session)
+    session.run("mcastlab", "doctor")
+    session.run("mcastlab", "run", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print speed and memory as ratios within one run; arguments go to ``mcastlab run bench``."""
+    install(session)
+    session.run("mcastlab", "doctor")
+    session.run("mcastlab", "run", "bench", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Pure tests in parallel, kernel tests one by one, packet kernels interpreted for their coverage.
+
+    With arguments, just ``pytest`` with these.
+    """
+    install(session, "test")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", "-n", "logical", "--dist", "worksteal", "--ignore", "tests/kernel")
+    session.run("pytest", "tests/kernel")
+    # numba's machine code is invisible to coverage, so the same tests run the same functions as Python.
+    session.run(
+        "coverage", "run", "-m", "pytest", "-n", "logical", "--dist", "worksteal", *PACKET_TESTS,
+        env={"NUMBA_DISABLE_JIT": "1"},
+    )  # fmt: skip
+    session.run("coverage", "combine", "--quiet")
+    session.run(
+        "coverage", "report", "--include", "forwarder/packet/*", "--fail-under", str(PACKET_COVERAGE_PERCENT)
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, and who imports whom."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    install(session, "types")
+    session.run("mypy", *session.posargs)
