@@ -99,8 +99,8 @@ class Bench:
 
     INTERFACE = 3
 
-    def __init__(self, ring: Ring | None = None) -> None:
-        self._memory = SharedMemory(1)
+    def __init__(self, ring: Ring | None = None, *, memory: SharedMemory | None = None) -> None:
+        self._memory = memory or SharedMemory(1)
         self.block = self._memory.block(0)
         self._transmitter, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._transmitter.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
@@ -127,6 +127,11 @@ class Bench:
         for end in (self._transmitter, self._wire, self.control, self._control):
             end.close()
         self._memory.close()
+
+    @property
+    def wire_fd(self) -> int:
+        """What the messages are read from."""
+        return self._wire.fileno()
 
     def connect(
         self, output: Output, *, mtu: int = 65_535, present: bool = True, refuses: bool = False

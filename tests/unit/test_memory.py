@@ -1,0 +1,223 @@
+"""Counters in shared memory: seen by others while they change, and settled when their writer has died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packet_support import examples
+from packet_support.bench import Bench
+from packet_support.frames import Datagram
+from packet_support.outputs import Output
+
+from forwarder.abi.io_uring import submission_head
+from forwarder.packet import layout, loop, state
+from forwarder.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
+from forwarder.packet.rewrite import HEADER_BYTES
+from forwarder.process import fetch_descriptor
+
+_LONG = 30.0
+"""Seconds after which a test that waits for another process gives up."""
+
+
+@pytest.fixture
+def memory() -> Iterator[SharedMemory]:
+    made = SharedMemory(2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def block(memory: SharedMemory) -> Block:
+    return memory.block(0)
+
+
+def until(condition: object, what: str) -> None:
+    """Wait for another process; it runs meanwhile."""
+    end = time.monotonic() + _LONG
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        os.sched_yield()
+
+
+def test_blocks_of_workers_are_apart_and_every_mapping_of_one_shows_the_same(memory: SharedMemory) -> None:
+    first, second, again = memory.block(0), memory.block(1), memory.block(0)
+    for part in ("counters", "journal", "copies", "cursors", "rule_matched", "rule_unsent"):
+        getattr(first, part)[...] = 7
+        assert (getattr(again, part) == 7).all()
+        assert not getattr(second, part).any()
+
+
+def test_making_room_for_more_workers_keeps_what_is_there(memory: SharedMemory) -> None:
+    before = memory.block(1)
+    before.counters[:] = 5
+    memory.reserve(40)
+    memory.reserve(3)
+    assert (memory.block(1).counters == 5).all()
+    before.counters[0] = 6
+    assert memory.block(1).counters[0] == 6
+    assert not memory.block(39).counters.any()
+
+
+def test_room_that_nobody_uses_costs_no_memory(memory: SharedMemory) -> None:
+    memory.reserve(1_000)
+    memory.block(999).counters[0] = 1
+    assert os.fstat(memory.fd).st_size == 1_000 * BLOCK_BYTES
+    assert os.fstat(memory.fd).st_blocks * 512 <= 64 * 1024
+
+
+def test_a_reader_never_sees_half_a_change_by_another_process(block: Block) -> None:
+    """The writer moves all counters by one at a time; a torn copy would show two values."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _change_for_ever(block)
+        finally:
+            os._exit(1)
+    try:
+        until(lambda: block.counters[-1] > 0, "the writer")
+        torn = 0
+        for _ in range(300):
+            snapshot = read(block, attempts=1_000_000)
+            torn += len({*snapshot.counters.tolist(), snapshot.pending}) != 1
+        assert torn == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _change_for_ever(block: Block) -> None:
+    while True:
+        loop.begin_update(block.journal)
+        for index in range(layout.COUNTERS):
+            block.counters[index] += np.uint64(1)
+        block.journal[layout.JOURNAL_PENDING] += np.uint64(1)
+        loop.end_update(block.journal)
+
+
+def test_reading_ends_though_the_writer_died_in_the_middle_of_a_change(block: Block) -> None:
+    loop.begin_update(block.journal)
+    block.counters[layout.SENT] = 9
+    snapshot = read(block, attempts=10)
+    assert snapshot.counters[layout.SENT] == 9
+    snapshot.counters[layout.SENT] = 1
+    assert block.counters[layout.SENT] == 9, "a snapshot is a copy"
+
+
+def test_nothing_is_settled_when_nothing_was_owed(block: Block) -> None:
+    block.counters[layout.SENT] = 10
+    assert settle(block, 0) == 0
+    assert block.counters[layout.SENT] == 10
+    assert block.counters[layout.INTERRUPTED] == 0
+
+
+def test_copies_of_a_claimed_batch_that_were_never_announced_are_interrupted(block: Block) -> None:
+    block.counters[layout.SENT] = 10
+    block.journal[layout.JOURNAL_PENDING] = 4
+    assert settle(block, None) == 4
+    assert block.counters[layout.SENT] == 10
+    assert block.counters[layout.INTERRUPTED] == 4
+
+
+@pytest.mark.parametrize(
+    ("taken", "interrupted"), [(0, 60), (1, 50), (3, 30), (6, 0)], ids=lambda value: f"{value}"
+)
+def test_announced_sends_that_the_kernel_had_not_taken_are_interrupted(
+    block: Block, taken: int, interrupted: int
+) -> None:
+    """Six entries of ten copies each, around the end of the ring and of 32 bits."""
+    head = (1 << 32) - 3
+    for entry in range(head, head + 6):
+        block.copies[entry % state.ENTRIES] = 10
+    block.counters[layout.SENT] = 100 + 60
+    block.journal[layout.JOURNAL_FLUSH] = 1
+    block.journal[layout.JOURNAL_FLUSH_HEAD] = head
+    block.journal[layout.JOURNAL_FLUSH_TAIL] = head + 6
+    assert settle(block, (head + taken) & 0xFFFFFFFF) == interrupted
+    assert block.counters[layout.SENT] == 160 - interrupted
+    assert block.counters[layout.INTERRUPTED] == interrupted
+
+
+@examples(200)
+@given(
+    st.lists(st.integers(0, 64), min_size=1, max_size=state.ENTRIES),
+    st.integers(0, 1 << 40),
+    st.integers(0, state.ENTRIES),
+    st.integers(0, 1_000),
+    st.booleans(),
+    st.booleans(),
+)
+def test_settling_moves_copies_and_loses_none_and_does_so_once(
+    copies: list[int], head: int, taken: int, pending: int, flushing: bool, changing: bool
+) -> None:
+    memory = SharedMemory(1)
+    block = memory.block(0)
+    taken = min(taken, len(copies))
+    for position, count in enumerate(copies):
+        block.copies[(head + position) % state.ENTRIES] = count
+    block.counters[layout.SENT] = sum(copies)
+    block.journal[layout.JOURNAL_PENDING] = pending
+    block.journal[layout.JOURNAL_FLUSH] = flushing
+    block.journal[layout.JOURNAL_FLUSH_TAIL] = head + len(copies)
+    if changing:
+        loop.begin_update(block.journal)
+    lost = settle(block, (head + taken) & 0xFFFFFFFF)
+    assert lost == pending + (sum(copies[taken:]) if flushing else 0)
+    assert block.counters[layout.SENT] + block.counters[layout.INTERRUPTED] == sum(copies) + pending
+    assert settle(block, head & 0xFFFFFFFF) == 0
+    assert read(block).pending == 0
+    assert block.journal[layout.JOURNAL_SEQUENCE] % 2 == 0, "readers do not wait for a change to end"
+    memory.close()
+
+
+def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent(memory: SharedMemory) -> None:
+    """A real engine in a real process; its submission ring is read through a descriptor after its death."""
+    block = memory.block(0)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        try:
+            _send_ten_and_sleep(memory, theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    try:
+        pidfd = os.pidfd_open(child)
+        uring, wire, offset = struct.unpack("=III", ours.recv(12, socket.MSG_WAITALL))
+        uring_fd, wire_fd = fetch_descriptor(pidfd, uring), fetch_descriptor(pidfd, wire)
+        until(lambda: block.counters[layout.SENT] == 10, "ten sends")
+        tail = int(block.journal[layout.JOURNAL_FLUSH_TAIL])
+        until(lambda: submission_head(uring_fd, offset) == tail, "the kernel to take them")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert block.journal[layout.JOURNAL_FLUSH] == 1, "it slept inside its submission"
+    assert settle(block, submission_head(uring_fd, offset)) == 0
+    assert block.counters[layout.SENT] == 10
+    with socket.socket(fileno=wire_fd) as arrived:
+        arrived.setblocking(False)
+        assert [len(arrived.recv(4096)) - HEADER_BYTES for _ in range(10)] == list(range(1, 11))
+    for descriptor in (uring_fd, pidfd):
+        os.close(descriptor)
+    ours.close()
+
+
+def _send_ten_and_sleep(memory: SharedMemory, parent: socket.socket) -> None:
+    """Ten datagrams that cannot be put together, then no more."""
+    output = Output()
+    bench = Bench(memory=memory)
+    bench.connect(output)
+    bench.add_rule(Datagram().group, Datagram().port, [output])
+    for size in range(1, 11):
+        bench.ring.receive(Datagram(payload=bytes(size)).frame())
+    engine = bench.engine
+    parent.send(struct.pack("=III", engine.uring_fd, bench.wire_fd, engine._uring.head_offset))
+    engine.run()
