@@ -359,7 +359,7 @@ def memory(data: Dataset) -> Table | None:
     rows = []
     for f in data.footprints:
         total = words.measured_bytes(f)
-        notes = tuple(f"Discrepancy: {text}." for text in words.discrepancies(f))
+        notes = tuple(f"Discrepancy: {text.rstrip('.')}." for text in words.discrepancies(f))
         rows.append(
             Row(
                 (

@@ -153,13 +153,13 @@ def aims(data: Dataset) -> list[Aim]:
     ]
     for f in data.footprints:
         if f.ready_target_ns is not None:
-            what, promised = f"{f.case} ready", f"at most {quantity.seconds(f.ready_target_ns)} s"
+            what, promised = f"{f.case}: time to ready", f"at most {quantity.seconds(f.ready_target_ns)} s"
             kept = Target(met=f.ready_ns <= f.ready_target_ns, sure=True)
             seen = f"{quantity.seconds(f.ready_ns)} s"
             found.append(Aim(what, promised, seen, kept, "", tuple(f.warnings)))
         if f.private_target_bytes is not None:
             private = f.memory.private_bytes_per_worker
-            what = f"{f.case}, private memory of each"
+            what = f"{f.case}: private memory of each"
             kept = Target(met=private <= f.private_target_bytes, sure=True)
             promised = f"at most {quantity.megabytes(f.private_target_bytes)} MB"
             seen = f"{quantity.megabytes(private)} MB"

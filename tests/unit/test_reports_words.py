@@ -86,14 +86,14 @@ def test_promises_are_counted_and_the_broken_ones_named() -> None:
         "zero-loss rate, 512 B": (True, False),
         "delivered copies/s, 1→8": (False, True),
         "latency p99, 64 B": (True, False),
-        "4 workers, private memory of each": (False, True),
-        "96 workers ready": (True, True),
-        "96 workers, private memory of each": (True, True),
+        "4 workers: private memory of each": (False, True),
+        "96 workers: time to ready": (True, True),
+        "96 workers: private memory of each": (True, True),
     }
     (point,) = summary.target_points(data)
     assert point.text.startswith("5 of 7 targets met.")
     assert (
-        "4 workers, private memory of each: at most 1.00 MB promised, 1.04 MB measured: not met"
+        "4 workers: private memory of each: at most 1.00 MB promised, 1.04 MB measured: not met"
         in point.items
     )
 
