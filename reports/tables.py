@@ -352,7 +352,7 @@ def memory(data: Dataset) -> Table | None:
         Column("Measured", "MB, no rings", numeric=True),
         Column("Private per worker", "MB, median", numeric=True),
         Column("Template", "MB", numeric=True),
-        Column("Proportional (PSS)", "MB, workers", numeric=True),
+        Column("Proportional (PSS)", "MB, no rings", numeric=True),
         Column("Rings", "MB", numeric=True),
         Column("Kernel growth", "MB", numeric=True),
     )
