@@ -3,91 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
 from lab import netns
-from lab.build import Lab, build
 from lab.measure.interfaces import InterfaceReader, since
 from lab.measure.memory import process_memory
 from lab.topology import Topology
 from lab.traffic.frames import Stamp, datagram
-from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
-from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, TrafficError, start_sender
-
-
-def streams(count: int, first: int = 0) -> tuple[Stream, ...]:
-    return tuple(
-        Stream(
-            stream_id=number,
-            group=f"239.1.{number >> 8}.{number & 255}",
-            port=5001,
-            source="10.10.0.1",
-            source_port=4000 + number,
-        )
-        for number in range(first, first + count)
-    )
-
-
-def flows(of: tuple[Stream, ...], sequences: int, interface: str = "r0") -> tuple[Flow, ...]:
-    return tuple(
-        Flow(
-            interface=interface, group=stream.group, port=stream.port, stream_id=stream.stream_id,
-            sequences=sequences,
-        )
-        for stream in of
-    )  # fmt: skip
-
-
-class Bench:
-    """A lab whose sender and receiver processes serve one test after another."""
-
-    def __init__(self, lab: Lab, stack: ExitStack) -> None:
-        self.lab = lab
-        self._stack = stack
-        self._sender: Sender | None = None
-        self._receiver: Receiver | None = None
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        return tuple(process.pid for process in (self._sender, self._receiver) if process)
-
-    def sender(self, job: SenderJob) -> Sender:
-        if self._sender:
-            self._sender.again(job)
-        else:
-            self._sender = self._stack.enter_context(start_sender(self.lab.gen, job))
-        return self._sender
-
-    def receiver(self, job: ReceiverJob) -> Receiver:
-        if self._receiver:
-            self._receiver.again(job)
-        else:
-            self._receiver = self._stack.enter_context(start_receiver(self.lab.rcv, job))
-        return self._receiver
-
-    def transfer(
-        self, sender_job: SenderJob, receiver_job: ReceiverJob
-    ) -> tuple[SenderReport, ReceiverReport]:
-        """Send, receive, and report both; ``lost`` refers to what was offered."""
-        receiver, sender = self.receiver(receiver_job), self.sender(sender_job)
-        receiver.ready()
-        sender.ready()
-        sender.go()
-        sent = sender.report()
-        names = (stream.stream_id for stream in sender_job.streams)
-        receiver.stop(dict(zip(names, sent.per_stream, strict=True)))
-        return sent, receiver.report()
-
-
-@contextmanager
-def bench(topology: Topology, name: str) -> Iterator[Bench]:
-    with build(topology, name) as lab, ExitStack() as stack:
-        yield Bench(lab, stack)
+from lab.traffic.receiver import ReceiverJob
+from lab.traffic.sender import SenderJob, TrafficError, start_sender
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +29,6 @@ def wire_like() -> Iterator[Bench]:
 def offload() -> Iterator[Bench]:
     with bench(Topology(direct=True, egress="offload"), "offload") as made:
         yield made
-
-
-def assert_perfect(sent: SenderReport, seen: ReceiverReport, payload_bytes: int) -> None:
-    assert seen.received == sent.per_stream
-    assert sum(seen.received) == sent.offered
-    assert seen.received_bytes == tuple(count * payload_bytes for count in sent.per_stream)
-    for fault in (seen.lost, seen.duplicated, seen.reordered, seen.corrupted):
-        assert sum(fault) == 0
-    assert (seen.unexpected, seen.malformed, sum(seen.drops.values())) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -1,0 +1,141 @@
+"""A lab whose sender and receiver processes serve one test after another, and the traffic that tests send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+
+from lab.build import Lab, build
+from lab.topology import Side, Topology
+from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
+from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, start_sender
+
+
+def streams(count: int, first: int = 0, *, group: str = "239.1.0.0") -> tuple[Stream, ...]:
+    """``count`` streams, each to a group and from a port of its own, counted on from ``group``."""
+    return tuple(
+        Stream(
+            stream_id=number,
+            group=IPv4Address(group) + number,
+            port=5001,
+            source="10.10.0.1",
+            source_port=4000 + number,
+        )
+        for number in range(first, first + count)
+    )
+
+
+def flows(of: Sequence[Stream], sequences: int, interface: str = "r0") -> tuple[Flow, ...]:
+    """``of`` as they arrive, group and port unchanged."""
+    return tuple(
+        Flow(
+            interface=interface, group=stream.group, port=stream.port, stream_id=stream.stream_id,
+            sequences=sequences,
+        )
+        for stream in of
+    )  # fmt: skip
+
+
+class Bench:
+    """A lab and its traffic processes: started when first asked for, kept for the next job.
+
+    A process belongs to a namespace and is told apart by ``number`` when several are to work at once.
+    """
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        self.lab = lab
+        self._stack = stack
+        self._senders: dict[tuple[Side, int], Sender] = {}
+        self._receivers: dict[tuple[Side, int], Receiver] = {}
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(process.pid for process in (*self._senders.values(), *self._receivers.values()))
+
+    def sender(self, job: SenderJob, side: Side = "gen", number: int = 0) -> Sender:
+        key = (side, number)
+        if key in self._senders:
+            self._senders[key].again(job)
+        else:
+            self._senders[key] = self._stack.enter_context(start_sender(self.lab.namespace(side), job))
+        return self._senders[key]
+
+    def receiver(self, job: ReceiverJob, side: Side = "rcv", number: int = 0) -> Receiver:
+        key = (side, number)
+        if key in self._receivers:
+            self._receivers[key].again(job)
+        else:
+            self._receivers[key] = self._stack.enter_context(start_receiver(self.lab.namespace(side), job))
+        return self._receivers[key]
+
+    def transfer(
+        self, sender_job: SenderJob, receiver_job: ReceiverJob
+    ) -> tuple[SenderReport, ReceiverReport]:
+        """Send, receive, and report both; ``lost`` refers to what was offered."""
+        (sent,), seen = self.transfer_all([sender_job], receiver_job)
+        return sent, seen
+
+    def transfer_all(
+        self, sender_jobs: Sequence[SenderJob], receiver_job: ReceiverJob
+    ) -> tuple[list[SenderReport], ReceiverReport]:
+        """The same with several senders at once."""
+        with self.transferring(sender_jobs, receiver_job) as transfer:
+            pass
+        return transfer.sent, transfer.seen
+
+    @contextmanager
+    def transferring(self, sender_jobs: Sequence[SenderJob], receiver_job: ReceiverJob) -> Iterator[Transfer]:
+        """Traffic that flows while the ``with`` block runs; afterwards the transfer has its reports."""
+        receiver = self.receiver(receiver_job)
+        senders = [self.sender(job, number=number) for number, job in enumerate(sender_jobs)]
+        for process in (receiver, *senders):
+            process.ready()
+        for sender in senders:
+            sender.go()
+        transfer = Transfer()
+        try:
+            yield transfer
+        except BaseException:
+            for sender in senders:
+                sender.stop()
+                sender.report()
+            receiver.stop()
+            receiver.report()
+            raise
+        transfer.sent = [sender.report() for sender in senders]
+        offered = {
+            stream.stream_id: count
+            for job, report in zip(sender_jobs, transfer.sent, strict=True)
+            for stream, count in zip(job.streams, report.per_stream, strict=True)
+        }
+        receiver.stop(offered)
+        transfer.seen = receiver.report()
+
+
+class Transfer:
+    """What a transfer came to, once it is over."""
+
+    sent: list[SenderReport]
+    """In the order of the jobs."""
+    seen: ReceiverReport
+
+    @property
+    def offered(self) -> int:
+        return sum(report.offered for report in self.sent)
+
+
+@contextmanager
+def bench(topology: Topology, name: str) -> Iterator[Bench]:
+    with build(topology, name) as lab, ExitStack() as stack:
+        yield Bench(lab, stack)
+
+
+def assert_perfect(sent: SenderReport, seen: ReceiverReport, payload_bytes: int) -> None:
+    """Each stream arrived as it was sent, whole and in order, and nothing else did."""
+    assert seen.received == sent.per_stream
+    assert sum(seen.received) == sent.offered
+    assert seen.received_bytes == tuple(count * payload_bytes for count in sent.per_stream)
+    for fault in (seen.lost, seen.duplicated, seen.reordered, seen.corrupted):
+        assert sum(fault) == 0
+    assert (seen.unexpected, seen.malformed, sum(seen.drops.values())) == (0, 0, 0)
