@@ -41,7 +41,7 @@ class Kind(IntEnum):
     DONE = 7
     """The worker's answer; the argument is 0 or an errno."""
     READY = 8
-    """The worker's first word; the argument is its io_uring's descriptor."""
+    """The worker's first word."""
 
 
 @dataclass(frozen=True)

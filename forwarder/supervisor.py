@@ -28,7 +28,7 @@ from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import Numbering, Placer, Slots, rule_key, worker_rule
-from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle
+from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle, spawn
 
 INPUTS: Final = 65_535
 STOP_TIMEOUT_S: Final = 1.0
@@ -106,14 +106,13 @@ class Supervisor:
             self.view.update(await netlink.interfaces())
             for rule in self.book:
                 self._number(rule)
-            head_offset = warm_up()
+            warm_up()
             gc.collect()
             gc.freeze()
             self.workers = [
                 WorkerHandle(
                     plan,
                     self._memory.block(plan.worker_id),
-                    head_offset=head_offset,
                     busy_poll_ns=self._busy_poll_ns,
                     on_ready=lambda handle: self._spawn_task(self._equip(handle)),
                     on_death=self._mourn,
@@ -122,8 +121,7 @@ class Supervisor:
             ]
             for name in self.plan.interfaces:
                 self._open_receivers(name)
-            for handle in self.workers:
-                handle.spawn()
+            spawn(self.workers)
             await self._ready
             for rule in self.book:
                 self._join(rule)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import socket
 from dataclasses import dataclass
 
 from forwarder import channel, process
 from forwarder.channel import Kind, Message
 from forwarder.packet.engine import Link, PacketEngine
-from forwarder.packet.memory import Block
 from forwarder.packet.sockets import Ring
 
 
@@ -24,29 +22,27 @@ from forwarder.packet.sockets import Ring
 class WorkerStart:
     """What a worker is born with."""
 
-    worker_id: int
+    name: bytes
     cpu: int
     channel: socket.socket
-    transmitter: socket.socket
-    busy_poll_ns: int
+    engine: PacketEngine
+    descriptors: frozenset[int]
+    """What it needs open, besides the standard ones."""
 
 
-def main(start: WorkerStart, block: Block, supervisor: int) -> None:
+def main(start: WorkerStart, supervisor: int) -> None:
     """Run the worker; the caller leaves the process when this returns."""
-    process.set_name(f"mcrd-w{start.worker_id}")
-    for number in (signal.SIGINT, signal.SIGHUP):
-        # The terminal signals the whole group; workers go when the supervisor says so.
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    process.close_all_but({start.channel.fileno(), start.transmitter.fileno()})
+    gc.disable()
+    process.set_name(start.name)
+    process.reset_signals()
+    process.close_all_but(start.descriptors)
     with contextlib.suppress(OSError):
-        # More workers than CPUs, or a CPU that was taken away: run where there is room.
+        # A CPU that was taken away: run where there is room.
         os.sched_setaffinity(0, {start.cpu})
-    engine = PacketEngine(block, start.transmitter, start.channel.fileno(), busy_poll_ns=start.busy_poll_ns)
     process.drop_privileges()
     process.die_with_parent(supervisor)
-    gc.disable()
-    Worker(start.channel, engine).serve()
+    start.engine.enable()
+    Worker(start.channel, start.engine).serve()
 
 
 class Worker:
@@ -60,7 +56,7 @@ class Worker:
     def serve(self) -> None:
         """Forward until told to stop, or until the supervisor is gone."""
         self._channel.setblocking(False)
-        channel.send(self._channel, Kind.READY, 0, argument=self._engine.uring_fd)
+        channel.send(self._channel, Kind.READY, 0)
         while True:
             self._engine.run()
             try:

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -23,14 +23,16 @@ from forwarder import channel, worker
 from forwarder.abi.io_uring import submission_head
 from forwarder.channel import Kind
 from forwarder.packet import sockets
+from forwarder.packet.engine import PacketEngine
 from forwarder.packet.memory import Block, settle
 from forwarder.packet.sockets import Ring
 from forwarder.planned import WorkerPlan
-from forwarder.process import fetch_descriptor
+from forwarder.process import fork
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
+FORKED_TOGETHER: Final = 64
 
 
 class State(StrEnum):
@@ -74,7 +76,6 @@ class WorkerHandle:
         plan: WorkerPlan,
         block: Block,
         *,
-        head_offset: int,
         busy_poll_ns: int,
         on_ready: Callable[[WorkerHandle], None],
         on_death: Callable[[WorkerHandle, str], None],
@@ -85,7 +86,7 @@ class WorkerHandle:
         self.pid: int | None = None
         self.state = State.STARTING
         self.restarts = 0
-        self._head_offset = head_offset
+        self._head_offset = 0
         self._busy_poll_ns = busy_poll_ns
         self._on_ready = on_ready
         self._on_death = on_death
@@ -102,45 +103,43 @@ class WorkerHandle:
 
     # -- life and death --
 
-    def spawn(self) -> None:
-        """Fork a process into this slot.
+    def prepare(self) -> Birth:
+        """Make everything that a process for this slot needs, up to the fork.
 
         Raises:
-            OSError: no process, descriptor or memory to be had.
+            OSError: no descriptor or memory to be had.
         """
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            transmitter = undo.enter_context(sockets.open_transmitter())
+            engine = PacketEngine(self.block, transmitter, theirs.fileno(), busy_poll_ns=self._busy_poll_ns)
+            undo.callback(engine.close)
+            # The ring's memory is read once more if the worker dies suddenly.
+            uring_fd = os.dup(engine.uring_fd)
+            undo.callback(os.close, uring_fd)
+            start = worker.WorkerStart(
+                name=f"mcrd-w{self.plan.worker_id}".encode(),
+                cpu=self.plan.cpu,
+                channel=theirs,
+                engine=engine,
+                descriptors=frozenset((theirs.fileno(), transmitter.fileno(), engine.uring_fd)),
+            )
+            ours.setblocking(False)
+            undo.pop_all()
+        return Birth(self, start, ours, transmitter, uring_fd)
+
+    def adopt(self, birth: Birth, pid: int) -> None:
+        """Take a forked process into this slot."""
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        try:
-            transmitter = sockets.open_transmitter()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
-        sys.stdout.flush()
-        sys.stderr.flush()
-        supervisor = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                start = worker.WorkerStart(
-                    self.plan.worker_id, self.plan.cpu, theirs, transmitter, self._busy_poll_ns
-                )
-                worker.main(start, self.block, supervisor)
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        theirs.close()
-        transmitter.close()
-        ours.setblocking(False)
-        self.pid, self._channel, self._pidfd = pid, ours, os.pidfd_open(pid)
+        birth.release()
+        self.pid, self._channel, self._pidfd = pid, birth.channel, os.pidfd_open(pid)
+        self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
         self.state = State.STARTING
         self._ended.clear()
         self._started_at = loop.time()
-        loop.add_reader(ours, self._read)
+        loop.add_reader(self._channel, self._read)
         loop.add_reader(self._pidfd, self._reap)
 
     def _reap(self) -> None:
@@ -166,19 +165,17 @@ class WorkerHandle:
     def _try_again(self) -> None:
         self._respawn = None
         try:
-            self.spawn()
+            spawn([self])
         except OSError as error:
             delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
             self._respawn = asyncio.get_running_loop().call_later(delay, self._try_again)
             self._on_death(self, f"no process could be started ({error}); trying again in {delay:.1f} s")
 
     def _settle(self) -> None:
-        head = None
-        if self._uring_fd is not None:
-            head = submission_head(self._uring_fd, self._head_offset)
-            os.close(self._uring_fd)
-            self._uring_fd = None
-        settle(self.block, head)
+        assert self._uring_fd is not None
+        settle(self.block, submission_head(self._uring_fd, self._head_offset))
+        os.close(self._uring_fd)
+        self._uring_fd = None
 
     def _disconnect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -268,16 +265,78 @@ class WorkerHandle:
                 asyncio.get_running_loop().remove_reader(self._channel)
                 return
             if message.kind is Kind.READY:
-                assert self._pidfd is not None
-                # Kept so that the submission ring can be read after the process's death. An io_uring cannot
-                # be passed over a socket (net/core/scm.c refuses), but it can be fetched.
-                self._uring_fd = fetch_descriptor(self._pidfd, message.argument)
                 if self.state is State.STARTING:
                     self._on_ready(self)
             elif message.kind is Kind.DONE:
                 future = self._waiting.pop(message.sequence, None)
                 if future is not None and not future.done():
                     future.set_result(message.argument)
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A worker about to be forked."""
+
+    handle: WorkerHandle
+    start: worker.WorkerStart
+    channel: socket.socket
+    """The supervisor's end."""
+    transmitter: socket.socket
+    uring_fd: int
+
+    def release(self) -> None:
+        """Close what only the child uses."""
+        self.start.engine.close()
+        self.start.channel.close()
+        self.transmitter.close()
+
+    def abandon(self) -> None:
+        """Close everything: there will be no child."""
+        self.release()
+        self.channel.close()
+        os.close(self.uring_fd)
+
+
+def spawn(handles: Sequence[WorkerHandle]) -> None:
+    """Fork a process into each of these slots.
+
+    They are prepared, forked and adopted in bunches: a page that the supervisor writes between two forks
+    becomes the private copy of the worker forked before, so it does next to nothing there.
+
+    Raises:
+        OSError: no process, descriptor or memory to be had; the slots that have none stay without.
+    """
+    supervisor = os.getpid()
+    for first in range(0, len(handles), FORKED_TOGETHER):
+        births: list[Birth] = []
+        pids: list[int] = []
+        try:
+            for handle in handles[first : first + FORKED_TOGETHER]:
+                births.append(handle.prepare())  # noqa: PERF401  (those made so far must be known)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for birth in births:
+                pids.append(_fork(birth.start, supervisor))  # noqa: PERF401
+        finally:
+            for birth, pid in zip(births, pids, strict=False):
+                birth.handle.adopt(birth, pid)
+            for birth in births[len(pids) :]:
+                birth.abandon()
+
+
+def _fork(start: worker.WorkerStart, supervisor: int) -> int:
+    pid = fork()
+    if pid == 0:
+        status = 1
+        try:
+            worker.main(start, supervisor)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
 
 
 def _ending(status: int) -> str:

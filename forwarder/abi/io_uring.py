@@ -31,6 +31,7 @@ IORING_CQE_F_MORE: Final = 1 << 1
 IORING_ENTER_GETEVENTS: Final = 1 << 0
 
 IORING_SETUP_CQSIZE: Final = 1 << 3
+IORING_SETUP_R_DISABLED: Final = 1 << 6
 IORING_SETUP_SUBMIT_ALL: Final = 1 << 7
 IORING_SETUP_SINGLE_ISSUER: Final = 1 << 12
 IORING_SETUP_DEFER_TASKRUN: Final = 1 << 13
@@ -140,13 +141,23 @@ class Uring:
     """Where ``sq_head`` stands in the ring's mapping: the same for every ring of this kernel."""
     _ring: _Ring
 
+    def enable(self) -> None:
+        """Take the ring into use; from now on it belongs to the calling thread.
+
+        Raises:
+            OSError: it is in use already.
+        """
+        result = _library.io_uring_enable_rings(ctypes.byref(self._ring))
+        if result < 0:
+            raise OSError(-result, f"io_uring_enable_rings: {os.strerror(-result)}")
+
     def close(self) -> None:
         """Unmap the rings and close the descriptor; the arrays must not be used afterwards."""
         _library.io_uring_queue_exit(ctypes.byref(self._ring))
 
 
 def open_uring(entries: int, completions: int) -> Uring:
-    """An io_uring for one thread.
+    """An io_uring for one thread, which may live in a process that is yet to be forked: see ``enable``.
 
     Args:
         entries: submission entries, a power of two.
@@ -162,6 +173,7 @@ def open_uring(entries: int, completions: int) -> Uring:
         | IORING_SETUP_SINGLE_ISSUER
         | IORING_SETUP_DEFER_TASKRUN
         | IORING_SETUP_NO_SQARRAY
+        | IORING_SETUP_R_DISABLED
     )
     params.cq_entries = completions
     result = _library.io_uring_queue_init_params(entries, ctypes.byref(ring), ctypes.byref(params))

@@ -1,17 +1,21 @@
 """One worker's packet engine: makes the arrays, maps the rings, runs the loop.
 
 The engine is driven from one thread and holds descriptors that somebody else opened; it needs no privilege.
+It is made before the worker is forked: building it in the worker would touch a megabyte of pages that all
+workers share otherwise.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import socket
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from forwarder.abi.io_uring import Uring, open_uring
 from forwarder.packet import coalesce, layout, loop, state
@@ -20,8 +24,9 @@ from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
 from forwarder.packet.sockets import Ring, link_address
 from forwarder.packet.table import RuleTable
 
-LINKS = 256
+LINKS: Final = 256
 """Output interfaces that one worker may use."""
+WORKSPACE_BYTES: Final = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,19 @@ class PacketEngine:
             self._uring.cqes,
         )
         self._sockets = np.zeros((0, layout.SOCKET_COLUMNS), np.int64)
-        self._names = np.zeros((LINKS, 32), np.uint8)
-        self._transmit = self._make_transmit(block)
-        side = _aligned(state.SIDE_BYTES)
+        space = Workspace(WORKSPACE_BYTES)
+        self._names = space.zeros((LINKS, 32), np.uint8)
+        self._transmit = self._make_transmit(space, block)
+        side = space.zeros((state.SIDE_BYTES,), np.uint8)
         self._batch = state.Batch(
-            frames=np.zeros((state.BATCH, layout.FRAME_COLUMNS), np.uint32),
-            bursts=np.zeros((state.BATCH, coalesce.BURST_COLUMNS), np.int64),
-            flows=np.zeros((state.FLOW_PLACES, coalesce.FLOW_COLUMNS), np.int64),
+            frames=space.zeros((state.BATCH, layout.FRAME_COLUMNS), np.uint32),
+            bursts=space.zeros((state.BATCH, coalesce.BURST_COLUMNS), np.int64),
+            flows=space.zeros((state.FLOW_PLACES, coalesce.FLOW_COLUMNS), np.int64),
             side=side,
             side_words=side.view(np.uint32),
         )
-        self._totals = np.zeros(layout.COUNTERS, np.int64)
-        self._scalars = np.zeros(state.SCALARS, np.int64)
+        self._totals = space.zeros((layout.COUNTERS,), np.int64)
+        self._scalars = space.zeros((state.SCALARS,), np.int64)
         self._scalars[state.RING_FD] = self._uring.fd
         self._scalars[state.TRANSMIT_FD] = transmitter.fileno()
         self._scalars[state.CONTROL_FD] = control_fd
@@ -84,25 +90,33 @@ class PacketEngine:
     def uring_fd(self) -> int:
         return self._uring.fd
 
-    def _make_transmit(self, block: Block) -> state.Transmit:
-        arena = _aligned(state.ARENA_BYTES)
-        headers = np.zeros((state.ENTRIES, 64), np.uint8)
-        vectors = np.zeros((state.ENTRIES, 4), np.uint64)
-        messages = np.zeros((state.ENTRIES, 7), np.uint64)
+    @property
+    def head_offset(self) -> int:
+        return self._uring.head_offset
+
+    def enable(self) -> None:
+        """To be called once, by the thread that will run the engine."""
+        self._uring.enable()
+
+    def _make_transmit(self, space: Workspace, block: Block) -> state.Transmit:
+        arena = space.zeros((state.ARENA_BYTES,), np.uint8)
+        headers = space.zeros((state.ENTRIES, 64), np.uint8)
+        vectors = space.zeros((state.ENTRIES, 4), np.uint64)
+        messages = space.zeros((state.ENTRIES, 7), np.uint64)
         entries = np.arange(state.ENTRIES, dtype=np.uint64)
         vectors[:, 0] = np.uint64(headers.ctypes.data + HEADER_SHIFT) + entries * np.uint64(64)
         vectors[:, 1] = HEADER_BYTES
         messages[:, 1] = 20  # sizeof(struct sockaddr_ll)
         messages[:, 2] = np.uint64(vectors.ctypes.data) + entries * np.uint64(32)
         messages[:, 3] = 2
-        links = np.zeros((LINKS, layout.LINK_COLUMNS), np.uint32)
+        links = space.zeros((LINKS, layout.LINK_COLUMNS), np.uint32)
         addresses = np.uint64(self._names.ctypes.data) + np.arange(LINKS, dtype=np.uint64) * np.uint64(32)
         return state.Transmit(
             headers=headers,
             messages=messages,
             vectors=vectors,
             copies=block.copies,
-            rules=np.zeros(state.ENTRIES, np.uint32),
+            rules=space.zeros((state.ENTRIES,), np.uint32),
             links=links,
             addresses=addresses,
             arena=arena,
@@ -194,10 +208,10 @@ class PacketEngine:
             self.remove_socket(row)
 
 
-def warm_up() -> int:
+def warm_up() -> None:
     """Compile everything that a worker runs, so that forked workers share the code.
 
-    Needs no privilege and moves no packet. Returns ``head_offset`` of this kernel's io_urings.
+    Needs no privilege and moves no packet.
     """
     memory = SharedMemory(1)
     ours, theirs = socket.socketpair()
@@ -209,18 +223,29 @@ def warm_up() -> int:
         row = np.zeros(layout.SOCKET_COLUMNS, np.int64)
         row[layout.SOCKET_FRAMES] = 1
         loop.release(row, engine._shared.cursors[0])
+        engine.enable()
+        engine.run(1)
         loop.cancel_poll(
             engine._transmit, engine._uring_arrays, engine._shared, engine._scalars, engine._sockets, 0
         )
-        engine.run(1)
-        offset = engine._uring.head_offset
         engine.close()
     memory.close()
-    return offset
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
-    """``uint8[size]`` that starts on a cache line, and untouched pages until they are used."""
-    room = np.zeros(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size]
+class Workspace:
+    """Private memory that costs nothing until it is touched.
+
+    The allocator would place arrays of this size on its heap and clear them, which touches every page in
+    every worker.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._used = 0
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A zeroed array that starts on a cache line."""
+        count = math.prod(shape)
+        start = self._used
+        self._used = (start + count * np.dtype(dtype).itemsize + 63) & ~63
+        return np.frombuffer(self._memory, dtype, count, start).reshape(shape)

@@ -101,19 +101,18 @@ def read(block: Block, attempts: int = 1000) -> Snapshot:
     return Snapshot(counters, pending)
 
 
-def settle(block: Block, submission_head: int | None) -> int:
+def settle(block: Block, submission_head: int) -> int:
     """Close a dead worker's accounts: copies that it still owed are *interrupted*.
 
     Args:
-        submission_head: head of the dead worker's submission ring (the kernel had taken every entry before
-            it), or None when there was no ring yet.
+        submission_head: of the dead worker's submission ring: the kernel had taken every entry before it.
 
     Returns:
         Copies whose fate was settled as interrupted.
     """
     journal, counters = block.journal, block.counters
     lost = int(journal[layout.JOURNAL_PENDING])
-    if journal[layout.JOURNAL_FLUSH] and submission_head is not None:
+    if journal[layout.JOURNAL_FLUSH]:
         tail = int(journal[layout.JOURNAL_FLUSH_TAIL])
         left = (tail - submission_head) & 0xFFFFFFFF
         for entry in range(tail - left, tail):

@@ -72,7 +72,10 @@ def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int)
         group: None asks the kernel for an id that nobody in the namespace uses.
         members: the most that the group will have (only above 256 does the kernel need to know).
     """
-    flags = mode | (ap.PACKET_FANOUT_FLAG_UNIQUEID if group is None else 0)
+    # A member's own PACKET_IGNORE_OUTGOING has no effect: the group has one hook, and a flag of its own.
+    flags = mode | ap.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+    if group is None:
+        flags |= ap.PACKET_FANOUT_FLAG_UNIQUEID
     if group is None or members > 256:
         value = ap.FANOUT_ARGS.pack(group or 0, flags, max(members, 256))
     else:
