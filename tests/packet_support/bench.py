@@ -95,12 +95,16 @@ class FakeRing:
 
 
 class Bench:
-    """One engine with one fake ring as interface slot ``INTERFACE``."""
+    """One engine with one fake ring as interface slot ``INTERFACE``.
+
+    Args:
+        enable: it will run in this process; otherwise a child calls ``engine.enable``.
+    """
 
     INTERFACE = 3
 
-    def __init__(self, ring: Ring | None = None, *, memory: SharedMemory | None = None) -> None:
-        self._memory = memory or SharedMemory(1)
+    def __init__(self, ring: Ring | None = None, *, enable: bool = True) -> None:
+        self._memory = SharedMemory(1)
         self.block = self._memory.block(0)
         self._transmitter, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._transmitter.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
@@ -113,6 +117,8 @@ class Bench:
         self.engine.add_socket(0, self.ring, self.ring.ring, self.INTERFACE)  # type: ignore[arg-type]
         self.engine._sockets[0, layout.SOCKET_FD] = self.ring.queue.fileno()
         self._rules = 0
+        if enable:
+            self.engine.enable()
 
     def __enter__(self) -> Bench:
         return self
@@ -127,11 +133,6 @@ class Bench:
         for end in (self._transmitter, self._wire, self.control, self._control):
             end.close()
         self._memory.close()
-
-    @property
-    def wire_fd(self) -> int:
-        """What the messages are read from."""
-        return self._wire.fileno()
 
     def connect(
         self, output: Output, *, mtu: int = 65_535, present: bool = True, refuses: bool = False

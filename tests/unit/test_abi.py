@@ -87,6 +87,7 @@ def test_arrays_over_an_address_are_that_memory_and_no_copy() -> None:
 @pytest.fixture
 def uring() -> Iterator[Uring]:
     made = open_uring(8, 32)
+    made.enable()
     yield made
     made.close()
 
@@ -147,6 +148,17 @@ def test_rings_have_the_sizes_asked_for_and_entries_of_the_kernels_size(uring: U
     assert uring.cqes.shape == (32, io_uring.CQE_WORDS)
     assert uring.sqes.itemsize * io_uring.SQE_WORDS == 64
     assert uring.cqes.itemsize * io_uring.CQE_WORDS == 16
+
+
+def test_a_ring_belongs_to_whoever_takes_it_into_use_and_only_once() -> None:
+    made = open_uring(8, 32)
+    _poll(made, made.fd, 1)
+    assert _enter(made, 1, 0) == -errno.EBADFD, "not in use yet"
+    made.enable()
+    with pytest.raises(OSError, match="io_uring_enable_rings"):
+        made.enable()
+    assert _enter(made, 1, 0) == 1
+    made.close()
 
 
 def test_a_ring_that_the_kernel_refuses_says_why() -> None:
