@@ -32,6 +32,9 @@ NARROW = (0.6, 1.6)
 LONG = 3
 """Trials of latency and CPU are this much longer: CPU time comes in ticks, a p99 needs many datagrams."""
 
+LEAST_CPU_NS = 20_000_000
+"""Two ticks: what is less than that above the baseline cannot be told from it."""
+
 
 @dataclass
 class Contender:
@@ -229,4 +232,7 @@ def _p99(trial: Trial) -> float | None:
 
 
 def _cpu_per_copy(trial: Trial) -> float | None:
-    return trial.cpu.ns_per_copy if trial.cpu else None
+    cpu = trial.cpu
+    if cpu is None or cpu.busy_ns - (cpu.baseline_ns or 0) < LEAST_CPU_NS:
+        return None
+    return cpu.ns_per_copy

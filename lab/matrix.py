@@ -127,6 +127,11 @@ class Side:
     rps: bool | None = None
 
 
+def _suffix(side: Side) -> str:
+    """Tells sides with a fixed steering apart, in a step's id."""
+    return {None: "", True: "+rps", False: "+no-rps"}[side.rps]
+
+
 @dataclass(frozen=True)
 class Comparison(Step):
     """``a / b`` in one metric, in pairs taken in turn."""
@@ -148,7 +153,7 @@ class Comparison(Step):
     @property
     def step_id(self) -> str:
         metric = self.metric.replace(" ", "-").replace("/", "-per-")
-        sides = f"{self.a.subject}-{self.b.subject}"
+        sides = f"{self.a.subject}{_suffix(self.a)}-{self.b.subject}{_suffix(self.b)}"
         return f"{self.scenario.name}/{self.case_name}/{sides}/{metric}"
 
     @property

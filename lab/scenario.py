@@ -143,7 +143,7 @@ class Profile(Model):
 
 
 PROFILES: Mapping[ProfileName, Profile] = {
-    "quick": Profile(trial_ms=400, search_width=0.05, search_trials=2, pairs=3),
+    "quick": Profile(trial_ms=400, search_width=0.05, search_trials=2, pairs=2),
     "full": Profile(trial_ms=2000, search_width=0.02, search_trials=4, pairs=8),
 }
 

@@ -11,15 +11,18 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
   the sender's system call slows it. A later trial that falls short is repeated; a rate that stays out of
   reach counts as such (the library sees what was not offered as unsent): the generator is bound, not the
   subject.
-* The library ends a search by raising RuntimeError when it takes too long; that becomes a warning here,
-  beside the bounds found until then.
+* The library ends when its bounds are close enough, which noise can put off for long, or by raising
+  RuntimeError after a time. Here a search ends after ``trials_max`` trials at the latest, with the bounds
+  that these support and a warning.
+* A narrowed search that finds loss at its lowest rate goes on below it, and one that finds none at its
+  highest goes on above.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
@@ -27,6 +30,7 @@ from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossR
 SHORTFALL_LIMIT = 0.02
 """An offered rate this much below the asked one makes a trial invalid."""
 
+_FOREVER_S = 1e6
 _REPEATS = 2
 _REACHES = 5
 _REACH_MARGIN = 0.96
@@ -43,7 +47,7 @@ class Goal:
     trial_s: float
     width: float
     trials: int
-    limit_s: float = 300.0
+    trials_max: int = 24
     loss_ratio: float = 0.0
 
 
@@ -84,7 +88,7 @@ def find_zero_loss(
     """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
     low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
     high = min(high, ceiling_dps)
-    record = _Measurer(measure)
+    record = _Measurer(measure, goal.trials_max)
     high = record.reach(goal.trial_s, high)
     low = min(low, high * 0.9)
     search_goal = SearchGoal(
@@ -102,7 +106,7 @@ def find_zero_loss(
         goals=[search_goal],
         min_load=low,
         max_load=high,
-        search_duration_max=goal.limit_s,
+        search_duration_max=_FOREVER_S,
         warmup_duration=0.0,
     )
     warnings: list[str] = []
@@ -110,10 +114,16 @@ def find_zero_loss(
         result = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)[search_goal]
         lower = float(result.relevant_lower_bound) if result.relevant_lower_bound else None
         upper = float(result.relevant_upper_bound) if result.relevant_upper_bound else None
-    except RuntimeError as error:
+    except _EnoughError:
         lower, upper = record.bounds()
-        warnings.append(f"search stopped early ({error}): the bounds are from single trials")
-    return _conclude(record, lower, upper, low, high, ceiling_dps, within is not None, warnings)
+        warnings.append(f"the search had not settled after {goal.trials_max} trials")
+    if lower is None and within is not None:
+        below = find_zero_loss(measure, low, goal)
+        return replace(below, upper_dps=below.upper_dps or low, bound_by="forwarder")
+    if upper is None and within is not None and record.asked_first == high < ceiling_dps:
+        above = find_zero_loss(measure, ceiling_dps, goal, (high, ceiling_dps))
+        return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
+    return _conclude(record, lower, upper, low, high, warnings)
 
 
 def _conclude(
@@ -122,8 +132,6 @@ def _conclude(
     upper: float | None,
     low: float,
     high: float,
-    ceiling: float,
-    narrowed: bool,
     warnings: list[str],
 ) -> Found:
     if upper is not None and record.out_of_reach(upper):
@@ -132,14 +140,14 @@ def _conclude(
     if upper is None:
         if high < record.asked_first:
             warnings.append(f"beside this subject the generator holds {high:,.0f} dps")
-            return Found(lower, None, "generator", tuple(warnings))
-        if narrowed and high < ceiling:
-            warnings.append(f"no loss at {high:,.0f} dps, the end of the narrowed range")
-            return Found(lower, None, "unknown", tuple(warnings))
         return Found(lower, None, "generator", tuple(warnings))
     if lower is None:
         warnings.append(f"loss already at {low:,.0f} dps, the lowest rate tried")
     return Found(lower, upper, "forwarder", tuple(warnings))
+
+
+class _EnoughError(Exception):
+    """The trials are used up."""
 
 
 @dataclass
@@ -147,6 +155,7 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
     """The library's seam: repeats invalid trials and remembers what it saw."""
 
     measure_once: Measure
+    trials_max: int
     seen: list[tuple[float, Observation]] = field(default_factory=list)
     asked_first: float = 0.0
     _probed: tuple[float, Observation] | None = None
@@ -164,6 +173,8 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         return dps
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
+        if len(self.seen) >= self.trials_max:
+            raise _EnoughError
         observation = self._observe(intended_duration, intended_load)
         self.seen.append((intended_load, observation))
         asked = observation.asked if observation.short else observation.offered
@@ -196,8 +207,11 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         return bool(trials) and all(trial.short and trial.delivered >= trial.expected for trial in trials)
 
     def bounds(self) -> tuple[float | None, float | None]:
-        """The best rate without loss, and the lowest above it with loss, by single trials."""
-        good = [at for at, seen in self.seen if not seen.short and seen.delivered >= seen.expected]
+        """The best rate at which at least half of the trials lost nothing, and the lowest other one above."""
+        outcomes: dict[float, list[bool]] = {}
+        for at, trial in self.seen:
+            outcomes.setdefault(at, []).append(not trial.short and trial.delivered >= trial.expected)
+        good = [at for at, fine in outcomes.items() if 2 * sum(fine) >= len(fine)]
         lower = max(good, default=None)
-        bad = [at for at, seen in self.seen if at not in good and (lower is None or at > lower)]
+        bad = [at for at in outcomes if at not in good and (lower is None or at > lower)]
         return lower, min(bad, default=None)
