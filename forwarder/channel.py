@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 RULES_PER_MESSAGE: Final = 256
 """Few enough that applying them takes the packet loop a couple of milliseconds at most."""
 MESSAGE_BYTES: Final = 128 * 1024
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4 * 4)
 
 _HEADER: Final = struct.Struct("=IIIi")
 """kind, sequence, count, argument"""
 
-RULE: Final = np.dtype([("key", "u8"), ("slot", "u4"), ("outputs", "u4")])
-OUTPUT: Final = np.dtype(("u4", 4))
+OUTPUT_WORDS: Final = 4
 SOCKET: Final = struct.Struct("=IIII")
 """row, frames, frame bytes, interface slot"""
-LINK: Final = struct.Struct("=III4s6s2x")
-"""slot, ifindex, MTU, address, Ethernet address"""
+_LINK: Final = struct.Struct("=II4sI6s2x")
+"""slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
 
 
 class Kind(IntEnum):
@@ -44,14 +44,14 @@ class Kind(IntEnum):
     """The worker's first word."""
 
 
-@dataclass(frozen=True)
-class Message:
-    kind: Kind
+class Message(NamedTuple):
+    kind: int
+    """A :class:`Kind`, as the plain number: making an enum member of it touches pages in every worker."""
     sequence: int
-    count: int
+    how_many: int
     argument: int
     body: bytes
-    descriptors: tuple[int, ...] = ()
+    descriptors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -83,25 +83,46 @@ def send(
 
 def receive(sock: socket.socket) -> Message | None:
     """The next message, or None when the peer is gone; raises BlockingIOError when there is none yet."""
-    packet, descriptors, _, _ = socket.recv_fds(sock, MESSAGE_BYTES, 4)
+    packet, ancillary, _, _ = sock.recvmsg(MESSAGE_BYTES, _ANCILLARY_BYTES)
     if not packet:
         return None
-    kind, sequence, count, argument = _HEADER.unpack_from(packet)
-    return Message(Kind(kind), sequence, count, argument, packet[_HEADER.size :], tuple(descriptors))
+    descriptors = ()
+    for _level, _kind, data in ancillary:
+        descriptors = struct.unpack(f"={len(data) // 4}i", data)
+    kind, sequence, how_many, argument = _HEADER.unpack_from(packet)
+    return Message(kind, sequence, how_many, argument, packet[_HEADER.size :], descriptors)
 
 
 def pack_rules(rules: Sequence[WorkerRule]) -> bytes:
     """At most RULES_PER_MESSAGE rules, for ADD_RULES."""
-    heads = np.array([(rule.key, rule.slot, len(rule.outputs)) for rule in rules], RULE)
+    keys = np.array([rule.key for rule in rules], np.uint64)
+    slots = np.array([rule.slot for rule in rules], np.uint32)
+    counts = np.array([len(rule.outputs) for rule in rules], np.uint32)
     outputs = np.array([output for rule in rules for output in rule.outputs], np.uint32)
-    return heads.tobytes() + outputs.tobytes()
+    return b"".join(array.tobytes() for array in (keys, slots, counts, outputs))
 
 
-def unpack_rules(body: bytes, count: int) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
-    """Heads ``RULE[count]`` and the outputs of all of them, ``uint32[n, 4]``, in order."""
-    heads = np.frombuffer(body, RULE, count)
-    outputs = np.frombuffer(body, np.uint32, offset=heads.nbytes).reshape(-1, 4)
-    return heads, outputs
+RuleArrays = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]
+
+
+def unpack_rules(body: bytes, count: int) -> RuleArrays:
+    """Keys, slots and numbers of outputs, ``[count]`` each, and all outputs, ``uint32[n, 4]``, in order."""
+    return (
+        np.frombuffer(body, np.uint64, count),
+        np.frombuffer(body, np.uint32, count, 8 * count),
+        np.frombuffer(body, np.uint32, count, 12 * count),
+        np.frombuffer(body, np.uint32, -1, 16 * count).reshape(-1, OUTPUT_WORDS),
+    )
+
+
+def pack_link(slot: int, ifindex: int, mtu: int, ipv4: bytes, mac: bytes) -> bytes:
+    """How an output interface is reached now, for SET_LINKS; ``ifindex`` 0 when it cannot be used."""
+    return _LINK.pack(slot, ifindex, ipv4, mtu, mac)
+
+
+def unpack_links(body: bytes) -> NDArray[np.uint32]:
+    """``uint32[n, 1 + LINK_COLUMNS]``: slot, then the link's row."""
+    return np.frombuffer(body, np.uint32).reshape(-1, _LINK.size // 4)
 
 
 def pack_keys(keys: Sequence[int]) -> bytes:

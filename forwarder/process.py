@@ -4,76 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_python_libc = ctypes.PyDLL(None, use_errno=True)
+import numpy as np
+
+from forwarder.abi import syscalls
+from forwarder.abi.jit import compiled_entry, njit
+from forwarder.abi.native import syscall
+
+_libc = ctypes.PyDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
-
-_LAST_DESCRIPTOR: Final = 2**31 - 1
-# C's own numbers: Python's signal module makes enum members of them at every call.
-_SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
-_SIG_DFL: Final = ctypes.c_void_p(0)
-_SIG_IGN: Final = ctypes.c_void_p(1)
+_SIGHUP, _SIGINT, _SIGKILL, _SIGTERM = 1, 2, 9, 15
+_SIG_DFL, _SIG_IGN = 0, 1
+_LAST_DESCRIPTOR: Final = 2**32 - 1
 
 UNPRIVILEGED_ID: Final = 65534
 """nobody"""
-
-
-def _prctl(option: int, value: object) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
-def die_with_parent(parent: int) -> None:
-    """Be killed when the parent dies, also if it died before this call (prctl(2), PR_SET_PDEATHSIG)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def set_name(name: bytes) -> None:
-    """The process's name in ps and top, 15 bytes at most."""
-    _prctl(_PR_SET_NAME, name)
-
-
-def reset_signals() -> None:
-    """For a forked child: SIGTERM ends it, the terminal's signals pass it by.
-
-    The terminal signals the whole process group; workers go when the supervisor says so.
-    """
-    for number in (_SIGHUP, _SIGINT):
-        _libc.signal(number, _SIG_IGN)
-    _libc.signal(_SIGTERM, _SIG_DFL)
-
-
-def drop_privileges() -> None:
-    """Become nobody, for good: no capability, no group, no way to gain any (capabilities(7)).
-
-    Leaving user id 0 clears all capability sets; it also clears the parent-death signal and the dumpable
-    flag, so :func:`die_with_parent` comes after. Without root there is nothing to drop but the ways back up.
-    """
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-        os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-
-
-def close_all_but(keep: Collection[int]) -> None:
-    """Close every inherited descriptor above standard error except those."""
-    low = 3
-    for descriptor in sorted(keep):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, _LAST_DESCRIPTOR)
 
 
 def fork() -> int:
@@ -83,11 +34,75 @@ def fork() -> int:
     writes to some 160 pages that child and parent could share: 0.6 MB a worker. A process with one thread
     has nothing to clean up. The GIL stays held (PyDLL), as the child's only thread is this one.
     """
-    pid: int = _python_libc.fork()
+    pid: int = _libc.fork()
     if pid < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return pid
+
+
+class Entry:
+    """What a forked child does first, prepared by its parent.
+
+    It takes its name, lets the terminal's signals pass by (the terminal signals the whole process group;
+    workers go when the supervisor says so) and ends on SIGTERM; closes every descriptor above standard error
+    but ``keep``; moves to ``cpu`` when it may; becomes nobody for good, without capabilities, groups or a way
+    to gain any (capabilities(7): leaving user id 0 clears them); and is killed when its parent dies. Without
+    root there is nothing to drop but the ways up.
+
+    All of it is compiled: run by the interpreter, these dozen calls touch half a megabyte of pages that
+    workers share otherwise.
+    """
+
+    def __init__(self, name: str, cpu: int, keep: Collection[int]) -> None:
+        self._name = np.frombuffer(name.encode()[:15].ljust(16, b"\0"), np.uint8).copy()
+        self._keep = np.array(sorted(keep), np.int64)
+        self._mask = np.zeros(max(16, cpu // 64 + 1), np.uint64)
+        self._mask[cpu // 64] = 1 << cpu % 64
+        self._parent = os.getpid()
+        self._run = compiled_entry(_enter)
+
+    def __call__(self) -> None:
+        """Raises OSError when a privilege could not be dropped."""
+        identity = UNPRIVILEGED_ID if os.geteuid() == 0 else -1
+        error = self._run(self._name, self._keep, self._mask, identity, self._parent)
+        if error < 0:
+            raise OSError(-error, "a worker could not give up its privileges")
+
+
+@njit
+def _enter(name: Any, keep: Any, mask: Any, identity: int, parent: int) -> int:
+    action = np.zeros(4, np.uint64)  # struct kernel_sigaction: handler, flags, restorer, mask
+    syscall(syscalls.PRCTL, _PR_SET_NAME, name.ctypes.data)
+    action[0] = _SIG_IGN
+    syscall(syscalls.RT_SIGACTION, _SIGINT, action.ctypes.data, 0, 8)
+    syscall(syscalls.RT_SIGACTION, _SIGHUP, action.ctypes.data, 0, 8)
+    action[0] = _SIG_DFL
+    syscall(syscalls.RT_SIGACTION, _SIGTERM, action.ctypes.data, 0, 8)
+    first = 3
+    for descriptor in keep:
+        if descriptor > first:
+            syscall(syscalls.CLOSE_RANGE, first, descriptor - 1)
+        first = descriptor + 1
+    syscall(syscalls.CLOSE_RANGE, first, _LAST_DESCRIPTOR)
+    syscall(syscalls.SCHED_SETAFFINITY, 0, len(mask) * 8, mask.ctypes.data)
+    result = 0
+    if identity >= 0:
+        result = min(result, syscall(syscalls.SETGROUPS, 0, 0))
+        result = min(result, syscall(syscalls.SETRESGID, identity, identity, identity))
+        result = min(result, syscall(syscalls.SETRESUID, identity, identity, identity))
+    result = min(result, syscall(syscalls.PRCTL, _PR_SET_NO_NEW_PRIVS, 1))
+    # Changing identity forgets the parent-death signal, so this comes last.
+    syscall(syscalls.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL)
+    if syscall(syscalls.GETPPID) != parent:
+        syscall(syscalls.EXIT_GROUP, 1)
+    return result
+
+
+def compile_entry() -> None:
+    """Compile what :class:`Entry` runs, without running it."""
+    if hasattr(_enter, "compile"):
+        _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], int64, int64)")
 
 
 def notify(state: str) -> None:

@@ -25,7 +25,7 @@ from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.sockets import Ring
 from forwarder.planned import Plan
 from forwarder.problems import Problem
-from forwarder.process import notify
+from forwarder.process import compile_entry, notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import Numbering, Placer, Slots, rule_key, worker_rule
 from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle, spawn
@@ -107,6 +107,7 @@ class Supervisor:
             for rule in self.book:
                 self._number(rule)
             warm_up()
+            compile_entry()
             gc.collect()
             gc.freeze()
             self.workers = [
@@ -409,10 +410,10 @@ class Supervisor:
         for name, slot in self._outputs.names().items():
             state = self.view.find(name)
             if state is None or output_trouble(name, state):
-                body += channel.LINK.pack(slot, 0, 0, bytes(4), bytes(6))
+                body += channel.pack_link(slot, 0, 0, bytes(4), bytes(6))
             else:
                 assert state.ipv4 is not None
-                body += channel.LINK.pack(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
+                body += channel.pack_link(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
         return body
 
     def _spawn_task(self, work: object) -> None:

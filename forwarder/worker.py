@@ -6,15 +6,13 @@ every privilege before it touches a packet, and lives no longer than its supervi
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import socket
 from dataclasses import dataclass
 
 from forwarder import channel, process
 from forwarder.channel import Kind, Message
-from forwarder.packet.engine import Link, PacketEngine
+from forwarder.packet.engine import PacketEngine
 from forwarder.packet.sockets import Ring
 
 
@@ -22,25 +20,15 @@ from forwarder.packet.sockets import Ring
 class WorkerStart:
     """What a worker is born with."""
 
-    name: bytes
-    cpu: int
+    entry: process.Entry
     channel: socket.socket
     engine: PacketEngine
-    descriptors: frozenset[int]
-    """What it needs open, besides the standard ones."""
 
 
-def main(start: WorkerStart, supervisor: int) -> None:
+def main(start: WorkerStart) -> None:
     """Run the worker; the caller leaves the process when this returns."""
     gc.disable()
-    process.set_name(start.name)
-    process.reset_signals()
-    process.close_all_but(start.descriptors)
-    with contextlib.suppress(OSError):
-        # A CPU that was taken away: run where there is room.
-        os.sched_setaffinity(0, {start.cpu})
-    process.drop_privileges()
-    process.die_with_parent(supervisor)
+    start.entry()
     start.engine.enable()
     Worker(start.channel, start.engine).serve()
 
@@ -73,33 +61,28 @@ class Worker:
             self._channel.setblocking(True)
             channel.send(self._channel, Kind.DONE, message.sequence, argument=result)
             self._channel.setblocking(False)
-            if message.kind is Kind.STOP:
+            if message.kind == Kind.STOP:
                 self._engine.close()
                 return
 
     def _apply(self, message: Message) -> None:
         engine = self._engine
-        if message.kind is Kind.ADD_RULES:
-            heads, outputs = channel.unpack_rules(message.body, message.count)
-            first = 0
-            for key, slot, count in heads.tolist():
-                engine.table.add(key, slot, outputs[first : first + count])
-                first += count
-        elif message.kind is Kind.REMOVE_RULES:
+        if message.kind == Kind.ADD_RULES:
+            engine.table.add_many(*channel.unpack_rules(message.body, message.how_many))
+        elif message.kind == Kind.REMOVE_RULES:
             for key in channel.unpack_keys(message.body).tolist():
                 engine.table.remove(key)
-        elif message.kind is Kind.SET_LINKS:
-            for slot, ifindex, mtu, source, mac in channel.LINK.iter_unpack(message.body):
-                engine.set_link(slot, Link(ifindex, source, mtu, mac))
-        elif message.kind is Kind.ADD_SOCKET:
+        elif message.kind == Kind.SET_LINKS:
+            engine.set_links(channel.unpack_links(message.body))
+        elif message.kind == Kind.ADD_SOCKET:
             row, frames, frame_bytes, interface = channel.SOCKET.unpack(message.body)
             sock = socket.socket(fileno=message.descriptors[0])
             engine.add_socket(row, sock, Ring(frames, frame_bytes), interface)
             self._sockets[row] = sock
-        elif message.kind is Kind.REMOVE_SOCKET:
+        elif message.kind == Kind.REMOVE_SOCKET:
             engine.remove_socket(message.argument)
             self._sockets.pop(message.argument).close()
-        elif message.kind is Kind.STOP:
+        elif message.kind == Kind.STOP:
             self._drain()
 
     def _drain(self) -> None:

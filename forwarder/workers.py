@@ -27,7 +27,7 @@ from forwarder.packet.engine import PacketEngine
 from forwarder.packet.memory import Block, settle
 from forwarder.packet.sockets import Ring
 from forwarder.planned import WorkerPlan
-from forwarder.process import fork
+from forwarder.process import Entry, fork
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
@@ -120,11 +120,13 @@ class WorkerHandle:
             uring_fd = os.dup(engine.uring_fd)
             undo.callback(os.close, uring_fd)
             start = worker.WorkerStart(
-                name=f"mcrd-w{self.plan.worker_id}".encode(),
-                cpu=self.plan.cpu,
+                entry=Entry(
+                    f"mcrd-w{self.plan.worker_id}",
+                    self.plan.cpu,
+                    (theirs.fileno(), transmitter.fileno(), engine.uring_fd),
+                ),
                 channel=theirs,
                 engine=engine,
-                descriptors=frozenset((theirs.fileno(), transmitter.fileno(), engine.uring_fd)),
             )
             ours.setblocking(False)
             undo.pop_all()
@@ -264,10 +266,10 @@ class WorkerHandle:
             if message is None:
                 asyncio.get_running_loop().remove_reader(self._channel)
                 return
-            if message.kind is Kind.READY:
+            if message.kind == Kind.READY:
                 if self.state is State.STARTING:
                     self._on_ready(self)
-            elif message.kind is Kind.DONE:
+            elif message.kind == Kind.DONE:
                 future = self._waiting.pop(message.sequence, None)
                 if future is not None and not future.done():
                     future.set_result(message.argument)
@@ -306,7 +308,6 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
     Raises:
         OSError: no process, descriptor or memory to be had; the slots that have none stay without.
     """
-    supervisor = os.getpid()
     for first in range(0, len(handles), FORKED_TOGETHER):
         births: list[Birth] = []
         pids: list[int] = []
@@ -316,7 +317,7 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             for birth in births:
-                pids.append(_fork(birth.start, supervisor))  # noqa: PERF401
+                pids.append(_fork(birth.start))  # noqa: PERF401
         finally:
             for birth, pid in zip(births, pids, strict=False):
                 birth.handle.adopt(birth, pid)
@@ -324,12 +325,12 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
                 birth.abandon()
 
 
-def _fork(start: worker.WorkerStart, supervisor: int) -> int:
+def _fork(start: worker.WorkerStart) -> int:
     pid = fork()
     if pid == 0:
         status = 1
         try:
-            worker.main(start, supervisor)
+            worker.main(start)
             status = 0
         except BaseException:
             traceback.print_exc()

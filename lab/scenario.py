@@ -288,15 +288,14 @@ def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
             if getattr(compare, side) not in scenario.subjects:
                 allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
                 yield Problem(f"{table}.{side}", repr(getattr(compare, side)), allowed)
+            rps, tried = getattr(compare, f"{side}_rps"), getattr(scenario.rps, getattr(compare, side))
+            if rps is not None and rps not in tried:
+                yield Problem(f"{table}.{side}_rps", str(rps), f"one that is tried: {tried}")
         if (compare.a_case is None) != (compare.b_case is None):
             yield Problem(f"{table}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
         if compare.cases is not None and compare.a_case is not None:
             yield Problem(f"{table}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
-            rps = getattr(compare, f"{side}_rps")
-            if rps is not None and rps not in getattr(scenario.rps, getattr(compare, side)):
-                tried = getattr(scenario.rps, getattr(compare, side))
-                yield Problem(f"{table}.{side}_rps", str(rps), f"one that is tried: {tried}")
-        if compare.a == compare.b and compare.a_case == compare.b_case:
+        if (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps):
             yield Problem(f"{table}.b", repr(compare.b), "another subject than a, or another case")
     for index, case in enumerate(scenario.case):
         values = scenario.settings_of(case)

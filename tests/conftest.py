@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -18,6 +19,10 @@ EXPECTED_SKIPS = {
     "smcroute": "smcroute is not installed",
 }
 """What a machine may lack, and how the reason of a skip for want of it begins."""
+
+# A first example may compile for seconds, and this machine may be busy: time is never what a test is about.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 

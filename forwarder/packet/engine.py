@@ -11,13 +11,13 @@ import math
 import mmap
 import os
 import socket
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from forwarder.abi.io_uring import Uring, open_uring
+from forwarder.abi.jit import compiled_entry
 from forwarder.packet import coalesce, layout, loop, state
 from forwarder.packet.memory import SOCKETS, Block, SharedMemory
 from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
@@ -27,16 +27,6 @@ from forwarder.packet.table import RuleTable
 LINKS: Final = 256
 """Output interfaces that one worker may use."""
 WORKSPACE_BYTES: Final = 1 << 19
-
-
-@dataclass(frozen=True)
-class Link:
-    """An output interface as it is now; ``ifindex`` 0 when it cannot be used."""
-
-    ifindex: int
-    source: bytes
-    mtu: int
-    mac: bytes
 
 
 class PacketEngine:
@@ -67,7 +57,8 @@ class PacketEngine:
         )
         self._sockets = np.zeros((0, layout.SOCKET_COLUMNS), np.int64)
         space = Workspace(WORKSPACE_BYTES)
-        self._names = space.zeros((LINKS, 32), np.uint8)
+        self._names = space.zeros((LINKS, 8), np.uint32)
+        self._names[:] = np.frombuffer(link_address(0).ljust(32, b"\0"), np.uint32)
         self._transmit = self._make_transmit(space, block)
         side = space.zeros((state.SIDE_BYTES,), np.uint8)
         self._batch = state.Batch(
@@ -77,6 +68,7 @@ class PacketEngine:
             side=side,
             side_words=side.view(np.uint32),
         )
+        self._run = compiled_entry(loop.run)
         self._totals = space.zeros((layout.COUNTERS,), np.int64)
         self._scalars = space.zeros((state.SCALARS,), np.int64)
         self._scalars[state.RING_FD] = self._uring.fd
@@ -115,8 +107,7 @@ class PacketEngine:
             headers=headers,
             messages=messages,
             vectors=vectors,
-            copies=block.copies,
-            rules=space.zeros((state.ENTRIES,), np.uint32),
+            entries=block.entries,
             links=links,
             addresses=addresses,
             arena=arena,
@@ -162,35 +153,25 @@ class PacketEngine:
         self._shared.cursors[row] = 0
         memory.close()
 
-    def set_link(self, slot: int, link: Link) -> None:
-        """Say how an output interface is reached now."""
-        row = self._transmit.links[slot]
-        row[layout.LINK_INDEX] = 0
-        self._names[slot, :20] = np.frombuffer(link_address(link.ifindex), np.uint8)
-        row[layout.LINK_SOURCE] = int.from_bytes(link.source, "little")
-        row[layout.LINK_MTU] = link.mtu
-        row[layout.LINK_MAC_LOW] = int.from_bytes(link.mac[:4], "little")
-        row[layout.LINK_MAC_HIGH] = int.from_bytes(link.mac[4:], "little")
-        row[layout.LINK_INDEX] = link.ifindex
+    def set_links(self, links: NDArray[np.uint32]) -> None:
+        """Say how output interfaces are reached now: ``uint32[n, 1 + LINK_COLUMNS]``, slot and row."""
+        loop.set_links(self._transmit.links, self._names, links)
 
     def run(self, turns: int = -1) -> int:
         """Forward until the control descriptor is readable; with ``turns``, so many and never asleep."""
-        table = self.table
-        rules = state.Rules(table.keys, table.values, table.spans, table.outputs)
         self._scalars[state.CONTROL_READY] = 0
-        return int(
-            loop.run(
-                self._sockets,
-                rules,
-                self._batch,
-                self._transmit,
-                self._uring_arrays,
-                self._shared,
-                self._scalars,
-                self._totals,
-                turns,
-            )
+        taken: int = self._run(
+            self._sockets,
+            state.Rules(self.table.keys, self.table.values, self.table.spans, self.table.outputs),
+            self._batch,
+            self._transmit,
+            self._uring_arrays,
+            self._shared,
+            self._scalars,
+            self._totals,
+            turns,
         )
+        return taken
 
     def drain(self) -> None:
         """Forward what the rings hold by now."""
@@ -203,9 +184,10 @@ class PacketEngine:
 
     def close(self) -> None:
         """Give back rings and io_uring; the sockets belong to whoever opened them."""
-        self._uring.close()
-        for row in list(self._maps):
-            self.remove_socket(row)
+        self._uring.close()  # and with it every armed poll
+        for memory in self._maps.values():
+            memory.close()
+        self._maps.clear()
 
 
 def warm_up() -> None:
@@ -217,9 +199,16 @@ def warm_up() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         engine = PacketEngine(memory.block(0), ours, theirs.fileno())
-        for slot in range(64):  # enough to make the table grow, and so to compile that too
-            engine.table.add(1 + slot, slot, np.zeros((1, layout.OUTPUT_COLUMNS), np.uint32))
+        # Rules come as views of messages, which are read-only: to numba, a type of their own. There are
+        # enough of them to make the table grow, and so to compile that too.
+        words = np.arange(1, 257, dtype=np.uint32).tobytes()
+        slots = np.frombuffer(words, np.uint32, 64)
+        outputs = np.frombuffer(words, np.uint32).reshape(-1, layout.OUTPUT_COLUMNS)
+        engine.table.add_many(
+            np.frombuffer(words, np.uint64, 64), slots, np.frombuffer(bytes(256), np.uint32), outputs
+        )
         engine.table.remove(1)
+        engine.set_links(np.frombuffer(bytes(4 * (1 + layout.LINK_COLUMNS)), np.uint32).reshape(1, -1))
         row = np.zeros(layout.SOCKET_COLUMNS, np.int64)
         row[layout.SOCKET_FRAMES] = 1
         loop.release(row, engine._shared.cursors[0])

@@ -126,6 +126,15 @@ SOCKET_READY: Final = 5
 """1: its ring may hold frames; 0: its poll is armed."""
 SOCKET_COLUMNS: Final = 6
 
+# -- what a submission entry carries, in shared memory for whoever closes accounts: uint64[ENTRY_COLUMNS] --
+ENTRY_COPIES: Final = 0
+"""Datagrams, each one copy of a forwarded one; 0: a poll or a cancellation."""
+ENTRY_RULE: Final = 1
+"""The rule's slot."""
+ENTRY_BYTES: Final = 2
+"""Payload."""
+ENTRY_COLUMNS: Final = 3
+
 # -- its cursor, in shared memory so that a successor goes on where it stopped: uint64[CURSOR_COLUMNS] --
 CURSOR_CLAIMED: Final = 0
 """Frames taken from the ring since it was made; the slot is this modulo the ring's frames."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from forwarder.abi import syscalls
 from forwarder.abi.af_packet import (
     MAC_OFFSET,
     NET_OFFSET,
@@ -40,15 +41,13 @@ from forwarder.packet.parse import datagrams, parse
 from forwarder.packet.rewrite import copy_payload, outgoing_ttl, write_header
 from forwarder.packet.table import find, pack_key
 
-_NR_RECVFROM: Final = 45
-_NR_CLOCK_GETTIME: Final = 228
 _CLOCK_MONOTONIC: Final = 1
 _MSG_DONTWAIT: Final = 0x40
 _POLLIN: Final = 1
 _POLLERR: Final = 8
 _FIRST_ERRNO: Final = 1 << 31
-_NR_GETSOCKOPT: Final = 55
 _SOL_SOCKET: Final = 1
+_EINTR, _EAGAIN, _EBUSY = 4, 11, 16
 _SO_ERROR: Final = 4
 
 _KIND_SOCKET = np.uint64(1 << 32)
@@ -97,7 +96,9 @@ def take(
     owed = 0
     aside = False
     empty = False
-    while taken < state.BATCH:
+    # Slots stay the user's until they are released: once round the ring and they would be read again.
+    limit = min(np.int64(state.BATCH), frame_count)
+    while taken < limit:
         slot = (claimed + taken) % frame_count
         base = slot * frame_bytes
         status = np.int64(load_acquire(ring_words, base >> 2))
@@ -119,7 +120,7 @@ def take(
             data = batch.side
             network = NET_OFFSET
             captured = syscall(
-                _NR_RECVFROM,
+                syscalls.RECVFROM,
                 socket[layout.SOCKET_FD],
                 batch.side.ctypes.data + VNET_OFFSET,
                 state.SIDE_BYTES - VNET_OFFSET,
@@ -159,8 +160,6 @@ def take(
             else:
                 totals[layout.MATCHED] += count
                 totals[layout.MATCHED_BYTES] += payload
-                shared.rule_matched[rule, 0] += np.uint64(count)
-                shared.rule_matched[rule, 1] += np.uint64(payload)
                 owed += count * np.int64(rules.spans[rule, 1])
                 frame[layout.FRAME_RULE] = rule
                 bursts = place(words, data, batch.frames, kept, batch.bursts, bursts, batch.flows, stamp)
@@ -172,6 +171,11 @@ def take(
         for index in range(layout.COUNTERS):
             shared.counters[index] += np.uint64(totals[index])
             totals[index] = 0
+        for index in range(kept):
+            frame = batch.frames[index]
+            matched = shared.rule_matched[np.int64(frame[layout.FRAME_RULE])]
+            matched[0] += np.uint64(datagrams(frame))
+            matched[1] += np.uint64(frame[layout.FRAME_LENGTH])
         cursor[layout.CURSOR_CLAIMED] = claimed + taken
         shared.journal[layout.JOURNAL_PENDING] += np.uint64(owed)
         end_update(shared.journal)
@@ -204,11 +208,10 @@ def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wa
     payload = np.uint64(0)
     sends = np.uint64(0)
     for entry in range(head, tail):
-        index = entry & mask
-        carried = transmit.copies[index]
-        if carried:
-            copies += carried
-            payload += transmit.vectors[index, 3]
+        queued_entry = transmit.entries[entry & mask]
+        if queued_entry[layout.ENTRY_COPIES]:
+            copies += queued_entry[layout.ENTRY_COPIES]
+            payload += queued_entry[layout.ENTRY_BYTES]
             sends += np.uint64(1)
     begin_update(journal)
     counters[layout.SENT] += copies
@@ -221,10 +224,17 @@ def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wa
     store_release(journal, layout.JOURNAL_FLUSH, 1)
     end_update(journal)
     store_release(uring.sq_tail, 0, tail & 0xFFFFFFFF)
-    syscall(
-        NR_IO_URING_ENTER, scalars[state.RING_FD], tail - head, 1 if wait else 0, IORING_ENTER_GETEVENTS, 0, 0
-    )
-    reap(uring, transmit, shared, scalars, sockets)
+    least = 1 if wait else 0
+    while True:
+        left = (tail - np.int64(load_acquire(uring.sq_head, 0))) & 0xFFFFFFFF
+        outcome = syscall(
+            NR_IO_URING_ENTER, scalars[state.RING_FD], left, least, IORING_ENTER_GETEVENTS, 0, 0
+        )
+        reap(uring, transmit, shared, scalars, sockets)
+        # The kernel takes fewer when it is short of memory or of room for completions, for a moment.
+        if outcome == left or (outcome < 0 and outcome not in (-_EINTR, -_EAGAIN, -_EBUSY)):
+            break
+        least = 0
     store_release(journal, layout.JOURNAL_FLUSH, 0)
     scalars[state.QUEUED_HEAD] = tail
     scalars[state.ARENA_USED] = 0
@@ -237,7 +247,7 @@ def clear_error(fd: int, scalars: Any) -> None:
     """Take a socket's pending error (SO_ERROR) and forget it."""
     scalars[state.OPTION_LENGTH] = 4
     syscall(
-        _NR_GETSOCKOPT,
+        syscalls.GETSOCKOPT,
         fd,
         _SOL_SOCKET,
         _SO_ERROR,
@@ -268,15 +278,17 @@ def reap(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any) -> 
                 # The interface went down. Until somebody asks for the error, every poll fires at once.
                 clear_error(sockets[low, layout.SOCKET_FD], scalars)
         else:
-            copies = transmit.copies[low]
-            payload = transmit.vectors[low, 3]
+            refused = transmit.entries[low]
+            copies = refused[layout.ENTRY_COPIES]
+            payload = refused[layout.ENTRY_BYTES]
+            rule = np.int64(refused[layout.ENTRY_RULE])
             begin_update(shared.journal)
             shared.counters[layout.SENT] -= copies
             shared.counters[layout.SENT_BYTES] -= payload
             shared.counters[layout.FRAMES_SENT] -= np.uint64(1)
             shared.counters[layout.TRANSMIT_REFUSED] += copies
-            shared.rule_unsent[transmit.rules[low], 0] += copies
-            shared.rule_unsent[transmit.rules[low], 1] += payload
+            shared.rule_unsent[rule, 0] += copies
+            shared.rule_unsent[rule, 1] += payload
             end_update(shared.journal)
         head = (head + 1) & 0xFFFFFFFF
     store_release(uring.cq_head, 0, head)
@@ -294,12 +306,31 @@ def unsent(shared: Any, reason: int, rule: int, copies: int, payload: int) -> No
 
 
 @njit
-def queue_send(transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int) -> None:
+def set_links(links: Any, names: Any, changes: Any) -> None:
+    """Take in how output interfaces are reached now.
+
+    Args:
+        links: ``uint32[LINKS, LINK_COLUMNS]``.
+        names: ``uint32[LINKS, 8]``: each link's ``sockaddr_ll``, whose second word is the interface index.
+        changes: ``uint32[n, 1 + LINK_COLUMNS]``: slot and row.
+    """
+    for change in changes:
+        slot = change[0]
+        for column in range(layout.LINK_COLUMNS):
+            links[slot, column] = change[1 + column]
+        names[slot, 1] = change[1 + layout.LINK_INDEX]
+
+
+@njit
+def queue_send(
+    transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int, payload: int
+) -> None:
     """Queue the entry whose header and payload vector were just written."""
     tail = scalars[state.QUEUED_TAIL]
     index = tail & (state.ENTRIES - 1)
-    transmit.copies[index] = copies
-    transmit.rules[index] = rule
+    transmit.entries[index, layout.ENTRY_COPIES] = copies
+    transmit.entries[index, layout.ENTRY_RULE] = rule
+    transmit.entries[index, layout.ENTRY_BYTES] = payload
     transmit.messages[index, 0] = transmit.addresses[link]
     entry = uring.sqes[index]
     entry[0] = _SEND_ENTRY | (np.uint64(scalars[state.TRANSMIT_FD]) << np.uint64(32))
@@ -318,7 +349,7 @@ def queue_poll(transmit: Any, uring: Any, scalars: Any, fd: int, user: int) -> N
     """Queue a one-shot poll for input."""
     tail = scalars[state.QUEUED_TAIL]
     index = tail & (state.ENTRIES - 1)
-    transmit.copies[index] = 0
+    transmit.entries[index, layout.ENTRY_COPIES] = 0
     entry = uring.sqes[index]
     entry[0] = np.uint64(IORING_OP_POLL_ADD) | (np.uint64(fd) << np.uint64(32))
     entry[1] = 0
@@ -396,7 +427,7 @@ def emit(
         )
         transmit.vectors[index, 2] = transmit.arena.ctypes.data + start
         transmit.vectors[index, 3] = payload
-        queue_send(transmit, uring, scalars, link, rule, segments)
+        queue_send(transmit, uring, scalars, link, rule, segments, payload)
     scalars[state.IDENTIFICATION] = (scalars[state.IDENTIFICATION] + segments) & 0xFFFF
 
 
@@ -414,7 +445,7 @@ def cancel_poll(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: A
     flush(uring, transmit, shared, scalars, sockets, False)
     tail = scalars[state.QUEUED_TAIL]
     index = tail & (state.ENTRIES - 1)
-    transmit.copies[index] = 0
+    transmit.entries[index, layout.ENTRY_COPIES] = 0
     entry = uring.sqes[index]
     entry[:] = 0
     entry[0] = np.uint64(IORING_OP_ASYNC_CANCEL)
@@ -426,7 +457,7 @@ def cancel_poll(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: A
 
 @njit
 def _now_ns(clock: Any) -> int:
-    syscall(_NR_CLOCK_GETTIME, _CLOCK_MONOTONIC, clock.ctypes.data, 0, 0, 0, 0)
+    syscall(syscalls.CLOCK_GETTIME, _CLOCK_MONOTONIC, clock.ctypes.data, 0, 0, 0, 0)
     return clock[0] * 1_000_000_000 + clock[1]
 
 

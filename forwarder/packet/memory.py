@@ -26,7 +26,7 @@ _PAGE: Final = mmap.PAGESIZE
 _SECTIONS: Final = (
     ("counters", layout.COUNTERS),
     ("journal", layout.JOURNAL),
-    ("copies", state.ENTRIES),
+    ("entries", state.ENTRIES * layout.ENTRY_COLUMNS),
     ("cursors", SOCKETS * layout.CURSOR_COLUMNS),
     ("rule_matched", RULES * 2),
     ("rule_unsent", RULES * 2),
@@ -41,7 +41,7 @@ class Block:
 
     counters: NDArray[np.uint64]
     journal: NDArray[np.uint64]
-    copies: NDArray[np.uint64]
+    entries: NDArray[np.uint64]
     cursors: NDArray[np.uint64]
     rule_matched: NDArray[np.uint64]
     rule_unsent: NDArray[np.uint64]
@@ -82,6 +82,7 @@ class SharedMemory:
             parts[name] = words[start : start + count]
             start += count
         parts["cursors"] = parts["cursors"].reshape(-1, layout.CURSOR_COLUMNS)
+        parts["entries"] = parts["entries"].reshape(-1, layout.ENTRY_COLUMNS)
         for name in ("rule_matched", "rule_unsent"):
             parts[name] = parts[name].reshape(-1, 2)
         return Block(**parts)
@@ -104,6 +105,10 @@ def read(block: Block, attempts: int = 1000) -> Snapshot:
 def settle(block: Block, submission_head: int) -> int:
     """Close a dead worker's accounts: copies that it still owed are *interrupted*.
 
+    Those that stood in its submission ring are taken off their rules' sent copies too. Copies of a claimed
+    batch that had not come so far are not: whose they are died with the worker. A rule's sent copies may be
+    too many by one batch for every process that was killed; the worker's own counters are exact.
+
     Args:
         submission_head: of the dead worker's submission ring: the kernel had taken every entry before it.
 
@@ -116,9 +121,13 @@ def settle(block: Block, submission_head: int) -> int:
         tail = int(journal[layout.JOURNAL_FLUSH_TAIL])
         left = (tail - submission_head) & 0xFFFFFFFF
         for entry in range(tail - left, tail):
-            copies = int(block.copies[entry & (state.ENTRIES - 1)])
-            counters[layout.SENT] -= np.uint64(copies)
-            lost += copies
+            copies, rule, payload = block.entries[entry & (state.ENTRIES - 1)].tolist()
+            if copies:
+                counters[layout.SENT] -= np.uint64(copies)
+                counters[layout.SENT_BYTES] -= np.uint64(payload)
+                counters[layout.FRAMES_SENT] -= np.uint64(1)
+                block.rule_unsent[rule] += np.array((copies, payload), np.uint64)
+                lost += copies
     counters[layout.INTERRUPTED] += np.uint64(lost)
     journal[layout.JOURNAL_PENDING] = 0
     journal[layout.JOURNAL_FLUSH] = 0

@@ -37,10 +37,8 @@ class Transmit(NamedTuple):
     """uint64[ENTRIES, 7]: struct msghdr"""
     vectors: Any
     """uint64[ENTRIES, 4]: two struct iovec each, header and payload"""
-    copies: Any
-    """uint64[ENTRIES], shared memory: datagrams that entry carries"""
-    rules: Any
-    """uint32[ENTRIES]: whose they are"""
+    entries: Any
+    """uint64[ENTRIES, ENTRY_COLUMNS], shared memory: what each submission entry carries"""
     links: Any
     """uint32[LINKS, LINK_COLUMNS]"""
     addresses: Any

@@ -85,6 +85,46 @@ def delete(keys: Any, values: Any, key: int) -> int:
 
 
 @njit
+def add_rules(
+    keys: Any,
+    values: Any,
+    spans: Any,
+    outputs: Any,
+    end: int,
+    new_keys: Any,
+    new_slots: Any,
+    new_counts: Any,
+    new_outputs: Any,
+) -> tuple[int, int]:
+    """Store rules in arrays with room for them, their outputs from row ``end`` on.
+
+    Returns:
+        by how much the rules, and the outputs in use, have become more.
+    """
+    rules, live = 0, 0
+    first = 0
+    for index in range(len(new_keys)):
+        known = delete(keys, values, new_keys[index])
+        if known != ABSENT:
+            rules -= 1
+            live -= np.int64(spans[known, 1])
+            spans[known, 0] = 0
+            spans[known, 1] = 0
+        count = np.int64(new_counts[index])
+        for row in range(count):
+            for column in range(layout.OUTPUT_COLUMNS):
+                outputs[end + first + row, column] = new_outputs[first + row, column]
+        slot = new_slots[index]
+        spans[slot, 0] = end + first
+        spans[slot, 1] = count
+        insert(keys, values, new_keys[index], slot)
+        rules += 1
+        live += count
+        first += count
+    return rules, live
+
+
+@njit
 def rehash(keys: Any, values: Any, new_keys: Any, new_values: Any) -> None:
     """Insert every entry of one table into another, empty and large enough."""
     for place in range(len(keys)):
@@ -133,29 +173,32 @@ class RuleTable:
         return sum(a.nbytes for a in (self.keys, self.values, self.spans, self.outputs))
 
     def add(self, key: int, slot: int, outputs: NDArray[np.uint32]) -> None:
-        """Store a rule, or replace the outputs of the one with this key.
+        """Store one rule: :meth:`add_many`."""
+        slots, counts = np.array([slot], np.uint32), np.array([len(outputs)], np.uint32)
+        self.add_many(np.array([key], np.uint64), slots, counts, outputs)
+
+    def add_many(
+        self,
+        keys: NDArray[np.uint64],
+        slots: NDArray[np.uint32],
+        counts: NDArray[np.uint32],
+        outputs: NDArray[np.uint32],
+    ) -> None:
+        """Store rules, or replace the outputs of those whose keys are known.
 
         Args:
-            key: of :func:`pack_key`.
-            slot: the rule's number in this worker; its counters' row.
-            outputs: ``uint32[n, OUTPUT_COLUMNS]``.
+            keys: ``uint64[n]`` of :func:`pack_key`.
+            slots: ``uint32[n]``, each rule's number in this worker: its counters' row.
+            counts: ``uint32[n]``, how many outputs each has.
+            outputs: ``uint32[sum(counts), OUTPUT_COLUMNS]``, in the rules' order.
         """
-        self.remove(key)
-        if (self._rules + 1) * 4 > len(self.keys) * 3:
-            keys, values = np.zeros(len(self.keys) * 2, np.uint64), np.zeros(len(self.keys) * 2, np.uint32)
-            rehash(self.keys, self.values, keys, values)
-            self.keys, self.values = keys, values
-        if slot >= len(self.spans):
-            spans = np.zeros((max(slot + 1, len(self.spans) * 2), 2), np.uint32)
-            spans[: len(self.spans)] = self.spans
-            self.spans = spans
-        first = self._room_for(len(outputs))
-        self.outputs[first : first + len(outputs)] = outputs
-        self.spans[slot] = first, len(outputs)
-        self._outputs_end = first + len(outputs)
-        self._outputs_live += len(outputs)
-        insert(self.keys, self.values, np.uint64(key), slot)
-        self._rules += 1
+        self._make_room(len(keys), int(slots.max()) + 1, len(outputs))
+        change = add_rules(
+            self.keys, self.values, self.spans, self.outputs, self._outputs_end, keys, slots, counts, outputs
+        )
+        self._rules += change[0]
+        self._outputs_live += change[1]
+        self._outputs_end += len(outputs)
 
     def remove(self, key: int) -> bool:
         """Take a rule out; False when there is none with this key."""
@@ -167,12 +210,21 @@ class RuleTable:
         self._rules -= 1
         return True
 
-    def _room_for(self, count: int) -> int:
-        if self._outputs_end + count > len(self.outputs):
-            needed = self._outputs_live + count
-            outputs = np.zeros(
-                (1 << max(4, (needed * 4 // 3).bit_length()), layout.OUTPUT_COLUMNS), np.uint32
-            )
-            self._outputs_end = compact(self.spans, self.outputs, outputs)
-            self.outputs = outputs
-        return self._outputs_end
+    def _make_room(self, rules: int, slots: int, outputs: int) -> None:
+        """Replace arrays that could not take so many more rules and outputs, and slots up to a number."""
+        places = len(self.keys)
+        while (self._rules + rules) * 4 > places * 3:
+            places *= 2
+        if places > len(self.keys):
+            keys, values = np.zeros(places, np.uint64), np.zeros(places, np.uint32)
+            rehash(self.keys, self.values, keys, values)
+            self.keys, self.values = keys, values
+        if slots > len(self.spans):
+            spans = np.zeros((max(slots, len(self.spans) * 2), 2), np.uint32)
+            spans[: len(self.spans)] = self.spans
+            self.spans = spans
+        if self._outputs_end + outputs > len(self.outputs):
+            needed = self._outputs_live + outputs
+            room = np.zeros((1 << max(4, (needed * 4 // 3).bit_length()), layout.OUTPUT_COLUMNS), np.uint32)
+            self._outputs_end = compact(self.spans, self.outputs, room)
+            self.outputs = room

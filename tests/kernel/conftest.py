@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kernel_support.mcrd import Relay, relay
+from kernel_support.traffic import Bench, bench
 
 from lab import netns
 from lab.clean import clean
+from lab.topology import Topology
 
 HERE = Path(__file__).parent
 
@@ -66,3 +69,17 @@ _runs = itertools.count()
 def run_id() -> str:
     """A name for a lab, unique within this process."""
     return f"test{next(_runs)}"
+
+
+@pytest.fixture(scope="session")
+def mcrd_bench() -> Iterator[Bench]:
+    """Three inputs and three outputs; arriving flows are spread over the CPUs."""
+    with bench(Topology(inputs=3, outputs=3, rps=True), "mcrd") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shared_relay(mcrd_bench: Bench) -> Iterator[Relay]:
+    """A forwarder on ``in0``, one worker a CPU (four at most), without rules: each test brings its own."""
+    with relay(mcrd_bench, "in0", workers=min(4, len(os.sched_getaffinity(0)))) as made:
+        yield made

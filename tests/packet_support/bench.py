@@ -17,9 +17,10 @@ from types import TracebackType
 
 import numpy as np
 
+from forwarder import channel
 from forwarder.abi import af_packet as ap
 from forwarder.packet import layout
-from forwarder.packet.engine import Link, PacketEngine
+from forwarder.packet.engine import PacketEngine
 from forwarder.packet.memory import SharedMemory
 from forwarder.packet.sockets import Ring
 from forwarder.packet.table import pack_key
@@ -138,21 +139,22 @@ class Bench:
         self, output: Output, *, mtu: int = 65_535, present: bool = True, refuses: bool = False
     ) -> None:
         """Make an output's interface usable; ``refuses``: every send out of it fails."""
-        link = Link(
-            ifindex=7 + output.link if present else 0,
-            source=raw_address(output.link_source).to_bytes(4, "little"),
-            mtu=mtu,
-            mac=bytes.fromhex(output.link_mac.replace(":", "")),
+        link = channel.pack_link(
+            output.link,
+            7 + output.link if present else 0,
+            mtu,
+            raw_address(output.link_source).to_bytes(4, "little"),
+            bytes.fromhex(output.link_mac.replace(":", "")),
         )
-        self.engine.set_link(output.link, link)
+        self.engine.set_links(channel.unpack_links(link))
         name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
-        self.engine._names[output.link, : len(name)] = np.frombuffer(name, np.uint8)
+        self.engine._names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
 
     def add_rule(self, group: str, port: int, outputs: Sequence[Output]) -> int:
         """Its slot."""
-        rows = np.array([output.row() for output in outputs], np.uint32).reshape(-1, layout.OUTPUT_COLUMNS)
         key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
-        self.engine.table.add(key, self._rules, rows)
+        rule = channel.WorkerRule(key, self._rules, tuple(output.row() for output in outputs))
+        self.engine.table.add_many(*channel.unpack_rules(channel.pack_rules([rule]), 1))
         self._rules += 1
         return self._rules - 1
 

@@ -24,6 +24,8 @@ from forwarder.packet.rewrite import HEADER_BYTES
 _LONG = 30.0
 """Seconds after which a test that waits for another process gives up."""
 
+RULE = 3
+
 
 @pytest.fixture
 def memory() -> Iterator[SharedMemory]:
@@ -47,7 +49,7 @@ def until(condition: object, what: str) -> None:
 
 def test_blocks_of_workers_are_apart_and_every_mapping_of_one_shows_the_same(memory: SharedMemory) -> None:
     first, second, again = memory.block(0), memory.block(1), memory.block(0)
-    for part in ("counters", "journal", "copies", "cursors", "rule_matched", "rule_unsent"):
+    for part in ("counters", "journal", "entries", "cursors", "rule_matched", "rule_unsent"):
         getattr(first, part)[...] = 7
         assert (getattr(again, part) == 7).all()
         assert not getattr(second, part).any()
@@ -133,14 +135,20 @@ def test_announced_sends_that_the_kernel_had_not_taken_are_interrupted(
     """Six entries of ten copies each, around the end of the ring and of 32 bits."""
     head = (1 << 32) - 3
     for entry in range(head, head + 6):
-        block.copies[entry % state.ENTRIES] = 10
+        block.entries[entry % state.ENTRIES] = (10, RULE, 640)
     block.counters[layout.SENT] = 100 + 60
+    block.counters[layout.SENT_BYTES] = 160 * 64
+    block.counters[layout.FRAMES_SENT] = 16
     block.journal[layout.JOURNAL_FLUSH] = 1
     block.journal[layout.JOURNAL_FLUSH_HEAD] = head
     block.journal[layout.JOURNAL_FLUSH_TAIL] = head + 6
     assert settle(block, (head + taken) & 0xFFFFFFFF) == interrupted
     assert block.counters[layout.SENT] == 160 - interrupted
+    assert block.counters[layout.SENT_BYTES] == (160 - interrupted) * 64
+    assert block.counters[layout.FRAMES_SENT] == 16 - interrupted // 10
     assert block.counters[layout.INTERRUPTED] == interrupted
+    assert block.rule_unsent[RULE].tolist() == [interrupted, interrupted * 64]
+    assert block.rule_unsent.sum() == interrupted * 65, "another rule's copies were not touched"
 
 
 @examples(200)
@@ -159,8 +167,9 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
     block = memory.block(0)
     taken = min(taken, len(copies))
     for position, count in enumerate(copies):
-        block.copies[(head + position) % state.ENTRIES] = count
+        block.entries[(head + position) % state.ENTRIES] = (count, RULE, 0)
     block.counters[layout.SENT] = sum(copies)
+    block.counters[layout.FRAMES_SENT] = len(copies) - copies.count(0)
     block.journal[layout.JOURNAL_PENDING] = pending
     block.journal[layout.JOURNAL_FLUSH] = flushing
     block.journal[layout.JOURNAL_FLUSH_TAIL] = head + len(copies)
@@ -169,6 +178,7 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
     lost = settle(block, (head + taken) & 0xFFFFFFFF)
     assert lost == pending + (sum(copies[taken:]) if flushing else 0)
     assert block.counters[layout.SENT] + block.counters[layout.INTERRUPTED] == sum(copies) + pending
+    assert block.rule_unsent[RULE, 0] == lost - pending, "whose the pending ones are died with the worker"
     assert settle(block, head & 0xFFFFFFFF) == 0
     assert read(block).pending == 0
     assert block.journal[layout.JOURNAL_SEQUENCE] % 2 == 0, "readers do not wait for a change to end"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-import time
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -339,15 +340,27 @@ def chain(length: int) -> list[ForwardingRule]:
     return [rule("a", names[n], 5, f"{names[n + 1]}:5:a", rule_id=str(n)) for n in range(length)]
 
 
-def seconds(work: Any) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+def steps(work: Any) -> int:
+    """Lines of Python that some work runs: its cost, whatever the machine does meanwhile."""
+    count = 0
+
+    def count_line(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return count_line
+
+    before = sys.gettrace()
+    sys.settrace(count_line)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
 
 
 @pytest.mark.parametrize("order", ["downstream", "upstream", "shuffled", "apart"])
 def test_single_additions_stay_linear(order: str) -> None:
-    def add_all(length: int) -> None:
+    def add_all(length: int) -> int:
         rules = chain(length)
         if order == "upstream":
             rules.reverse()
@@ -356,26 +369,26 @@ def test_single_additions_stay_linear(order: str) -> None:
         elif order == "apart":
             rules = rules[::2] + rules[1::2]
         book = RuleBook()
-        added.append(seconds(lambda: [book.add([each]) for each in rules]))
+        added = steps(lambda: [book.add([each]) for each in rules])
         assert len(book) == length
+        return added
 
-    added: list[float] = []
-    add_all(1000)
-    add_all(8000)
-    small, large = added
     # Eight times the rules: 8 when linear, 64 when quadratic.
-    assert large / small < 32
+    assert add_all(1600) / add_all(200) < 24
 
 
 def test_a_large_set_is_checked_in_linear_time_and_its_loop_found() -> None:
-    rules = chain(10_000)
-    last = rules[-1].outputs[0]
-    closing = rule("a", str(last.group), 5, "239.1.0.0:5:a", rule_id="closing")
-    book = RuleBook()
-    assert book.add(rules) == ()
-    problems: list[Any] = []
-    assert seconds(lambda: problems.extend(book.add([closing]))) < 1
-    [problem] = problems
+    def close(length: int) -> tuple[int, list[Any]]:
+        rules = chain(length)
+        last = rules[-1].outputs[0]
+        closing = rule("a", str(last.group), 5, "239.1.0.0:5:a", rule_id="closing")
+        book = RuleBook()
+        assert book.add(rules) == ()
+        problems: list[Any] = []
+        return steps(lambda: problems.extend(book.add([closing]))), problems
+
+    (small, _), (large, [problem]) = close(1000), close(8000)
+    assert large / small < 12
     assert "'closing'" in problem.allowed
-    assert "more" in problem.value  # a path of 10,001 hops is shortened
+    assert "more" in problem.value  # a path of 8,001 hops is shortened
     assert len(str(problem)) < 2000

@@ -1,0 +1,60 @@
+"""System call numbers for compiled code, which calls the kernel without libc's wrappers.
+
+From ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``scripts/syscall.tbl`` (arm64 uses the generic table).
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Final
+
+_TABLES: Final = {
+    "x86_64": {
+        "rt_sigaction": 13,
+        "recvfrom": 45,
+        "getsockopt": 55,
+        "getppid": 110,
+        "setgroups": 116,
+        "setresuid": 117,
+        "setresgid": 119,
+        "prctl": 157,
+        "sched_setaffinity": 203,
+        "clock_gettime": 228,
+        "exit_group": 231,
+    },
+    "aarch64": {
+        "rt_sigaction": 134,
+        "recvfrom": 207,
+        "getsockopt": 209,
+        "getppid": 173,
+        "setgroups": 159,
+        "setresuid": 147,
+        "setresgid": 149,
+        "prctl": 167,
+        "sched_setaffinity": 122,
+        "clock_gettime": 113,
+        "exit_group": 94,
+    },
+}
+
+
+def _table() -> dict[str, int]:
+    machine = platform.machine()
+    if machine not in _TABLES:
+        raise ImportError(f"no system call numbers for {machine}: {', '.join(_TABLES)} are known")
+    return _TABLES[machine]
+
+
+RT_SIGACTION: Final = _table()["rt_sigaction"]
+RECVFROM: Final = _table()["recvfrom"]
+GETSOCKOPT: Final = _table()["getsockopt"]
+GETPPID: Final = _table()["getppid"]
+SETGROUPS: Final = _table()["setgroups"]
+SETRESUID: Final = _table()["setresuid"]
+SETRESGID: Final = _table()["setresgid"]
+PRCTL: Final = _table()["prctl"]
+SCHED_SETAFFINITY: Final = _table()["sched_setaffinity"]
+CLOCK_GETTIME: Final = _table()["clock_gettime"]
+EXIT_GROUP: Final = _table()["exit_group"]
+CLOSE_RANGE: Final = 436
+"""Numbers from 424 on are the same everywhere."""

@@ -1,0 +1,173 @@
+"""Trials against the real kernel: every datagram has an account, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.build import build
+from lab.clean import clean
+from lab.peers import kernel
+from lab.peers.base import PeerError, Rule
+from lab.results import Check, RunEnded, Setting, Trial, read_results
+from lab.topology import Topology
+from lab.trial import NONE, BenchPlan, Request, bench, place
+
+MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
+
+
+def request(dps: int | None, seconds: float = 0.2) -> Request:
+    return Request("t", "test", "case", "fixed", dps, seconds)
+
+
+def plan(subject: str, **setting: object) -> BenchPlan:
+    sender, workers = place(1)
+    return BenchPlan(subject, Setting(payload_bytes=64, **setting), 1500, sender, workers)  # type: ignore[arg-type]
+
+
+def accounted(trial: Trial) -> None:
+    """The ledger balances, and what was delivered plus what was dropped is what was due."""
+    assert trial.ledger.balanced, trial.warnings
+    assert trial.ledger.ingress.entered == trial.offered
+    assert trial.ledger.egress.left == trial.delivered
+    assert trial.streams is not None
+    assert trial.streams.duplicated == trial.streams.corrupted == 0
+
+
+def test_the_generator_alone_delivers_everything_at_a_modest_rate() -> None:
+    with bench(plan(NONE, flows=5), "alone") as ready:
+        trial = ready.measure(request(10_000))
+    accounted(trial)
+    assert trial.delivered == trial.offered == 2_000
+    assert trial.latency is not None
+    assert trial.latency.count == 2_000
+
+
+@pytest.mark.parametrize("rps", [False, True])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_kernel_routing_copies_every_datagram_to_every_output(rps: bool, outputs: int) -> None:
+    with bench(plan("kernel", rps=rps, outputs=outputs, rules=3, flows=6), "copies") as ready:
+        for _ in range(2):  # a bench serves one trial after another
+            trial = ready.measure(request(5_000))
+            accounted(trial)
+            assert trial.delivered == trial.expected == 1_000 * outputs
+
+
+def test_every_datagram_of_an_overload_is_booked() -> None:
+    with bench(plan("kernel", rps=True, outputs=8), "overload") as ready:
+        trial = ready.measure(request(None, seconds=0.3))
+    accounted(trial)
+    assert trial.delivered < trial.expected
+    assert trial.bound_by == "forwarder"
+
+
+def test_the_kernel_routes_between_32_interfaces_and_says_so_when_asked_for_more() -> None:
+    outputs = tuple(f"out{number}" for number in range(32))
+    rule = Rule("r", "239.1.0.0", 5001, "10.10.0.1", "in0", outputs)
+    setting = Setting(payload_bytes=64, outputs=32)
+    with build(Topology(outputs=32), "too-many") as lab, pytest.raises(PeerError, match="32"):
+        kernel.PEER.start(lab, [rule], setting, ())
+
+
+SCENARIO = """
+name = "small"
+title = "One search of kernel routing"
+seed = "test"
+subjects = ["kernel"]
+measure = ["flat-out"]
+[rps]
+kernel = [false]
+[[case]]
+name = "64 B"
+[profile.quick]
+trial_ms = 50
+"""
+
+
+def run_lab(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [MCASTLAB, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_run_writes_results_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SCENARIO)
+    lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "out"), "--json")
+    out, errors = lab.communicate(timeout=90)
+    assert lab.returncode == 0, errors
+    document = json.loads(out)
+    assert document["outcome"] == "passed"
+    records = list(read_results(tmp_path / "out" / "results.jsonl"))
+    assert {record.subject for record in records if isinstance(record, Trial)} == {NONE, "kernel"}
+    assert isinstance(records[-1], RunEnded)
+    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+
+
+def wait_for_trial(results: Path, lab: subprocess.Popen[str]) -> None:
+    """Return once the run has recorded a trial; it writes each one as it ends."""
+    while lab.poll() is None:
+        if results.exists() and any(isinstance(record, Trial) for record in read_results(results)):
+            return
+    raise AssertionError(f"the run ended before its first trial: {lab.communicate()}")
+
+
+LONG = SCENARIO.replace('measure = ["flat-out"]', 'measure = ["zero-loss", "flat-out"]').replace(
+    "trial_ms = 50", "trial_ms = 1500"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_it_has_and_can_be_resumed(tmp_path: Path, number: int) -> None:
+    (tmp_path / "small.toml").write_text(LONG)
+    out = tmp_path / "out"
+    lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
+    wait_for_trial(out / "results.jsonl", lab)
+    os.killpg(lab.pid, number)
+    _, errors = lab.communicate(timeout=60)
+    assert lab.returncode == 130, errors
+    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+    last = list(read_results(out / "results.jsonl"))[-1]
+    assert isinstance(last, RunEnded)
+    assert last.outcome == "interrupted"
+    assert (out / "report.html").exists()
+
+    (tmp_path / "small.toml").write_text(SCENARIO)  # the same steps, shorter
+    again = run_lab("run", "--resume", str(out), "--json")
+    text, errors = again.communicate(timeout=90)
+    assert again.returncode == 0, errors
+    assert json.loads(text)["outcome"] == "passed"
+    trials = [r.trial_id for r in read_results(out / "results.jsonl") if isinstance(r, Trial)]
+    assert len(trials) == len(set(trials))
+
+
+def test_what_a_killed_run_leaves_is_cleaned(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(LONG)
+    out = tmp_path / "out"
+    lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
+    wait_for_trial(out / "results.jsonl", lab)
+    lab.kill()
+    lab.communicate()
+    left = [name for name in netns.names() if f"-{lab.pid}-" in name]
+    assert left
+    assert set(left) <= {item.namespace for item in clean()}
+    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+
+
+def test_functional_checks_pass(tmp_path: Path) -> None:
+    lab = run_lab("run", "functional", "--out", str(tmp_path / "out"))
+    _, errors = lab.communicate(timeout=90)
+    checks = [r for r in read_results(tmp_path / "out" / "results.jsonl") if isinstance(r, Check)]
+    assert len(checks) > 20
+    assert not [(c.case, c.expected, c.observed) for c in checks if not c.passed]
+    assert lab.returncode == 0, errors

@@ -1,0 +1,240 @@
+"""Forwarders in a lab: rules, what they counted, what must hold between the counts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kernel_support.traffic import Bench
+from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
+from lab.traffic.receiver import Flow, ReceiverJob, ReceiverReport
+from lab.traffic.sender import SenderJob, Stream
+
+Rule = dict[str, Any]
+Value = TypeVar("Value")
+
+OUTPUT_OFFSET = 1 << 16
+"""From an input group to the group that a test's rule sends to: 239.1.0.0 becomes 239.2.0.0."""
+OUTPUT_PORT = 5002
+
+FATE = ("frames_received", "frames_sent", "enters", "wakeups")
+"""Counters of work done, which vary with the load; all others are exact."""
+
+
+def output_group(group: IPv4Address | str) -> IPv4Address:
+    return IPv4Address(group) + OUTPUT_OFFSET
+
+
+def output(group: IPv4Address | str, interface: str = "out0", **fields: Any) -> dict[str, Any]:
+    return {"group": str(group), "port": OUTPUT_PORT, "interface": interface, **fields}
+
+
+def rule(stream: Stream, *interfaces: str, input_interface: str = "in0", **fields: Any) -> Rule:
+    """A rule for ``stream``, to its output group on each of ``interfaces`` (``out0`` when none is named)."""
+    return {
+        "rule_id": f"{input_interface}-{stream.group}",
+        "input_interface": input_interface,
+        "input_group": str(stream.group),
+        "input_port": stream.port,
+        "outputs": [output(output_group(stream.group), name) for name in interfaces or ("out0",)],
+        **fields,
+    }
+
+
+def forwarded(of: Sequence[Stream], sequences: int, *interfaces: str) -> tuple[Flow, ...]:
+    """``of`` as they come out of the rules of :func:`rule`, at each of ``interfaces`` (``r0``)."""
+    return tuple(
+        Flow(
+            interface=interface,
+            group=output_group(stream.group),
+            port=OUTPUT_PORT,
+            stream_id=stream.stream_id,
+            sequences=sequences,
+        )
+        for interface in interfaces or ("r0",)
+        for stream in of
+    )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A forwarder's exact counters over some time: datagrams in, copies out, and what became of the rest."""
+
+    received: int
+    matched: int
+    matched_bytes: int
+    sent: int
+    sent_bytes: int
+    dropped: dict[str, int]
+    """By reason, those that are not zero; ``kernel``: frames that found no free slot in a ring."""
+    per_worker: tuple[int, ...]
+    """Datagrams matched by each worker."""
+
+    @property
+    def copies_lost(self) -> int:
+        return sum(count for reason, count in self.dropped.items() if reason in EGRESS_REASONS)
+
+    @property
+    def datagrams_lost(self) -> int:
+        return sum(self.dropped.values()) - self.copies_lost
+
+
+def counts(stats: dict[str, Any], before: dict[str, Any] | None = None) -> Counts:
+    """What ``stats`` says beyond ``before``; fails when its own sums do not add up."""
+    now, then = _flat(stats), _flat(before) if before else {}
+    change = {name: value - then.get(name, 0) for name, value in now.items()}
+    dropped = {
+        name.removeprefix("dropped."): value
+        for name, value in change.items()
+        if name.startswith("dropped.") and value
+    }
+    found = Counts(
+        **{name: change[name] for name in ("received", "matched", "matched_bytes", "sent", "sent_bytes")},
+        dropped=dropped,
+        per_worker=tuple(change[f"worker.{worker['worker_id']}"] for worker in stats["workers"]),
+    )
+    assert sum(found.per_worker) == found.matched
+    assert found.received == found.matched + found.datagrams_lost - dropped.get("kernel", 0)
+    return found
+
+
+def _flat(stats: dict[str, Any]) -> dict[str, int]:
+    totals = stats["totals"]
+    return {
+        **{name: totals[name] for name in ("received", "matched", "matched_bytes", "sent", "sent_bytes")},
+        **{f"dropped.{reason}": count for reason, count in totals["dropped"].items()},
+        "dropped.kernel": sum(entry["kernel_drops"] for entry in stats["interfaces"]),
+        **{f"worker.{entry['worker_id']}": entry["counters"]["matched"] for entry in stats["workers"]},
+    }
+
+
+def rule_counts(stats: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """(matched, sent) of each rule by its id."""
+    return {entry["rule_id"]: (entry["matched"], entry["sent"]) for entry in stats["rules"]}
+
+
+class Relay:
+    """A forwarder on a bench, for one test after another."""
+
+    def __init__(self, bench: Bench, forwarder: Forwarder) -> None:
+        self.bench = bench
+        self.forwarder = forwarder
+
+    def ask(self, command: str, **fields: Any) -> Any:
+        return self.forwarder.ask(command, **fields)
+
+    @contextmanager
+    def rules(self, *rules: Rule) -> Iterator[None]:
+        """``rules`` in force for the length of a ``with`` block."""
+        self.ask("add", rules=list(rules))
+        try:
+            yield
+        finally:
+            for one in rules:
+                self.ask("remove", rule_id=one["rule_id"])
+
+    def transfer(
+        self, jobs: SenderJob | Sequence[SenderJob], receiver_job: ReceiverJob
+    ) -> tuple[int, ReceiverReport, Counts]:
+        """Send and receive: datagrams offered, the receiver's report, what the forwarder counted."""
+        before = self.forwarder.stats()
+        listed = [jobs] if isinstance(jobs, SenderJob) else jobs
+        sent, seen = self.bench.transfer_all(listed, receiver_job)
+        assert not sum(seen.drops.values()), f"the receiver itself dropped frames: {seen.drops}"
+        offered = sum(report.offered for report in sent)
+        return offered, seen, counts(self.forwarder.stats(), before)
+
+
+@contextmanager
+def relay(
+    bench: Bench,
+    interface: str,
+    *rules: Rule,
+    workers: int = 1,
+    options: Sequence[str] = (),
+) -> Iterator[Relay]:
+    """A forwarder of its own on one input interface, for the length of a ``with`` block."""
+    forwarder = start_forwarder(
+        bench.lab.fwd, [interface], {"rules": list(rules)}, workers=workers, options=options
+    )
+    try:
+        yield Relay(bench, forwarder)
+    finally:
+        forwarder.stop()
+
+
+def assert_delivered(offered: int, seen: ReceiverReport, counted: Counts, copies: int = 1) -> None:
+    """Every datagram matched, every copy sent and received once, in order, and nothing dropped anywhere."""
+    assert counted.dropped == {}
+    assert (counted.received, counted.matched, counted.sent) == (offered, offered, offered * copies)
+    assert_intact(seen)
+    assert sum(seen.received) == counted.sent
+
+
+def assert_intact(seen: ReceiverReport) -> None:
+    """Nothing lost, repeated, out of order or damaged, and nothing that was not sent."""
+    assert (sum(seen.lost), sum(seen.duplicated), sum(seen.reordered), sum(seen.corrupted)) == (0, 0, 0, 0)
+    assert (seen.unexpected, seen.malformed) == (0, 0)
+
+
+def eventually(probe: Callable[[], Value], what: str, within_s: float = 10.0) -> Value:
+    """The first true value of ``probe``, asked again and again; fails with ``what`` when time is up."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = probe()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}; last seen: {value!r}"
+        time.sleep(0.002)
+
+
+class Client:
+    """A connection to a control socket, spoken to in raw lines."""
+
+    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect(str(path))
+        self._lines = self.socket.makefile("rb")
+
+    def say(self, line: bytes) -> dict[str, Any]:
+        """The answer to one line."""
+        self.socket.sendall(line + b"\n")
+        return self.answer()
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        return self.say(json.dumps({"command": command, **fields}).encode())
+
+    def answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._lines.readline())
+        return answer
+
+    def close(self) -> None:
+        self._lines.close()
+        self.socket.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def program(name: str) -> str:
+    """The path of one of the project's programs."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def mcrctl(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``mcrctl`` as a user runs it."""
+    command = [program("mcrctl"), "--socket-path", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -1,0 +1,99 @@
+"""Booking: each drop once, and what does not add up stays visible."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.ledger import BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts
+from lab.peers.mcrd import EGRESS_REASONS, account_of
+from lab.results import Ledger
+
+
+def counts(ledger: Ledger) -> dict[tuple[str, str], int]:
+    return {(drop.place, drop.reason): drop.count for drop in (*ledger.ingress.drops, *ledger.egress.drops)}
+
+
+def outside(**changes: int | bool) -> Outside:
+    values = {"offered": 0, "input_dropped": 0, "output_dropped": 0, "receiver_dropped": 0, "delivered": 0}
+    return Outside(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_every_datagram_and_every_copy_is_booked() -> None:
+    account = Account(
+        matched=90,
+        copies_due=180,
+        ingress={("forwarder", "no_rule"): 7},
+        egress={("forwarder", "too_big"): 5},
+    )
+    ledger = build(account, outside(offered=100, input_dropped=3, receiver_dropped=1, delivered=174))
+    assert ledger.balanced
+    assert counts(ledger) == {
+        ("softnet", "input backlog full"): 3,
+        ("forwarder", "no_rule"): 7,
+        ("forwarder", "too_big"): 5,
+        ("receiver", "capture ring full"): 1,
+    }
+
+
+def test_what_is_missing_stays_visible_and_is_said() -> None:
+    ledger = build(Account(matched=90, copies_due=90), outside(offered=100, delivered=88))
+    assert ledger.ingress.unattributed == 10
+    assert ledger.egress.unattributed == 2
+    assert doubts(ledger) == [
+        "ingress: 10 of 100 datagrams unaccounted for",
+        "egress: 2 of 90 copies unaccounted for",
+    ]
+
+
+def test_what_is_counted_twice_is_a_doubt_too() -> None:
+    ledger = build(Account(matched=10, copies_due=10), outside(offered=10, delivered=11))
+    assert doubts(ledger) == ["egress: 1 of 10 copies counted twice"]
+
+
+def test_a_drop_that_device_and_forwarder_both_saw_is_booked_once() -> None:
+    account = Account(matched=100, copies_due=100, egress={REFUSED: 4})
+    ledger = build(account, outside(offered=100, output_dropped=4, delivered=96))
+    assert ledger.balanced
+    assert counts(ledger) == {BACKLOG_OUT: 4}
+
+
+def test_a_refusal_that_no_device_saw_is_booked_as_such() -> None:
+    account = Account(matched=100, copies_due=100, egress={REFUSED: 4})
+    ledger = build(account, outside(offered=100, output_dropped=1, delivered=95))
+    assert ledger.balanced
+    assert counts(ledger) == {BACKLOG_OUT: 1, REFUSED: 4}
+
+
+def test_with_offloads_on_the_forwarders_count_is_used_because_a_device_counts_frames() -> None:
+    account = Account(matched=100, copies_due=100, egress={REFUSED: 64})
+    ledger = build(
+        account, outside(offered=100, output_dropped=1, delivered=36, device_counts_datagrams=False)
+    )
+    assert ledger.balanced
+    assert counts(ledger) == {REFUSED: 64}
+
+
+def test_an_account_grows_by_the_difference_of_its_totals() -> None:
+    earlier = Account(10, 20, {("forwarder", "no_rule"): 3}, {REFUSED: 1})
+    later = Account(15, 30, {("forwarder", "no_rule"): 3, ("forwarder", "fragment"): 2}, {REFUSED: 4})
+    grown = later.since(earlier)
+    assert (grown.matched, grown.copies_due) == (5, 10)
+    assert grown.ingress == {("forwarder", "no_rule"): 0, ("forwarder", "fragment"): 2}
+    assert grown.egress == {REFUSED: 3}
+
+
+def test_the_generator_alone_has_a_ledger_too() -> None:
+    assert direct(offered=100, device_dropped=3, receiver_dropped=2, delivered=95).balanced
+    assert not direct(offered=100, device_dropped=3, receiver_dropped=0, delivered=95).balanced
+
+
+@pytest.mark.parametrize("reason", sorted(EGRESS_REASONS))
+def test_mcrds_reasons_for_copies_are_booked_on_the_way_out(reason: str) -> None:
+    stats = {
+        "totals": {"matched": 5, "dropped": {reason: 2, "no_rule": 1}},
+        "interfaces": [{"kernel_drops": 3}, {"kernel_drops": 4}],
+    }
+    account = account_of(stats, outputs_per_rule=8)
+    assert account.copies_due == 40
+    assert sum(account.egress.values()) == 2
+    assert account.ingress == {("packet-socket", "ring full"): 7, ("forwarder", "no_rule"): 1}

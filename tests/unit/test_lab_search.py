@@ -1,0 +1,98 @@
+"""The zero-loss search against subjects whose capacity is known."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lab.search import Goal, Observation, find_zero_loss
+
+GOAL = Goal(trial_s=0.4, width=0.05, trials=2)
+CEILING = 500_000.0
+
+
+class Subject:
+    """Loses what is offered above ``capacity``; beside it the generator reaches ``generator`` at most."""
+
+    def __init__(
+        self, capacity: float, generator: float = 1e9, outputs: int = 1, stalls: float = 0.0
+    ) -> None:
+        self.capacity, self.generator, self.outputs = capacity, generator, outputs
+        self.trials = 0
+        self._stalls = stalls
+        self._random = random.Random(1)
+
+    def measure(self, seconds: float, dps: float) -> Observation:
+        self.trials += 1
+        asked = round(dps * seconds)
+        offered = min(asked, round(self.generator * seconds))
+        lost = max(0, offered - round(self.capacity * seconds))
+        if self._random.random() < self._stalls:
+            lost += 100
+        return Observation(asked, offered, offered * self.outputs, max(0, offered - lost) * self.outputs)
+
+
+@pytest.mark.parametrize("capacity", [7_000, 40_000, 123_456, 300_000, 480_000])
+@pytest.mark.parametrize("outputs", [1, 8])
+def test_the_bounds_enclose_the_capacity(capacity: int, outputs: int) -> None:
+    found = find_zero_loss(Subject(capacity, outputs=outputs).measure, CEILING, GOAL)
+    assert found.lower_dps is not None
+    assert found.upper_dps is not None
+    # A trial has whole datagrams, so rates within a datagram per trial are the same to the subject.
+    assert found.lower_dps <= capacity + 2 / GOAL.trial_s
+    assert found.upper_dps >= capacity - 2 / GOAL.trial_s
+    assert found.lower_dps >= found.upper_dps * (1 - GOAL.width)
+    assert found.bound_by == "forwarder"
+
+
+def test_a_subject_without_loss_at_the_ceiling_is_bound_by_the_generator() -> None:
+    subject = Subject(capacity=2 * CEILING)
+    found = find_zero_loss(subject.measure, CEILING, GOAL)
+    assert (found.lower_dps, found.upper_dps, found.bound_by) == (CEILING, None, "generator")
+    assert subject.trials == 1
+
+
+def test_a_generator_that_offers_less_is_never_loss() -> None:
+    found = find_zero_loss(Subject(capacity=400_000, generator=250_000).measure, CEILING, GOAL)
+    assert found.bound_by == "generator"
+    assert found.upper_dps is None
+    assert found.lower_dps == pytest.approx(250_000, rel=0.1)
+    assert "generator holds" in found.warnings[0]
+
+
+def test_a_slow_generator_does_not_hide_a_slower_subject() -> None:
+    found = find_zero_loss(Subject(capacity=100_000, generator=250_000).measure, CEILING, GOAL)
+    assert found.bound_by == "forwarder"
+    assert found.lower_dps == pytest.approx(100_000, rel=GOAL.width)
+
+
+def test_loss_at_every_rate_is_no_zero_loss_rate() -> None:
+    found = find_zero_loss(Subject(capacity=0).measure, CEILING, GOAL)
+    assert found.lower_dps is None
+    assert "lowest rate" in found.warnings[0]
+
+
+@pytest.mark.parametrize("within", [(90_000, 110_000), (200_000, 400_000), (20_000, 50_000)])
+def test_a_narrowed_search_finds_the_same_where_the_range_was_wrong_too(within: tuple[float, float]) -> None:
+    found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, GOAL, within)
+    assert found.lower_dps == pytest.approx(100_000, rel=2 * GOAL.width)
+
+
+def test_a_stall_now_and_then_does_not_decide() -> None:
+    found = find_zero_loss(Subject(capacity=200_000, stalls=0.1).measure, CEILING, GOAL)
+    assert found.lower_dps == pytest.approx(200_000, rel=0.15)
+
+
+def test_a_search_ends_whatever_the_subject_does() -> None:
+    chance = random.Random(3)
+    trials = 0
+
+    def measure(seconds: float, dps: float) -> Observation:
+        nonlocal trials
+        trials += 1
+        offered = round(seconds * dps)
+        return Observation(offered, offered, offered, offered - chance.randrange(2))
+
+    find_zero_loss(measure, CEILING, Goal(0.4, 0.001, 9, trials_max=20))
+    assert trials <= 20 + 1
