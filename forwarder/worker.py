@@ -7,6 +7,7 @@ every privilege before it touches a packet, and lives no longer than its supervi
 from __future__ import annotations
 
 import gc
+import os
 import socket
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ class Worker:
     def __init__(self, sock: socket.socket, engine: PacketEngine) -> None:
         self._channel = sock
         self._engine = engine
-        self._sockets: dict[int, socket.socket] = {}
+        self._descriptors: dict[int, int] = {}
+        """Receive sockets, by their rows."""
 
     def serve(self) -> None:
         """Forward until told to stop, or until the supervisor is gone."""
@@ -76,12 +78,12 @@ class Worker:
             engine.set_links(channel.unpack_links(message.body))
         elif message.kind == Kind.ADD_SOCKET:
             row, frames, frame_bytes, interface = channel.SOCKET.unpack(message.body)
-            sock = socket.socket(fileno=message.descriptors[0])
-            engine.add_socket(row, sock, Ring(frames, frame_bytes), interface)
-            self._sockets[row] = sock
+            [descriptor] = message.descriptors
+            engine.add_socket(row, descriptor, Ring(frames, frame_bytes), interface)
+            self._descriptors[row] = descriptor
         elif message.kind == Kind.REMOVE_SOCKET:
             engine.remove_socket(message.argument)
-            self._sockets.pop(message.argument).close()
+            os.close(self._descriptors.pop(message.argument))
         elif message.kind == Kind.STOP:
             self._drain()
 

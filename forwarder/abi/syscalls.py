@@ -10,6 +10,8 @@ from typing import Final
 
 _TABLES: Final = {
     "x86_64": {
+        "mmap": 9,
+        "munmap": 11,
         "rt_sigaction": 13,
         "recvfrom": 45,
         "getsockopt": 55,
@@ -23,6 +25,8 @@ _TABLES: Final = {
         "exit_group": 231,
     },
     "aarch64": {
+        "mmap": 222,
+        "munmap": 215,
         "rt_sigaction": 134,
         "recvfrom": 207,
         "getsockopt": 209,
@@ -45,6 +49,8 @@ def _table() -> dict[str, int]:
     return _TABLES[machine]
 
 
+MMAP: Final = _table()["mmap"]
+MUNMAP: Final = _table()["munmap"]
 RT_SIGACTION: Final = _table()["rt_sigaction"]
 RECVFROM: Final = _table()["recvfrom"]
 GETSOCKOPT: Final = _table()["getsockopt"]

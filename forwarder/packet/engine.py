@@ -44,7 +44,6 @@ class PacketEngine:
     ) -> None:
         self.table = RuleTable()
         self._transmitter = transmitter
-        self._maps: dict[int, mmap.mmap] = {}
         self._shared = block.shared
         self._uring: Uring = open_uring(state.ENTRIES, state.COMPLETIONS)
         self._uring_arrays = state.Uring(
@@ -55,8 +54,8 @@ class PacketEngine:
             self._uring.sqes,
             self._uring.cqes,
         )
-        self._sockets = np.zeros((0, layout.SOCKET_COLUMNS), np.int64)
         space = Workspace(WORKSPACE_BYTES)
+        self._sockets = space.zeros((SOCKETS, layout.SOCKET_COLUMNS), np.int64)
         self._names = space.zeros((LINKS, 8), np.uint32)
         self._names[:] = np.frombuffer(link_address(0).ljust(32, b"\0"), np.uint32)
         self._transmit = self._make_transmit(space, block)
@@ -69,6 +68,7 @@ class PacketEngine:
             side_words=side.view(np.uint32),
         )
         self._run = compiled_entry(loop.run)
+        self._attach = compiled_entry(loop.attach)
         self._totals = space.zeros((layout.COUNTERS,), np.int64)
         self._scalars = space.zeros((state.SCALARS,), np.int64)
         self._scalars[state.RING_FD] = self._uring.fd
@@ -114,44 +114,38 @@ class PacketEngine:
             arena_words=arena.view(np.uint32),
         )
 
-    def add_socket(self, row: int, sock: socket.socket, ring: Ring, interface: int) -> None:
+    def add_socket(self, row: int, fd: int, ring: Ring, interface: int) -> None:
         """Map a receive socket's ring and serve it.
 
         Args:
-            row: its place in this worker, the same after a respawn: its cursor is kept there.
+            row: its place in this worker, below SOCKETS, the same after a respawn: its cursor is kept there.
+            fd: the socket, which stays the caller's.
             interface: the slot that its rules' keys carry.
 
         Raises:
             OSError: the ring cannot be mapped.
         """
-        if row >= SOCKETS:
-            raise OSError(24, f"a worker holds at most {SOCKETS} receive sockets")
-        memory = mmap.mmap(sock.fileno(), ring.nbytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._maps[row] = memory
-        if row >= len(self._sockets):
-            grown = np.zeros((row + 1, layout.SOCKET_COLUMNS), np.int64)
-            grown[: len(self._sockets)] = self._sockets
-            self._sockets = grown
-        entry = self._sockets[row]
-        entry[layout.SOCKET_FD] = sock.fileno()
-        entry[layout.SOCKET_FRAMES] = ring.frames
-        entry[layout.SOCKET_FRAME_BYTES] = ring.frame_bytes
-        entry[layout.SOCKET_INTERFACE] = interface
-        entry[layout.SOCKET_READY] = 1
-        entry[layout.SOCKET_ADDRESS] = np.frombuffer(memory, np.uint8).ctypes.data
-        # A predecessor may have died between claiming frames and giving them back.
-        loop.release(entry, self._shared.cursors[row])
+        error = self._attach(
+            self._sockets,
+            self._shared.cursors,
+            self._scalars,
+            row,
+            fd,
+            ring.frames,
+            ring.frame_bytes,
+            interface,
+        )
+        if error:
+            raise OSError(-error, os.strerror(-error))
 
     def remove_socket(self, row: int) -> None:
         """Stop serving a socket and unmap its ring; its cursor starts at zero for the next one."""
-        memory = self._maps.pop(row, None)
-        if memory is None:
-            return
-        # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
-        loop.cancel_poll(self._transmit, self._uring_arrays, self._shared, self._scalars, self._sockets, row)
-        self._sockets[row] = 0
-        self._shared.cursors[row] = 0
-        memory.close()
+        if self._sockets[row, layout.SOCKET_ADDRESS]:
+            # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
+            loop.cancel_poll(
+                self._transmit, self._uring_arrays, self._shared, self._scalars, self._sockets, row
+            )
+            loop.detach(self._sockets, self._shared.cursors, row)
 
     def set_links(self, links: NDArray[np.uint32]) -> None:
         """Say how output interfaces are reached now: ``uint32[n, 1 + LINK_COLUMNS]``, slot and row."""
@@ -176,18 +170,17 @@ class PacketEngine:
     def drain(self) -> None:
         """Forward what the rings hold by now."""
         while True:
-            before = self._shared.cursors[: len(self._sockets), layout.CURSOR_CLAIMED].copy()
+            before = self._shared.cursors[:, layout.CURSOR_CLAIMED].copy()
             self._sockets[:, layout.SOCKET_READY] = 1
             self.run(1)
-            if (self._shared.cursors[: len(self._sockets), layout.CURSOR_CLAIMED] == before).all():
+            if (self._shared.cursors[:, layout.CURSOR_CLAIMED] == before).all():
                 return
 
     def close(self) -> None:
         """Give back rings and io_uring; the sockets belong to whoever opened them."""
         self._uring.close()  # and with it every armed poll
-        for memory in self._maps.values():
-            memory.close()
-        self._maps.clear()
+        for row in np.flatnonzero(self._sockets[:, layout.SOCKET_ADDRESS]):
+            loop.detach(self._sockets, self._shared.cursors, int(row))
 
 
 def warm_up() -> None:
@@ -209,15 +202,15 @@ def warm_up() -> None:
         )
         engine.table.remove(1)
         engine.set_links(np.frombuffer(bytes(4 * (1 + layout.LINK_COLUMNS)), np.uint32).reshape(1, -1))
-        row = np.zeros(layout.SOCKET_COLUMNS, np.int64)
-        row[layout.SOCKET_FRAMES] = 1
-        loop.release(row, engine._shared.cursors[0])
         engine.enable()
+        ring = Ring(1, mmap.PAGESIZE)
+        empty = os.memfd_create("warm-up", os.MFD_CLOEXEC)
+        os.ftruncate(empty, ring.nbytes)
+        engine.add_socket(0, empty, ring, 0)
         engine.run(1)
-        loop.cancel_poll(
-            engine._transmit, engine._uring_arrays, engine._shared, engine._scalars, engine._sockets, 0
-        )
+        engine.remove_socket(0)
         engine.close()
+        os.close(empty)
     memory.close()
 
 

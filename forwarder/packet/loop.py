@@ -46,6 +46,9 @@ _MSG_DONTWAIT: Final = 0x40
 _POLLIN: Final = 1
 _POLLERR: Final = 8
 _FIRST_ERRNO: Final = 1 << 31
+_HIGHEST_ERRNO: Final = 4095
+_PROT_READ, _PROT_WRITE = 1, 2
+_MAP_SHARED, _MAP_POPULATE = 0x1, 0x8000
 _SOL_SOCKET: Final = 1
 _EINTR, _EAGAIN, _EBUSY = 4, 11, 16
 _SO_ERROR: Final = 4
@@ -194,6 +197,50 @@ def release(socket: Any, cursor: Any) -> None:
         store_release(ring_words, ((released % frame_count) * frame_bytes) >> 2, 0)
         released += 1
     store_release(cursor, layout.CURSOR_RELEASED, released)
+
+
+@njit
+def attach(
+    sockets: Any, cursors: Any, scalars: Any, row: int, fd: int, frames: int, frame_bytes: int, interface: int
+) -> int:
+    """Map a receive socket's ring and serve it from the next turn on.
+
+    Args:
+        row: of ``sockets`` and ``cursors``.
+        interface: the slot that its rules' keys carry.
+
+    Returns:
+        0, or a negative errno when the ring cannot be mapped.
+    """
+    address = syscall(
+        syscalls.MMAP, 0, frames * frame_bytes, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_POPULATE, fd, 0
+    )
+    if -_HIGHEST_ERRNO <= address < 0:
+        return address
+    socket = sockets[row]
+    socket[layout.SOCKET_FD] = fd
+    socket[layout.SOCKET_FRAMES] = frames
+    socket[layout.SOCKET_FRAME_BYTES] = frame_bytes
+    socket[layout.SOCKET_INTERFACE] = interface
+    socket[layout.SOCKET_READY] = 1
+    socket[layout.SOCKET_ADDRESS] = address
+    scalars[state.SOCKET_ROWS] = max(scalars[state.SOCKET_ROWS], row + 1)
+    # A predecessor may have died between claiming frames and giving them back.
+    release(socket, cursors[row])
+    return 0
+
+
+@njit
+def detach(sockets: Any, cursors: Any, row: int) -> None:
+    """Unmap a socket's ring and close it; its cursor starts at zero for the next one."""
+    socket = sockets[row]
+    syscall(
+        syscalls.MUNMAP,
+        socket[layout.SOCKET_ADDRESS],
+        socket[layout.SOCKET_FRAMES] * socket[layout.SOCKET_FRAME_BYTES],
+    )
+    socket[:] = 0
+    cursors[row, :] = 0
 
 
 @njit
@@ -478,7 +525,7 @@ def run(
     With ``turns`` from 1 it takes at most so many turns and never sleeps.
 
     Args:
-        sockets: ``int64[n, SOCKET_COLUMNS]``; rows with address 0 are unused.
+        sockets: ``int64[n, SOCKET_COLUMNS]``; rows with address 0, and those from SOCKET_ROWS on, are unused.
         totals: ``int64[COUNTERS]`` of zeros, scratch.
 
     Returns:
@@ -498,7 +545,7 @@ def run(
             now = _now_ns(clock)
         spinning = now - last_work < busy_poll_ns
         waiting = True
-        for row in range(len(sockets)):
+        for row in range(scalars[state.SOCKET_ROWS]):
             socket = sockets[row]
             if socket[layout.SOCKET_ADDRESS] == 0 or socket[layout.SOCKET_READY] == 0:
                 continue

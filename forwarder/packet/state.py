@@ -98,4 +98,6 @@ CONTROL_ARMED: Final = 9
 BUSY_POLL_NS: Final = 10
 OPTION_VALUE: Final = 11
 OPTION_LENGTH: Final = 12
+SOCKET_ROWS: Final = 13
+"""Rows of the socket table up to the last that was used."""
 SCALARS: Final = 16

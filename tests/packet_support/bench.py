@@ -115,7 +115,7 @@ class Bench:
         self.control, self._control = socket.socketpair()
         self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno())
         self.ring = FakeRing(ring or Ring(64, 2048))
-        self.engine.add_socket(0, self.ring, self.ring.ring, self.INTERFACE)  # type: ignore[arg-type]
+        self.engine.add_socket(0, self.ring.fileno(), self.ring.ring, self.INTERFACE)
         self.engine._sockets[0, layout.SOCKET_FD] = self.ring.queue.fileno()
         self._rules = 0
         if enable:

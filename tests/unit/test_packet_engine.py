@@ -236,7 +236,7 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     )
     assert bench.block.cursors[0].tolist() == [5, 0]
     assert bench.block.journal[layout.JOURNAL_PENDING] == 5
-    bench.engine.add_socket(0, bench.ring, bench.ring.ring, bench.INTERFACE)  # type: ignore[arg-type]
+    bench.engine.add_socket(0, bench.ring.fileno(), bench.ring.ring, bench.INTERFACE)
     assert bench.block.cursors[0].tolist() == [5, 5]
     assert [bench.ring.status(slot) for slot in range(6)] == [0] * 6
 
