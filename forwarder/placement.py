@@ -31,9 +31,10 @@ U32 = 0xFFFF_FFFF
 MAX_MEMBERS = 300
 """Most members of a group whose owner program still fits in one classic BPF program."""
 
-_PORT_FACTOR = 0x9E3779B1
+PORT_FACTOR = 0x9E3779B1
+MIX_FACTORS = (0x85EBCA6B, 0xC2B2AE35)
 _SLOT_FACTOR = 0x9E3779B9
-_SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
+SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
 _CHUNK = 1 << 20
 
 Words = npt.NDArray[np.uint32]
@@ -41,15 +42,15 @@ Words = npt.NDArray[np.uint32]
 
 def _mix(h: int) -> int:
     h ^= h >> 16
-    h = h * 0x85EBCA6B & U32
+    h = h * MIX_FACTORS[0] & U32
     h ^= h >> 13
-    h = h * 0xC2B2AE35 & U32
+    h = h * MIX_FACTORS[1] & U32
     return h ^ h >> 16
 
 
 def rule_hash(group: int, port: int) -> int:
     """The 32-bit hash of a destination; ``group`` as an integer in host order."""
-    return _mix(group ^ port * _PORT_FACTOR & U32)
+    return _mix(group ^ port * PORT_FACTOR & U32)
 
 
 def slot_seed(slot: int) -> int:
@@ -57,9 +58,9 @@ def slot_seed(slot: int) -> int:
 
 
 def score(hashed: int, slot: int) -> int:
-    s = (hashed ^ slot_seed(slot)) * _SCORE_FACTORS[0] & U32
+    s = (hashed ^ slot_seed(slot)) * SCORE_FACTORS[0] & U32
     s ^= s >> 15
-    return s * _SCORE_FACTORS[1] & U32
+    return s * SCORE_FACTORS[1] & U32
 
 
 def owner(group: int, port: int, members: int, hashing: Hashing = Hashing.RENDEZVOUS) -> int:
@@ -75,25 +76,25 @@ def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Has
     if not keys:
         return []
     destinations = np.array(keys, dtype=np.uint32)  # (keys, 2)
-    hashed = _mix_words(destinations[:, 0] ^ destinations[:, 1] * np.uint32(_PORT_FACTOR))
+    hashed = _mix_words(destinations[:, 0] ^ destinations[:, 1] * np.uint32(PORT_FACTOR))
     if hashing is Hashing.MODULO:
         return [int(slot) for slot in hashed % np.uint32(members)]
     seeds = np.array([slot_seed(slot) for slot in range(members)], dtype=np.uint32)
     rows = max(1, _CHUNK // members)
     found: list[int] = []
     for start in range(0, len(hashed), rows):
-        scores = (hashed[start : start + rows, None] ^ seeds) * np.uint32(_SCORE_FACTORS[0])
+        scores = (hashed[start : start + rows, None] ^ seeds) * np.uint32(SCORE_FACTORS[0])
         scores ^= scores >> np.uint32(15)
-        scores *= np.uint32(_SCORE_FACTORS[1])
+        scores *= np.uint32(SCORE_FACTORS[1])
         found += np.argmax(scores, axis=1).tolist()  # the first, so the lowest, of equals
     return found
 
 
 def _mix_words(h: Words) -> Words:
     h = h ^ (h >> np.uint32(16))
-    h = h * np.uint32(0x85EBCA6B)
+    h = h * np.uint32(MIX_FACTORS[0])
     h ^= h >> np.uint32(13)
-    h *= np.uint32(0xC2B2AE35)
+    h *= np.uint32(MIX_FACTORS[1])
     return h ^ (h >> np.uint32(16))
 
 

@@ -11,13 +11,13 @@ import socket
 from dataclasses import dataclass
 
 from forwarder.abi import af_packet as ap
+from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
-_BPF_RET_K = 0x06
-_DROP_ALL = ap.SOCK_FILTER.pack(_BPF_RET_K, 0, 0, 0)
+_DROP_ALL = (Instruction(RET | K, 0, 0, 0),)
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,32 @@ def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int)
     return sock.getsockopt(ap.SOL_PACKET, ap.PACKET_FANOUT) & 0xFFFF
 
 
-def listen(sock: socket.socket) -> None:
-    """Let frames in."""
-    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+def steer(sock: socket.socket, program: Program) -> None:
+    """Give the PACKET_FANOUT_CBPF group that a socket is in the program that picks the member of a frame.
+
+    One member's call is for all; until then, and when the program ends early, member 0 is picked.
+
+    Raises:
+        OSError: the socket is in no such group, or the kernel does not take the program.
+    """
+    _set_program(sock, ap.SOL_PACKET, ap.PACKET_FANOUT_DATA, program)
+
+
+def listen(sock: socket.socket, only: Program | None = None) -> None:
+    """Let frames in; with ``only``, those that it accepts.
+
+    Raises:
+        OSError: the kernel does not take the program (``net.core.optmem_max`` bounds a socket's filter).
+    """
+    if only is None:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    else:
+        _set_program(sock, socket.SOL_SOCKET, _SO_ATTACH_FILTER, only)
 
 
 def mute(sock: socket.socket) -> None:
     """Let nothing more in; what the ring holds stays."""
-    _attach(sock, _DROP_ALL)
+    _set_program(sock, socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
 
 
 def kernel_drops(sock: socket.socket) -> int:
@@ -117,10 +135,10 @@ def link_address(ifindex: int) -> bytes:
     return ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_IP), ifindex, 0, 0, 6, b"")
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = ap.SOCK_FPROG.pack(len(program) // ap.SOCK_FILTER.size, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+def _set_program(sock: socket.socket, level: int, option: int, program: Program) -> None:
+    code = assemble(program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    sock.setsockopt(level, option, ap.SOCK_FPROG.pack(len(program), ctypes.addressof(buffer)))
 
 
 def _bind(sock: socket.socket, ifindex: int) -> None:

@@ -1,0 +1,117 @@
+"""Steering by rule: classic BPF programs that compute a datagram's owner from its header.
+
+They arrive at what :mod:`forwarder.placement` says of the datagram's (group, port), so that the kernel hands
+it to the one worker that holds its rule:
+
+* :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
+  a member of the fanout group, which is its place in the order of joining.
+* :func:`filter_program`, for one socket of several that all get every datagram, accepts what its slot owns.
+
+Frames are not checked first: whatever is no UDP datagram has some number where a datagram has its destination
+and so goes to exactly one worker too, which counts it with its reason. Of a frame too short to have one,
+slot 0 is the owner. Packet loads count from where the kernel lets a program see a received frame begin: the
+network header in a fanout group (``packet_rcv_fanout``), the Ethernet header in a socket's filter
+(``tpacket_rcv`` pushes it back for SOCK_RAW). Loads relative to SKF_NET_OFF would not need to know, but reach
+only the linear part of a frame before Linux 6.16, and a network card may leave the IP header outside of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forwarder.abi import cbpf as bpf
+from forwarder.abi.cbpf import Instruction, Program
+from forwarder.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, slot_seed
+from forwarder.strategy import Hashing
+
+ETHERNET_BYTES: Final = 14
+_SHORTEST: Final = 20 + 4
+"""Bytes of an IPv4 header without options and of UDP's two ports."""
+_ACCEPT: Final = 0xFFFF_FFFF
+"""A filter returns how many bytes to keep."""
+
+_HASH, _BEST_SCORE, _BEST_SLOT = 0, 1, 2
+"""Words of M[]."""
+
+
+def owner_program(members: int, hashing: Hashing) -> Program:
+    """Returns the slot, 0 to ``members`` − 1, that owns a frame; for a fanout group of so many members."""
+    return (*_hash(0), *_owner(members, hashing), _op(bpf.RET_A))
+
+
+def filter_program(slot: int, members: int, hashing: Hashing) -> Program:
+    """Accepts the frames that ``slot`` owns, whole; for a SOCK_RAW socket on an Ethernet device."""
+    accept, refuse = _op(bpf.RET | bpf.K, _ACCEPT), _op(bpf.RET | bpf.K, 0)
+    too_short = accept if slot == 0 else refuse
+    return (
+        _op(bpf.LD | bpf.W | bpf.LEN),
+        Instruction(bpf.JMP | bpf.JGE | bpf.K, 1, 0, ETHERNET_BYTES + _SHORTEST),
+        too_short,
+        # With options the ports stand further on.
+        _op(bpf.LDX | bpf.B | bpf.MSH, ETHERNET_BYTES),
+        _op(bpf.ALU | bpf.SUB | bpf.K, ETHERNET_BYTES + 4),
+        Instruction(bpf.JMP | bpf.JGE | bpf.X, 1, 0, 0),
+        too_short,
+        *_hash(ETHERNET_BYTES),
+        *_owner(members, hashing),
+        Instruction(bpf.JMP | bpf.JEQ | bpf.K, 0, 1, slot),
+        accept,
+        refuse,
+    )
+
+
+def _op(code: int, k: int = 0) -> Instruction:
+    return Instruction(code, 0, 0, k)
+
+
+def _fold(shift: int) -> Program:
+    """A ^= A >> shift"""
+    return (_op(bpf.TAX), _op(bpf.ALU | bpf.RSH | bpf.K, shift), _op(bpf.ALU | bpf.XOR | bpf.X))
+
+
+def _multiply(factor: int) -> Instruction:
+    return _op(bpf.ALU | bpf.MUL | bpf.K, factor)
+
+
+def _hash(network: int) -> Program:
+    """A = :func:`~forwarder.placement.rule_hash` of the destination, the IPv4 header being at ``network``."""
+    return (
+        _op(bpf.LDX | bpf.B | bpf.MSH, network),
+        _op(bpf.LD | bpf.H | bpf.IND, network + 2),
+        _multiply(PORT_FACTOR),
+        _op(bpf.TAX),
+        _op(bpf.LD | bpf.W | bpf.ABS, network + 16),
+        _op(bpf.ALU | bpf.XOR | bpf.X),
+        *_fold(16),
+        _multiply(MIX_FACTORS[0]),
+        *_fold(13),
+        _multiply(MIX_FACTORS[1]),
+        *_fold(16),
+    )
+
+
+def _owner(members: int, hashing: Hashing) -> Program:
+    """A = the slot that owns the hash in A."""
+    if hashing is Hashing.MODULO:
+        return (_op(bpf.ALU | bpf.MOD | bpf.K, members),)
+    program = [_op(bpf.ST, _HASH)]
+    for slot in range(members):
+        program += (
+            _op(bpf.LD | bpf.MEM, _HASH),
+            _op(bpf.ALU | bpf.XOR | bpf.K, slot_seed(slot)),
+            _multiply(SCORE_FACTORS[0]),
+            *_fold(15),
+            _multiply(SCORE_FACTORS[1]),
+        )
+        if slot:
+            # Only more is better: the lowest slot wins a tie.
+            program += (
+                _op(bpf.LDX | bpf.MEM, _BEST_SCORE),
+                Instruction(bpf.JMP | bpf.JGT | bpf.X, 0, 3, 0),
+            )
+        program += (
+            _op(bpf.ST, _BEST_SCORE),
+            _op(bpf.LD | bpf.IMM, slot),
+            _op(bpf.ST, _BEST_SLOT),
+        )
+    return (*program, _op(bpf.LD | bpf.MEM, _BEST_SLOT))

@@ -1,0 +1,98 @@
+"""Which of several packet sockets the kernel gives each frame to.
+
+Run inside a namespace of its own: ``steering_probe.py`` reads a JSON request on standard input,
+``{"how": "fanout" | "filter", "members", "hashing", "frames": [hex, …]}``, and writes, for each frame in
+turn, the members that received it.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from forwarder.abi import af_packet as ap
+from forwarder.packet import sockets
+from forwarder.steering import filter_program, owner_program
+from forwarder.strategy import Hashing
+
+DEADLINE_S = 10.0
+RECEIVE_BYTES = 8 << 20
+NO_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    members, hashing = request["members"], Hashing(request["hashing"])
+    frames = [bytes.fromhex(frame) for frame in request["frames"]]
+    index = make_pair()
+    group = None
+    opened: list[socket.socket] = []
+    for slot in range(members):
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sockets.mute(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES // members)
+        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
+        sock.bind(("probe1", ap.ETH_P_ALL))
+        if request["how"] == "fanout":
+            group = sockets.join_fanout(sock, group, ap.PACKET_FANOUT_CBPF, members)
+        opened.append(sock)
+        assert socket.if_nametoindex("probe1") == index
+        if request["how"] == "filter":
+            sockets.listen(sock, filter_program(slot, members, hashing))
+    if request["how"] == "fanout":
+        sockets.steer(opened[-1], owner_program(members, hashing))
+        for sock in opened:
+            sockets.listen(sock)
+    json.dump(deliver(frames, opened), sys.stdout)
+
+
+def make_pair() -> int:
+    """A veth pair, both ends up and quiet; the index of the end that receives."""
+    NO_IPV6.write_text("1")  # or it would send of its own accord
+    with IPRoute() as route:
+        route.link("add", ifname="probe0", kind="veth", peer={"ifname": "probe1"})
+        [index] = route.link_lookup(ifname="probe1")
+        for name in ("probe0", "probe1"):
+            [number] = route.link_lookup(ifname=name)
+            route.link("set", index=number, state="up", arp=False, multicast=False)
+    return int(index)
+
+
+def deliver(frames: list[bytes], opened: list[socket.socket]) -> list[list[int]]:
+    """Send frames one at a time: who got it is known before the next is sent."""
+    found = []
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender, select.epoll() as poll:
+        sender.bind(("probe0", 0))
+        member_of = {sock.fileno(): member for member, sock in enumerate(opened)}
+        for descriptor in member_of:
+            poll.register(descriptor, select.EPOLLIN)
+        for frame in frames:
+            sender.send(frame)
+            receivers = []
+            events = poll.poll(DEADLINE_S)
+            # The kernel runs all of an interface's sockets before it goes on to the next frame, so a second
+            # copy would be here now, or with the next frame at the latest, where it would be unexpected.
+            for descriptor, _ in events:
+                receivers += take_all(opened[member_of[descriptor]], member_of[descriptor], frame)
+            found.append(receivers)
+    return found
+
+
+def take_all(sock: socket.socket, member: int, frame: bytes) -> list[int]:
+    receivers = []
+    while True:
+        try:
+            received = sock.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return receivers
+        assert received == frame, f"member {member} received {received.hex()}, not {frame.hex()}"
+        receivers.append(member)
+
+
+if __name__ == "__main__":
+    main()

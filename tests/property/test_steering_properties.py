@@ -1,0 +1,61 @@
+"""The programs that steer by rule agree with the hash that places rules, for any destination."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+from packet_support.bpf_machine import decode, execute
+
+from forwarder.abi.cbpf import assemble
+from forwarder.placement import MAX_MEMBERS, owner
+from forwarder.steering import filter_program, owner_program
+from forwarder.strategy import Hashing
+
+ETHERNET = bytes.fromhex("01005e010101020000000001") + b"\x08\x00"
+
+groups = st.integers(0, 0xFFFF_FFFF)
+ports = st.integers(0, 0xFFFF)
+members = st.integers(1, MAX_MEMBERS)
+options = st.integers(0, 10).map(lambda words: bytes(4 * words))
+
+
+def datagram(group: int, port: int, ip_options: bytes = b"", payload: bytes = b"") -> bytes:
+    """An IPv4 packet with UDP inside; only the fields that programs look at are filled in."""
+    header = bytearray(20)
+    header[0] = 0x45 + len(ip_options) // 4
+    header[16:20] = group.to_bytes(4, "big")
+    return bytes(header) + ip_options + struct.pack(">HHHH", 4000, port, 8, 0) + payload
+
+
+@given(groups, ports, members, st.sampled_from(Hashing), options, st.binary(max_size=40))
+def test_the_owner_in_the_kernel_is_the_owner_in_python(
+    group: int, port: int, count: int, hashing: Hashing, ip_options: bytes, payload: bytes
+) -> None:
+    program = assemble(owner_program(count, hashing))
+    assert execute(program, datagram(group, port, ip_options, payload)) == owner(group, port, count, hashing)
+
+
+@given(groups, ports, st.integers(1, 40), st.sampled_from(Hashing), options)
+def test_one_filter_accepts_a_datagram_and_it_is_its_owners(
+    group: int, port: int, count: int, hashing: Hashing, ip_options: bytes
+) -> None:
+    frame = ETHERNET + datagram(group, port, ip_options)
+    accepting = [
+        slot for slot in range(count) if execute(assemble(filter_program(slot, count, hashing)), frame)
+    ]
+    assert accepting == [owner(group, port, count, hashing)]
+
+
+@given(st.binary(max_size=80), st.integers(1, 20), st.sampled_from(Hashing))
+def test_any_frame_has_exactly_one_owner(frame: bytes, count: int, hashing: Hashing) -> None:
+    programs = [assemble(filter_program(slot, count, hashing)) for slot in range(count)]
+    assert sum(execute(program, frame) >= len(frame) for program in programs if frame) == bool(frame)
+    assert execute(assemble(owner_program(count, hashing)), frame[14:]) < count
+
+
+@given(st.sampled_from(Hashing), st.integers(0, MAX_MEMBERS - 1))
+def test_programs_of_the_most_members_are_ones_that_the_kernel_loads(hashing: Hashing, slot: int) -> None:
+    decode(assemble(owner_program(MAX_MEMBERS, hashing)))
+    decode(assemble(filter_program(slot, MAX_MEMBERS, hashing)))
