@@ -1,57 +1,40 @@
-"""What the supervisor tells a worker, and how: one SOCK_SEQPACKET pair, one message a packet.
+"""The supervisor's end of the talk with a worker: one SOCK_SEQPACKET pair, one message a packet.
 
-Messages are small fixed headers with packed arrays behind them, so that a worker applies a thousand rules
-without parsing text. Every message is answered by its sequence number once it is in force.
+:mod:`forwarder.packet.messages` says what they are, :mod:`forwarder.packet.serve` is the other end.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-RULES_PER_MESSAGE: Final = 256
-"""Few enough that applying them takes the packet loop a couple of milliseconds at most."""
-MESSAGE_BYTES: Final = 128 * 1024
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4 * 4)
+from forwarder.packet.messages import Kind
+
+OUTPUTS_PER_MESSAGE: Final = 512
+"""Few enough that applying them takes the packet loop a fraction of a millisecond."""
+MOST_OUTPUTS: Final = 4096
+"""Of one rule: what fits into the worker's inbox."""
 
 _HEADER: Final = struct.Struct("=IIIi")
 """kind, sequence, count, argument"""
 
-OUTPUT_WORDS: Final = 4
-SOCKET: Final = struct.Struct("=IIII")
+_SOCKET: Final = struct.Struct("=IIII")
 """row, frames, frame bytes, interface slot"""
 _LINK: Final = struct.Struct("=II4sI6s2x")
 """slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
 
 
-class Kind(IntEnum):
-    ADD_RULES = 1
-    REMOVE_RULES = 2
-    SET_LINKS = 3
-    ADD_SOCKET = 4
-    REMOVE_SOCKET = 5
-    STOP = 6
-    DONE = 7
-    """The worker's answer; the argument is 0 or an errno."""
-    READY = 8
-    """The worker's first word."""
+class Answer(NamedTuple):
+    """What a worker says."""
 
-
-class Message(NamedTuple):
-    kind: int
-    """A :class:`Kind`, as the plain number: making an enum member of it touches pages in every worker."""
+    kind: Kind
     sequence: int
-    how_many: int
     argument: int
-    body: bytes
-    descriptors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -81,20 +64,32 @@ def send(
         sock.sendmsg(packet)
 
 
-def receive(sock: socket.socket) -> Message | None:
-    """The next message, or None when the peer is gone; raises BlockingIOError when there is none yet."""
-    packet, ancillary, _, _ = sock.recvmsg(MESSAGE_BYTES, _ANCILLARY_BYTES)
+def receive(sock: socket.socket) -> Answer | None:
+    """The next answer, or None when the worker is gone; raises BlockingIOError when there is none yet."""
+    packet = sock.recv(_HEADER.size)
     if not packet:
         return None
-    descriptors = ()
-    for _level, _kind, data in ancillary:
-        descriptors = struct.unpack(f"={len(data) // 4}i", data)
-    kind, sequence, how_many, argument = _HEADER.unpack_from(packet)
-    return Message(kind, sequence, how_many, argument, packet[_HEADER.size :], descriptors)
+    kind, sequence, _, argument = _HEADER.unpack(packet)
+    return Answer(Kind(kind), sequence, argument)
+
+
+def in_messages(rules: Iterable[WorkerRule]) -> Iterator[list[WorkerRule]]:
+    """The rules in portions for one message each."""
+    portion: list[WorkerRule] = []
+    size = 0
+    for rule in rules:
+        more = max(1, len(rule.outputs))
+        if portion and size + more > OUTPUTS_PER_MESSAGE:
+            yield portion
+            portion, size = [], 0
+        portion.append(rule)
+        size += more
+    if portion:
+        yield portion
 
 
 def pack_rules(rules: Sequence[WorkerRule]) -> bytes:
-    """At most RULES_PER_MESSAGE rules, for ADD_RULES."""
+    """For ADD_RULES."""
     keys = np.array([rule.key for rule in rules], np.uint64)
     slots = np.array([rule.slot for rule in rules], np.uint32)
     counts = np.array([len(rule.outputs) for rule in rules], np.uint32)
@@ -102,32 +97,16 @@ def pack_rules(rules: Sequence[WorkerRule]) -> bytes:
     return b"".join(array.tobytes() for array in (keys, slots, counts, outputs))
 
 
-RuleArrays = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]
-
-
-def unpack_rules(body: bytes, count: int) -> RuleArrays:
-    """Keys, slots and numbers of outputs, ``[count]`` each, and all outputs, ``uint32[n, 4]``, in order."""
-    return (
-        np.frombuffer(body, np.uint64, count),
-        np.frombuffer(body, np.uint32, count, 8 * count),
-        np.frombuffer(body, np.uint32, count, 12 * count),
-        np.frombuffer(body, np.uint32, -1, 16 * count).reshape(-1, OUTPUT_WORDS),
-    )
-
-
 def pack_link(slot: int, ifindex: int, mtu: int, ipv4: bytes, mac: bytes) -> bytes:
     """How an output interface is reached now, for SET_LINKS; ``ifindex`` 0 when it cannot be used."""
     return _LINK.pack(slot, ifindex, ipv4, mtu, mac)
 
 
-def unpack_links(body: bytes) -> NDArray[np.uint32]:
-    """``uint32[n, 1 + LINK_COLUMNS]``: slot, then the link's row."""
-    return np.frombuffer(body, np.uint32).reshape(-1, _LINK.size // 4)
-
-
 def pack_keys(keys: Sequence[int]) -> bytes:
+    """For REMOVE_RULES."""
     return np.array(keys, np.uint64).tobytes()
 
 
-def unpack_keys(body: bytes) -> NDArray[np.uint64]:
-    return np.frombuffer(body, np.uint64)
+def pack_socket(row: int, frames: int, frame_bytes: int, interface: int) -> bytes:
+    """For ADD_SOCKET: the socket's place in the worker, its ring, the slot that its rules' keys carry."""
+    return _SOCKET.pack(row, frames, frame_bytes, interface)

@@ -16,18 +16,19 @@ from typing import Final
 
 from forwarder import channel, netlink
 from forwarder.abi import af_packet as ap
-from forwarder.channel import RULES_PER_MESSAGE, Kind
 from forwarder.joins import Joins
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
-from forwarder.packet.engine import LINKS, warm_up
+from forwarder.packet.engine import LINKS
 from forwarder.packet.memory import RULES, SharedMemory
+from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
 from forwarder.planned import Plan
 from forwarder.problems import Problem
-from forwarder.process import compile_entry, notify
+from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import Numbering, Placer, Slots, rule_key, worker_rule
+from forwarder.worker import warm_up
 from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle, spawn
 
 INPUTS: Final = 65_535
@@ -107,7 +108,6 @@ class Supervisor:
             for rule in self.book:
                 self._number(rule)
             warm_up()
-            compile_entry()
             gc.collect()
             gc.freeze()
             self.workers = [
@@ -251,14 +251,11 @@ class Supervisor:
 
     def _tell_rules(self, handle: WorkerHandle, rules: Sequence[ForwardingRule]) -> list[asyncio.Future[int]]:
         slots = self._slots[handle.plan.partition]
-        told = []
-        for start in range(0, len(rules), RULES_PER_MESSAGE):
-            packed = [
-                worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs)
-                for rule in rules[start : start + RULES_PER_MESSAGE]
-            ]
-            told.append(handle.tell(Kind.ADD_RULES, count=len(packed), body=channel.pack_rules(packed)))
-        return told
+        packed = (worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs) for rule in rules)
+        return [
+            handle.tell(Kind.ADD_RULES, count=len(part), body=channel.pack_rules(part))
+            for part in channel.in_messages(packed)
+        ]
 
     def _join(self, rule: ForwardingRule) -> None:
         state = self.view.find(rule.input_interface)
@@ -302,7 +299,7 @@ class Supervisor:
     def _hand_over(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
         interface = self._inputs.number(receiver.interface)
-        body = channel.SOCKET.pack(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
+        body = channel.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
         return handle.tell(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
 
     def _mourn(self, handle: WorkerHandle, sentence: str) -> None:

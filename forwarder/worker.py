@@ -7,21 +7,24 @@ every privilege before it touches a packet, and lives no longer than its supervi
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import socket
 from dataclasses import dataclass
 
-from forwarder import channel, process
-from forwarder.channel import Kind, Message
+from forwarder import channel
 from forwarder.packet.engine import PacketEngine
-from forwarder.packet.sockets import Ring
+from forwarder.packet.memory import SharedMemory
+from forwarder.packet.messages import Kind
+from forwarder.packet.table import pack_key
+from forwarder.process import Entry, compile_entry
 
 
 @dataclass(frozen=True)
 class WorkerStart:
     """What a worker is born with."""
 
-    entry: process.Entry
+    entry: Entry
     channel: socket.socket
     engine: PacketEngine
 
@@ -30,63 +33,31 @@ def main(start: WorkerStart) -> None:
     """Run the worker; the caller leaves the process when this returns."""
     gc.disable()
     start.entry()
-    start.engine.enable()
-    Worker(start.channel, start.engine).serve()
+    start.engine.serve()
 
 
-class Worker:
-    """Turns messages into changes of the engine, and runs it in between."""
+def warm_up() -> None:
+    """Compile everything that a worker runs, so that forked workers share the code.
 
-    def __init__(self, sock: socket.socket, engine: PacketEngine) -> None:
-        self._channel = sock
-        self._engine = engine
-        self._descriptors: dict[int, int] = {}
-        """Receive sockets, by their rows."""
-
-    def serve(self) -> None:
-        """Forward until told to stop, or until the supervisor is gone."""
-        self._channel.setblocking(False)
-        channel.send(self._channel, Kind.READY, 0)
-        while True:
-            self._engine.run()
-            try:
-                message = channel.receive(self._channel)
-            except BlockingIOError:
-                continue
-            if message is None:
-                return
-            try:
-                self._apply(message)
-                result = 0
-            except OSError as error:
-                result = error.errno or 1
-            self._channel.setblocking(True)
-            channel.send(self._channel, Kind.DONE, message.sequence, argument=result)
-            self._channel.setblocking(False)
-            if message.kind == Kind.STOP:
-                self._engine.close()
-                return
-
-    def _apply(self, message: Message) -> None:
-        engine = self._engine
-        if message.kind == Kind.ADD_RULES:
-            engine.table.add_many(*channel.unpack_rules(message.body, message.how_many))
-        elif message.kind == Kind.REMOVE_RULES:
-            for key in channel.unpack_keys(message.body).tolist():
-                engine.table.remove(key)
-        elif message.kind == Kind.SET_LINKS:
-            engine.set_links(channel.unpack_links(message.body))
-        elif message.kind == Kind.ADD_SOCKET:
-            row, frames, frame_bytes, interface = channel.SOCKET.unpack(message.body)
-            [descriptor] = message.descriptors
-            engine.add_socket(row, descriptor, Ring(frames, frame_bytes), interface)
-            self._descriptors[row] = descriptor
-        elif message.kind == Kind.REMOVE_SOCKET:
-            engine.remove_socket(message.argument)
-            os.close(self._descriptors.pop(message.argument))
-        elif message.kind == Kind.STOP:
-            self._drain()
-
-    def _drain(self) -> None:
-        """Forward what the rings still hold."""
-        self._engine.drain()
+    Needs no privilege and moves no packet: an engine lives a short life on messages that wait for it.
+    """
+    compile_entry()
+    memory = SharedMemory(1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    transmitter, wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ring = os.memfd_create("warm-up", os.MFD_CLOEXEC)
+    with ours, theirs, transmitter, wire:
+        os.ftruncate(ring, mmap.PAGESIZE)
+        engine = PacketEngine(memory.block(0), transmitter, theirs.fileno())
+        rule = channel.WorkerRule(int(pack_key(0, 1, 1)), 0, ((0, 0, 0, 0),))
+        channel.send(ours, Kind.ADD_RULES, 1, count=1, body=channel.pack_rules([rule]))
+        channel.send(ours, Kind.REMOVE_RULES, 2, count=1, body=channel.pack_keys([rule.key]))
+        channel.send(ours, Kind.SET_LINKS, 3, body=channel.pack_link(0, 0, 0, bytes(4), bytes(6)))
+        body = channel.pack_socket(0, 1, mmap.PAGESIZE, 0)
+        channel.send(ours, Kind.ADD_SOCKET, 4, body=body, descriptors=(ring,))
+        channel.send(ours, Kind.REMOVE_SOCKET, 5)
+        channel.send(ours, Kind.STOP, 6)
+        engine.serve()
+        engine.close()
+    os.close(ring)
+    memory.close()

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from forwarder import channel, worker
 from forwarder.abi.io_uring import submission_head
-from forwarder.channel import Kind
 from forwarder.packet import sockets
 from forwarder.packet.engine import PacketEngine
 from forwarder.packet.memory import Block, settle
+from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
 from forwarder.planned import WorkerPlan
 from forwarder.process import Entry, fork

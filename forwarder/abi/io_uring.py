@@ -18,6 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from forwarder.abi.jit import njit
+from forwarder.abi.native import syscall
+
 IORING_OP_POLL_ADD: Final = 6
 IORING_OP_SENDMSG: Final = 9
 IORING_OP_RECVMSG: Final = 10
@@ -38,6 +41,8 @@ IORING_SETUP_DEFER_TASKRUN: Final = 1 << 13
 IORING_SETUP_NO_SQARRAY: Final = 1 << 16
 
 NR_IO_URING_ENTER: Final = 426
+NR_IO_URING_REGISTER: Final = 427
+IORING_REGISTER_ENABLE_RINGS: Final = 12
 IORING_OFF_SQ_RING: Final = 0
 
 SQE_WORDS: Final = 8
@@ -141,23 +146,19 @@ class Uring:
     """Where ``sq_head`` stands in the ring's mapping: the same for every ring of this kernel."""
     _ring: _Ring
 
-    def enable(self) -> None:
-        """Take the ring into use; from now on it belongs to the calling thread.
-
-        Raises:
-            OSError: it is in use already.
-        """
-        result = _library.io_uring_enable_rings(ctypes.byref(self._ring))
-        if result < 0:
-            raise OSError(-result, f"io_uring_enable_rings: {os.strerror(-result)}")
-
     def close(self) -> None:
         """Unmap the rings and close the descriptor; the arrays must not be used afterwards."""
         _library.io_uring_queue_exit(ctypes.byref(self._ring))
 
 
+@njit
+def enable_rings(fd: int) -> int:
+    """Take an io_uring into use: from now on it belongs to the calling thread. A negative errno if it was."""
+    return syscall(NR_IO_URING_REGISTER, fd, IORING_REGISTER_ENABLE_RINGS, 0, 0, 0, 0)
+
+
 def open_uring(entries: int, completions: int) -> Uring:
-    """An io_uring for one thread, which may live in a process that is yet to be forked: see ``enable``.
+    """An io_uring for one thread, maybe of a process that is yet to be forked: see :func:`enable_rings`.
 
     Args:
         entries: submission entries, a power of two.

@@ -10,10 +10,13 @@ from typing import Final
 
 _TABLES: Final = {
     "x86_64": {
+        "close": 3,
         "mmap": 9,
         "munmap": 11,
         "rt_sigaction": 13,
+        "sendto": 44,
         "recvfrom": 45,
+        "recvmsg": 47,
         "getsockopt": 55,
         "getppid": 110,
         "setgroups": 116,
@@ -25,10 +28,13 @@ _TABLES: Final = {
         "exit_group": 231,
     },
     "aarch64": {
+        "close": 57,
         "mmap": 222,
         "munmap": 215,
         "rt_sigaction": 134,
+        "sendto": 206,
         "recvfrom": 207,
+        "recvmsg": 212,
         "getsockopt": 209,
         "getppid": 173,
         "setgroups": 159,
@@ -49,10 +55,13 @@ def _table() -> dict[str, int]:
     return _TABLES[machine]
 
 
+CLOSE: Final = _table()["close"]
 MMAP: Final = _table()["mmap"]
 MUNMAP: Final = _table()["munmap"]
 RT_SIGACTION: Final = _table()["rt_sigaction"]
+SENDTO: Final = _table()["sendto"]
 RECVFROM: Final = _table()["recvfrom"]
+RECVMSG: Final = _table()["recvmsg"]
 GETSOCKOPT: Final = _table()["getsockopt"]
 GETPPID: Final = _table()["getppid"]
 SETGROUPS: Final = _table()["setgroups"]

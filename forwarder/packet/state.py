@@ -41,8 +41,10 @@ class Transmit(NamedTuple):
     """uint64[ENTRIES, ENTRY_COLUMNS], shared memory: what each submission entry carries"""
     links: Any
     """uint32[LINKS, LINK_COLUMNS]"""
+    names: Any
+    """uint32[LINKS, 8]: each link's sockaddr_ll"""
     addresses: Any
-    """uint64[LINKS]: where each link's sockaddr_ll stands"""
+    """uint64[LINKS]: where that stands"""
     arena: Any
     """uint8[ARENA_BYTES]"""
     arena_words: Any
@@ -50,10 +52,16 @@ class Transmit(NamedTuple):
 
 
 class Rules(NamedTuple):
+    """The rule table: ``keys`` and ``values`` lead to a rule's slot, its span to its outputs."""
+
     keys: Any
+    """uint64[2^k]"""
     values: Any
+    """uint32[2^k]: slots"""
     spans: Any
+    """uint32[slots, 2]: first output, count"""
     outputs: Any
+    """uint32[n, OUTPUT_COLUMNS]"""
 
 
 class Batch(NamedTuple):
@@ -66,6 +74,21 @@ class Batch(NamedTuple):
     side: Any
     """uint8[SIDE_BYTES]: a frame too large for its ring slot"""
     side_words: Any
+
+
+class Inbox(NamedTuple):
+    """Where the worker's channel receives: :mod:`forwarder.packet.serve`."""
+
+    words: Any
+    """uint32[MESSAGE_BYTES / 4]: one message"""
+    longs: Any
+    """uint64 view of it"""
+    header: Any
+    """uint64[7]: struct msghdr, set up by the first call"""
+    ancillary: Any
+    """uint32[8]: a struct cmsghdr and one descriptor"""
+    answer: Any
+    """uint32[4]"""
 
 
 class Shared(NamedTuple):

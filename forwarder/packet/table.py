@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 
 from forwarder.abi.jit import njit
 from forwarder.packet import layout
+from forwarder.packet.state import Rules
 
 ABSENT: Final = -1
+RULES: Final = 0
+OUTPUTS_LIVE: Final = 1
+OUTPUTS_END: Final = 2
+"""Outputs of replaced and removed rules stay until there is no room behind the last one."""
+SIZES: Final = 3
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 divided by the golden ratio: Knuth's multiplicative hashing."""
 
@@ -85,46 +91,6 @@ def delete(keys: Any, values: Any, key: int) -> int:
 
 
 @njit
-def add_rules(
-    keys: Any,
-    values: Any,
-    spans: Any,
-    outputs: Any,
-    end: int,
-    new_keys: Any,
-    new_slots: Any,
-    new_counts: Any,
-    new_outputs: Any,
-) -> tuple[int, int]:
-    """Store rules in arrays with room for them, their outputs from row ``end`` on.
-
-    Returns:
-        by how much the rules, and the outputs in use, have become more.
-    """
-    rules, live = 0, 0
-    first = 0
-    for index in range(len(new_keys)):
-        known = delete(keys, values, new_keys[index])
-        if known != ABSENT:
-            rules -= 1
-            live -= np.int64(spans[known, 1])
-            spans[known, 0] = 0
-            spans[known, 1] = 0
-        count = np.int64(new_counts[index])
-        for row in range(count):
-            for column in range(layout.OUTPUT_COLUMNS):
-                outputs[end + first + row, column] = new_outputs[first + row, column]
-        slot = new_slots[index]
-        spans[slot, 0] = end + first
-        spans[slot, 1] = count
-        insert(keys, values, new_keys[index], slot)
-        rules += 1
-        live += count
-        first += count
-    return rules, live
-
-
-@njit
 def rehash(keys: Any, values: Any, new_keys: Any, new_values: Any) -> None:
     """Insert every entry of one table into another, empty and large enough."""
     for place in range(len(keys)):
@@ -147,84 +113,92 @@ def compact(spans: Any, outputs: Any, new_outputs: Any) -> int:
     return used
 
 
-class RuleTable:
-    """A worker's rules. ``keys``/``values`` lead to a rule slot; ``spans[slot]`` is (first output, count).
+@njit
+def add_rules(
+    rules: Any, sizes: Any, new_keys: Any, new_slots: Any, new_counts: Any, new_outputs: Any
+) -> Any:
+    """Store rules, or replace the outputs of those whose keys are known.
 
-    The arrays are replaced when they grow: take them anew after each change. Single-threaded: a change
-    happens between two batches of the packet loop, never during one.
+    Args:
+        rules, sizes: of :func:`new_table`.
+        new_keys: ``uint64[n]`` of :func:`pack_key`.
+        new_slots: ``uint32[n]``, each rule's number in this worker: its counters' row.
+        new_counts: ``uint32[n]``, how many outputs each has.
+        new_outputs: ``uint32[sum(new_counts), OUTPUT_COLUMNS]``, in the rules' order.
+
+    Returns:
+        The table as it is now; the old one holds what it held if it had to grow.
     """
+    rules = _make_room(rules, sizes, new_slots, len(new_outputs))
+    first = 0
+    for index in range(len(new_keys)):
+        remove_rule(rules, sizes, new_keys[index])
+        count = np.int64(new_counts[index])
+        end = sizes[OUTPUTS_END]
+        for row in range(count):
+            for column in range(layout.OUTPUT_COLUMNS):
+                rules.outputs[end + row, column] = new_outputs[first + row, column]
+        slot = np.int64(new_slots[index])
+        rules.spans[slot, 0] = end
+        rules.spans[slot, 1] = count
+        insert(rules.keys, rules.values, new_keys[index], slot)
+        sizes[RULES] += 1
+        sizes[OUTPUTS_LIVE] += count
+        sizes[OUTPUTS_END] += count
+        first += count
+    return rules
 
-    def __init__(self, *, rules: int = 16) -> None:
-        capacity = 1 << max(4, (rules * 4 // 3).bit_length())
-        self.keys: NDArray[np.uint64] = np.zeros(capacity, np.uint64)
-        self.values: NDArray[np.uint32] = np.zeros(capacity, np.uint32)
-        self.spans: NDArray[np.uint32] = np.zeros((16, 2), np.uint32)
-        self.outputs: NDArray[np.uint32] = np.zeros((16, layout.OUTPUT_COLUMNS), np.uint32)
-        self._outputs_end = 0
-        self._outputs_live = 0
-        self._rules = 0
 
-    def __len__(self) -> int:
-        return self._rules
+@njit
+def remove_rule(rules: Any, sizes: Any, key: int) -> bool:
+    """Take a rule out; False when there is none with this key."""
+    slot = delete(rules.keys, rules.values, key)
+    if slot == ABSENT:
+        return False
+    sizes[RULES] -= 1
+    sizes[OUTPUTS_LIVE] -= np.int64(rules.spans[slot, 1])
+    rules.spans[slot, 0] = 0
+    rules.spans[slot, 1] = 0
+    return True
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays, capacity included."""
-        return sum(a.nbytes for a in (self.keys, self.values, self.spans, self.outputs))
 
-    def add(self, key: int, slot: int, outputs: NDArray[np.uint32]) -> None:
-        """Store one rule: :meth:`add_many`."""
-        slots, counts = np.array([slot], np.uint32), np.array([len(outputs)], np.uint32)
-        self.add_many(np.array([key], np.uint64), slots, counts, outputs)
+@njit
+def _make_room(rules: Any, sizes: Any, new_slots: Any, new_outputs: int) -> Any:
+    """The table, with other arrays where those it has could not take so much more."""
+    keys, values, spans, outputs = rules.keys, rules.values, rules.spans, rules.outputs
+    places = len(keys)
+    while (sizes[RULES] + len(new_slots)) * 4 > places * 3:
+        places *= 2
+    if places > len(keys):
+        keys, values = np.zeros(places, np.uint64), np.zeros(places, np.uint32)
+        rehash(rules.keys, rules.values, keys, values)
+    slots = 0
+    for slot in new_slots:
+        slots = max(slots, np.int64(slot) + 1)
+    if slots > len(spans):
+        spans = np.zeros((max(slots, len(spans) * 2), 2), np.uint32)
+        spans[: len(rules.spans)] = rules.spans
+    if sizes[OUTPUTS_END] + new_outputs > len(outputs):
+        room = 16
+        while room < sizes[OUTPUTS_LIVE] + new_outputs:
+            room *= 2
+        if room * 3 < (sizes[OUTPUTS_LIVE] + new_outputs) * 4:
+            room *= 2
+        outputs = np.zeros((room, layout.OUTPUT_COLUMNS), np.uint32)
+        sizes[OUTPUTS_END] = compact(spans, rules.outputs, outputs)
+    return Rules(keys, values, spans, outputs)
 
-    def add_many(
-        self,
-        keys: NDArray[np.uint64],
-        slots: NDArray[np.uint32],
-        counts: NDArray[np.uint32],
-        outputs: NDArray[np.uint32],
-    ) -> None:
-        """Store rules, or replace the outputs of those whose keys are known.
 
-        Args:
-            keys: ``uint64[n]`` of :func:`pack_key`.
-            slots: ``uint32[n]``, each rule's number in this worker: its counters' row.
-            counts: ``uint32[n]``, how many outputs each has.
-            outputs: ``uint32[sum(counts), OUTPUT_COLUMNS]``, in the rules' order.
-        """
-        self._make_room(len(keys), int(slots.max()) + 1, len(outputs))
-        change = add_rules(
-            self.keys, self.values, self.spans, self.outputs, self._outputs_end, keys, slots, counts, outputs
-        )
-        self._rules += change[0]
-        self._outputs_live += change[1]
-        self._outputs_end += len(outputs)
+def new_table(*, rules: int = 16) -> tuple[Rules, NDArray[np.int64]]:
+    """An empty table with room for some rules, and its sizes: ``int64[SIZES]``.
 
-    def remove(self, key: int) -> bool:
-        """Take a rule out; False when there is none with this key."""
-        slot = delete(self.keys, self.values, np.uint64(key))
-        if slot == ABSENT:
-            return False
-        self._outputs_live -= int(self.spans[slot, 1])
-        self.spans[slot] = 0
-        self._rules -= 1
-        return True
-
-    def _make_room(self, rules: int, slots: int, outputs: int) -> None:
-        """Replace arrays that could not take so many more rules and outputs, and slots up to a number."""
-        places = len(self.keys)
-        while (self._rules + rules) * 4 > places * 3:
-            places *= 2
-        if places > len(self.keys):
-            keys, values = np.zeros(places, np.uint64), np.zeros(places, np.uint32)
-            rehash(self.keys, self.values, keys, values)
-            self.keys, self.values = keys, values
-        if slots > len(self.spans):
-            spans = np.zeros((max(slots, len(self.spans) * 2), 2), np.uint32)
-            spans[: len(self.spans)] = self.spans
-            self.spans = spans
-        if self._outputs_end + outputs > len(self.outputs):
-            needed = self._outputs_live + outputs
-            room = np.zeros((1 << max(4, (needed * 4 // 3).bit_length()), layout.OUTPUT_COLUMNS), np.uint32)
-            self._outputs_end = compact(self.spans, self.outputs, room)
-            self.outputs = room
+    Single-threaded: a change happens between two batches of the packet loop, never during one.
+    """
+    capacity = 1 << max(4, (rules * 4 // 3).bit_length())
+    table = Rules(
+        keys=np.zeros(capacity, np.uint64),
+        values=np.zeros(capacity, np.uint32),
+        spans=np.zeros((16, 2), np.uint32),
+        outputs=np.zeros((16, layout.OUTPUT_COLUMNS), np.uint32),
+    )
+    return table, np.zeros(SIZES, np.int64)

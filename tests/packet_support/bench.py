@@ -22,6 +22,7 @@ from forwarder.abi import af_packet as ap
 from forwarder.packet import layout
 from forwarder.packet.engine import PacketEngine
 from forwarder.packet.memory import SharedMemory
+from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
 from forwarder.packet.table import pack_key
 from packet_support.frames import raw_address, raw_port
@@ -96,15 +97,18 @@ class FakeRing:
 
 
 class Bench:
-    """One engine with one fake ring as interface slot ``INTERFACE``.
+    """One engine with one fake ring as interface slot ``INTERFACE``, spoken to over its channel.
+
+    Every message lets it live until it has answered.
 
     Args:
-        enable: it will run in this process; otherwise a child calls ``engine.enable``.
+        ringless: no message yet, so that a child may be the one whose thread the engine gets to know:
+            it begins with :meth:`add_ring`.
     """
 
     INTERFACE = 3
 
-    def __init__(self, ring: Ring | None = None, *, enable: bool = True) -> None:
+    def __init__(self, ring: Ring | None = None, *, ringless: bool = False) -> None:
         self._memory = SharedMemory(1)
         self.block = self._memory.block(0)
         self._transmitter, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -112,14 +116,53 @@ class Bench:
         self._wire.setblocking(False)
         self._wire_address = _address()
         self._wire.bind(self._wire_address)
-        self.control, self._control = socket.socketpair()
+        self.control, self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno())
         self.ring = FakeRing(ring or Ring(64, 2048))
-        self.engine.add_socket(0, self.ring.fileno(), self.ring.ring, self.INTERFACE)
-        self.engine._sockets[0, layout.SOCKET_FD] = self.ring.queue.fileno()
         self._rules = 0
-        if enable:
-            self.engine.enable()
+        self._sequence = 0
+        if not ringless:
+            self.add_ring()
+
+    def add_ring(self) -> None:
+        """Have the engine map the ring as its first socket, and fetch what does not fit it from its queue."""
+        body = channel.pack_socket(0, self.ring.ring.frames, self.ring.ring.frame_bytes, self.INTERFACE)
+        assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(self.ring.fileno(),)) == 0
+        fd = self.engine._sockets[0, layout.SOCKET_FD]
+        os.dup2(self.ring.queue.fileno(), fd)
+
+    def wake(self) -> None:
+        """The ring has frames, as its poll would say: a memfd cannot be waited for."""
+        self.engine._sockets[0, layout.SOCKET_READY] = 1
+
+    def tell(
+        self,
+        kind: Kind,
+        *,
+        count: int = 0,
+        argument: int = 0,
+        body: bytes = b"",
+        descriptors: Sequence[int] = (),
+    ) -> int:
+        """Let the engine do one thing, after what its ring holds; its answer, 0 or an errno."""
+        self._sequence += 1
+        channel.send(
+            self.control,
+            kind,
+            self._sequence,
+            count=count,
+            argument=argument,
+            body=body,
+            descriptors=descriptors,
+        )
+        if kind is not Kind.STOP:
+            self.control.send(b"")  # as if the supervisor were gone: nothing more is forwarded
+        self.engine.serve()
+        assert channel.receive(self.control) == channel.Answer(Kind.READY, 0, 0)
+        answer = channel.receive(self.control)
+        assert answer is not None
+        assert answer[:2] == (Kind.DONE, self._sequence)
+        return answer.argument
 
     def __enter__(self) -> Bench:
         return self
@@ -128,7 +171,6 @@ class Bench:
         self.close()
 
     def close(self) -> None:
-        self.engine.remove_socket(0)
         self.engine.close()
         self.ring.close()
         for end in (self._transmitter, self._wire, self.control, self._control):
@@ -146,25 +188,25 @@ class Bench:
             raw_address(output.link_source).to_bytes(4, "little"),
             bytes.fromhex(output.link_mac.replace(":", "")),
         )
-        self.engine.set_links(channel.unpack_links(link))
+        assert self.tell(Kind.SET_LINKS, body=link) == 0
         name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
-        self.engine._names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
+        self.engine._transmit.names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
 
     def add_rule(self, group: str, port: int, outputs: Sequence[Output]) -> int:
         """Its slot."""
         key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
         rule = channel.WorkerRule(key, self._rules, tuple(output.row() for output in outputs))
-        self.engine.table.add_many(*channel.unpack_rules(channel.pack_rules([rule]), 1))
+        assert self.tell(Kind.ADD_RULES, count=1, body=channel.pack_rules([rule])) == 0
         self._rules += 1
         return self._rules - 1
 
-    def remove_rule(self, group: str, port: int) -> bool:
+    def remove_rule(self, group: str, port: int) -> None:
         key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
-        return self.engine.table.remove(key)
+        assert self.tell(Kind.REMOVE_RULES, count=1, body=channel.pack_keys([key])) == 0
 
     def forward(self) -> list[bytes]:
         """Let the engine work off its ring; what it sent, as virtio_net_hdr and frame each."""
-        self.engine.drain()
+        assert self.tell(Kind.STOP) == 0
         return self.sent()
 
     def sent(self) -> list[bytes]:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from packet_support import examples
 from packet_support.frames import groups, ports, raw_address, raw_port
+from packet_support.table import RuleTable
 
 from forwarder.packet import layout
-from forwarder.packet.table import ABSENT, RuleTable, delete, find, insert, pack_key
+from forwarder.packet.table import ABSENT, delete, find, insert, pack_key
 
 PLACES = 16
 

@@ -17,7 +17,7 @@ from packet_support.frames import Datagram
 from packet_support.outputs import Output
 
 from forwarder.abi.io_uring import submission_head
-from forwarder.packet import layout, loop, state
+from forwarder.packet import journal, layout, state
 from forwarder.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
 from forwarder.packet.rewrite import HEADER_BYTES
 
@@ -95,15 +95,15 @@ def test_a_reader_never_sees_half_a_change_by_another_process(block: Block) -> N
 
 def _change_for_ever(block: Block) -> None:
     while True:
-        loop.begin_update(block.journal)
+        journal.begin_update(block.journal)
         for index in range(layout.COUNTERS):
             block.counters[index] += np.uint64(1)
         block.journal[layout.JOURNAL_PENDING] += np.uint64(1)
-        loop.end_update(block.journal)
+        journal.end_update(block.journal)
 
 
 def test_reading_ends_though_the_writer_died_in_the_middle_of_a_change(block: Block) -> None:
-    loop.begin_update(block.journal)
+    journal.begin_update(block.journal)
     block.counters[layout.SENT] = 9
     snapshot = read(block, attempts=10)
     assert snapshot.counters[layout.SENT] == 9
@@ -174,7 +174,7 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
     block.journal[layout.JOURNAL_FLUSH] = flushing
     block.journal[layout.JOURNAL_FLUSH_TAIL] = head + len(copies)
     if changing:
-        loop.begin_update(block.journal)
+        journal.begin_update(block.journal)
     lost = settle(block, (head + taken) & 0xFFFFFFFF)
     assert lost == pending + (sum(copies[taken:]) if flushing else 0)
     assert block.counters[layout.SENT] + block.counters[layout.INTERRUPTED] == sum(copies) + pending
@@ -187,18 +187,19 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
 
 def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent() -> None:
     """A real engine in a process of its own; its submission ring is read after its death."""
-    bench = Bench(enable=False)
-    output = Output()
-    bench.connect(output)
-    bench.add_rule(Datagram().group, Datagram().port, [output])
-    for size in range(1, 11):  # ever longer: they cannot be put together
-        bench.ring.receive(Datagram(payload=bytes(size)).frame())
+    bench = Bench(ringless=True)
     engine, block = bench.engine, bench.block
     child = os.fork()
     if child == 0:
         try:
-            engine.enable()
-            engine.run()
+            output = Output()
+            bench.add_ring()
+            bench.connect(output)
+            bench.add_rule(Datagram().group, Datagram().port, [output])
+            for size in range(1, 11):  # ever longer: they cannot be put together
+                bench.ring.receive(Datagram(payload=bytes(size)).frame())
+            bench.wake()
+            engine.serve()
         finally:
             os._exit(1)
     try:

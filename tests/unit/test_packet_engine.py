@@ -16,7 +16,9 @@ from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout, loop, state
+from forwarder.packet import layout, state
+from forwarder.packet.messages import Kind
+from forwarder.packet.receive import take
 from forwarder.packet.sockets import Ring
 
 GROUP = "239.1.1.1"
@@ -163,7 +165,7 @@ def test_rules_added_replaced_and_removed_between_batches_take_effect_at_once(be
     slot = bench.add_rule("239.1.1.2", late.port, [OUTPUT, other])
     bench.ring.receive(late.frame())
     assert len(bench.forward()) == 2
-    assert bench.remove_rule("239.1.1.2", late.port)
+    bench.remove_rule("239.1.1.2", late.port)
     bench.ring.receive(late.frame())
     assert bench.forward() == []
     assert bench.reasons() == {"no_rule": 2}
@@ -212,9 +214,9 @@ def test_a_rule_without_outputs_matches_and_sends_nothing() -> None:
 def test_forwarding_returns_when_the_control_channel_has_something_to_read(bench: Bench) -> None:
     """Asleep or not: without a turn limit only the control channel ends the loop."""
     bench.ring.receive(DATAGRAM.frame())
-    bench.control.send(b"x")
-    assert bench.engine.run() >= 1
-    assert bench.engine.run() >= 1, "nobody has read it yet"
+    bench.wake()
+    bench.control.send(b"")
+    bench.engine.serve()
     assert len(bench.sent()) == 1
     bench.assert_balanced()
 
@@ -224,11 +226,10 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     for datagram in numbered(5):
         bench.ring.receive(datagram.frame())
     engine = bench.engine
-    table = engine.table
-    loop.take(
+    take(
         engine._sockets[0],
         bench.block.cursors[0],
-        state.Rules(table.keys, table.values, table.spans, table.outputs),
+        engine._rules,
         engine._batch,
         bench.block.shared,
         engine._scalars,
@@ -236,7 +237,7 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     )
     assert bench.block.cursors[0].tolist() == [5, 0]
     assert bench.block.journal[layout.JOURNAL_PENDING] == 5
-    bench.engine.add_socket(0, bench.ring.fileno(), bench.ring.ring, bench.INTERFACE)
+    bench.add_ring()
     assert bench.block.cursors[0].tolist() == [5, 5]
     assert [bench.ring.status(slot) for slot in range(6)] == [0] * 6
 
@@ -244,8 +245,8 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
 def test_a_socket_taken_away_is_served_no_more_and_its_place_starts_anew(bench: Bench) -> None:
     bench.ring.receive(DATAGRAM.frame())
     bench.forward()
-    bench.engine.remove_socket(0)
-    bench.engine.remove_socket(0)
+    assert bench.tell(Kind.REMOVE_SOCKET) == 0
+    assert bench.tell(Kind.REMOVE_SOCKET) == 0
     bench.ring.receive(DATAGRAM.frame())
     assert bench.forward() == []
     assert bench.block.cursors[0].tolist() == [0, 0]
@@ -274,13 +275,16 @@ def test_after_warming_up_nothing_is_left_to_compile() -> None:
     """Apart, because other tests compile too: a worker must not, its memory would no longer be shared."""
     assert (
         run_apart("""
-from forwarder.packet import coalesce, engine, loop, parse, rewrite, table
+from forwarder import worker
+from forwarder.packet import (
+    checksum, coalesce, journal, loop, parse, receive, rewrite, serve, table, transmit
+)
 from packet_support.bench import Bench
 from packet_support.frames import Datagram
 from packet_support.outputs import Output
 
 def compiled():
-    modules = (coalesce, loop, parse, rewrite, table)
+    modules = (checksum, coalesce, journal, loop, parse, receive, rewrite, serve, table, transmit)
     return {
         (module.__name__, name): len(function.signatures)
         for module in modules
@@ -288,7 +292,7 @@ def compiled():
         if hasattr(function, "signatures")
     }
 
-engine.warm_up()
+worker.warm_up()
 table.pack_key(0, 0, 1)  # the supervisor packs keys in plain Python
 before = compiled()
 bench = Bench()

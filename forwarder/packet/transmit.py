@@ -1,0 +1,290 @@
+"""Sending: bursts become submission entries of the io_uring, one for each output, and completions accounts.
+
+Every entry is a ``sendmsg`` on one packet socket, its address naming the interface. Successes post no
+completion (CQE_SKIP_SUCCESS): a send counts as sent when it is submitted, and is taken back when it failed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from forwarder.abi import syscalls
+from forwarder.abi.io_uring import (
+    IORING_ENTER_GETEVENTS,
+    IORING_OP_ASYNC_CANCEL,
+    IORING_OP_POLL_ADD,
+    IORING_OP_SENDMSG,
+    IOSQE_CQE_SKIP_SUCCESS,
+    NR_IO_URING_ENTER,
+)
+from forwarder.abi.jit import njit
+from forwarder.abi.native import load_acquire, store_release, syscall
+from forwarder.packet import layout, state
+from forwarder.packet.coalesce import BURST_BYTES, BURST_FIRST, BURST_SEGMENTS
+from forwarder.packet.journal import begin_update, end_update, unsent
+from forwarder.packet.rewrite import copy_payload, outgoing_ttl, write_header
+
+_MSG_DONTWAIT: Final = 0x40
+_POLLIN: Final = 1
+_POLLERR: Final = 8
+_FIRST_ERRNO: Final = 1 << 31
+_SOL_SOCKET: Final = 1
+_SO_ERROR: Final = 4
+_EINTR, _EAGAIN, _EBUSY = 4, 11, 16
+
+KIND_SOCKET = np.uint64(1 << 32)
+KIND_CONTROL = np.uint64(2 << 32)
+KIND_IGNORED = np.uint64(3 << 32)
+"""The upper half of a completion's user data, when it is not a send's; the lower is a row or nothing."""
+_SEND_ENTRY = np.uint64(IORING_OP_SENDMSG | (IOSQE_CQE_SKIP_SUCCESS << 8))
+_SEND_LENGTH = np.uint64(1 | (_MSG_DONTWAIT << 32))
+
+
+@njit
+def set_links(links: Any, names: Any, changes: Any) -> None:
+    """Take in how output interfaces are reached now.
+
+    Args:
+        links: ``uint32[LINKS, LINK_COLUMNS]``.
+        names: ``uint32[LINKS, 8]``: each link's ``sockaddr_ll``, whose second word is the interface index.
+        changes: ``uint32[n, 1 + LINK_COLUMNS]``: slot and row.
+    """
+    for change in changes:
+        slot = change[0]
+        for column in range(layout.LINK_COLUMNS):
+            links[slot, column] = change[1 + column]
+        names[slot, 1] = change[1 + layout.LINK_INDEX]
+
+
+@njit
+def queued(scalars: Any) -> int:
+    return scalars[state.QUEUED_TAIL] - scalars[state.QUEUED_HEAD]
+
+
+@njit
+def queue_send(
+    transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int, payload: int
+) -> None:
+    """Queue the entry whose header and payload vector were just written."""
+    tail = scalars[state.QUEUED_TAIL]
+    index = tail & (state.ENTRIES - 1)
+    transmit.entries[index, layout.ENTRY_COPIES] = copies
+    transmit.entries[index, layout.ENTRY_RULE] = rule
+    transmit.entries[index, layout.ENTRY_BYTES] = payload
+    transmit.messages[index, 0] = transmit.addresses[link]
+    entry = uring.sqes[index]
+    entry[0] = _SEND_ENTRY | (np.uint64(scalars[state.TRANSMIT_FD]) << np.uint64(32))
+    entry[1] = 0
+    entry[2] = transmit.messages.ctypes.data + index * 56
+    entry[3] = _SEND_LENGTH
+    entry[4] = index
+    entry[5] = 0
+    entry[6] = 0
+    entry[7] = 0
+    scalars[state.QUEUED_TAIL] = tail + 1
+
+
+@njit
+def queue_poll(transmit: Any, uring: Any, scalars: Any, fd: int, user: int) -> None:
+    """Queue a one-shot poll for input."""
+    tail = scalars[state.QUEUED_TAIL]
+    index = tail & (state.ENTRIES - 1)
+    transmit.entries[index, layout.ENTRY_COPIES] = 0
+    entry = uring.sqes[index]
+    entry[0] = np.uint64(IORING_OP_POLL_ADD) | (np.uint64(fd) << np.uint64(32))
+    entry[1] = 0
+    entry[2] = 0
+    entry[3] = np.uint64(_POLLIN << 32)
+    entry[4] = user
+    entry[5] = 0
+    entry[6] = 0
+    entry[7] = 0
+    scalars[state.QUEUED_TAIL] = tail + 1
+
+
+@njit
+def clear_error(fd: int, scalars: Any) -> None:
+    """Take a socket's pending error (SO_ERROR) and forget it."""
+    scalars[state.OPTION_LENGTH] = 4
+    syscall(
+        syscalls.GETSOCKOPT,
+        fd,
+        _SOL_SOCKET,
+        _SO_ERROR,
+        scalars.ctypes.data + state.OPTION_VALUE * 8,
+        scalars.ctypes.data + state.OPTION_LENGTH * 8,
+        0,
+    )
+
+
+@njit
+def reap(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any) -> None:
+    """Take in completions: sends that failed, sockets and the control channel that became ready."""
+    head = np.int64(uring.cq_head[0])
+    tail = np.int64(load_acquire(uring.cq_tail, 0))
+    mask = state.COMPLETIONS - 1
+    while head != tail:
+        user = np.uint64(uring.cqes[head & mask, 0])
+        low = np.int64(user & np.uint64(0xFFFFFFFF))
+        if user >= KIND_IGNORED:
+            pass
+        elif user >= KIND_CONTROL:
+            scalars[state.CONTROL_READY] = 1
+            scalars[state.CONTROL_ARMED] = 0
+        elif user >= KIND_SOCKET:
+            sockets[low, layout.SOCKET_READY] = 1
+            outcome = np.int64(uring.cqes[head & mask, 1] & np.uint64(0xFFFFFFFF))
+            if outcome & _POLLERR and outcome < _FIRST_ERRNO:
+                # The interface went down. Until somebody asks for the error, every poll fires at once.
+                clear_error(sockets[low, layout.SOCKET_FD], scalars)
+        else:
+            refused = transmit.entries[low]
+            copies = refused[layout.ENTRY_COPIES]
+            payload = refused[layout.ENTRY_BYTES]
+            rule = np.int64(refused[layout.ENTRY_RULE])
+            begin_update(shared.journal)
+            shared.counters[layout.SENT] -= copies
+            shared.counters[layout.SENT_BYTES] -= payload
+            shared.counters[layout.FRAMES_SENT] -= np.uint64(1)
+            shared.counters[layout.TRANSMIT_REFUSED] += copies
+            shared.rule_unsent[rule, 0] += copies
+            shared.rule_unsent[rule, 1] += payload
+            end_update(shared.journal)
+        head = (head + 1) & 0xFFFFFFFF
+    store_release(uring.cq_head, 0, head)
+
+
+@njit
+def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wait: bool) -> None:
+    """Hand the queued entries to the kernel, sleep if asked to, and take in the completions."""
+    head = scalars[state.QUEUED_HEAD]
+    tail = scalars[state.QUEUED_TAIL]
+    mask = state.ENTRIES - 1
+    counters = shared.counters
+    journal = shared.journal
+    copies = np.uint64(0)
+    payload = np.uint64(0)
+    sends = np.uint64(0)
+    for entry in range(head, tail):
+        queued_entry = transmit.entries[entry & mask]
+        if queued_entry[layout.ENTRY_COPIES]:
+            copies += queued_entry[layout.ENTRY_COPIES]
+            payload += queued_entry[layout.ENTRY_BYTES]
+            sends += np.uint64(1)
+    begin_update(journal)
+    counters[layout.SENT] += copies
+    counters[layout.SENT_BYTES] += payload
+    counters[layout.FRAMES_SENT] += sends
+    counters[layout.ENTERS] += np.uint64(1)
+    journal[layout.JOURNAL_PENDING] -= copies
+    journal[layout.JOURNAL_FLUSH_HEAD] = np.uint64(head)
+    journal[layout.JOURNAL_FLUSH_TAIL] = np.uint64(tail)
+    store_release(journal, layout.JOURNAL_FLUSH, 1)
+    end_update(journal)
+    store_release(uring.sq_tail, 0, tail & 0xFFFFFFFF)
+    least = 1 if wait else 0
+    while True:
+        left = (tail - np.int64(load_acquire(uring.sq_head, 0))) & 0xFFFFFFFF
+        outcome = syscall(
+            NR_IO_URING_ENTER, scalars[state.RING_FD], left, least, IORING_ENTER_GETEVENTS, 0, 0
+        )
+        reap(uring, transmit, shared, scalars, sockets)
+        # The kernel takes fewer when it is short of memory or of room for completions, for a moment.
+        if outcome == left or (outcome < 0 and outcome not in (-_EINTR, -_EAGAIN, -_EBUSY)):
+            break
+        least = 0
+    store_release(journal, layout.JOURNAL_FLUSH, 0)
+    scalars[state.QUEUED_HEAD] = tail
+    scalars[state.ARENA_USED] = 0
+    if wait:
+        counters[layout.WAKEUPS] += np.uint64(1)
+
+
+@njit
+def emit(
+    words: Any,
+    data: Any,
+    burst: Any,
+    rules: Any,
+    batch: Any,
+    transmit: Any,
+    uring: Any,
+    shared: Any,
+    scalars: Any,
+    sockets: Any,
+) -> None:
+    """Queue one burst to every output of its rule."""
+    row = burst[BURST_FIRST]
+    frame = batch.frames[row]
+    rule = np.int64(frame[layout.FRAME_RULE])
+    segments = burst[BURST_SEGMENTS]
+    payload = burst[BURST_BYTES]
+    if scalars[state.ARENA_USED] + payload > state.ARENA_BYTES:
+        flush(uring, transmit, shared, scalars, sockets, False)
+    start = scalars[state.ARENA_USED]
+    copy_payload(words, data, batch.frames, row, transmit.arena_words, transmit.arena, start)
+    scalars[state.ARENA_USED] = (start + payload + 63) & ~63
+    segment = np.int64(frame[layout.FRAME_SEGMENT])
+    if segments > 1 and segment == 0:
+        segment = np.int64(frame[layout.FRAME_LENGTH])
+    largest = segment if segment else payload
+    first = np.int64(rules.spans[rule, 0])
+    for position in range(first, first + np.int64(rules.spans[rule, 1])):
+        output = rules.outputs[position]
+        link = np.int64(output[layout.OUTPUT_INTERFACE])
+        if transmit.links[link, layout.LINK_INDEX] == 0:
+            unsent(shared, layout.OUTPUT_ABSENT, rule, segments, payload)
+            continue
+        ttl = outgoing_ttl(frame, output)
+        if ttl == 0:
+            unsent(shared, layout.TTL_EXPIRED, rule, segments, payload)
+            continue
+        if largest + 28 > np.int64(transmit.links[link, layout.LINK_MTU]):
+            unsent(shared, layout.TOO_BIG, rule, segments, payload)
+            continue
+        if queued(scalars) == state.ENTRIES:
+            # The payload must outlive this flush, and it does: the arena is only rewritten from its start
+            # by the next burst.
+            flush(uring, transmit, shared, scalars, sockets, False)
+            scalars[state.ARENA_USED] = (start + payload + 63) & ~63
+        index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
+        write_header(
+            transmit.headers[index],
+            frame,
+            output,
+            transmit.links[link],
+            ttl,
+            payload,
+            segment,
+            scalars[state.IDENTIFICATION],
+        )
+        transmit.vectors[index, 2] = transmit.arena.ctypes.data + start
+        transmit.vectors[index, 3] = payload
+        queue_send(transmit, uring, scalars, link, rule, segments, payload)
+    scalars[state.IDENTIFICATION] = (scalars[state.IDENTIFICATION] + segments) & 0xFFFF
+
+
+@njit
+def arm(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, fd: int, user: int) -> None:
+    """Queue a poll, making room first when the submission ring is full."""
+    if queued(scalars) == state.ENTRIES:
+        flush(uring, transmit, shared, scalars, sockets, False)
+    queue_poll(transmit, uring, scalars, fd, user)
+
+
+@njit
+def cancel_poll(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, row: int) -> None:
+    """Take back the poll of a socket that is about to go; what is queued goes to the kernel first."""
+    flush(uring, transmit, shared, scalars, sockets, False)
+    tail = scalars[state.QUEUED_TAIL]
+    index = tail & (state.ENTRIES - 1)
+    transmit.entries[index, layout.ENTRY_COPIES] = 0
+    entry = uring.sqes[index]
+    entry[:] = 0
+    entry[0] = np.uint64(IORING_OP_ASYNC_CANCEL)
+    entry[2] = KIND_SOCKET | np.uint64(row)
+    entry[4] = KIND_IGNORED
+    scalars[state.QUEUED_TAIL] = tail + 1
+    flush(uring, transmit, shared, scalars, sockets, False)
