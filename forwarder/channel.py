@@ -17,8 +17,6 @@ from forwarder.packet.messages import Kind
 
 OUTPUTS_PER_MESSAGE: Final = 512
 """Few enough that applying them takes the packet loop a fraction of a millisecond."""
-MOST_OUTPUTS: Final = 4096
-"""Of one rule: what fits into the worker's inbox."""
 
 _HEADER: Final = struct.Struct("=IIIi")
 """kind, sequence, count, argument"""

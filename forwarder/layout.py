@@ -11,10 +11,9 @@ from forwarder.host import Cpu
 RING_BUDGET_BYTES = 256 * 2**20
 LEAST_FRAMES, MOST_FRAMES = 64, 4096
 
-# What a TPACKET_V2 frame holds before the IP packet (net/packet/af_packet.c, tpacket_rcv): the frame's header
-# with its sockaddr_ll (52 bytes) and room for a link-layer header, aligned to 16, then virtio_net_hdr (10).
-# The Ethernet header lies inside that room. Four bytes more for a VLAN tag that the device left in place.
-_FRAME_OVERHEAD_BYTES = 80 + 10 + 4
+# What a TPACKET_V2 frame holds before the IP packet (net/packet/af_packet.c, tpacket_rcv): 96 bytes, see
+# forwarder/abi/af_packet.py. Four bytes more for a VLAN tag that the device left in place.
+_FRAME_OVERHEAD_BYTES = 96 + 4
 
 
 @dataclass(frozen=True)

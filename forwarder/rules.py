@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -60,7 +60,7 @@ _ALLOWED = {
     "input_interface": _INTERFACE_NAME,
     "input_group": _GROUP,
     "input_port": _PORT,
-    "outputs": "a list of at least one output",
+    "outputs": "a list of 1 to 4096 outputs",
     "group": _GROUP,
     "port": _PORT,
     "interface": _INTERFACE_NAME,
@@ -131,10 +131,14 @@ def _printable(value: str) -> str:
     return value
 
 
-def _not_empty(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+MOST_OUTPUTS: Final = 4096
+"""Of one rule: they reach a worker in one message."""
+
+
+def _some(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     """Checked here, not by ``min_length``, which also complains when the only output has a bad field."""
-    if not outputs:
-        raise ValueError("at least one output")
+    if not 1 <= len(outputs) <= MOST_OUTPUTS:
+        raise ValueError("1 to 4096 outputs")
     return outputs
 
 
@@ -169,7 +173,7 @@ class ForwardingRule(BaseModel):
     input_interface: InterfaceName
     input_group: Group
     input_port: Port
-    outputs: Annotated[tuple[Output, ...], AfterValidator(_not_empty)]
+    outputs: Annotated[tuple[Output, ...], AfterValidator(_some)]
     rule_id: RuleId = Field(
         default_factory=lambda fields: "{input_interface}:{input_group}:{input_port}".format_map(fields)
     )

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from forwarder.channel import WorkerRule, in_messages, pack_rules
+from forwarder.packet.messages import HEADER_WORDS, MESSAGE_BYTES
 from forwarder.rules import (
+    MOST_OUTPUTS,
     ForwardingRule,
     Output,
     RuleBook,
@@ -392,3 +395,24 @@ def test_a_large_set_is_checked_in_linear_time_and_its_loop_found() -> None:
     assert "'closing'" in problem.allowed
     assert "more" in problem.value  # a path of 8,001 hops is shortened
     assert len(str(problem)) < 2000
+
+
+def test_a_rule_has_at_most_as_many_outputs_as_fit_into_one_message() -> None:
+    """And the longest message fits into the worker's inbox."""
+    outputs = [{"group": "239.2.2.2", "port": 1 + n, "interface": "b"} for n in range(MOST_OUTPUTS)]
+    given = {"input_interface": "a", "input_group": "239.1.1.1", "input_port": 5, "outputs": outputs}
+    [accepted] = parse_rules([given])
+    packed = WorkerRule(1, 0, ((0, 0, 0, 0),) * len(accepted.outputs))
+    assert 4 * HEADER_WORDS + len(pack_rules([packed])) <= MESSAGE_BYTES
+    with pytest.raises(RulesError) as caught:
+        parse_rules([{**given, "outputs": [*outputs, {**outputs[0], "port": 9999}]}])
+    assert "1 to 4096 outputs" in str(caught.value)
+
+
+@pytest.mark.parametrize("counts", [[1] * 2000, [MOST_OUTPUTS, 0, 1], [600, 600], [0] * 700, []])
+def test_rules_go_out_in_messages_that_fit_and_none_is_left_behind(counts: list[int]) -> None:
+    rules = [WorkerRule(1 + n, n, ((0, 0, 0, 0),) * count) for n, count in enumerate(counts)]
+    portions = list(in_messages(rules))
+    assert [rule for portion in portions for rule in portion] == rules
+    for portion in portions:
+        assert 4 * HEADER_WORDS + len(pack_rules(portion)) <= MESSAGE_BYTES
