@@ -17,6 +17,9 @@ from forwarder.layout import RingPlan, cpu_slots, pick_cpus, ring_for, shares
 from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
 from forwarder.plan_warnings import plan_warnings
 from forwarder.planned import (
+    MAX_FANOUT_MEMBERS,
+    MAX_INTERFACES,
+    RINGS_FORESEEN,
     FanoutMode,
     FanoutPlan,
     Figures,
@@ -77,17 +80,15 @@ def plan(
     sizing = sizing or Sizing()
     if sizing.groups:
         interfaces = [name for group in sizing.groups for name in group.interfaces]
+    elif sizing.follow_rules:
+        interfaces = list(dict.fromkeys(rule.input_interface for rule in rules))
     problems = plan_problems(strategy, interfaces, sizing)
     if problems:
         raise PlanError(problems)
     groups = _groups(host, interfaces, rules, strategy, sizing)
-    if strategy.steering is Steering.RULE_HASH and strategy.hashing is Hashing.RENDEZVOUS:
-        allowed = f"up to {MAX_MEMBERS} in a group that steers by rendezvous hash"
-        problems = [
-            Problem("workers", str(group.workers), allowed) for group in groups if group.workers > MAX_MEMBERS
-        ]
-        if problems:
-            raise PlanError(problems)
+    problems = _group_problems(groups, strategy)
+    if problems:
+        raise PlanError(problems)
     partitions, of_worker, movements = _partitions(groups, rules, strategy)
     workers = _workers(host, groups, strategy, sizing, of_worker)
     covered = set(interfaces)
@@ -103,6 +104,7 @@ def plan(
         movements=movements,
         figures=_figures(host, groups, workers, partitions, rules, strategy, sizing),
         warnings=plan_warnings(host, groups, workers, strategy, sizing, unplaced),
+        follows_rules=sizing.follow_rules,
     )
 
 
@@ -116,7 +118,11 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
         if count > 1
     ]
     name, grouping = strategy.name, strategy.grouping
-    if not interfaces:
+    if sizing.follow_rules:
+        if grouping is not Grouping.ALL_INTERFACES:
+            allowed = f"named with strategy {name}; only all-interfaces strategies take them from the rules"
+            problems.append(Problem("interfaces", "none", allowed))
+    elif not interfaces:
         problems.append(Problem("interfaces", "none", "at least one interface"))
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
         problems.append(Problem("interfaces", ",".join(counts), f"one interface with strategy {name}"))
@@ -141,6 +147,24 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
     if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
         allowed = f"the least, {sizing.min_workers}, or more"
         problems.append(Problem("max_workers", str(sizing.max_workers), allowed))
+    return problems
+
+
+def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
+    """Groups that are too large for the kernel, or for a worker."""
+    problems = []
+    for group in groups:
+        most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
+        if strategy.steers_by_rule and strategy.hashing is Hashing.RENDEZVOUS:
+            # Longer programs than that are not taken (BPF_MAXINSNS).
+            most, why = MAX_MEMBERS, "in a group that steers by rendezvous hash (modulo has no such limit)"
+        if group.max_workers > most:
+            problems.append(Problem("workers", f"{group.max_workers:,}", f"up to {most:,} {why}"))
+        if len(group.interfaces) > MAX_INTERFACES:
+            allowed = f"up to {MAX_INTERFACES} interfaces in a group"
+            problems.append(
+                Problem("interfaces", f"{len(group.interfaces):,} of group {group.group_id}", allowed)
+            )
     return problems
 
 
@@ -173,7 +197,7 @@ def _grouped(interfaces: Sequence[str], grouping: Grouping, group_count: int) ->
     if grouping is Grouping.PER_INTERFACE:
         return [(name,) for name in interfaces]
     if grouping is not Grouping.INTERFACE_GROUPS:
-        return [tuple(interfaces)]
+        return [tuple(interfaces)]  # also when there are none yet
     groups, start = [], 0
     for size in shares(len(interfaces), min(group_count, len(interfaces))):
         groups.append(tuple(interfaces[start : start + size]))
@@ -227,7 +251,8 @@ def _workers(
     of_worker: dict[tuple[int, int], int],
 ) -> tuple[WorkerPlan, ...]:
     # Elastic groups must fit the budget when they are at their largest, so rings are cut for that.
-    sockets = sum(group.max_workers * len(group.interfaces) for group in groups)
+    foreseen = RINGS_FORESEEN if sizing.follow_rules else 0
+    sockets = sum(group.max_workers * max(foreseen, len(group.interfaces)) for group in groups)
     rings: dict[str, RingPlan] = {}
     for name in (name for group in groups for name in group.interfaces):
         found = host.interface(name)
@@ -262,7 +287,7 @@ Membership = tuple[FanoutPlan | None, FilterPlan | None]
 
 
 def _membership(group: GroupPlan, steering: Steering, slot: int) -> Membership:
-    if group.max_workers == 1:
+    if group.max_workers == 1 or steering is Steering.UNGROUPED:
         return None, None
     if steering is Steering.FILTER:
         return None, FilterPlan(slot, group.workers)

@@ -172,10 +172,12 @@ def _groups(plan: Plan) -> Table:
     for group in plan.groups:
         workers = [worker for worker in plan.workers if worker.group == group.group_id]
         held = [sizes[worker.partition] for worker in workers]
-        socket = workers[0].sockets[0]
+        socket = workers[0].sockets[0] if group.interfaces else None
         rings = sorted({s.ring.ring_bytes for worker in workers for s in worker.sockets})
         most = f" to {group.max_workers}" if group.max_workers > group.workers else ""
-        fanout = socket.fanout.mode if socket.fanout else "filter" if socket.filter else "none"
+        fanout = "none"
+        if socket:
+            fanout = socket.fanout.mode if socket.fanout else "filter" if socket.filter else "none"
         table.add_row(
             str(group.group_id),
             _runs_of_names(group.interfaces),
@@ -256,4 +258,6 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _runs_of_names(names: Sequence[str]) -> str:
+    if not names:
+        return "those with rules"
     return ",".join(names) if len(names) <= 3 else f"{names[0]}…{names[-1]} ({len(names)})"

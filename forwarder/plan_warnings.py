@@ -60,6 +60,17 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
             f"{shared[0].workers} workers on each interface without steering would forward every datagram "
             f"{shared[0].workers} times: their sockets are put in one fanout group per interface, by CPU."
         )
+    if strategy.steering is Steering.UNGROUPED and not strategy.leaves_wrong_workers:
+        warnings.append(
+            f"Steering ungrouped: {shared[0].workers} workers on each interface each get every datagram, and "
+            f"forward it {shared[0].workers} times."
+        )
+    if strategy.leaves_wrong_workers:
+        most = max(group.workers for group in shared)
+        warnings.append(
+            f"Steering {strategy.steering.value} with hashed rules: a datagram is forwarded only where it "
+            f"reaches the one worker in {most} that has its rule; the others count it as wrong_worker."
+        )
     if strategy.steering in (Steering.NONE, Steering.CPU):
         for group in shared:
             reached = {cpu.cpu % group.workers for cpu in host.cpus}

@@ -22,6 +22,12 @@ from forwarder.problems import ProblemsError
 from forwarder.strategy import Strategy
 
 FanoutMode = Literal["cpu", "hash", "lb", "cbpf"]
+MAX_FANOUT_MEMBERS = 65_535
+"""What 16 bits count; the kernel would take one more (PACKET_FANOUT_MAX in ``net/packet/internal.h``)."""
+MAX_INTERFACES = 256
+"""Receive sockets, and so interfaces, of one worker."""
+RINGS_FORESEEN = 32
+"""Interfaces that rings are cut for, where rules bring them."""
 
 
 class PlanError(ProblemsError):
@@ -54,6 +60,8 @@ class Sizing:
     ring_budget_bytes: int = RING_BUDGET_BYTES
     """Upper bound on all receive rings together, unless ``ring_frames`` is given."""
     assumptions: Assumptions = DOCUMENT
+    follow_rules: bool = False
+    """No interfaces were named: they are those that have rules, as they come and go."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,8 @@ class Plan:
     movements: tuple[Movement, ...]
     figures: Figures
     warnings: tuple[str, ...]
+    follows_rules: bool = False
+    """The input interfaces are those that have rules, as they come and go."""
 
     @property
     def interfaces(self) -> tuple[str, ...]:

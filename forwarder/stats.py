@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from forwarder.packet import layout
-from forwarder.packet.memory import read
+from forwarder.packet.memory import Snapshot, read
 from forwarder.supervisor import Supervisor
+from forwarder.tables import FOREIGN
 from forwarder.workers import WorkerHandle
 
 SCHEMA: Final = "mcrd.stats/1"
@@ -23,17 +24,21 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
     """Everything counted so far.
 
     Exact at any moment, worker by worker: received = matched + the ingress reasons, and copies owed by the
-    matches = sent + the egress reasons + pending (copies of a batch that is under way).
+    matches = sent + the egress reasons + pending (copies of a batch that is under way). Where rules are
+    hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of datagrams whose rule
+    another worker of the group holds.
     """
+    wrong_workers = supervisor.tables.tells_wrong
     totals = np.zeros(layout.COUNTERS, np.uint64)
-    pending = 0
+    pending = astray = 0
     workers = []
     drops: dict[str, int] = dict.fromkeys(supervisor.plan.interfaces, 0)
     for handle in supervisor.workers:
-        snapshot = read(handle.block)
+        snapshot, wrong = _read(handle) if wrong_workers else (read(handle.block), None)
         totals += snapshot.counters
         pending += snapshot.pending
-        entry = _worker(handle, snapshot.counters, snapshot.pending)
+        astray += 0 if wrong is None else wrong
+        entry = _worker(handle, snapshot.counters, snapshot.pending, wrong)
         for socket in entry["sockets"]:
             drops[socket["interface"]] += socket["kernel_drops"]
         workers.append(entry)
@@ -42,7 +47,7 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "time_ns": time.monotonic_ns(),
-        "totals": counters(totals, pending),
+        "totals": counters(totals, pending, astray if wrong_workers else None),
         "workers": workers,
         "interfaces": [
             {"name": name, "state": _presence(supervisor, name), "kernel_drops": drops[name]}
@@ -53,14 +58,35 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def counters(values: NDArray[np.uint64], pending: int) -> dict[str, Any]:
+def _read(handle: WorkerHandle, attempts: int = 100) -> tuple[Snapshot, int]:
+    """A worker's counters without the datagrams that came to it and were another's, and how many those were.
+
+    It knows the rules of others as keys without outputs, and matches them like its own.
+    """
+    block = handle.block
+    for _ in range(attempts):
+        began = int(block.journal[layout.JOURNAL_SEQUENCE])
+        snapshot = read(block)
+        datagrams, payload = block.rule_matched[FOREIGN].tolist()
+        if began == int(block.journal[layout.JOURNAL_SEQUENCE]):
+            break
+    snapshot.counters[layout.MATCHED] -= np.uint64(datagrams)
+    snapshot.counters[layout.MATCHED_BYTES] -= np.uint64(payload)
+    return snapshot, datagrams
+
+
+def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None = None) -> dict[str, Any]:
     """``uint64[COUNTERS]`` by name."""
     named = dict(zip((*layout.REASONS, *layout.FLOWS), values.tolist(), strict=True))
     dropped = {reason: named.pop(reason) for reason in layout.REASONS}
+    if wrong_worker is not None:
+        dropped["wrong_worker"] = wrong_worker
     return {**named, "pending": pending, "dropped": dropped}
 
 
-def _worker(handle: WorkerHandle, values: NDArray[np.uint64], pending: int) -> dict[str, Any]:
+def _worker(
+    handle: WorkerHandle, values: NDArray[np.uint64], pending: int, wrong_worker: int | None
+) -> dict[str, Any]:
     return {
         "worker_id": handle.plan.worker_id,
         "group": handle.plan.group,
@@ -68,7 +94,7 @@ def _worker(handle: WorkerHandle, values: NDArray[np.uint64], pending: int) -> d
         "cpu": handle.plan.cpu,
         "state": str(handle.state),
         "restarts": handle.restarts,
-        "counters": counters(values, pending),
+        "counters": counters(values, pending, wrong_worker),
         "sockets": [
             {
                 "interface": receiver.interface,
@@ -92,7 +118,7 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
             "cpu": handle.plan.cpu,
             "state": str(handle.state),
             "restarts": handle.restarts,
-            "rules": supervisor.rules_held(handle),
+            "rules": supervisor.tables.held(handle.plan.partition),
             "interfaces": [receiver.interface for receiver in handle.receivers.values()],
         }
         for handle in supervisor.workers
@@ -107,16 +133,16 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     matched = {
         partition: np.sum([handle.block.rule_matched[:top] for handle in handles], axis=0)
         for partition, handles in holders.items()
-        if (top := supervisor.slots_used(partition))
+        if (top := supervisor.tables.slots_used(partition))
     }
     unsent = {
         partition: np.sum([handle.block.rule_unsent[:top] for handle in handles], axis=0)
         for partition, handles in holders.items()
-        if (top := supervisor.slots_used(partition))
+        if (top := supervisor.tables.slots_used(partition))
     }
     found = []
     for rule in supervisor.book:
-        partition, slot = supervisor.slot(rule)
+        partition, slot = supervisor.tables.place(rule)
         datagrams, payload = matched[partition][slot].tolist()
         copies, bytes_unsent = unsent[partition][slot].tolist()
         trouble = supervisor.trouble(rule)

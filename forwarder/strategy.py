@@ -2,11 +2,13 @@
 
 A strategy says how interfaces, processors and rules map onto worker processes. The seed document's names are
 presets, one row each; anything between is a row of one's own. What cannot work is refused by
-:func:`strategy_problems`, which knows two facts:
+:func:`strategy_problems`. Two facts are behind it:
 
 * without a fanout group every AF_PACKET socket gets every packet, so several workers on one interface need a
   group or a filter, or each datagram is forwarded once per worker;
-* where rules are hashed to workers, the worker that gets a datagram must be the one that holds its rule.
+* where rules are hashed to workers, the worker that gets a datagram must be the one that holds its rule; any
+  other steering drops what reaches the wrong worker. The document accepts that, so it can be had; the plan
+  warns of it and the forwarder counts it.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class Steering(StrEnum):
     """PACKET_FANOUT_CBPF: a program computes the owner of the rule."""
     FILTER = "filter"
     """No fanout: every worker gets every packet, and a filter on its socket drops what is not its own."""
+    UNGROUPED = "ungrouped"
+    """No fanout: every worker gets every packet, and forwards it. To show what comes of that."""
 
 
 class Hashing(StrEnum):
@@ -85,6 +89,11 @@ class Strategy:
     def steers_by_rule(self) -> bool:
         return self.steering in (Steering.RULE_HASH, Steering.FILTER)
 
+    @property
+    def leaves_wrong_workers(self) -> bool:
+        """Whether a datagram may reach a worker that does not have its rule while another one does."""
+        return self.placement is RulePlacement.HASH and not self.steers_by_rule
+
 
 _G, _W, _R, _S = Grouping, Width, RulePlacement, Steering
 
@@ -104,23 +113,14 @@ PRESETS: dict[str, Strategy] = {
 
 
 def strategy_problems(strategy: Strategy) -> list[Problem]:
-    """Combinations of axes that would lose or duplicate datagrams whatever the load."""
+    """Combinations of axes that mean nothing."""
     problems = []
-    if strategy.placement is RulePlacement.HASH and not strategy.steers_by_rule:
-        problems.append(
-            Problem(
-                "steering",
-                strategy.steering.value,
-                "rule-hash or filter where rules are hashed to workers: "
-                "any other steering hands datagrams to workers without their rule",
-            )
-        )
     if strategy.steers_by_rule and strategy.placement is not RulePlacement.HASH:
         problems.append(
             Problem(
                 "steering",
                 strategy.steering.value,
-                f"none, cpu, hash or lb where rules are placed {strategy.placement.value}: "
+                f"none, cpu, hash, lb or ungrouped where rules are placed {strategy.placement.value}: "
                 "steering by rule goes with hashed rules",
             )
         )
@@ -130,14 +130,18 @@ def strategy_problems(strategy: Strategy) -> list[Problem]:
 def customised(
     strategy: Strategy,
     *,
+    grouping: Grouping | None = None,
     width: Width | None = None,
+    placement: RulePlacement | None = None,
     steering: Steering | None = None,
     hashing: Hashing | None = None,
 ) -> Strategy:
     """``strategy`` with other values on some axes; the name stays, as it says where the rest comes from."""
     return replace(
         strategy,
+        grouping=grouping or strategy.grouping,
         width=width or strategy.width,
+        placement=placement or strategy.placement,
         steering=steering or strategy.steering,
         hashing=hashing or strategy.hashing,
     )

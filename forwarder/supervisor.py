@@ -14,42 +14,28 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from forwarder import channel, netlink
-from forwarder.abi import af_packet as ap
+from forwarder import channel, ingress, limits, netlink
+from forwarder.channel import WorkerRule
 from forwarder.joins import Joins
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
 from forwarder.packet.engine import LINKS
-from forwarder.packet.memory import RULES, SharedMemory
+from forwarder.packet.memory import RULES, SOCKETS, SharedMemory
 from forwarder.packet.messages import Kind
-from forwarder.packet.sockets import Ring
 from forwarder.planned import Plan
 from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
-from forwarder.tables import Numbering, Placer, Slots, rule_key, worker_rule
+from forwarder.tables import RuleTables
 from forwarder.worker import warm_up
-from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle, spawn
+from forwarder.workers import FORKED_TOGETHER, State, WorkerGoneError, WorkerHandle, spawn
 
-INPUTS: Final = 65_535
 STOP_TIMEOUT_S: Final = 1.0
-
-_FANOUT_MODES: Final = {
-    "cpu": ap.PACKET_FANOUT_CPU,
-    "hash": ap.PACKET_FANOUT_HASH,
-    "lb": ap.PACKET_FANOUT_LB,
-}
 
 
 def unsupported(plan: Plan) -> list[Problem]:
     """What a plan asks for that this version can plan but not run yet."""
     problems = []
-    if plan.strategy.steers_by_rule:
-        problems.append(
-            Problem(
-                "steering", str(plan.strategy.steering), "cpu, hash, lb or none can be run by this version"
-            )
-        )
     if any(group.max_workers > group.workers for group in plan.groups):
         problems.append(Problem("auto_scale", "true", "a fixed number of workers can be run by this version"))
     return problems
@@ -84,10 +70,11 @@ class Supervisor:
         self._log = log
         self._busy_poll_ns = busy_poll_us * 1000
         self._memory = SharedMemory(len(plan.workers))
-        self._inputs = Numbering(INPUTS)
-        self._outputs = Numbering(LINKS)
-        self._placer = Placer(plan)
-        self._slots = {partition.partition_id: Slots() for partition in plan.partitions}
+        self.tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
+        self._packed: dict[int, list[tuple[int, bytes]]] = {}
+        """What a new process of a partition is told of rules, until they change."""
+        self._equipped: set[WorkerHandle] = set()
+        """Workers whose present process is being told everything, or has been."""
         self._joined: dict[str, tuple[int, bytes]] = {}
         self._ready: asyncio.Future[None] | None = None
         self._started = False
@@ -105,8 +92,7 @@ class Supervisor:
         self._ready = loop.create_future()
         try:
             self.view.update(await netlink.interfaces())
-            for rule in self.book:
-                self._number(rule)
+            self.tables.add(list(self.book))
             warm_up()
             gc.collect()
             gc.freeze()
@@ -120,13 +106,18 @@ class Supervisor:
                 )
                 for plan in self.plan.workers
             ]
+            limits.allow_descriptors()
             for name in self.plan.interfaces:
-                self._open_receivers(name)
+                if (state := self.view.find(name)) is not None:
+                    ingress.open_receivers(state, name, self.workers, self.plan.strategy.hashing)
             spawn(self.workers)
             await self._ready
             for rule in self.book:
                 self._join(rule)
-            self._listen_all()
+            ingress.listen(self.workers, self.plan.strategy.hashing)
+        except OSError as error:
+            await self.stop()
+            raise limits.explained(error, self.plan, FORKED_TOGETHER) from error
         except BaseException:
             await self.stop()
             raise
@@ -157,18 +148,19 @@ class Supervisor:
 
     async def add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Put rules in force, all or none; what was wrong with them otherwise."""
-        problems = self.book.check(rules) or self._placeable(rules)
+        problems = self.book.check(rules) or self.tables.problems(rules)
         if problems:
             return problems
         self.book.add(rules)
-        by_partition: dict[int, list[ForwardingRule]] = {}
+        added = self.tables.add(rules)
+        self._packed.clear()
         for rule in rules:
-            by_partition.setdefault(self._number(rule), []).append(rule)
             self._join(rule)
-        told: list[asyncio.Future[int]] = []
         self._announce_links()
+        messages = {partition: _in_messages(news) for partition, news in added.items()}
+        told: list[asyncio.Future[int]] = []
         for handle in self.workers:
-            told += self._tell_rules(handle, by_partition.get(handle.plan.partition, ()))
+            told += self._tell_rules(handle, messages.get(handle.plan.partition, ()))
         await _settled(told)
         return ()
 
@@ -176,35 +168,21 @@ class Supervisor:
         """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
         rule = self.book.remove(rule_id)
         self._leave(rule)
-        partition = self._placer.partition(rule)
-        assert partition is not None
-        key = rule_key(rule, self._inputs)
+        key, known_to = self.tables.remove(rule)
+        self._packed.clear()
         body = channel.pack_keys([key])
         told = [
             handle.tell(Kind.REMOVE_RULES, count=1, body=body)
             for handle in self.workers
-            if handle.plan.partition == partition
+            if handle.plan.partition in known_to
         ]
         await _settled(told)
-        slot = self._slots[partition].give_back(rule_id)
+        partition, slot = self.tables.give_back(rule)
         for handle in self.workers:
             if handle.plan.partition == partition:
                 handle.block.rule_matched[slot] = 0
                 handle.block.rule_unsent[slot] = 0
         return rule
-
-    def slot(self, rule: ForwardingRule) -> tuple[int, int]:
-        """The partition that holds a rule in force, and its counters' row there."""
-        partition = self._placer.partition(rule)
-        assert partition is not None, f"{rule.rule_id}: refused when it was added"
-        return partition, self._slots[partition][rule.rule_id]
-
-    def slots_used(self, partition: int) -> int:
-        """Rows of counters that a partition has needed so far."""
-        return self._slots[partition].used
-
-    def rules_held(self, handle: WorkerHandle) -> int:
-        return len(self._slots[handle.plan.partition])
 
     def trouble(self, rule: ForwardingRule) -> str | None:
         """What a rule waits for, or None when it is running."""
@@ -217,45 +195,16 @@ class Supervisor:
                 return found
         return None
 
-    def _placeable(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        problems = []
-        served = ", ".join(self.plan.interfaces)
-        for index, rule in enumerate(rules):
-            partition = self._placer.partition(rule)
-            if partition is None:
-                problems.append(
-                    Problem(
-                        f"rules[{index}].input_interface",
-                        f"{rule.input_interface!r} of rule {rule.rule_id!r}",
-                        f"an interface that the workers serve: {served}",
-                    )
-                )
-            elif len(self._slots[partition]) + len(rules) > RULES:
-                problems.append(
-                    Problem(f"rules[{index}]", rule.rule_id, f"at most {RULES:,} rules in a worker")
-                )
-        names = {output.interface for rule in rules for output in rule.outputs} | set(self._outputs.names())
-        if len(names) > LINKS:
-            problems.append(Problem("rules", f"{len(names)} output interfaces", f"at most {LINKS} of them"))
-        return tuple(problems)
+    def _tell_rules(
+        self, handle: WorkerHandle, messages: Sequence[tuple[int, bytes]]
+    ) -> list[asyncio.Future[int]]:
+        return [handle.tell(Kind.ADD_RULES, count=count, body=body) for count, body in messages]
 
-    def _number(self, rule: ForwardingRule) -> int:
-        """Give a rule its numbers; the partition that holds it."""
-        partition = self._placer.partition(rule)
-        assert partition is not None, f"{rule.rule_id}: checked before"
-        self._slots[partition].take(rule.rule_id)
-        self._inputs.number(rule.input_interface)
-        for output in rule.outputs:
-            self._outputs.number(output.interface)
-        return partition
-
-    def _tell_rules(self, handle: WorkerHandle, rules: Sequence[ForwardingRule]) -> list[asyncio.Future[int]]:
-        slots = self._slots[handle.plan.partition]
-        packed = (worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs) for rule in rules)
-        return [
-            handle.tell(Kind.ADD_RULES, count=len(part), body=channel.pack_rules(part))
-            for part in channel.in_messages(packed)
-        ]
+    def _all_rules(self, partition: int) -> list[tuple[int, bytes]]:
+        found = self._packed.get(partition)
+        if found is None:
+            found = self._packed[partition] = _in_messages(self.tables.contents(partition))
+        return found
 
     def _join(self, rule: ForwardingRule) -> None:
         state = self.view.find(rule.input_interface)
@@ -278,10 +227,9 @@ class Supervisor:
 
     async def _equip(self, handle: WorkerHandle) -> None:
         """Tell a new process everything, then let it run."""
+        self._equipped.add(handle)
         told = [handle.tell(Kind.SET_LINKS, body=self._links_body())]
-        partition = handle.plan.partition
-        rules = [rule for rule in self.book if self._placer.partition(rule) == partition]
-        told += self._tell_rules(handle, rules)
+        told += self._tell_rules(handle, self._all_rules(handle.plan.partition))
         told += [self._hand_over(handle, row) for row in handle.receivers]
         try:
             results = await asyncio.gather(*told)
@@ -298,46 +246,18 @@ class Supervisor:
 
     def _hand_over(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
-        interface = self._inputs.number(receiver.interface)
+        interface = self.tables.input_number(receiver.interface)
         body = channel.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
         return handle.tell(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
 
     def _mourn(self, handle: WorkerHandle, sentence: str) -> None:
         self._log(f"worker {handle.plan.worker_id}: {sentence}")
+        self._equipped.discard(handle)
         assert self._ready is not None
         if not self._ready.done() and handle.restarts > 2:
             self._ready.set_exception(OSError(f"worker {handle.plan.worker_id} cannot start: {sentence}"))
 
     # -- interfaces --
-
-    def _open_receivers(self, name: str) -> bool:
-        """Open an interface's sockets for every worker that serves it, in joining order; False if absent."""
-        state = self.view.find(name)
-        if state is None:
-            return False
-        serving = [
-            (planned, row, handle)
-            for handle in self.workers
-            for row, planned in enumerate(handle.plan.sockets)
-            if planned.interface == name
-        ]
-        serving.sort(key=lambda item: item[0].fanout.slot if item[0].fanout else item[2].plan.worker_id)
-        group: int | None = None
-        for planned, row, handle in serving:
-            ring = Ring(planned.ring.frames, planned.ring.frame_bytes)
-            sock = sockets.open_receiver(state.ifindex, ring)
-            handle.receivers[row] = Receiver(
-                name, state.ifindex, sock, ring, planned.fanout.slot if planned.fanout else None
-            )
-            if planned.fanout:
-                mode = _FANOUT_MODES[planned.fanout.mode]
-                group = sockets.join_fanout(sock, group, mode, planned.fanout.max_members)
-        return True
-
-    def _listen_all(self) -> None:
-        for handle in self.workers:
-            for receiver in handle.receivers.values():
-                sockets.listen(receiver.sock)
 
     async def _follow_interfaces(self) -> None:
         """Take in every change of interfaces and addresses, for as long as the supervisor runs."""
@@ -353,22 +273,13 @@ class Supervisor:
         told = list(self._announce_links())
         for name in self.plan.interfaces:
             state = self.view.find(name)
-            held = [
-                (handle, row)
-                for handle in self.workers
-                for row, receiver in handle.receivers.items()
-                if receiver.interface == name
-            ]
+            held = ingress.held(self.workers, name)
             stale = bool(held) and (
                 state is None or held[0][0].receivers[held[0][1]].ifindex != state.ifindex
             )
             if stale:
                 self._log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
-                for handle, row in held:
-                    told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
-                    receiver = handle.receivers.pop(row)
-                    self.past_drops[name] += receiver.count_drops()
-                    receiver.sock.close()
+                told += self._close_receivers(name)
                 await _settled(told)
                 for rule in self.book:
                     if rule.input_interface == name:
@@ -380,21 +291,28 @@ class Supervisor:
     async def _bring_up(self, name: str, state: InterfaceState) -> None:
         """Serve an interface that has appeared."""
         self._log(f"interface {name} has appeared, index {state.ifindex}")
-        self._open_receivers(name)
+        hashing = self.plan.strategy.hashing
+        ingress.open_receivers(state, name, self.workers, hashing)
         told = [
             self._hand_over(handle, row)
-            for handle in self.workers
-            for row, receiver in handle.receivers.items()
-            if receiver.interface == name and handle.state is State.RUNNING
+            for handle, row in ingress.held(self.workers, name)
+            if handle in self._equipped
         ]
         await _settled(told)
         for rule in self.book:
             if rule.input_interface == name:
                 self._join(rule)
-        for handle in self.workers:
-            for receiver in handle.receivers.values():
-                if receiver.interface == name:
-                    sockets.listen(receiver.sock)
+        ingress.listen(self.workers, hashing, name)
+
+    def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
+        """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
+        told = []
+        for handle, row in ingress.held(self.workers, name):
+            told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
+            receiver = handle.receivers.pop(row)
+            self.past_drops[name] += receiver.count_drops()
+            receiver.sock.close()
+        return told
 
     def _announce_links(self) -> list[asyncio.Future[int]]:
         body = self._links_body()
@@ -404,7 +322,7 @@ class Supervisor:
 
     def _links_body(self) -> bytes:
         body = b""
-        for name, slot in self._outputs.names().items():
+        for name, slot in self.tables.outputs.items():
             state = self.view.find(name)
             if state is None or output_trouble(name, state):
                 body += channel.pack_link(slot, 0, 0, bytes(4), bytes(6))
@@ -417,6 +335,11 @@ class Supervisor:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _in_messages(rules: Sequence[WorkerRule]) -> list[tuple[int, bytes]]:
+    """The bodies of ADD_RULES messages, and how many rules are in each."""
+    return [(len(part), channel.pack_rules(part)) for part in channel.in_messages(rules)]
 
 
 async def _settled(told: Sequence[asyncio.Future[int]]) -> None:

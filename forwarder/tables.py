@@ -6,14 +6,23 @@ row of the workers' link table, rules a slot for their counters in each partitio
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from ipaddress import IPv4Address
+from typing import Final
 
 from forwarder.channel import WorkerRule
 from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
-from forwarder.placement import owner
+from forwarder.placement import owners
 from forwarder.planned import Plan
+from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule, Output
 from forwarder.strategy import RulePlacement
+
+INPUTS: Final = 65_535
+"""Input interfaces that a forwarder can know in its life: their number is a part of a rule's key."""
+FOREIGN: Final = 0
+"""The counter slot of all rules that are known to be another worker's, where there are any."""
 
 
 class Numbering:
@@ -37,11 +46,16 @@ class Numbering:
 
 
 class Slots:
-    """The counter slots of one partition: dense, the lowest free one first."""
+    """The counter slots of one partition: dense, a free one before a new one.
 
-    def __init__(self) -> None:
+    Args:
+        reserved: how many at the beginning are never given out.
+    """
+
+    def __init__(self, reserved: int = 0) -> None:
         self._of: dict[str, int] = {}
         self._free: list[int] = []
+        self._reserved = reserved
 
     def __len__(self) -> int:
         return len(self._of)
@@ -49,10 +63,10 @@ class Slots:
     @property
     def used(self) -> int:
         """One more than the highest slot ever taken."""
-        return len(self._of) + len(self._free)
+        return self._reserved + len(self._of) + len(self._free)
 
     def take(self, rule_id: str) -> int:
-        slot = self._free.pop() if self._free else len(self._of)
+        slot = self._free.pop() if self._free else self.used
         self._of[rule_id] = slot
         return slot
 
@@ -109,14 +123,162 @@ class Placer:
         for worker in plan.workers:
             members.setdefault(worker.group, []).append(worker.partition)
         self._members = {name: members[group.group_id] for group in plan.groups for name in group.interfaces}
+        self._anywhere = members[plan.groups[0].group_id] if plan.follows_rules else None
 
-    def partition(self, rule: ForwardingRule) -> int | None:
-        """None when the rule's input interface is in no group."""
-        members = self._members.get(rule.input_interface)
-        if members is None:
-            return None
-        if self._strategy.placement is RulePlacement.HASH:
-            return members[
-                owner(int(rule.input_group), rule.input_port, len(members), self._strategy.hashing)
-            ]
-        return members[0]
+    def members(self, interface: str) -> list[int] | None:
+        """The partitions of an interface's group, by slot; None when it is in no group."""
+        return self._members.get(interface, self._anywhere)
+
+    def partitions(self, rules: Sequence[ForwardingRule]) -> list[int | None]:
+        """For each rule, the partition that holds it; None when its input interface is in no group."""
+        found: list[int | None] = [None] * len(rules)
+        hashed: dict[int, list[int]] = {}
+        for index, rule in enumerate(rules):
+            members = self.members(rule.input_interface)
+            if members is None:
+                continue
+            found[index] = members[0]
+            if self._strategy.placement is RulePlacement.HASH:
+                hashed.setdefault(members[0], []).append(index)
+        for indices in hashed.values():
+            members = self.members(rules[indices[0]].input_interface)
+            assert members is not None
+            keys = [(int(rules[index].input_group), rules[index].input_port) for index in indices]
+            slots = owners(keys, len(members), self._strategy.hashing)
+            for index, slot in zip(indices, slots, strict=True):
+                found[index] = members[slot]
+        return found
+
+
+class RuleTables:
+    """Every partition's rules, with the numbers that its workers know them by.
+
+    Where rules are hashed to workers but datagrams are not steered by rule, a worker also gets to know the
+    rules of the others in its group, as keys without outputs that count in :data:`FOREIGN`: so it can tell a
+    datagram that came to the wrong worker from one that nobody has a rule for.
+
+    Args:
+        most_rules: of a partition.
+        most_outputs: interfaces that a worker can send to.
+        most_inputs: interfaces that a worker can receive from.
+    """
+
+    def __init__(self, plan: Plan, *, most_rules: int, most_outputs: int, most_inputs: int) -> None:
+        self._most_rules = most_rules
+        self._most_outputs = most_outputs
+        self._most_inputs = most_inputs
+        self._placer = Placer(plan)
+        self._interfaces = plan.interfaces
+        self._follows_rules = plan.follows_rules
+        self.tells_wrong = plan.strategy.leaves_wrong_workers
+        self._inputs = Numbering(INPUTS)
+        self._outputs = Numbering(most_outputs)
+        reserved = FOREIGN + 1 if self.tells_wrong else 0
+        self._slots = {partition.partition_id: Slots(reserved) for partition in plan.partitions}
+        self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
+        self._partition_of: dict[str, int] = {}
+
+    def problems(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
+        """Why ``rules`` cannot be placed; nothing when they can."""
+        problems = []
+        served = ", ".join(self._interfaces)
+        more: Counter[int] = Counter()
+        for index, (rule, partition) in enumerate(zip(rules, self._placer.partitions(rules), strict=True)):
+            if partition is None:
+                name = f"{rule.input_interface!r} of rule {rule.rule_id!r}"
+                allowed = f"an interface that the workers serve: {served}"
+                problems.append(Problem(f"rules[{index}].input_interface", name, allowed))
+                continue
+            more[partition] += 1
+            if self._slots[partition].used + more[partition] > self._most_rules:
+                allowed = f"at most {self._most_rules:,} rules in a worker"
+                problems.append(Problem(f"rules[{index}]", rule.rule_id, allowed))
+        names = {output.interface for rule in rules for output in rule.outputs} | set(self._outputs.names())
+        if len(names) > self._most_outputs:
+            allowed = f"at most {self._most_outputs} of them"
+            problems.append(Problem("rules", f"{len(names)} output interfaces", allowed))
+        if self._follows_rules:
+            inputs = self.inputs | {rule.input_interface for rule in rules}
+            if len(inputs) > self._most_inputs:
+                allowed = f"at most {self._most_inputs} in a worker"
+                problems.append(Problem("rules", f"{len(inputs)} input interfaces", allowed))
+        return tuple(problems)
+
+    def add(self, rules: Sequence[ForwardingRule]) -> dict[int, list[WorkerRule]]:
+        """Take rules that :meth:`problems` found nothing wrong with; what is new to each partition."""
+        added: dict[int, list[ForwardingRule]] = {}
+        for rule, partition in zip(rules, self._placer.partitions(rules), strict=True):
+            assert partition is not None, f"{rule.rule_id}: checked before"
+            self._partition_of[rule.rule_id] = partition
+            self._slots[partition].take(rule.rule_id)
+            self._rules[partition][rule.rule_id] = rule
+            self._inputs.number(rule.input_interface)
+            for output in rule.outputs:
+                self._outputs.number(output.interface)
+            for known in self._known_to(rule, partition):
+                added.setdefault(known, []).append(rule)
+        return {partition: self._resolved(partition, news) for partition, news in added.items()}
+
+    def remove(self, rule: ForwardingRule) -> tuple[int, tuple[int, ...]]:
+        """Take a rule out: its key, and the partitions that know it. Its slot stays taken."""
+        partition = self._partition_of[rule.rule_id]
+        del self._rules[partition][rule.rule_id]
+        return rule_key(rule, self._inputs), self._known_to(rule, partition)
+
+    def give_back(self, rule: ForwardingRule) -> tuple[int, int]:
+        """Free a removed rule's slot, when no worker counts in it any more: (partition, slot)."""
+        partition = self._partition_of.pop(rule.rule_id)
+        return partition, self._slots[partition].give_back(rule.rule_id)
+
+    def contents(self, partition: int) -> list[WorkerRule]:
+        """Everything that a worker of a partition has to know."""
+        if not self.tells_wrong:
+            return self._resolved(partition, list(self._rules[partition].values()))
+        known = [
+            rule
+            for number, rules in self._rules.items()
+            for rule in rules.values()
+            if partition in self._known_to(rule, number)
+        ]
+        return self._resolved(partition, known)
+
+    def place(self, rule: ForwardingRule) -> tuple[int, int]:
+        """The partition that holds a rule in force, and its counters' row there."""
+        partition = self._partition_of[rule.rule_id]
+        return partition, self._slots[partition][rule.rule_id]
+
+    def slots_used(self, partition: int) -> int:
+        """Rows of counters that a partition has needed so far."""
+        return self._slots[partition].used
+
+    def held(self, partition: int) -> int:
+        """Rules of a partition."""
+        return len(self._rules[partition])
+
+    def input_number(self, interface: str) -> int:
+        """The slot that keys of an input interface's rules carry."""
+        return self._inputs.number(interface)
+
+    @property
+    def inputs(self) -> set[str]:
+        """Interfaces with rules."""
+        return {rule.input_interface for rules in self._rules.values() for rule in rules.values()}
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Rows of the link table, by interface."""
+        return self._outputs.names()
+
+    def _known_to(self, rule: ForwardingRule, partition: int) -> tuple[int, ...]:
+        if not self.tells_wrong:
+            return (partition,)
+        return tuple(self._placer.members(rule.input_interface) or ())
+
+    def _resolved(self, partition: int, rules: Sequence[ForwardingRule]) -> list[WorkerRule]:
+        slots = self._slots[partition]
+        return [
+            worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs)
+            if self._partition_of[rule.rule_id] == partition
+            else WorkerRule(rule_key(rule, self._inputs), FOREIGN, ())
+            for rule in rules
+        ]

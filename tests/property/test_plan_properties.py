@@ -67,7 +67,7 @@ def sockets(made: Plan) -> dict[str, list[tuple[WorkerPlan, SocketPlan]]]:
 
 @settings(max_examples=200)
 @given(plans())
-def test_each_datagram_reaches_exactly_one_worker_and_that_one_has_its_rule(
+def test_each_datagram_reaches_one_worker_and_the_one_that_has_its_rule_unless_told_otherwise(
     drawn: tuple[Plan, Host, Strategy, list[str], int],
 ) -> None:
     made, _, strategy, names, count = drawn
@@ -77,7 +77,10 @@ def test_each_datagram_reaches_exactly_one_worker_and_that_one_has_its_rule(
     for name, opened in by_interface.items():
         fanouts = [socket.fanout for _, socket in opened if socket.fanout]
         filters = [socket.filter for _, socket in opened if socket.filter]
-        if len(opened) > 1:
+        if strategy.steering is Steering.UNGROUPED:
+            assert not fanouts
+            assert not filters
+        elif len(opened) > 1:
             # Every socket in the one group of its interface, or every socket with a filter.
             assert len(fanouts) + len(filters) == len(opened)
             assert not (fanouts and filters)
@@ -94,6 +97,8 @@ def test_each_datagram_reaches_exactly_one_worker_and_that_one_has_its_rule(
                 assert len(workers) == len(opened)
                 continue
             [worker] = workers
+            if not strategy.steers_by_rule:
+                continue  # it reaches whoever it reaches; the plan warns
             [socket] = [s for w, s in opened if w is worker]
             place = socket.fanout.slot if socket.fanout else socket.filter.slot if socket.filter else 0
             rule = rules[rule_id]

@@ -200,7 +200,7 @@ def test_every_problem_is_told_at_once_under_the_name_that_was_written(tmp_path:
         ),
         ("--strategy fanout --interfaces a,b", ["--interfaces"]),
         ("--strategy pool --interface-group 0:a", ["--interface-group"]),
-        ("--strategy rule-hash --interface a --steering cpu", ["--steering"]),
+        ("--strategy pool --interface a --steering rule-hash", ["--steering"]),
         ("--strategy hybrid-hash --interfaces a,b --width elastic", ["--width"]),
         ("--interface a --ring-frames 32", ["--ring-frames"]),
         ("--interface a --ring-frames 524288", ["--ring-frames"]),

@@ -165,9 +165,40 @@ def test_filter_steering_has_filters_instead_of_fanout() -> None:
     assert any("every socket" in warning for warning in planned.warnings)
 
 
-def test_hashed_rules_without_steering_by_rule_are_refused() -> None:
-    with pytest.raises(PlanError, match="steering: cpu"):
-        made("rule-hash", cpus=2, interfaces=1, steering=Steering.CPU)
+@pytest.mark.parametrize("steering", [Steering.NONE, Steering.CPU, Steering.HASH, Steering.UNGROUPED])
+def test_hashed_rules_without_steering_by_rule_are_warned_of(steering: Steering) -> None:
+    planned = made("rule-hash", cpus=2, interfaces=1, steering=steering)
+    assert any("wrong_worker" in warning for warning in planned.warnings)
+    assert not any("wrong_worker" in warning for warning in made("rule-hash", 2, 1).warnings)
+
+
+def test_ungrouped_workers_each_have_every_datagram() -> None:
+    planned = made("pool", cpus=4, interfaces=2, steering=Steering.UNGROUPED, sizing=Sizing(workers=3))
+    for worker in planned.workers:
+        assert [(socket.fanout, socket.filter) for socket in worker.sockets] == [(None, None)] * 2
+    assert any("forward it 3 times" in warning for warning in planned.warnings)
+
+
+def test_interfaces_may_come_from_the_rules() -> None:
+    host, rules = described_host(2, names(3)), described_rules(9, names(3))
+    following = Sizing(workers=2, follow_rules=True)
+    before, after = (
+        plan(host, (), [], PRESETS["pool"], following),
+        plan(host, (), rules, PRESETS["pool"], following),
+    )
+    assert [worker.sockets for worker in before.workers] == [(), ()]
+    assert before.follows_rules
+    assert list(after.interfaces) == names(3)
+    assert after.unplaced_rule_ids == ()
+    with pytest.raises(PlanError, match="interfaces: none; allowed: named with strategy hybrid"):
+        plan(host, (), rules, PRESETS["hybrid"], following)
+
+
+def test_groups_that_kernel_or_worker_cannot_hold_are_refused() -> None:
+    with pytest.raises(PlanError, match="workers: 65,536; allowed: up to 65,535 in a fanout group"):
+        made("fanout", cpus=2, interfaces=1, sizing=Sizing(workers=65_536))
+    with pytest.raises(PlanError, match="interfaces: 257 of group 0; allowed: up to 256"):
+        made("pool", cpus=2, interfaces=257)
 
 
 def test_more_members_than_an_owner_program_holds_are_refused_unless_by_modulo() -> None:

@@ -39,13 +39,12 @@ def test_no_preset_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(("placement", "steering"), list(itertools.product(RulePlacement, Steering)))
-def test_rules_are_hashed_exactly_where_steering_is_by_rule(
-    placement: RulePlacement, steering: Steering
-) -> None:
+def test_steering_by_rule_goes_with_hashed_rules(placement: RulePlacement, steering: Steering) -> None:
     strategy = Strategy("own", Grouping.ALL_INTERFACES, Width.PER_CPU, placement, steering)
     by_rule = steering in (Steering.RULE_HASH, Steering.FILTER)
     problems = strategy_problems(strategy)
-    assert bool(problems) == (by_rule != (placement is RulePlacement.HASH))
+    assert bool(problems) == (by_rule and placement is not RulePlacement.HASH)
+    assert strategy.leaves_wrong_workers == (placement is RulePlacement.HASH and not by_rule)
     for problem in problems:
         assert (problem.field, problem.value) == ("steering", steering.value)
 

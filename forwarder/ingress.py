@@ -1,0 +1,100 @@
+"""The receive sockets of an interface, one for each worker that serves it: opened, steered, let in, closed.
+
+They belong to the supervisor. A worker that dies leaves its socket where it was in the fanout group, so the
+order of joining, which is what the kernel's choice of a member refers to, stays as planned. The order also
+survives an interface that goes down and up again: the kernel then links the sockets anew in the order in
+which they were made (``packet_notifier`` and ``packet_create`` in ``net/packet/af_packet.c``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from forwarder import steering
+from forwarder.abi import af_packet as ap
+from forwarder.abi.cbpf import Program
+from forwarder.links import InterfaceState
+from forwarder.packet import sockets
+from forwarder.packet.sockets import Ring
+from forwarder.planned import SocketPlan
+from forwarder.strategy import Hashing
+from forwarder.workers import Receiver, WorkerHandle
+
+_FANOUT_MODES: Final = {
+    "cpu": ap.PACKET_FANOUT_CPU,
+    "hash": ap.PACKET_FANOUT_HASH,
+    "lb": ap.PACKET_FANOUT_LB,
+    "cbpf": ap.PACKET_FANOUT_CBPF,
+}
+_filter_program = lru_cache(maxsize=1)(steering.filter_program)
+"""A worker's interfaces are asked for one after another, and all have the same program."""
+
+Place = tuple[WorkerHandle, int]
+"""A worker and the row of one of its receivers."""
+
+
+def held(handles: Iterable[WorkerHandle], interface: str) -> list[Place]:
+    """Where the sockets of an interface are."""
+    return [
+        (handle, row)
+        for handle in handles
+        for row, receiver in handle.receivers.items()
+        if receiver.interface == interface
+    ]
+
+
+def open_receivers(
+    state: InterfaceState, name: str, handles: Sequence[WorkerHandle], hashing: Hashing
+) -> None:
+    """Open an interface's socket for every worker that serves it, in joining order, all of them deaf.
+
+    Raises:
+        OSError: one could not be had; none is left open.
+    """
+    serving = [
+        (planned, handle)
+        for handle in handles
+        for planned in handle.plan.sockets
+        if planned.interface == name
+    ]
+    serving.sort(key=lambda pair: pair[0].fanout.slot if pair[0].fanout else pair[1].plan.worker_id)
+    group: int | None = None
+    try:
+        for planned, handle in serving:
+            ring = Ring(planned.ring.frames, planned.ring.frame_bytes)
+            slot = planned.fanout.slot if planned.fanout else None
+            sock = sockets.open_receiver(state.ifindex, ring)
+            row = _free_row(handle)
+            handle.receivers[row] = Receiver(name, state.ifindex, sock, ring, slot)
+            # A worker that died before it could let go of the row's last ring has left its cursor there.
+            handle.block.cursors[row] = 0
+            if planned.fanout:
+                mode = _FANOUT_MODES[planned.fanout.mode]
+                group = sockets.join_fanout(sock, group, mode, planned.fanout.max_members)
+        if serving and (fanout := planned.fanout) and fanout.mode == "cbpf":
+            sockets.steer(sock, steering.owner_program(fanout.members, hashing))
+    except BaseException:
+        for handle, row in held(handles, name):
+            handle.receivers.pop(row).sock.close()
+        raise
+
+
+def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | None = None) -> None:
+    """Let frames in, on one interface or on all."""
+    for handle in handles:
+        plans = {planned.interface: planned for planned in handle.plan.sockets}
+        for receiver in handle.receivers.values():
+            if interface in (None, receiver.interface):
+                sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
+
+
+def _own(planned: SocketPlan, hashing: Hashing) -> Program | None:
+    if planned.filter is None:
+        return None
+    return _filter_program(planned.filter.slot, planned.filter.members, hashing)
+
+
+def _free_row(handle: WorkerHandle) -> int:
+    return next(row for row in range(len(handle.receivers) + 1) if row not in handle.receivers)

@@ -1,0 +1,52 @@
+"""What the system lets a supervisor have: raised where that is ours to do, named where it is not."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+from forwarder.planned import Plan
+
+_BESIDES = 64
+"""Descriptors for everything that is not a worker's."""
+_PER_WORKER = 3
+"""Its channel, its process, its io_uring; its sockets come on top."""
+_PER_BIRTH = 6
+"""More for each worker that is about to be forked."""
+
+
+def descriptors_needed(plan: Plan, births: int) -> int:
+    """About how many descriptors a plan takes at most, with ``births`` workers forked at a time."""
+    sockets = sum(len(worker.sockets) for worker in plan.workers)
+    return _BESIDES + sockets + _PER_WORKER * len(plan.workers) + _PER_BIRTH * min(births, len(plan.workers))
+
+
+def allow_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one (RLIMIT_NOFILE, getrlimit(2)).
+
+    The soft limit is low for the sake of programs that use select(2).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def explained(error: OSError, plan: Plan, births: int) -> OSError:
+    """``error`` with the limit that was met and how to raise it, when it was one; or as it is."""
+    workers = len(plan.workers)
+    sockets = sum(len(worker.sockets) for worker in plan.workers)
+    ring_bytes = sum(worker.ring_bytes for worker in plan.workers)
+    what = f"{workers:,} workers with {sockets:,} receive sockets"
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    sentences = {
+        errno.EMFILE: f"{what} need about {descriptors_needed(plan, births):,} open files, and the limit is "
+        f"{soft:,} (RLIMIT_NOFILE): raise it with `ulimit -n`, or LimitNOFILE= in a systemd unit",
+        errno.ENFILE: f"{what} need more open files than the system has left: raise the sysctl fs.file-max",
+        errno.EAGAIN: f"{workers:,} processes are more than may run: raise RLIMIT_NPROC ({processes:,}; "
+        f"`ulimit -u`, LimitNPROC=), the sysctl kernel.pid_max, or pids.max of the control group",
+        errno.ENOMEM: f"{what} and {ring_bytes / 1e6:,.0f} MB of receive rings need more memory than there "
+        f"is: raise memory.max of the control group, or take fewer --ring-frames or fewer workers",
+    }
+    if error.errno not in sentences:
+        return error
+    return OSError(error.errno, f"{error.strerror or error}: {sentences[error.errno]}")
