@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from forwarder.host import Cpu
 
 RING_BUDGET_BYTES = 256 * 2**20
-LEAST_FRAMES, MOST_FRAMES = 64, 4096
+LEAST_FRAMES, MOST_FRAMES = 64, 32_768
 
 # What a TPACKET_V2 frame holds before the IP packet (net/packet/af_packet.c, tpacket_rcv): 96 bytes, see
 # forwarder/abi/af_packet.py. Four bytes more for a VLAN tag that the device left in place.

@@ -131,7 +131,7 @@ def test_rings_fit_their_interfaces_and_the_budget_or_are_the_least(
         for _, socket in opened:
             assert socket.ring.frame_bytes > (found.mtu if found else 1500) + 14
             assert socket.ring.frames.bit_count() == 1
-            assert 64 <= socket.ring.frames <= 4096
+            assert 64 <= socket.ring.frames <= 32_768
     assert sum(worker.ring_bytes for worker in made.workers) <= Sizing().ring_budget_bytes
 
 
