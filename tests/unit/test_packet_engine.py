@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packet_support.bench import Bench
-from packet_support.frames import Datagram
+from packet_support.frames import Datagram, raw_address, raw_port
 from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output
 
+from forwarder import channel
 from forwarder.abi import af_packet as ap
 from forwarder.packet import layout, state
 from forwarder.packet.messages import Kind
 from forwarder.packet.receive import take
 from forwarder.packet.sockets import Ring
+from forwarder.packet.table import pack_key
 
 GROUP = "239.1.1.1"
 OUTPUT = Output()
@@ -251,6 +254,39 @@ def test_a_socket_taken_away_is_served_no_more_and_its_place_starts_anew(bench: 
     assert bench.forward() == []
     assert bench.block.cursors[0].tolist() == [0, 0]
     assert bench.counter(layout.RECEIVED) == 1
+
+
+def test_a_descriptor_that_cannot_be_mapped_for_writing_is_answered_with_its_error_and_given_back(
+    bench: Bench,
+) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with Path(__file__).open() as device:
+        error = bench.tell(
+            Kind.ADD_SOCKET, body=channel.pack_socket(1, 8, 2048, 0), descriptors=(device.fileno(),)
+        )
+    assert error == errno.EACCES
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    bench.ring.receive(DATAGRAM.frame())
+    assert len(bench.forward()) == 1, "the socket that it has is served as before"
+
+
+def test_a_message_of_no_known_kind_is_answered_and_changes_nothing(bench: Bench) -> None:
+    assert bench.tell(Kind.READY) == errno.EPROTO
+    bench.ring.receive(DATAGRAM.frame())
+    assert len(bench.forward()) == 1
+
+
+def test_several_rules_in_one_message_replace_and_add(bench: Bench) -> None:
+    """As a successor gets them: all at once, in portions."""
+    key = int(pack_key(bench.INTERFACE, raw_port(DATAGRAM.port), raw_address(GROUP)))
+    rules = [channel.WorkerRule(key, 0, ()), channel.WorkerRule(key + 1, 1, ((1, 2, 3, 0),) * 3)]
+    assert bench.tell(Kind.ADD_RULES, count=2, body=channel.pack_rules(rules)) == 0
+    bench.ring.receive(DATAGRAM.frame())
+    assert bench.forward() == []
+    assert bench.tell(Kind.REMOVE_RULES, count=2, body=channel.pack_keys([key, key + 1])) == 0
+    bench.ring.receive(DATAGRAM.frame())
+    assert bench.forward() == []
+    assert bench.reasons() == {"no_rule": 1}
 
 
 def run_apart(script: str) -> int:
