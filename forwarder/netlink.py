@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -39,10 +41,33 @@ def _state(message: Any, ipv4: bytes | None) -> InterfaceState:
 
 
 async def changes() -> AsyncIterator[None]:
-    """Yields once when listening has begun, then whenever an interface or an address may have changed."""
-    async with AsyncIPRoute() as route:
-        await route.bind(groups=_GROUPS)
+    """Yields once when listening has begun, then whenever an interface or an address may have changed.
+
+    What changed is not looked at: the kernel drops word of it when its queue is full (ENOBUFS, netlink(7)),
+    so only a new list is to be trusted. However much has piled up meanwhile, it yields once.
+    """
+    loop = asyncio.get_running_loop()
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as sock:
+        sock.bind((0, _GROUPS))
         yield
         while True:
-            async for _ in route.get():
-                yield
+            try:
+                await loop.sock_recv(sock, 1)  # the rest of the message is discarded
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+            _discard(sock)
+            yield
+
+
+def _discard(sock: socket.socket) -> None:
+    """Empty the queue."""
+    while True:
+        try:
+            sock.recv(1)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_support.mcrd import Relay, relay
+from kernel_support.mcrd import Relay, relay, some_cpus
 from kernel_support.traffic import Bench, bench
+from kernel_support.wires import Wiring, wiring
 
 from lab import netns
 from lab.clean import clean
@@ -73,13 +74,20 @@ def run_id() -> str:
 
 @pytest.fixture(scope="session")
 def mcrd_bench() -> Iterator[Bench]:
-    """Three inputs and three outputs; arriving flows are spread over the CPUs."""
-    with bench(Topology(inputs=3, outputs=3, rps=True), "mcrd") as made:
+    """Three inputs and three outputs."""
+    with bench(Topology(inputs=3, outputs=3), "mcrd") as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def shared_relay(mcrd_bench: Bench) -> Iterator[Relay]:
-    """A forwarder on ``in0``, one worker a CPU (four at most), without rules: each test brings its own."""
-    with relay(mcrd_bench, "in0", workers=min(4, len(os.sched_getaffinity(0)))) as made:
+    """A forwarder on ``in0``, a worker on each CPU that tests use; each test brings its own rules."""
+    with relay(mcrd_bench, "in0", workers=len(some_cpus())) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def wires() -> Iterator[Wiring]:
+    """Links that tests make for themselves."""
+    with wiring() as made:
         yield made

@@ -1,0 +1,273 @@
+"""Interfaces that come, go and change under a running forwarder, as inputs and as outputs.
+
+::
+
+    gen  late-g ── late  fwd  far ── far-r  rcv
+         g0 ────── in0        out0 ── r0
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import pytest
+from kernel_support.mcrd import (
+    Relay,
+    assert_delivered,
+    assert_intact,
+    counts,
+    eventually,
+    forwarded,
+    relay,
+    rule,
+    rule_counts,
+    some_cpus,
+    spread,
+)
+from kernel_support.traffic import Bench, streams
+from kernel_support.wires import Port, Wiring
+
+from lab import netns
+from lab.traffic.receiver import ReceiverJob
+from lab.traffic.sender import SenderJob
+
+
+@dataclass(frozen=True)
+class Changing:
+    """A forwarder on ``in0`` and on ``late``, which need not exist; nor need ``far``, an output."""
+
+    relay: Relay
+    wires: Wiring
+    late: Port
+    far: Port
+
+    def late_wire(self) -> AbstractContextManager[None]:
+        return self.wires.wire(Port(self.relay.bench.lab.gen, "late-g"), self.late)
+
+    def far_wire(self) -> AbstractContextManager[None]:
+        return self.wires.wire(self.far, Port(self.relay.bench.lab.rcv, "far-r"))
+
+    def state(self, rule_id: str) -> tuple[str, str | None]:
+        """A rule's state, and why it waits."""
+        found = {entry["rule_id"]: entry for entry in self.relay.forwarder.stats()["rules"]}[rule_id]
+        return found["state"], found["reason"]
+
+    def await_state(self, rule_id: str, state: str, within_s: float = 10.0) -> None:
+        eventually(lambda: self.state(rule_id)[0] == state, f"rule {rule_id} is {state}", within_s)
+
+    def interface(self, name: str) -> str:
+        return str({e["name"]: e["state"] for e in self.relay.forwarder.stats()["interfaces"]}[name])
+
+
+@pytest.fixture(scope="module")
+def changing(mcrd_bench: Bench, wires: Wiring) -> Iterator[Changing]:
+    fwd = mcrd_bench.lab.fwd
+    with relay(mcrd_bench, "in0,late", workers=2, strategy="fanout-per-interface") as running:
+        yield Changing(running, wires, Port(fwd, "late", "10.40.0.2"), Port(fwd, "far", "10.50.0.1"))
+
+
+OF = streams(1)
+LATE = rule(OF[0], input_interface="late")
+TO_FAR = rule(OF[0], "far")
+
+
+def assert_forwards(changing: Changing, sender: str, receiver: str = "r0", count: int = 2000) -> None:
+    offered, seen, counted = changing.relay.transfer(
+        SenderJob(interface=sender, streams=OF, count=count, rate_dps=20_000),
+        ReceiverJob(flows=forwarded(OF, count, receiver), payload_bytes=64),
+    )
+    assert offered == count
+    assert_delivered(offered, seen, counted)
+
+
+def groups_joined(namespace: str, interface: str) -> set[str]:
+    """The IPv4 groups that an interface has joined (/proc/net/igmp), but for all-systems, which all join."""
+    found: dict[str, set[str]] = {}
+    name = ""
+    for line in netns.run(namespace, ["cat", "/proc/net/igmp"]).splitlines()[1:]:
+        words = line.split()
+        if not line.startswith("\t"):
+            name = words[1]
+            found[name] = set()
+        else:
+            found[name].add(socket.inet_ntoa(int(words[0], 16).to_bytes(4, "little")))
+    return found.get(interface, set()) - {"224.0.0.1"}
+
+
+def test_a_rule_waits_for_its_input_and_runs_within_a_second(changing: Changing) -> None:
+    added = changing.relay.ask("add", rules=[LATE])["added"]
+    try:
+        assert added == [
+            {
+                "rule_id": LATE["rule_id"],
+                "state": "waiting",
+                "reason": "input interface late does not exist",
+            }
+        ]
+        assert changing.interface("late") == "absent"
+        with changing.late_wire():
+            changing.await_state(LATE["rule_id"], "running", within_s=1)
+            assert groups_joined(changing.late.namespace, "late") == {"239.1.0.0"}
+            assert_forwards(changing, "late-g")
+        changing.await_state(LATE["rule_id"], "waiting")
+    finally:
+        changing.relay.ask("remove", rule_id=LATE["rule_id"])
+
+
+def test_an_input_deleted_and_made_again_is_served_again(changing: Changing) -> None:
+    with changing.relay.rules(LATE):
+        for _ in range(3):
+            with changing.late_wire():
+                changing.await_state(LATE["rule_id"], "running")
+                assert_forwards(changing, "late-g")
+                assert groups_joined(changing.late.namespace, "late") == {"239.1.0.0"}
+            changing.await_state(LATE["rule_id"], "waiting")
+        matched = rule_counts(changing.relay.forwarder.stats())[LATE["rule_id"]]
+    assert matched == (6000, 6000)
+
+
+def test_an_input_replaced_at_once_is_noticed(changing: Changing) -> None:
+    """The name never seems to be gone: only the index tells."""
+    with changing.relay.rules(LATE):
+        with changing.late_wire():
+            changing.await_state(LATE["rule_id"], "running")
+        with changing.late_wire():
+            index = changing.wires.index(changing.late)
+            eventually(
+                lambda: groups_joined(changing.late.namespace, "late") == {"239.1.0.0"},
+                f"the group joined on index {index}",
+            )
+            assert_forwards(changing, "late-g")
+
+
+@pytest.mark.parametrize("disturb", ["renamed", "down and up"])
+def test_an_input_that_changes_goes_on(changing: Changing, disturb: str) -> None:
+    with changing.relay.rules(LATE), changing.late_wire():
+        changing.await_state(LATE["rule_id"], "running")
+        assert_forwards(changing, "late-g")
+        if disturb == "renamed":
+            with changing.wires.renamed(changing.late, "later"):
+                assert_forwards(changing, "late-g")
+        else:
+            changing.wires.switch(changing.late, "down")
+            changing.await_state(LATE["rule_id"], "waiting")
+            assert changing.state(LATE["rule_id"])[1] == "input interface late is down"
+            changing.wires.switch(changing.late, "up")
+            changing.wires.await_up(changing.late)
+            changing.await_state(LATE["rule_id"], "running")
+        assert_forwards(changing, "late-g")
+        assert groups_joined(changing.late.namespace, "late") == {"239.1.0.0"}
+
+
+def _down_and_up(changing: Changing) -> None:
+    changing.wires.switch(changing.far, "down")
+    changing.await_state(TO_FAR["rule_id"], "waiting")
+    assert changing.state(TO_FAR["rule_id"])[1] == "output interface far is down"
+    changing.wires.switch(changing.far, "up")
+    changing.wires.await_up(changing.far)
+
+
+def _rename(changing: Changing) -> None:
+    with changing.wires.renamed(changing.far, "further"):
+        assert_forwards(changing, "g0", "far-r")
+
+
+@pytest.mark.parametrize("disturb", [_down_and_up, _rename])
+def test_an_output_that_changes_goes_on(changing: Changing, disturb: Callable[[Changing], None]) -> None:
+    with changing.relay.rules(TO_FAR), changing.far_wire():
+        changing.await_state(TO_FAR["rule_id"], "running")
+        assert_forwards(changing, "g0", "far-r")
+        disturb(changing)
+        changing.await_state(TO_FAR["rule_id"], "running")
+        assert_forwards(changing, "g0", "far-r")
+
+
+def test_an_output_deleted_and_made_again_is_used_again(changing: Changing) -> None:
+    with changing.relay.rules(TO_FAR):
+        for _ in range(2):
+            with changing.far_wire():
+                changing.await_state(TO_FAR["rule_id"], "running")
+                assert_forwards(changing, "g0", "far-r")
+            changing.await_state(TO_FAR["rule_id"], "waiting")
+            assert changing.state(TO_FAR["rule_id"])[1] == "output interface far does not exist"
+
+
+def test_a_rule_waits_for_its_outputs_address_and_others_go_on(changing: Changing) -> None:
+    bare = Port(changing.far.namespace, "far")
+    far_r = Port(changing.relay.bench.lab.rcv, "far-r")
+    other = streams(1, first=1)[0]
+    both = (*OF, other)
+    before = changing.relay.forwarder.stats()
+    with changing.wires.wire(bare, far_r), changing.relay.rules(TO_FAR, rule(other)):
+        assert changing.state(TO_FAR["rule_id"]) == ("waiting", "output interface far has no IPv4 address")
+        sent, seen = changing.relay.bench.transfer_all(
+            spread(SenderJob(interface="g0", streams=both, count=20_000, rate_dps=20_000)),
+            ReceiverJob(flows=forwarded((other,), 10_000), interfaces=("far-r",), payload_bytes=64),
+        )
+        counted = counts(changing.relay.forwarder.stats(), before)
+        assert_intact(seen)
+        assert (sum(report.offered for report in sent), seen.received) == (20_000, (10_000,))
+        assert (counted.matched, counted.sent) == (20_000, 10_000)
+        assert counted.dropped == {"output_absent": 10_000}
+        changing.wires.give_address(bare, "10.50.0.1")
+        changing.await_state(TO_FAR["rule_id"], "running")
+        assert_forwards(changing, "g0", "far-r")
+
+
+def test_rules_on_a_third_interface_while_two_carry_traffic(mcrd_bench: Bench, wires: Wiring) -> None:
+    of = streams(3)
+    rules = [
+        rule(stream, input_interface=name) for name, stream in zip(("in0", "in1", "late"), of, strict=True)
+    ]
+    first, second, third = (
+        SenderJob(interface=name, streams=(stream,), count=count, rate_dps=10_000, cpu=some_cpus()[0])
+        for name, stream, count in zip(("g0", "g1", "late-g"), of, (30_000, 30_000, 5000), strict=True)
+    )
+    expected = (*forwarded(of[:2], 30_000), *forwarded(of[2:], 5000))
+    late = Port(mcrd_bench.lab.fwd, "late", "10.40.0.2")
+    with relay(mcrd_bench, "in0,in1,late", *rules[:2], workers=2, strategy="fanout-per-interface") as running:
+        before = running.forwarder.stats()
+
+        def sockets() -> int:
+            workers = running.forwarder.stats()["workers"]
+            return sum(entry["interface"] == "late" for worker in workers for entry in worker["sockets"])
+
+        assert sockets() == 0
+        with mcrd_bench.transferring([first, second], ReceiverJob(flows=expected)) as transfer:
+            eventually(lambda: counts(running.forwarder.stats(), before).matched > 5000, "traffic flows")
+            with wires.wire(Port(mcrd_bench.lab.gen, "late-g"), late):
+                assert running.ask("add", rules=[rules[2]])
+                eventually(lambda: sockets() == 2, "two workers serve the third interface")
+                sender = mcrd_bench.sender(third, number=2)
+                sender.ready()
+                sender.go()
+                assert sender.report().offered == 5000
+                eventually(
+                    lambda: rule_counts(running.forwarder.stats()).get(rules[2]["rule_id"]) == (5000, 5000),
+                    "all of it forwarded",
+                )
+        counted = counts(running.forwarder.stats(), before)
+    assert transfer.offered == 60_000
+    assert_delivered(65_000, transfer.seen, counted)
+    assert transfer.seen.received == (30_000, 30_000, 5000)
+
+
+def test_more_changes_than_can_be_told_are_noticed(changing: Changing) -> None:
+    """A supervisor that is held up misses word of changes: the kernel's queue for it overflows."""
+    netlink = changing.wires.netlink(changing.late.namespace)
+    supervisor = changing.relay.forwarder.process.pid
+    with changing.relay.rules(LATE):
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            for number in range(2000):
+                netlink.link("set", index=1, mtu=60_000 + number % 2)
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        with changing.late_wire():
+            changing.await_state(LATE["rule_id"], "running")
+            assert_forwards(changing, "late-g")
