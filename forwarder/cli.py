@@ -15,7 +15,7 @@ from rich.table import Table
 from forwarder import client
 from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
-from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions, resolve
+from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
 from forwarder.plan_cli import plan_command, this_host
 from forwarder.problems import ProblemsError
 from forwarder.rules import ForwardingRule, parse_outputs
@@ -43,8 +43,7 @@ def supervisor(
     from forwarder.daemon import run
 
     try:
-        plan = resolve(options, this_host(), rules)
-        status, statistics = asyncio.run(run(options, plan, rules))
+        status, statistics = asyncio.run(run(options, this_host, rules))
     except (OSError, HostError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -148,15 +149,17 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 async def _add(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     rules = parse_rules({name: value for name, value in request.items() if name == "rules"})
+    began = time.monotonic_ns()
     problems = await supervisor.add_rules(rules)
     if problems:
         raise RequestError(problems)
     return {
+        "in_force_after_ns": time.monotonic_ns() - began,
         "added": [
             {"rule_id": rule.rule_id, "state": "waiting" if reason else "running", "reason": reason}
             for rule in rules
             for reason in [supervisor.trouble(rule)]
-        ]
+        ],
     }
 
 
@@ -188,7 +191,7 @@ async def _list_workers(supervisor: Supervisor, request: Mapping[str, Any]) -> A
 
 async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
-    return plan_as_dict(supervisor.plan)
+    return plan_as_dict(supervisor.live_plan())
 
 
 async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:

@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from forwarder import control, stats
-from forwarder.options import SupervisorOptions
-from forwarder.planned import Plan, PlanError
+from forwarder.host import Host
+from forwarder.options import SupervisorOptions, resolve
+from forwarder.planned import PlanError
 from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule
 from forwarder.supervisor import Supervisor, unsupported
 
 
 async def run(
-    options: SupervisorOptions, plan: Plan, rules: Sequence[ForwardingRule]
+    options: SupervisorOptions, host: Callable[[], Host], rules: Sequence[ForwardingRule]
 ) -> tuple[int, dict[str, Any]]:
     """Run until told to stop; the exit status and the final statistics.
+
+    Args:
+        host: the machine as it is when asked.
 
     Raises:
         PlanError: the plan cannot be run, or a rule's input is in no group.
         OSError: something could not be had; nothing is left behind.
     """
+    plan = resolve(options, host(), rules)
     problems = unsupported(plan)
     served = ", ".join(plan.interfaces)
+    inputs = {rule.rule_id: rule.input_interface for rule in rules}
     problems += [
-        Problem("input_interface", f"of rule {rule_id!r}", f"an interface that the workers serve: {served}")
+        Problem(
+            "input_interface",
+            f"{inputs[rule_id]!r} of rule {rule_id!r}",
+            f"an interface that the workers serve: {served}",
+        )
         for rule_id in plan.unplaced_rule_ids
     ]
     if problems:
         raise PlanError(problems)
-    supervisor = Supervisor(plan, rules, busy_poll_us=options.busy_poll_us)
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    supervisor = Supervisor(
+        plan,
+        rules,
+        replan=lambda in_force: resolve(options, host(), in_force),
+        busy_poll_us=options.busy_poll_us,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stopping.set)

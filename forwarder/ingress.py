@@ -15,6 +15,7 @@ from typing import Final
 from forwarder import steering
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import Program
+from forwarder.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.links import InterfaceState
 from forwarder.packet import sockets
 from forwarder.packet.sockets import Ring
@@ -63,7 +64,7 @@ def open_receivers(
     group: int | None = None
     try:
         for planned, handle in serving:
-            ring = Ring(planned.ring.frames, planned.ring.frame_bytes)
+            ring = _ring(planned.ring, state.mtu)
             slot = planned.fanout.slot if planned.fanout else None
             sock = sockets.open_receiver(state.ifindex, ring)
             row = _free_row(handle)
@@ -88,6 +89,12 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
         for receiver in handle.receivers.values():
             if interface in (None, receiver.interface):
                 sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
+
+
+def _ring(planned: RingPlan, mtu: int) -> Ring:
+    """As much memory as planned, in slots that hold a datagram of the interface as it is now."""
+    frame = max(planned.frame_bytes, frame_bytes(mtu))
+    return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame)
 
 
 def _own(planned: SocketPlan, hashing: Hashing) -> Program | None:

@@ -19,7 +19,16 @@ from forwarder.host import Host
 from forwarder.plan import InterfaceGroup, Plan, Sizing, plan, plan_problems
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules import ForwardingRule, InterfaceName, RulesError, interface_name, load_rules, parse_rules
-from forwarder.strategy import PRESETS, Hashing, Steering, Strategy, Width, customised
+from forwarder.strategy import (
+    PRESETS,
+    Grouping,
+    Hashing,
+    RulePlacement,
+    Steering,
+    Strategy,
+    Width,
+    customised,
+)
 
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
 MOST_WORKERS = 4096
@@ -119,6 +128,18 @@ class SupervisorOptions(BaseModel):
     groups: Count = option(
         4, "K", _COUNT, "How many groups a hybrid strategy makes of --interfaces, when it makes them itself."
     )
+    grouping: Grouping | None = option(
+        None,
+        "HOW",
+        f"one of {', '.join(Grouping)}",
+        f"Which interfaces share workers: {', '.join(Grouping)}. Left out: as the strategy says.",
+    )
+    placement: RulePlacement | None = option(
+        None,
+        "HOW",
+        f"one of {', '.join(RulePlacement)}",
+        f"Which rules a worker holds: {', '.join(RulePlacement)}. Left out: as the strategy says.",
+    )
     width: Literal["per-cpu", "share"] | None = option(
         None, "WIDTH", "per-cpu or share", "Workers of each group: one per-cpu, or its share of the CPUs."
     )
@@ -179,15 +200,21 @@ class SupervisorOptions(BaseModel):
             name = self.strategy
         elif self.auto_scale:
             name = "dynamic"
-        elif self.interfaces:
-            name = "pool"
         elif self.interface_group:
             several = any(len(group.interfaces) > 1 for group in self.interface_group)
             name = "hybrid" if several else "fanout-per-interface"
-        else:
+        elif self.interface is not None:
             name = "fanout"
-        width = Width(self.width) if self.width else None
-        return customised(PRESETS[name], width=width, steering=self.steering, hashing=self.hashing)
+        else:
+            name = "pool"
+        return customised(
+            PRESETS[name],
+            grouping=self.grouping,
+            width=Width(self.width) if self.width else None,
+            placement=self.placement,
+            steering=self.steering,
+            hashing=self.hashing,
+        )
 
     @property
     def sizing(self) -> Sizing:
@@ -204,6 +231,7 @@ class SupervisorOptions(BaseModel):
             min_workers=self.min_workers_per_interface,
             max_workers=self.max_workers_per_interface,
             ring_frames=self.ring_frames,
+            follow_rules=not self.input_interfaces,
         )
 
 
@@ -325,9 +353,6 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         for name in others:
             refuse(name, f"left out, as {names[first]} is there")
     chosen = [name for name in _SELECTION if name in given]
-    if not chosen and not wrong & set(_SELECTION):
-        allowed = "one of --interface, --interfaces or --interface-group"
-        problems.append(Problem("interfaces", "(missing)", f"required: {allowed}"))
     if options.workers_per_group and "interface_group" not in wrong:
         groups = len(options.interface_group)
         if len(options.workers_per_group) != groups:
@@ -340,8 +365,8 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
     if elastic and "num_workers" in given:
         refuse("num_workers", "least and most workers instead, as strategy dynamic scales")
-    if len(chosen) == 1 and not wrong & {*_SELECTION, "strategy"}:
-        problems += _of_plan(options, strategy, names, chosen[0])
+    if len(chosen) < 2 and not wrong & {*_SELECTION, "strategy"}:
+        problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
     return problems
 
 
@@ -350,8 +375,8 @@ def _of_plan(
 ) -> list[Problem]:
     """What planning itself would refuse, under the options' names."""
     problems = plan_problems(strategy, options.input_interfaces, options.sizing)
-    written = {"interfaces": names[selection], "steering": names.get("steering", "--steering")}
-    written["interface_group"] = names[selection]
+    written = dict.fromkeys(("interfaces", "interface_group"), names.get(selection, flag(selection)))
+    written["steering"] = names.get("steering", "--steering")
     written["max_workers"] = names.get("max_workers_per_interface", "--max-workers-per-interface")
     counted = Counter(problems)  # a plan may say the same of several groups
     return [Problem(written.get(p.field, p.field), p.value, p.allowed) for p in counted]

@@ -32,7 +32,8 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
     totals = np.zeros(layout.COUNTERS, np.uint64)
     pending = astray = 0
     workers = []
-    drops: dict[str, int] = dict.fromkeys(supervisor.plan.interfaces, 0)
+    # Also those that were served once: what they dropped stays counted.
+    drops: dict[str, int] = dict.fromkeys((*supervisor.plan.interfaces, *supervisor.past_drops), 0)
     for handle in supervisor.workers:
         snapshot, wrong = _read(handle) if wrong_workers else (read(handle.block), None)
         totals += snapshot.counters
@@ -50,8 +51,8 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
         "totals": counters(totals, pending, astray if wrong_workers else None),
         "workers": workers,
         "interfaces": [
-            {"name": name, "state": _presence(supervisor, name), "kernel_drops": drops[name]}
-            for name in supervisor.plan.interfaces
+            {"name": name, "state": _presence(supervisor, name), "kernel_drops": count}
+            for name, count in drops.items()
         ],
         "rules": rules(supervisor),
         "memberships": len(supervisor.joins),

@@ -11,12 +11,14 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from forwarder import channel, ingress, limits, netlink
 from forwarder.channel import WorkerRule
 from forwarder.joins import Joins
+from forwarder.layout import RingPlan
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
 from forwarder.packet.engine import LINKS
@@ -28,7 +30,7 @@ from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import RuleTables
 from forwarder.worker import warm_up
-from forwarder.workers import FORKED_TOGETHER, State, WorkerGoneError, WorkerHandle, spawn
+from forwarder.workers import FORKED_TOGETHER, Receiver, State, WorkerGoneError, WorkerHandle, spawn
 
 STOP_TIMEOUT_S: Final = 1.0
 
@@ -47,6 +49,7 @@ class Supervisor:
     Args:
         plan: what to run.
         rules: the rules to begin with; they go together.
+        replan: the plan for the rules that it is given, otherwise as ``plan`` was made.
         busy_poll_us: of every worker.
         log: takes one sentence at a time.
     """
@@ -56,6 +59,7 @@ class Supervisor:
         plan: Plan,
         rules: Sequence[ForwardingRule],
         *,
+        replan: Callable[[Sequence[ForwardingRule]], Plan],
         busy_poll_us: int = 0,
         log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
@@ -68,6 +72,11 @@ class Supervisor:
         self.past_drops: Counter[str] = Counter()
         """Kernel drops of sockets that are gone, by interface."""
         self._log = log
+        self._replan = replan
+        self._refitting = asyncio.Lock()
+        """Held while sockets are opened or closed, as that takes several conversations."""
+        self._listening: set[str] = set()
+        """Interfaces whose datagrams are let in."""
         self._busy_poll_ns = busy_poll_us * 1000
         self._memory = SharedMemory(len(plan.workers))
         self.tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
@@ -115,6 +124,7 @@ class Supervisor:
             for rule in self.book:
                 self._join(rule)
             ingress.listen(self.workers, self.plan.strategy.hashing)
+            self._listening.update(receiver.interface for receiver in self._receivers())
         except OSError as error:
             await self.stop()
             raise limits.explained(error, self.plan, FORKED_TOGETHER) from error
@@ -129,9 +139,8 @@ class Supervisor:
         """Let nothing more in, let the workers forward what they hold, end them, leave every group."""
         notify("STOPPING=1")
         self.stopping.set()
-        for handle in self.workers:
-            for receiver in handle.receivers.values():
-                sockets.mute(receiver.sock)
+        for receiver in self._receivers():
+            sockets.mute(receiver.sock)
         await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in self.workers))
         for task in list(self._tasks):
             task.cancel()
@@ -154,34 +163,39 @@ class Supervisor:
         self.book.add(rules)
         added = self.tables.add(rules)
         self._packed.clear()
-        for rule in rules:
-            self._join(rule)
         self._announce_links()
         messages = {partition: _in_messages(news) for partition, news in added.items()}
         told: list[asyncio.Future[int]] = []
         for handle in self.workers:
             told += self._tell_rules(handle, messages.get(handle.plan.partition, ()))
         await _settled(told)
+        if self.plan.follows_rules:
+            await self._follow_rules({rule.input_interface for rule in rules})
+        for rule in rules:
+            if rule.rule_id in self.book:
+                self._join(rule)
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
         """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
         rule = self.book.remove(rule_id)
         self._leave(rule)
-        key, known_to = self.tables.remove(rule)
+        removed = self.tables.remove(rule)
         self._packed.clear()
-        body = channel.pack_keys([key])
+        body = channel.pack_keys([removed.key])
         told = [
             handle.tell(Kind.REMOVE_RULES, count=1, body=body)
             for handle in self.workers
-            if handle.plan.partition in known_to
+            if handle.plan.partition in removed.known_to
         ]
         await _settled(told)
-        partition, slot = self.tables.give_back(rule)
         for handle in self.workers:
-            if handle.plan.partition == partition:
-                handle.block.rule_matched[slot] = 0
-                handle.block.rule_unsent[slot] = 0
+            if handle.plan.partition == removed.partition:
+                handle.block.rule_matched[removed.slot] = 0
+                handle.block.rule_unsent[removed.slot] = 0
+        self.tables.give_back(removed)
+        if self.plan.follows_rules:
+            await self._follow_rules({rule.input_interface})
         return rule
 
     def trouble(self, rule: ForwardingRule) -> str | None:
@@ -189,6 +203,8 @@ class Supervisor:
         found = input_trouble(rule.input_interface, self.view.find(rule.input_interface))
         if found:
             return found
+        if rule.input_interface not in self._listening:
+            return f"input interface {rule.input_interface} is being opened"
         for output in rule.outputs:
             found = output_trouble(output.interface, self.view.find(output.interface))
             if found:
@@ -257,6 +273,9 @@ class Supervisor:
         if not self._ready.done() and handle.restarts > 2:
             self._ready.set_exception(OSError(f"worker {handle.plan.worker_id} cannot start: {sentence}"))
 
+    def _receivers(self) -> Iterator[Receiver]:
+        return (receiver for handle in self.workers for receiver in handle.receivers.values())
+
     # -- interfaces --
 
     async def _follow_interfaces(self) -> None:
@@ -264,9 +283,45 @@ class Supervisor:
         async for _ in netlink.changes():
             self.view.update(await netlink.interfaces())
             try:
-                await self._refit()
+                async with self._refitting:
+                    await self._refit()
             except OSError as error:
                 self._log(f"interfaces changed while they were being opened: {error}")
+
+    async def _follow_rules(self, names: Iterable[str]) -> None:
+        """Serve those of the interfaces that have rules and leave those that have none, as they are now."""
+        async with self._refitting:
+            for name in names:
+                wanted, served = self.tables.rules_on(name) > 0, name in self.plan.interfaces
+                if wanted != served:
+                    self._adopt(self._replan(list(self.book)))
+                if served and not wanted:
+                    self._log(f"interface {name} has no rule any more")
+                    await _settled(self._close_receivers(name))
+                state = self.view.find(name)
+                if wanted and not served and state is not None:
+                    await self._bring_up(name, state)
+
+    def _adopt(self, plan: Plan) -> None:
+        """Take a plan of the same workers with other sockets."""
+        self.plan = plan
+        for handle, planned in zip(self.workers, plan.workers, strict=True):
+            handle.plan = planned
+
+    def live_plan(self) -> Plan:
+        """The plan for the rules in force, with the rings that there are."""
+        plan = self._replan(list(self.book))
+        workers = []
+        for handle, planned in zip(self.workers, plan.workers, strict=True):
+            rings = {receiver.interface: receiver.ring for receiver in handle.receivers.values()}
+            opened = tuple(
+                replace(one, ring=RingPlan(ring.frame_bytes, ring.frames))
+                if (ring := rings.get(one.interface))
+                else one
+                for one in planned.sockets
+            )
+            workers.append(replace(planned, sockets=opened))
+        return replace(plan, workers=tuple(workers))
 
     async def _refit(self) -> None:
         """Make sockets, links and memberships fit the interfaces as they are now."""
@@ -290,7 +345,7 @@ class Supervisor:
 
     async def _bring_up(self, name: str, state: InterfaceState) -> None:
         """Serve an interface that has appeared."""
-        self._log(f"interface {name} has appeared, index {state.ifindex}")
+        self._log(f"interface {name} is served, index {state.ifindex}")
         hashing = self.plan.strategy.hashing
         ingress.open_receivers(state, name, self.workers, hashing)
         told = [
@@ -303,10 +358,12 @@ class Supervisor:
             if rule.input_interface == name:
                 self._join(rule)
         ingress.listen(self.workers, hashing, name)
+        self._listening.add(name)
 
     def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
         """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
         told = []
+        self._listening.discard(name)
         for handle, row in ingress.held(self.workers, name):
             told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
             receiver = handle.receivers.pop(row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from forwarder.channel import WorkerRule
 from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
@@ -53,27 +53,25 @@ class Slots:
     """
 
     def __init__(self, reserved: int = 0) -> None:
+        self.used = reserved
+        """One more than the highest slot ever taken."""
         self._of: dict[str, int] = {}
         self._free: list[int] = []
-        self._reserved = reserved
-
-    def __len__(self) -> int:
-        return len(self._of)
-
-    @property
-    def used(self) -> int:
-        """One more than the highest slot ever taken."""
-        return self._reserved + len(self._of) + len(self._free)
 
     def take(self, rule_id: str) -> int:
-        slot = self._free.pop() if self._free else self.used
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot, self.used = self.used, self.used + 1
         self._of[rule_id] = slot
         return slot
 
-    def give_back(self, rule_id: str) -> int:
-        slot = self._of.pop(rule_id)
+    def let_go(self, rule_id: str) -> int:
+        """The slot is no longer the rule's, and nobody else's before :meth:`give_back`."""
+        return self._of.pop(rule_id)
+
+    def give_back(self, slot: int) -> None:
         self._free.append(slot)
-        return slot
 
     def __getitem__(self, rule_id: str) -> int:
         return self._of[rule_id]
@@ -150,6 +148,18 @@ class Placer:
         return found
 
 
+class Removed(NamedTuple):
+    """A rule that was taken out of the tables."""
+
+    key: int
+    known_to: tuple[int, ...]
+    """The partitions whose workers know it."""
+    partition: int
+    """The one that held it."""
+    slot: int
+    """Its counters' row there."""
+
+
 class RuleTables:
     """Every partition's rules, with the numbers that its workers know them by.
 
@@ -173,8 +183,9 @@ class RuleTables:
         self.tells_wrong = plan.strategy.leaves_wrong_workers
         self._inputs = Numbering(INPUTS)
         self._outputs = Numbering(most_outputs)
-        reserved = FOREIGN + 1 if self.tells_wrong else 0
-        self._slots = {partition.partition_id: Slots(reserved) for partition in plan.partitions}
+        self._reserved = FOREIGN + 1 if self.tells_wrong else 0
+        self._slots = {partition.partition_id: Slots(self._reserved) for partition in plan.partitions}
+        self._rules_on: Counter[str] = Counter()
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
         self._partition_of: dict[str, int] = {}
 
@@ -190,7 +201,7 @@ class RuleTables:
                 problems.append(Problem(f"rules[{index}].input_interface", name, allowed))
                 continue
             more[partition] += 1
-            if self._slots[partition].used + more[partition] > self._most_rules:
+            if self._reserved + len(self._rules[partition]) + more[partition] > self._most_rules:
                 allowed = f"at most {self._most_rules:,} rules in a worker"
                 problems.append(Problem(f"rules[{index}]", rule.rule_id, allowed))
         names = {output.interface for rule in rules for output in rule.outputs} | set(self._outputs.names())
@@ -198,7 +209,9 @@ class RuleTables:
             allowed = f"at most {self._most_outputs} of them"
             problems.append(Problem("rules", f"{len(names)} output interfaces", allowed))
         if self._follows_rules:
-            inputs = self.inputs | {rule.input_interface for rule in rules}
+            inputs = {name for name, count in self._rules_on.items() if count} | {
+                rule.input_interface for rule in rules
+            }
             if len(inputs) > self._most_inputs:
                 allowed = f"at most {self._most_inputs} in a worker"
                 problems.append(Problem("rules", f"{len(inputs)} input interfaces", allowed))
@@ -212,6 +225,7 @@ class RuleTables:
             self._partition_of[rule.rule_id] = partition
             self._slots[partition].take(rule.rule_id)
             self._rules[partition][rule.rule_id] = rule
+            self._rules_on[rule.input_interface] += 1
             self._inputs.number(rule.input_interface)
             for output in rule.outputs:
                 self._outputs.number(output.interface)
@@ -219,16 +233,16 @@ class RuleTables:
                 added.setdefault(known, []).append(rule)
         return {partition: self._resolved(partition, news) for partition, news in added.items()}
 
-    def remove(self, rule: ForwardingRule) -> tuple[int, tuple[int, ...]]:
-        """Take a rule out: its key, and the partitions that know it. Its slot stays taken."""
-        partition = self._partition_of[rule.rule_id]
-        del self._rules[partition][rule.rule_id]
-        return rule_key(rule, self._inputs), self._known_to(rule, partition)
-
-    def give_back(self, rule: ForwardingRule) -> tuple[int, int]:
-        """Free a removed rule's slot, when no worker counts in it any more: (partition, slot)."""
+    def remove(self, rule: ForwardingRule) -> Removed:
+        """Take a rule out. Its slot is for :meth:`give_back` when no worker counts in it any more."""
         partition = self._partition_of.pop(rule.rule_id)
-        return partition, self._slots[partition].give_back(rule.rule_id)
+        del self._rules[partition][rule.rule_id]
+        self._rules_on[rule.input_interface] -= 1
+        slot = self._slots[partition].let_go(rule.rule_id)
+        return Removed(rule_key(rule, self._inputs), self._known_to(rule, partition), partition, slot)
+
+    def give_back(self, removed: Removed) -> None:
+        self._slots[removed.partition].give_back(removed.slot)
 
     def contents(self, partition: int) -> list[WorkerRule]:
         """Everything that a worker of a partition has to know."""
@@ -259,10 +273,9 @@ class RuleTables:
         """The slot that keys of an input interface's rules carry."""
         return self._inputs.number(interface)
 
-    @property
-    def inputs(self) -> set[str]:
-        """Interfaces with rules."""
-        return {rule.input_interface for rules in self._rules.values() for rule in rules.values()}
+    def rules_on(self, interface: str) -> int:
+        """How many rules have it as their input."""
+        return self._rules_on[interface]
 
     @property
     def outputs(self) -> dict[str, int]:
