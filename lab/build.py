@@ -11,10 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from lab import netns
 from lab.features import set_features
+from lab.netlink import Netlink
 from lab.topology import SEGMENTATION, Link, Side, Topology
 
 _INSIDE = str(Path(__file__).with_name("inside.py"))
@@ -68,37 +67,25 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             netns.create(name)
             stack.callback(netns.remove, name)
         lab = Lab(topology, run_id, spaces["gen"], spaces.get("fwd", ""), spaces["rcv"])
-        sockets = {side: stack.enter_context(IPRoute(netns=name)) for side, name in spaces.items()}
+        links = {side: stack.enter_context(Netlink(name)) for side, name in spaces.items()}
         for number, link in enumerate(topology.links):
-            _add_link(sockets[link.sender.side], lab, link, FIRST_INDEX + number)
+            _add_link(links[link.sender.side], lab, link, FIRST_INDEX + number)
         for side in topology.sides:
-            _settle(sockets[side], lab, side)
+            _settle(links[side], lab, side)
         for side in topology.sides:
-            _bring_up(sockets[side], topology, side)
+            _bring_up(links[side], topology, side)
         for side in topology.sides:
-            _await_up(sockets[side], topology, side)
+            _await_up(links[side], topology, side)
         yield lab
 
 
-def _add_link(socket: IPRoute, lab: Lab, link: Link, index: int) -> None:
+def _add_link(netlink: Netlink, lab: Lab, link: Link, index: int) -> None:
     near, far = link.sender, link.receiver
-    socket.link(
-        "add",
-        kind="veth",
-        ifname=near.interface,
-        index=index,
-        address=near.mac,
-        mtu=lab.topology.mtu,
-        peer={
-            "ifname": far.interface,
-            "address": far.mac,
-            "mtu": lab.topology.mtu,
-            "net_ns_fd": lab.namespace(far.side),
-        },
-    )
+    ends = [{"ifname": end.interface, "address": end.mac, "mtu": lab.topology.mtu} for end in (near, far)]
+    netlink.add_veth({**ends[0], "index": index}, ends[1], lab.namespace(far.side))
 
 
-def _settle(socket: IPRoute, lab: Lab, side: Side) -> None:
+def _settle(netlink: Netlink, lab: Lab, side: Side) -> None:
     """Device features, and what must be written from inside the namespace; before any interface is up."""
     topology = lab.topology
     files = {f"/proc/sys/{key}": value for key, value in _QUIET.items()}
@@ -116,19 +103,19 @@ def _settle(socket: IPRoute, lab: Lab, side: Side) -> None:
             files[f"/sys/class/net/{link.receiver.interface}/queues/rx-*/rps_cpus"] = mask
     if topology.egress == "wire-like":
         for end in ends:
-            set_features(socket, end.interface, dict.fromkeys(SEGMENTATION, False))
+            set_features(netlink, end.interface, dict.fromkeys(SEGMENTATION, False))
     netns.run(lab.namespace(side), [sys.executable, "-I", "-S", _INSIDE], input=json.dumps(files))
 
 
-def _bring_up(socket: IPRoute, topology: Topology, side: Side) -> None:
-    socket.link("set", index=1, state="up")
+def _bring_up(netlink: Netlink, topology: Topology, side: Side) -> None:
+    index = {link.get("ifname"): link["index"] for link in netlink.links()}
+    netlink.set_up(index["lo"])
     for end in topology.ends(side):
-        (index,) = socket.link_lookup(ifname=end.interface)
-        socket.addr("add", index=index, address=end.address, prefixlen=end.prefix_length)
-        socket.link("set", index=index, state="up")
+        netlink.add_address(index[end.interface], end.address, end.prefix_length)
+        netlink.set_up(index[end.interface])
 
 
-def _await_up(socket: IPRoute, topology: Topology, side: Side, timeout_s: float = 10.0) -> None:
+def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float = 10.0) -> None:
     """Wait until the interfaces carry traffic.
 
     The kernel notices a link's carrier in a work queue, and until then the device drops what it is given.
@@ -136,7 +123,7 @@ def _await_up(socket: IPRoute, topology: Topology, side: Side, timeout_s: float 
     wanted = {end.interface for end in topology.ends(side)}
     deadline = time.monotonic() + timeout_s
     while True:
-        states = {link.get("ifname"): link.get("operstate") for link in socket.get_links()}
+        states = {link.get("ifname"): link.get("operstate") for link in netlink.links()}
         waiting = sorted(name for name in wanted if states.get(name) != "UP")
         if not waiting:
             return

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -116,7 +115,6 @@ def run(
             begin(archive, run_id, chosen, [_reference(s, names or []) for s in scenarios])
     except ArchiveError as error:
         raise BadInputError(str(error)) from error
-    _interruptible()
     with archive:
         ended = run_steps(steps(scenarios, chosen), archive, choose(as_json), run_id)
         written = _write_report(archive.results, archive.directory)
@@ -229,24 +227,6 @@ def _reference(scenario: Scenario, names: list[str]) -> str:
         if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:
             return str(Path(name).resolve())
     return scenario.name
-
-
-def _interruptible() -> None:
-    """Let SIGTERM end a run like Ctrl-C does, in this process only.
-
-    pyroute2 forks to open sockets in a namespace and ends that child with SIGTERM: an exception raised there
-    would unwind a copy of our stack and take our namespaces down with it.
-    """
-
-    def interrupt(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    def die_by_default() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    os.register_at_fork(after_in_child=die_by_default)
 
 
 def _results_file(path: Path) -> Path:

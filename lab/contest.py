@@ -20,7 +20,7 @@ from lab.compare import interleaved, meets, paired_ratio
 from lab.results import Comparison, Trial, ZeroLoss
 from lab.scenario import HIGHER_IS_BETTER, UNITS
 from lab.search import Goal, find_zero_loss
-from lab.series import Context, Series, StepError, plan_for
+from lab.series import Context, Series, StepError
 from lab.trial import NONE, Purpose
 
 HALF = 0.5
@@ -68,7 +68,7 @@ def compare(step: matrix.Comparison, context: Context) -> None:
         higher_is_better=HIGHER_IS_BETTER[step.metric],
         a=step.a.subject,
         b=step.b.subject,
-        setting=a.series.bench.plan.setting,
+        setting=a.series.setting,
         ratio=ratio.value,
         low=ratio.low,
         high=ratio.high,
@@ -146,8 +146,7 @@ def _series(
     step: matrix.Comparison, side: matrix.Side, rps: bool, context: Context, purpose: Purpose
 ) -> Series:
     setting = step.scenario.result_setting(side.case, side.subject, rps)
-    plan = plan_for(step.scenario, side.case, side.subject, setting)
-    return Series(context, step, side.case.name, context.benches.get(plan), purpose)
+    return Series(context, step, side.case, side.subject, setting, purpose)
 
 
 def _by_search(step: matrix.Comparison, side: matrix.Side, known: ZeroLoss, context: Context) -> Contender:
@@ -219,8 +218,7 @@ def _baseline(
 ) -> float:
     """CPUs busy with the generator and one receiver alone at ``dps``."""
     setting = matrix.calibration_setting(step.scenario, side.case)
-    plan = plan_for(step.scenario, side.case, NONE, setting)
-    series = Series(context, step, side.case.name, context.benches.get(plan), "comparison")
+    series = Series(context, step, side.case, NONE, setting, "comparison")
     trial = series.run(dps, seconds)
     if trial.cpu is None:
         raise StepError(f"no processor time was read at {dps:,.0f} dps without a subject")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from pyroute2 import IPRoute
+from typing import Protocol
+
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from lab.netns import NetnsError
 
 
-def set_features(netlink: IPRoute, interface: str, wanted: dict[str, bool]) -> None:
+class InNamespace(Protocol):
+    """A socket that was opened in a namespace."""
+
+    def fileno(self) -> int: ...
+
+
+def set_features(opened: InNamespace, interface: str, wanted: dict[str, bool]) -> None:
     """Switch features of ``interface``; :class:`NetnsError` names those that did not take.
 
     The kernel takes the namespace of an ethtool ioctl from the socket it is made on, and any socket will do:
-    so ``netlink``, which is open in the interface's namespace, saves a process there.
+    so ``opened``, which is open in the interface's namespace, saves a process there.
     """
     device = IoctlEthtool()
     device.close()
-    device.sock = netlink
+    device.sock = opened
     device.change_ifname(interface)
     features = device.get_features()
     known = set(features.keys())

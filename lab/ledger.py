@@ -44,6 +44,8 @@ class Account:
     copies_due: int = 0
     ingress: Mapping[Where, int] = field(default_factory=dict)
     egress: Mapping[Where, int] = field(default_factory=dict)
+    pending: int = 0
+    """Copies that the subject is about to send: at this moment, not a total."""
 
     def since(self, earlier: Account) -> Account:
         """The growth from ``earlier`` to this."""
@@ -52,7 +54,12 @@ class Account:
             self.copies_due - earlier.copies_due,
             _difference(self.ingress, earlier.ingress),
             _difference(self.egress, earlier.egress),
+            self.pending,
         )
+
+    def accounts_for(self, datagrams: int) -> bool:
+        """Whether so many have matched or been dropped, and every copy has been sent or dropped."""
+        return not self.pending and self.matched + sum(self.ingress.values()) >= datagrams
 
 
 @dataclass(frozen=True)

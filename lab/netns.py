@@ -2,8 +2,8 @@
 
 Rules:
 
-* The lab process never changes its own namespace: everything inside one is done by a child started through
-  ``netns_enter.py`` or by a netlink socket that pyroute2 opens in a child of its own.
+* The lab process never changes its own namespace, nor forks: what is done inside one is done by a
+  program started through ``netns_enter.py``, or on a netlink socket that ``netns_open.py`` opened there.
 * A name says who made it: ``mcl-<pid>-<start time of that pid>-<label>``. When that process is gone the
   namespace is a leftover, and ``lab/clean.py`` may remove it. The start time tells a reused pid apart.
 * Removing a namespace first kills the processes inside: the kernel keeps a namespace alive for as long as one
@@ -16,6 +16,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,9 @@ import pyroute2.netns
 PREFIX = "mcl-"
 DIRECTORY = Path("/run/netns")
 _LAUNCHER = Path(__file__).with_name("netns_enter.py")
+_OPENER = Path(__file__).with_name("netns_open.py")
+OPEN_TIMEOUT_S = 30.0
+"""The kernel makes one when it has done with those that are being taken down: on a busy machine, seconds."""
 _NAME = re.compile(r"mcl-(?P<pid>\d+)-(?P<started>\d+)-(?P<label>.+)")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -68,12 +72,44 @@ def create(name: str) -> None:
     path = DIRECTORY / name
     if path.exists():
         raise NetnsError(f"network namespace {name} exists already")
+    _open("create", name, what="create network namespace")
+
+
+def open_netlink(name: str) -> socket.socket:
+    """A routing-netlink socket inside the namespace ``name``."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        number = theirs.fileno()
+        _open("netlink", name, str(number), what="open a netlink socket in", pass_fds=(number,))
+        _, descriptors, _, _ = socket.recv_fds(ours, 16, 1, socket.MSG_DONTWAIT)
+    return socket.socket(fileno=descriptors[0])
+
+
+@contextmanager
+def opened(name: str) -> Iterator[int]:
+    """A descriptor that stands for the namespace ``name``, for the length of a ``with`` block."""
+    descriptor = os.open(DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pyroute2.netns.create(name)
-    except Exception as error:  # pyroute2 hands on whatever its child raised
-        with suppress(OSError):
-            path.unlink()
-        raise NetnsError(f"cannot create network namespace {name}: {error}") from error
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(verb: str, name: str, *arguments: str, what: str, pass_fds: Sequence[int] = ()) -> None:
+    """Run ``netns_open.py``; ``what`` begins the message when it fails."""
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", str(_OPENER), verb, name, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=OPEN_TIMEOUT_S,
+            pass_fds=pass_fds,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NetnsError(f"cannot {what} {name}: not done within {OPEN_TIMEOUT_S:g} s") from error
+    except subprocess.CalledProcessError as error:
+        raise NetnsError(f"cannot {what} {name}: {error.stderr.strip()}") from error
 
 
 def remove(name: str) -> None:
@@ -112,9 +148,10 @@ def spawn(
 
     ``cpus``: the CPUs it may run on, all when empty. Unless ``outlive``, the kernel kills it when the
     *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG): start it from one that lives long enough.
+    It is in a process group of its own, so that a terminal's Ctrl-C ends the lab and the lab ends it.
     Other arguments go to :class:`subprocess.Popen`.
     """
-    return subprocess.Popen(command(name, argv, cpus=cpus, outlive=outlive), **popen)
+    return subprocess.Popen(command(name, argv, cpus=cpus, outlive=outlive), process_group=0, **popen)
 
 
 def run(name: str, argv: Sequence[str], *, timeout_s: float = 30, **options: Any) -> str:

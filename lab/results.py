@@ -113,6 +113,8 @@ class Cpu(Record):
 
     busy_ns: int
     softirq_ns: int
+    steal_ns: int = 0
+    """Taken by the hypervisor: time in which nothing of this machine could run."""
     baseline_ns: int | None = None
     """Busy time of generator, topology and receivers alone at this rate, scaled to this duration."""
     copies: int

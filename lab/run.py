@@ -11,6 +11,7 @@ from typing import Literal
 from lab import provenance
 from lab.archive import Archive
 from lab.execute import execute
+from lab.interruption import Interruption
 from lab.matrix import AnyStep
 from lab.netns import NetnsError
 from lab.peers.base import PeerError
@@ -53,35 +54,39 @@ def begin(archive: Archive, run_id: str, profile: str, scenarios: Sequence[str])
 
 
 def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: str) -> Ended:
-    """Do every step that the archive does not have. An interruption (Ctrl-C) keeps what is finished.
+    """Do every step that the archive does not have. An interruption (Ctrl-C) keeps the trials that are done.
 
     A step that fails is noted and the next one tried; what has been recorded of it stays.
     """
     due = [step for step in steps if step.step_id not in archive.finished]
     reporter.begin(len(due), sum(step.seconds for step in due))
     broken: list[str] = []
-    interrupted = False
+    interruption = Interruption()
     try:
-        with BenchPool(run_id) as benches:
+        with interruption.heeded(), BenchPool(run_id) as benches:
             for step in due:
+                interruption.check()
                 reporter.step(step.step_id)
                 archive.begin()
-                context = Context(archive, reporter, run_id, benches)
+                context = Context(archive, reporter, run_id, benches, interruption)
                 try:
                     execute(step, context)
                 except (StepError, PeerError, TrafficError, NetnsError) as error:
+                    interruption.check()
                     # A bench that failed once cannot be trusted: the next step builds its own.
                     benches.close()
                     broken.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"failed: {error}")
                     continue
                 archive.finish(step.step_id, context.failures)
-    except KeyboardInterrupt:
-        interrupted = True
+    except BaseException:
+        # A second signal raises wherever the run is, and may arrive here as another exception.
+        if not interruption.asked:
+            raise
     finally:
         reporter.end()
     failures = [*archive.failures, *broken]
-    outcome: Outcome = "interrupted" if interrupted else "failed" if failures else "passed"
+    outcome: Outcome = "interrupted" if interruption.asked else "failed" if failures else "passed"
     archive.write(RunEnded(ended_at=_now(), outcome=outcome, failures=failures))
     return Ended(outcome, tuple(failures))
 

@@ -10,16 +10,17 @@ from typing import TypeVar
 
 from lab import matrix
 from lab.archive import Archive
+from lab.interruption import Interruption
 from lab.progress import Reporter
 from lab.results import AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Case, Scenario
 from lab.search import Observation
-from lab.trial import Bench, BenchPlan, Purpose, Request, bench, place
+from lab.trial import NONE, Bench, BenchPlan, Purpose, Request, bench, place, standing
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
-STANDING_BENCHES = 4
-"""Kept up at a time: an idle bench costs memory only, starting one takes seconds."""
+STANDING_BENCHES = 8
+"""Kept up at a time: an idle bench costs some 300 MB of memory, starting one takes seconds."""
 
 
 class StepError(RuntimeError):
@@ -67,6 +68,7 @@ class Context:
     reporter: Reporter
     run_id: str
     benches: BenchPool
+    interruption: Interruption
     failures: list[str] = field(default_factory=list)
     trials: int = 0
     """Run in this step so far: numbers them."""
@@ -75,12 +77,19 @@ class Context:
         return (record for record in self.archive.records if isinstance(record, kind))
 
     def ceiling(self, setting: Setting) -> float:
-        """The rate that the generator held when it was calibrated for ``setting``."""
-        for trial in self.of_kind(Trial):
-            paced = trial.purpose == "calibration" and trial.asked_dps is not None
-            if paced and trial.setting == setting and trial.validity != "invalid":
-                return trial.offered_dps
-        raise StepError(f"generator not calibrated for {setting.payload_bytes} B, {setting.flows} flows")
+        """The rate that the generator held when it was calibrated for ``setting``.
+
+        On a machine that other work shares it may have held none: then the highest that it reached.
+        """
+        paced = [
+            trial
+            for trial in self.of_kind(Trial)
+            if trial.purpose == "calibration" and trial.asked_dps is not None and trial.setting == setting
+        ]
+        if not paced:
+            raise StepError(f"generator not calibrated for {setting.payload_bytes} B, {setting.flows} flows")
+        held = [trial for trial in paced if trial.validity != "invalid"]
+        return max(trial.offered_dps for trial in held or paced)
 
     def searches(self, scenario: str, side: matrix.Side) -> list[ZeroLoss]:
         """What the searches of one side found: one for each steering that it may have."""
@@ -98,19 +107,26 @@ class Series:
 
     context: Context
     step: matrix.Calibrate | matrix.Search | matrix.Comparison
-    case: str
-    bench: Bench
+    case: Case
+    subject: str
+    setting: Setting
     purpose: Purpose
     trial_ids: list[str] = field(default_factory=list)
+    bench: Bench = field(init=False)
+
+    def __post_init__(self) -> None:
+        plan = plan_for(self.step.scenario, self.case, self.subject, self.setting)
+        self.bench = self.context.benches.get(plan)
 
     def run(self, dps: float | None, seconds: float, baseline: float | None = None) -> Trial:
-        subject = self.bench.plan.subject
+        self.context.interruption.check()
         self.context.trials += 1
         trial = self.bench.measure(
             Request(
-                trial_id=f"{self.step.step_id}/{subject}-{self.context.trials}",
+                trial_id=f"{self.step.step_id}/{self.subject}-{self.context.trials}",
                 scenario=self.step.scenario.name,
-                case=self.case,
+                case=self.case.name,
+                setting=self.setting,
                 purpose=self.purpose,
                 dps=None if dps is None else max(1, round(dps)),
                 seconds=seconds,
@@ -137,7 +153,12 @@ class Series:
 
 
 def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> BenchPlan:
-    """The bench of one subject in one case: workers and sender placed, MTU from the case."""
+    """The bench of one subject in one case: workers and sender placed, MTU from the case.
+
+    Without a subject all that its workers' CPUs say is whether the sender would have one to itself.
+    """
     values = scenario.settings_of(case)
     sender_cpu, worker_cpus = place(values.workers)
-    return BenchPlan(subject, setting, values.mtu, sender_cpu, worker_cpus)
+    if subject == NONE:
+        worker_cpus = (sender_cpu,) if sender_cpu in worker_cpus else ()
+    return BenchPlan(subject, standing(setting), values.mtu, sender_cpu, worker_cpus)

@@ -1,14 +1,13 @@
-"""Processor time: of each CPU, and of one process. Nanoseconds.
+"""Processor time of each CPU. Nanoseconds.
 
 The kernel books a CPU's time per clock tick (10 ms here, proc_stat(5)), so a reading over a second is good to
-a few per cent. A process's time comes from the scheduler's clock and is good to a tick, but a softirq that
-runs on top of a process is booked to it too: compare subjects by the CPUs' time, not by their processes'.
+a few per cent.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -59,10 +58,15 @@ def total(by_cpu: dict[int, CpuTime]) -> CpuTime:
     return sum(by_cpu.values(), CpuTime(0, 0, 0, 0, 0, 0))
 
 
-def process_cpu_ns(pid: int) -> int:
-    """Time that the threads of ``pid`` have run, ended ones left out; ProcessLookupError when it is gone."""
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
-    except FileNotFoundError as error:
-        raise ProcessLookupError(f"process {pid} is gone") from error
+def busy(by_cpu: dict[int, CpuTime], spinning: int | None = None) -> CpuTime:
+    """The sum, in which a CPU that spins counts with its interrupts alone.
+
+    ``spinning``: the CPU of a generator that waits for its next datagram in a busy loop, which takes all the
+    rest whatever else happens; what that CPU forwards in passing is done in softirq.
+    """
+    return total(
+        {
+            cpu: replace(time, user_ns=0, system_ns=0) if cpu == spinning else time
+            for cpu, time in by_cpu.items()
+        }
+    )

@@ -2,17 +2,19 @@
 
 What they mean on veth (Linux 6.18, checked by ``tests/kernel/test_lab_measure.py``): a frame handed to one
 end is counted as sent there *and* received at the peer, or, when the peer's CPU has no room in its backlog
-(``net.core.netdev_max_backlog``), as ``tx_dropped`` here, as ``rx_dropped`` there and as dropped in
-``/proc/net/softnet_stat``: one drop, three counters, of which a ledger takes one. ``tx_dropped`` is the one
-that belongs to a single link. A frame is a datagram, unless segmentation offload passes it whole.
+(``net.core.netdev_max_backlog``), as ``tx_dropped`` here, as ``rx_dropped`` there and, for the whole machine,
+in ``/proc/net/softnet_stat``: one drop, of which a ledger takes the first counter. A frame is
+a datagram, unless segmentation offload passes it whole.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Self
 
-from pyroute2 import IPRoute
+from lab.build import Lab
+from lab.netlink import Netlink
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class InterfaceReader:
     """Reads one namespace; a context manager that keeps its netlink socket open."""
 
     def __init__(self, namespace: str) -> None:
-        self._netlink = IPRoute(netns=namespace)
+        self._netlink = Netlink(namespace)
 
     def read(self) -> dict[str, InterfaceCounters]:
         """The counters of every interface, by name."""
@@ -46,7 +48,7 @@ class InterfaceReader:
             link.get("ifname"): InterfaceCounters(
                 *(link.get("stats64")[field.name] for field in fields(InterfaceCounters))
             )
-            for link in self._netlink.get_links()
+            for link in self._netlink.links()
         }
 
     def close(self) -> None:
@@ -67,3 +69,43 @@ def since(
         name: counters.since(earlier[name]) if name in earlier else counters
         for name, counters in later.items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What the sending ends of a lab's links counted as dropped, on the way in and on the way out; frames."""
+
+    input_dropped: int
+    output_dropped: int
+
+    def since(self, earlier: Devices) -> Devices:
+        return Devices(
+            self.input_dropped - earlier.input_dropped, self.output_dropped - earlier.output_dropped
+        )
+
+
+class DeviceReader:
+    """Reads the devices of one lab; a context manager."""
+
+    def __init__(self, lab: Lab) -> None:
+        with ExitStack() as stack:
+            self._gen = stack.enter_context(InterfaceReader(lab.gen))
+            self._fwd = stack.enter_context(InterfaceReader(lab.fwd)) if lab.fwd else None
+            self._stack = stack.pop_all()
+        self._inputs = [link.sender.interface for link in lab.inputs]
+        self._outputs = [link.sender.interface for link in lab.outputs]
+
+    def read(self) -> Devices:
+        output = _dropped(self._fwd, self._outputs) if self._fwd else 0
+        return Devices(_dropped(self._gen, self._inputs), output)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _dropped(reader: InterfaceReader, names: list[str]) -> int:
+    counters = reader.read()
+    return sum(counters[name].tx_dropped for name in names)

@@ -74,29 +74,6 @@ def process_memory(pid: int) -> ProcessMemory:
     )
 
 
-def process_tree(pid: int) -> list[int]:
-    """``pid`` and its descendants, parents first; those that end meanwhile may be missing."""
-    found = [pid]
-    for parent in found:  # grows while we walk it
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += [int(child) for child in children.read_text().split()]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    return found
-
-
-def tree_memory(pid: int) -> dict[int, ProcessMemory]:
-    """Memory of ``pid`` and of each descendant, by process; those that end meanwhile are left out."""
-    found = {}
-    for member in process_tree(pid):
-        try:
-            found[member] = process_memory(member)
-        except ProcessLookupError:
-            continue
-    return found
-
-
 def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
     """Of the machine, now."""
     sizes = _sizes(path.read_text())

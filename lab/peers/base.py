@@ -30,6 +30,14 @@ class Rule:
     output_interfaces: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a subject says at one moment: its account, and each worker's share (none without workers)."""
+
+    account: Account
+    workers: tuple[WorkerSample, ...] = ()
+
+
 class Running(Protocol):
     """A subject that forwards. Counters are totals since it started."""
 
@@ -37,10 +45,7 @@ class Running(Protocol):
     def pids(self) -> Sequence[int]:
         """Its processes; empty when the work is the kernel's."""
 
-    def account(self) -> Account: ...
-
-    def workers(self) -> list[WorkerSample]:
-        """Each worker's share so far; empty for a subject without workers."""
+    def sample(self) -> Sample: ...
 
     def stop(self) -> None: ...
 

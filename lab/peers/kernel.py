@@ -13,8 +13,8 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import Account
-from lab.peers.base import PeerError, Rule
-from lab.results import Setting, WorkerSample
+from lab.peers.base import PeerError, Rule, Sample
+from lab.results import Setting
 
 _DAEMON = Path(__file__).with_name("mroute_daemon.py")
 
@@ -47,16 +47,15 @@ class _Routing:
         result: dict[str, Any] = json.loads(answer)
         return result
 
-    def account(self) -> Account:
+    def sample(self) -> Sample:
         stats = self.ask("stats")
-        return Account(
-            matched=stats["matched"],
-            copies_due=stats["copies_due"],
-            ingress={("kernel-mroute", "wrong interface"): stats["wrong_interface"]},
+        return Sample(
+            Account(
+                matched=stats["matched"],
+                copies_due=stats["copies_due"],
+                ingress={("kernel-mroute", "wrong interface"): stats["wrong_interface"]},
+            )
         )
-
-    def workers(self) -> list[WorkerSample]:
-        return []
 
     def stop(self) -> None:
         self.process.kill()

@@ -19,7 +19,7 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import REFUSED, Account, Where
-from lab.peers.base import READY_TIMEOUT_S, PeerError, Rule
+from lab.peers.base import READY_TIMEOUT_S, PeerError, Rule, Sample
 from lab.results import Setting, WorkerSample
 
 CONTROL_TIMEOUT_S = 10.0
@@ -71,12 +71,9 @@ class Forwarder:
         result: dict[str, Any] = self.ask("stats")
         return result
 
-    def account(self) -> Account:
-        return account_of(self.stats(), self.outputs_per_rule)
-
-    def workers(self) -> list[WorkerSample]:
+    def sample(self) -> Sample:
         stats = self.stats()
-        return [
+        shares = (
             WorkerSample(
                 worker_id=worker["worker_id"],
                 cpu=worker["cpu"],
@@ -86,7 +83,8 @@ class Forwarder:
                 rules=len(stats["rules"]),
             )
             for worker in stats["workers"]
-        ]
+        )
+        return Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
 
     def stop(self) -> None:
         """Stop it as a service manager would; kill it when it does not heed. Safe to call again."""
@@ -126,7 +124,8 @@ def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
             egress["forwarder", reason] = count
         else:
             ingress["forwarder", reason] = count
-    return Account(totals["matched"], totals["matched"] * outputs_per_rule, ingress, egress)
+    copies_due = totals["matched"] * outputs_per_rule
+    return Account(totals["matched"], copies_due, ingress, egress, totals["pending"])
 
 
 def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
@@ -177,13 +176,13 @@ def start_forwarder(
 ) -> Forwarder:
     """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready.
 
-    ``document``: the rules as ``--rules`` takes them; ``cpus``: those that it may place workers on.
+    ``interfaces``: inputs; those of the rules when there are none. ``document``: the rules as ``--rules``
+    takes them; ``cpus``: those that it may place workers on.
     """
     directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
     (directory / "rules.json").write_text(json.dumps(document))
-    chosen = (
-        ["--interface", interfaces[0]] if len(interfaces) == 1 else ["--interfaces", ",".join(interfaces)]
-    )
+    flag = "--interface" if len(interfaces) == 1 else "--interfaces"
+    chosen = [flag, ",".join(interfaces)] if interfaces else []
     command = [
         str(Path(sys.executable).with_name("mcrd")),
         "supervisor",

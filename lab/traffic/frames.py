@@ -15,12 +15,7 @@ from scapy.packet import Packet, Raw
 
 from lab.traffic.jobs import Stream
 from lab.traffic.kernels import fold, stamp_at, sum_words
-from lab.traffic.stamp import MAGIC, STAMP_BYTES
-
-ETHERNET_BYTES = 14
-IP_BYTES = 20
-UDP_BYTES = 8
-HEADER_BYTES = ETHERNET_BYTES + IP_BYTES + UDP_BYTES
+from lab.traffic.stamp import ETHERNET_BYTES, HEADER_BYTES, IP_BYTES, MAGIC, STAMP_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 

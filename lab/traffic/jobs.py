@@ -156,6 +156,10 @@ class ReceiverJob(Message):
     everything: bool = False
     ring_bytes_max: int = Field(default=2 << 30, ge=1 << 20)
     """For all rings together; udp mode: for all socket buffers."""
+    frames_max: int | None = Field(default=None, ge=1)
+    """Frames that can arrive, on all interfaces together; ``None``: one for each sequence number. What the
+    kernel takes to reserve a ring grows with it; more than that is taken, too, as long as the check keeps up.
+    """
     quiet_s: float = Field(default=0.2, gt=0)
     """Told to stop, it goes on until nothing has come for so long: what is still on its way counts."""
     cpu: int | None = Field(default=None, ge=0)

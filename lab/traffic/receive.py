@@ -27,12 +27,11 @@ from lab.traffic.check import (
     latency_of,
     new_tally,
 )
-from lab.traffic.frames import HEADER_BYTES
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverReport, TrafficError
 from lab.traffic.ring import Ring, blocks_for
 from lab.traffic.service import Control, serve
 from lab.traffic.sockets import Sockets
-from lab.traffic.stamp import STAMP_BYTES
+from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 
 WATCH_S = 0.05
 """How often a sleeping receiver looks whether a ring is half full."""
@@ -77,6 +76,8 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
         for number, interface in enumerate(job.all_interfaces):
             expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
             typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
+            if job.frames_max is not None:
+                expected = min(expected, -(-job.frames_max // len(job.all_interfaces)))
             blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
             ring = Ring(interface, number, snap, blocks, vnet=whole, everything=job.everything)
             stack.callback(ring.close)

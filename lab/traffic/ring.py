@@ -58,7 +58,8 @@ TPACKET_STATS_V3 = struct.Struct("=3I")
 BLOCK_BYTES = 1 << 18
 """Larger than any frame (64 KiB and a little), small enough for the kernel to find."""
 LEAST_BLOCKS = 16
-RETIRE_MS = 50
+RETIRE_MS = 10
+"""After so long the kernel hands over a block that is not full."""
 PACKET_OVERHEAD_BYTES = 48 + 20 + 28
 """Before the Ethernet header: tpacket3_hdr, sockaddr_ll, alignment, room for a virtio_net_hdr."""
 BLOCK_WORDS = BLOCK_BYTES // 4

@@ -17,7 +17,7 @@ from forwarder.abi.af_packet import (
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_UDP_L4,
 )
-from lab.traffic.frames import HEADER_BYTES, IP_BYTES, UDP_BYTES, templates
+from lab.traffic.frames import templates
 from lab.traffic.jobs import SenderJob, SenderReport, TrafficError
 from lab.traffic.kernels import (
     BATCHES,
@@ -36,6 +36,7 @@ from lab.traffic.kernels import (
     transmit,
 )
 from lab.traffic.service import Control, serve
+from lab.traffic.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20

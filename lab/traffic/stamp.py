@@ -19,5 +19,11 @@ stamp comes a filler, byte ``i`` of the payload being ``(i + stream) mod 256``, 
 without being told.
 """
 
+ETHERNET_BYTES = 14
+IP_BYTES = 20
+UDP_BYTES = 8
+HEADER_BYTES = ETHERNET_BYTES + IP_BYTES + UDP_BYTES
+"""Before the payload of a frame as the generator makes it."""
+
 MAGIC = 0x4D43
 STAMP_BYTES = 18

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lab.build import build
-from lab.measure import cpu, interfaces, memory, softnet
+from lab.measure import cpu, interfaces, memory
 from lab.topology import Topology
 from lab.traffic.sender import SenderJob, Stream, start_sender
 
@@ -36,7 +36,7 @@ def test_veth_counts_each_frame_on_both_ends(run_id: str) -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="steering to another CPU needs two")
-def test_a_full_backlog_is_one_drop_in_three_counters(run_id: str) -> None:
+def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
     """GSO frames cut up before the device come faster than the other CPU takes them."""
     first, second, *_ = sorted(os.sched_getaffinity(0))
     topology = Topology(rps=True, rps_cpus=(second,))
@@ -50,16 +50,13 @@ def test_a_full_backlog_is_one_drop_in_three_counters(run_id: str) -> None:
         start_sender(lab.gen, job) as sender,
     ):
         sender.ready()
-        soft = softnet.read_softnet()
         sender.go()
         offered = sender.report().offered
-        dropped = softnet.total(softnet.since(softnet.read_softnet(), soft)).dropped
         sent, received = gen.read()["g0"], fwd.read()["in0"]
     assert sent.tx_dropped > 0
     assert offered == sent.tx_packets + sent.tx_dropped
     assert sent.tx_packets == received.rx_packets
     assert received.rx_dropped == sent.tx_dropped
-    assert dropped >= sent.tx_dropped  # of the whole machine, so others may add to it
 
 
 RING = """
@@ -106,7 +103,7 @@ template = bytearray(32 << 20)
 for _ in range(3):
     if os.fork() == 0:
         own = bytearray(4 << 20)
-        os.write(1, b"ready\\n")
+        os.write(1, b"%d\\n" % os.getpid())
         os.read(0, 1)
         os._exit(0)
 for _ in range(3):
@@ -121,35 +118,22 @@ def test_what_forks_share_is_not_private() -> None:
     ) as process:
         assert process.stdin
         assert process.stdout
-        for _ in range(3):
-            assert process.stdout.readline() == "ready\n"
-        by_process = memory.tree_memory(process.pid)
+        children = [memory.process_memory(int(process.stdout.readline())) for _ in range(3)]
+        template = memory.process_memory(process.pid)
         process.communicate("xxx")
-    assert next(iter(by_process)) == process.pid
-    assert len(by_process) == 4
-    children = [by_process[pid] for pid in list(by_process)[1:]]
     for child in children:
         assert 4 << 20 <= child.private_bytes < 6 << 20
         assert child.pss_bytes > child.private_bytes + (7 << 20), "a quarter of the template"
-    everything = sum(by_process.values(), memory.ProcessMemory(0, 0, 0))
+    everything = sum(children, template)
     assert 44 << 20 < everything.pss_bytes < 60 << 20
 
 
-def test_processor_time_of_a_busy_process() -> None:
+def test_processor_time_of_a_busy_machine() -> None:
     before = cpu.read_cpus()
-    spin = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
-    with subprocess.Popen(
-        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "done\n"
-        spent = cpu.process_cpu_ns(process.pid)
-        busy = cpu.total(cpu.since(cpu.read_cpus(), before)).busy_ns
-        process.communicate("\n")
-    assert 490_000_000 <= spent < 1_500_000_000
-    assert busy >= 400_000_000, "booked by the tick, so a little may be missing"
-    with pytest.raises(ProcessLookupError):
-        cpu.process_cpu_ns(process.pid)
+    spin = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True, timeout=60)
+    spent = cpu.since(cpu.read_cpus(), before)
+    assert cpu.total(spent).busy_ns >= 400_000_000, "booked by the tick, so a little may be missing"
 
 
 def test_kernel_memory_is_plausible() -> None:

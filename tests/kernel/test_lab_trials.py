@@ -23,8 +23,9 @@ from lab.trial import NONE, BenchPlan, Request, bench, place
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 
 
-def request(dps: int | None, seconds: float = 0.2) -> Request:
-    return Request("t", "test", "case", "fixed", dps, seconds)
+def request(plan: BenchPlan, dps: int | None, seconds: float = 0.2, **setting: object) -> Request:
+    asked = plan.setting.model_copy(update=setting)
+    return Request("t", "test", "case", asked, "fixed", dps, seconds)
 
 
 def plan(subject: str, **setting: object) -> BenchPlan:
@@ -42,27 +43,34 @@ def accounted(trial: Trial) -> None:
 
 
 def test_the_generator_alone_delivers_everything_at_a_modest_rate() -> None:
-    with bench(plan(NONE, flows=5), "alone") as ready:
-        trial = ready.measure(request(10_000))
-    accounted(trial)
-    assert trial.delivered == trial.offered == 2_000
-    assert trial.latency is not None
-    assert trial.latency.count == 2_000
+    alone = plan(NONE)
+    with bench(alone, "alone") as ready:
+        for flows, payload in ((1, 64), (5, 512)):  # a bench serves one load after another
+            trial = ready.measure(request(alone, 10_000, flows=flows, payload_bytes=payload))
+            accounted(trial)
+            assert trial.delivered == trial.offered == 2_000
+            assert trial.setting.payload_bytes == payload
+            assert trial.streams is not None
+            assert (trial.streams.streams, trial.streams.checked) == (flows, 2_000)
+            assert trial.latency is not None
+            assert trial.latency.count == 2_000
 
 
 @pytest.mark.parametrize("rps", [False, True])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_kernel_routing_copies_every_datagram_to_every_output(rps: bool, outputs: int) -> None:
-    with bench(plan("kernel", rps=rps, outputs=outputs, rules=3, flows=6), "copies") as ready:
-        for _ in range(2):  # a bench serves one trial after another
-            trial = ready.measure(request(5_000))
+    routed = plan("kernel", rps=rps, outputs=outputs, rules=3)
+    with bench(routed, "copies") as ready:
+        for _ in range(2):
+            trial = ready.measure(request(routed, 5_000, flows=6))
             accounted(trial)
             assert trial.delivered == trial.expected == 1_000 * outputs
 
 
 def test_every_datagram_of_an_overload_is_booked() -> None:
-    with bench(plan("kernel", rps=True, outputs=8), "overload") as ready:
-        trial = ready.measure(request(None, seconds=0.3))
+    overloaded = plan("kernel", rps=True, outputs=8)
+    with bench(overloaded, "overload") as ready:
+        trial = ready.measure(request(overloaded, None, seconds=0.3))
     accounted(trial)
     assert trial.delivered < trial.expected
     assert trial.bound_by == "forwarder"

@@ -9,10 +9,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from lab.traffic.check import DUPLICATED, RECEIVED, REORDERED, Expectation, account, check_frame, new_tally
-from lab.traffic.frames import HEADER_BYTES, Stamp, datagram, templates
+from lab.traffic.frames import Stamp, datagram, templates
 from lab.traffic.jobs import Flow, Stream
 from lab.traffic.kernels import fold, stamp_at
-from lab.traffic.stamp import STAMP_BYTES
+from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 
 MAC = "02:00:0a:0a:00:01"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from forwarder.packet import layout
 from lab.ledger import BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
@@ -82,6 +85,17 @@ def test_an_account_grows_by_the_difference_of_its_totals() -> None:
     assert grown.egress == {REFUSED: 3}
 
 
+def test_an_account_is_complete_when_nothing_is_left_to_come() -> None:
+    account = Account(matched=5, copies_due=40, ingress={("forwarder", "no_rule"): 2})
+    assert account.accounts_for(7)
+    assert not account.accounts_for(8)
+    assert not replace(account, pending=1).accounts_for(7)
+
+
+def test_the_forwarder_has_no_other_reasons_for_copies() -> None:
+    assert set(layout.EGRESS_REASONS) == EGRESS_REASONS
+
+
 def test_the_generator_alone_has_a_ledger_too() -> None:
     assert direct(offered=100, device_dropped=3, receiver_dropped=2, delivered=95).balanced
     assert not direct(offered=100, device_dropped=3, receiver_dropped=0, delivered=95).balanced
@@ -90,10 +104,10 @@ def test_the_generator_alone_has_a_ledger_too() -> None:
 @pytest.mark.parametrize("reason", sorted(EGRESS_REASONS))
 def test_mcrds_reasons_for_copies_are_booked_on_the_way_out(reason: str) -> None:
     stats = {
-        "totals": {"matched": 5, "dropped": {reason: 2, "no_rule": 1}},
+        "totals": {"matched": 5, "pending": 6, "dropped": {reason: 2, "no_rule": 1}},
         "interfaces": [{"kernel_drops": 3}, {"kernel_drops": 4}],
     }
     account = account_of(stats, outputs_per_rule=8)
-    assert account.copies_due == 40
+    assert (account.copies_due, account.pending) == (40, 6)
     assert sum(account.egress.values()) == 2
     assert account.ingress == {("packet-socket", "ring full"): 7, ("forwarder", "no_rule"): 1}

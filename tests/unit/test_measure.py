@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.measure import cpu, memory, softnet
+from lab.measure import cpu, memory
 
 TICK = cpu.NS_PER_TICK
 
@@ -23,14 +23,11 @@ def test_processor_time(tmp_path: Path) -> None:
     assert (spent.busy_ns, spent.softirq_ns, spent.idle_ns) == (7 * TICK, 5 * TICK, 10 * TICK)
 
 
-def test_softnet(tmp_path: Path) -> None:
-    path = tmp_path / "softnet_stat"
-    row = "{:08x} {:08x} {:08x} 0 0 0 0 0 0 {:08x} 0 0 {:08x} 0 0\n"
-    path.write_text(row.format(1000, 5, 1, 30, 0) + row.format(17, 0, 0, 2, 2))
-    before = softnet.read_softnet(path)
-    assert before == {0: softnet.Softnet(1000, 5, 1, 30), 2: softnet.Softnet(17, 0, 0, 2)}
-    path.write_text(row.format(1300, 9, 1, 31, 0) + row.format(17, 0, 0, 2, 2))
-    assert softnet.total(softnet.since(softnet.read_softnet(path), before)) == softnet.Softnet(300, 4, 0, 1)
+def test_a_spinning_cpu_counts_with_its_interrupts_alone() -> None:
+    times = {0: cpu.CpuTime(50, 40, 3, 4, 1, 2), 1: cpu.CpuTime(10, 20, 5, 6, 2, 50)}
+    assert cpu.busy(times).busy_ns == 138
+    spinning = cpu.busy(times, spinning=0)
+    assert (spinning.busy_ns, spinning.softirq_ns, spinning.steal_ns) == (48, 10, 3)
 
 
 def test_kernel_memory(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Links and addresses of one namespace, through a netlink socket that lives there.
+
+pyroute2 writes and reads the messages; they are exchanged here, one at a time on a blocking socket, so that
+an answer that never comes is an error after a deadline. (Its own sockets, driven by asyncio, wait for ever
+then: a lost answer or an error of the socket itself is never told to the one who asked.)
+
+The kernel does what a request says before ``send`` returns, and puts the answer into the socket's queue; it
+sends none when it was interrupted (``netlink_rcv_skb`` in net/netlink/af_netlink.c, -EINTR) or had no memory
+for it. Hence a request without an answer is asked once more, on a new socket, and that something exists
+already is then what was wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+from typing import Any, Self
+
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    nlmsg,
+)
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from lab import netns
+from lab.netns import NetnsError
+
+ANSWER_TIMEOUT_S = 10.0
+"""While other namespaces are taken down, the kernel's lock on all links may be held for a second or two."""
+
+CHANGE = NLM_F_REQUEST | NLM_F_ACK
+CREATE = CHANGE | NLM_F_CREATE | NLM_F_EXCL
+
+IFF_UP = 1
+ATTEMPTS = 2
+LARGEST_ANSWER = 1 << 18
+
+
+class Netlink:
+    """A socket in ``namespace``; a context manager. Errors are :class:`NetnsError`."""
+
+    def __init__(self, namespace: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._namespace = namespace
+        self._timeout_s = timeout_s
+        self._marshal = MarshalRtnl()
+        self._sequences = itertools.count(1)
+        self._open()
+
+    def fileno(self) -> int:
+        """The socket's descriptor: an ioctl on it means this namespace."""
+        return self._socket.fileno()
+
+    def add_veth(self, near: dict[str, Any], far: dict[str, Any], far_namespace: str) -> None:
+        """A pair: ``near`` here, ``far`` in ``far_namespace``; each with ``ifname``, ``mtu``, ``address``.
+
+        ``near`` may say its ``index``.
+        """
+        with netns.opened(far_namespace) as descriptor:
+            peer = {"attrs": [*_attributes(far), ("IFLA_NET_NS_FD", descriptor)]}
+            message = ifinfmsg()
+            message["index"] = near.get("index", 0)
+            message["attrs"] = [
+                *_attributes(near),
+                (
+                    "IFLA_LINKINFO",
+                    {
+                        "attrs": [
+                            ("IFLA_INFO_KIND", "veth"),
+                            ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]}),
+                        ]
+                    },
+                ),
+            ]
+            self.ask(message, RTM_NEWLINK, CREATE, f"adding the veth pair {near['ifname']}, {far['ifname']}")
+
+    def set_up(self, index: int) -> None:
+        message = ifinfmsg()
+        message["index"] = index
+        message["flags"] = message["change"] = IFF_UP
+        self.ask(message, RTM_NEWLINK, CHANGE, f"setting interface {index} up")
+
+    def add_address(self, index: int, address: str, prefix_length: int) -> None:
+        """An IPv4 address."""
+        message = ifaddrmsg()
+        message["family"] = socket.AF_INET
+        message["index"] = index
+        message["prefixlen"] = prefix_length
+        message["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+        self.ask(message, RTM_NEWADDR, CREATE, f"adding address {address} to interface {index}")
+
+    def links(self) -> list[nlmsg]:
+        """Every interface."""
+        return self.ask(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, "listing the interfaces")
+
+    def ask(self, message: nlmsg, kind: int, flags: int, what: str) -> list[nlmsg]:
+        """Send one request, return what answers it; ``what`` says it in messages."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._exchange(message, kind, flags)
+            except TimeoutError:
+                self._socket.close()
+                self._open()
+            except OSError as error:
+                if attempt and error.errno == errno.EEXIST:
+                    return []
+                raise NetnsError(f"{what} in {self._namespace}: {error.strerror}") from error
+        raise NetnsError(
+            f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
+        )
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._socket = netns.open_netlink(self._namespace)
+        self._socket.settimeout(self._timeout_s)
+
+    def _exchange(self, message: nlmsg, kind: int, flags: int) -> list[nlmsg]:
+        """TimeoutError without an answer, OSError when the kernel refuses."""
+        sequence = next(self._sequences)
+        message["header"] = {"type": kind, "flags": flags, "pid": 0, "sequence_number": sequence}
+        message.reset()
+        message.encode()
+        self._socket.send(message.data)
+        found: list[nlmsg] = []
+        while True:
+            for answer in self._marshal.parse(self._socket.recv(LARGEST_ANSWER)):
+                header = answer["header"]
+                if header["sequence_number"] != sequence:
+                    continue
+                if header["type"] == NLMSG_ERROR and answer["error"]:
+                    number = abs(answer["error"])
+                    raise OSError(number, errno.errorcode.get(number, str(number)))
+                if header["type"] in (NLMSG_ERROR, NLMSG_DONE):
+                    return found
+                found.append(answer)
+
+
+def _attributes(end: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(f"IFLA_{name.upper()}", value) for name, value in end.items() if name != "index"]
