@@ -6,6 +6,7 @@ import ctypes
 import os
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -106,11 +107,11 @@ def compile_entry() -> None:
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, when there is one (sd_notify(3): NOTIFY_SOCKET)."""
+    """Tell the service manager, when there is one (sd_notify(3): NOTIFY_SOCKET) and it still listens."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
         sock.sendto(state.encode(), address)
