@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.table import Table
 from lab.progress import choose, duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
 from lab.scenario import DIRECTORY, ProfileName, Scenario, ScenarioError, load_scenarios
+
+if TYPE_CHECKING:
+    from lab.run import Ended
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -124,13 +127,14 @@ def run(
             {
                 "outcome": ended.outcome,
                 "failures": ended.failures,
+                "inconclusive": ended.inconclusive,
                 "directory": str(archive.directory),
                 "report": [str(path) for path in written],
                 "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
             }
         )
     else:
-        _summarise(records, ended.outcome, ended.failures, written or [archive.results])
+        _summarise(records, ended, written or [archive.results])
     raise typer.Exit({"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome])
 
 
@@ -274,20 +278,20 @@ def _add_comparison(table: Table, record: Comparison, source: str | None = None)
     table.add_row(*([source, *cells] if source else cells))
 
 
-def _summarise(
-    records: list[AnyRecord], outcome: str, failures: tuple[str, ...], written: list[Path]
-) -> None:
+def _summarise(records: list[AnyRecord], ended: Ended, written: list[Path]) -> None:
     comparisons = [record for record in records if isinstance(record, Comparison)]
     if comparisons:
         table = _comparison_table(several=False)
         for record in comparisons:
             _add_comparison(table, record)
         out.print(table)
-    for failure in failures:
+    for reason in ended.inconclusive:
+        out.print(f"no conclusion: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for failure in ended.failures:
         out.print(f"FAILED {failure}", markup=False, highlight=False, soft_wrap=True)
     for path in written:
         out.print(str(path), highlight=False, soft_wrap=True)
-    out.print(outcome)
+    out.print(ended.outcome)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,12 @@ def describe(record: Comparison) -> str:
 
 def goal_of(step: matrix.Search | matrix.Comparison) -> Goal:
     profile = step.profile
-    return Goal(trial_s=profile.trial_ms / 1000, width=profile.search_width, trials=profile.search_trials)
+    return Goal(
+        trial_s=profile.trial_ms / 1000,
+        width=profile.search_width,
+        trials=profile.search_trials,
+        trials_max=profile.search_trials_max,
+    )
 
 
 def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, Contender]:

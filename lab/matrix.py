@@ -17,11 +17,11 @@ SEARCH_TRIALS = 8
 NARROWED_TRIALS = 7
 """Trials of a full search and of one within known bounds: what these take on average at 5 % width."""
 
-TRIAL_OVERHEAD_S = 0.25
+TRIAL_OVERHEAD_S = 0.15
 """Arming the receivers, draining the queues and reading every counter, for each trial."""
 
-BENCH_START_S = 2.5
-"""Building the namespaces and starting forwarder, senders and receivers."""
+BENCH_START_S = 1.5
+"""Namespaces, forwarder, sender and receiver, on average: some steps find their bench standing."""
 
 FUNCTIONAL_S = 8.0
 FOOTPRINT_S = 5.0

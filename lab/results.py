@@ -295,6 +295,8 @@ class RunEnded(Record):
     ended_at: str
     outcome: Literal["passed", "failed", "interrupted"]
     failures: list[str] = []
+    inconclusive: list[str] = []
+    """Comparisons that nothing came out of, each with the reason: tried again when the run is resumed."""
 
 
 AnyRecord = Annotated[

@@ -28,10 +28,11 @@ RUN_STEP = "(start)"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended. ``failures``: one sentence each."""
+    """How a run ended. ``failures`` and ``inconclusive``: one sentence each."""
 
     outcome: Outcome
     failures: tuple[str, ...]
+    inconclusive: tuple[str, ...]
 
 
 def new_run_id() -> str:
@@ -56,11 +57,13 @@ def begin(archive: Archive, run_id: str, profile: str, scenarios: Sequence[str])
 def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: str) -> Ended:
     """Do every step that the archive does not have. An interruption (Ctrl-C) keeps the trials that are done.
 
-    A step that fails is noted and the next one tried; what has been recorded of it stays.
+    A step that fails is noted and the next one tried; what has been recorded of it stays. That a shared
+    machine was too noisy to conclude a comparison is no failure, unless the profile demands the targets.
     """
     due = [step for step in steps if step.step_id not in archive.finished]
     reporter.begin(len(due), sum(step.seconds for step in due))
     broken: list[str] = []
+    inconclusive: list[str] = []
     interruption = Interruption()
     try:
         with interruption.heeded(), BenchPool(run_id) as benches:
@@ -71,7 +74,12 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
                 context = Context(archive, reporter, run_id, benches, interruption)
                 try:
                     execute(step, context)
-                except (StepError, PeerError, TrafficError, NetnsError) as error:
+                except StepError as error:
+                    kept = broken if step.profile.demand_targets else inconclusive
+                    kept.append(f"{step.step_id}: {error}")
+                    reporter.outcome(f"no conclusion: {error}")
+                    continue
+                except (PeerError, TrafficError, NetnsError) as error:
                     interruption.check()
                     # A bench that failed once cannot be trusted: the next step builds its own.
                     benches.close()
@@ -87,8 +95,8 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
         reporter.end()
     failures = [*archive.failures, *broken]
     outcome: Outcome = "interrupted" if interruption.asked else "failed" if failures else "passed"
-    archive.write(RunEnded(ended_at=_now(), outcome=outcome, failures=failures))
-    return Ended(outcome, tuple(failures))
+    archive.write(RunEnded(ended_at=_now(), outcome=outcome, failures=failures, inconclusive=inconclusive))
+    return Ended(outcome, tuple(failures), tuple(inconclusive))
 
 
 def _now() -> str:

@@ -12,7 +12,8 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
   reach counts as such (the library sees what was not offered as unsent): the generator is bound, not the
   subject.
 * The library ends when its bounds are close enough, which noise can put off for long, or by raising
-  RuntimeError after a time. Here a search ends after ``trials_max`` trials at the latest, with the bounds
+  RuntimeError after a time. Here a search ends after ``trials_max`` trials at the latest, repeated and
+  widened ones included, with the bounds
   that these support and a warning.
 * A narrowed search that finds loss at its lowest rate goes on below it, and one that finds none at its
   highest goes on above.
@@ -47,7 +48,7 @@ class Goal:
     trial_s: float
     width: float
     trials: int
-    trials_max: int = 24
+    trials_max: int
     loss_ratio: float = 0.0
 
 
@@ -117,11 +118,13 @@ def find_zero_loss(
     except _EnoughError:
         lower, upper = record.bounds()
         warnings.append(f"the search had not settled after {goal.trials_max} trials")
-    if lower is None and within is not None:
-        below = find_zero_loss(measure, low, goal)
+    rest = replace(goal, trials_max=record.trials_left)
+    if lower is None and within is not None and rest.trials_max:
+        below = find_zero_loss(measure, low, rest)
         return replace(below, upper_dps=below.upper_dps or low, bound_by="forwarder")
-    if upper is None and within is not None and record.asked_first == high < ceiling_dps:
-        above = find_zero_loss(measure, ceiling_dps, goal, (high, ceiling_dps))
+    unbound = upper is None and record.asked_first == high < ceiling_dps
+    if unbound and within is not None and rest.trials_max:
+        above = find_zero_loss(measure, ceiling_dps, rest, (high, ceiling_dps))
         return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
     return _conclude(record, lower, upper, low, high, warnings)
 
@@ -155,7 +158,7 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
     """The library's seam: repeats invalid trials and remembers what it saw."""
 
     measure_once: Measure
-    trials_max: int
+    trials_left: int
     seen: list[tuple[float, Observation]] = field(default_factory=list)
     asked_first: float = 0.0
     _probed: tuple[float, Observation] | None = None
@@ -165,7 +168,9 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         """The highest rate up to ``dps`` that the generator holds, as far as a few trials tell."""
         self.asked_first = dps
         for _attempt in range(_REACHES):
-            observation = self.measure_once(seconds, dps)
+            if not self.trials_left:
+                break
+            observation = self._try(seconds, dps)
             if not observation.short:
                 self._probed = (dps, observation)
                 break
@@ -173,8 +178,6 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         return dps
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
-        if len(self.seen) >= self.trials_max:
-            raise _EnoughError
         observation = self._observe(intended_duration, intended_load)
         self.seen.append((intended_load, observation))
         asked = observation.asked if observation.short else observation.offered
@@ -196,9 +199,15 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         if probed is not None and math.isclose(probed[0], dps):
             return probed[1]
         for _attempt in range(_REPEATS):
-            observation = self.measure_once(seconds, dps)
+            observation = self._try(seconds, dps)
             if not observation.short:
                 return observation
+        return self._try(seconds, dps)
+
+    def _try(self, seconds: float, dps: float) -> Observation:
+        if not self.trials_left:
+            raise _EnoughError
+        self.trials_left -= 1
         return self.measure_once(seconds, dps)
 
     def out_of_reach(self, load: float) -> bool:

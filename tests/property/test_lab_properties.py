@@ -64,7 +64,7 @@ def test_a_search_never_claims_a_rate_that_loses(capacity: float, width: float, 
         taken = min(offered, int(capacity * seconds))
         return Observation(offered, offered, offered * outputs, taken * outputs)
 
-    found = find_zero_loss(measure, 500_000.0, Goal(0.5, width, 2))
+    found = find_zero_loss(measure, 500_000.0, Goal(0.5, width, 2, trials_max=24))
     if found.lower_dps is not None:
         seen = measure(0.5, found.lower_dps)
         assert seen.delivered == seen.expected

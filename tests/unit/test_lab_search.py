@@ -8,7 +8,7 @@ import pytest
 
 from lab.search import Goal, Observation, find_zero_loss
 
-GOAL = Goal(trial_s=0.4, width=0.05, trials=2)
+GOAL = Goal(trial_s=0.4, width=0.05, trials=2, trials_max=24)
 CEILING = 500_000.0
 
 
@@ -84,15 +84,26 @@ def test_a_stall_now_and_then_does_not_decide() -> None:
     assert found.lower_dps == pytest.approx(200_000, rel=0.15)
 
 
-def test_a_search_ends_whatever_the_subject_does() -> None:
-    chance = random.Random(3)
+@pytest.mark.parametrize("within", [None, (1_000, 2_000), (400_000, 450_000)])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_search_ends_whatever_subject_and_generator_do(
+    seed: int, within: tuple[float, float] | None
+) -> None:
+    chance = random.Random(seed)
     trials = 0
 
     def measure(seconds: float, dps: float) -> Observation:
         nonlocal trials
         trials += 1
-        offered = round(seconds * dps)
-        return Observation(offered, offered, offered, offered - chance.randrange(2))
+        asked = round(seconds * dps)
+        offered = chance.choice([asked, asked // 2])
+        return Observation(asked, offered, offered, offered - chance.randrange(2))
 
-    find_zero_loss(measure, CEILING, Goal(0.4, 0.001, 9, trials_max=20))
-    assert trials <= 20 + 1
+    find_zero_loss(measure, CEILING, Goal(0.4, 0.001, 9, trials_max=20), within)
+    assert trials <= 20
+
+
+def test_a_search_without_trials_for_an_answer_says_so() -> None:
+    found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, Goal(0.4, 0.05, 2, trials_max=1))
+    assert found.lower_dps is None
+    assert "not settled after 1 trials" in found.warnings[0]
