@@ -32,15 +32,32 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Build multicast topologies, load them, account for every datagram, and report.",
+    rich_markup_mode="markdown",
+    help=(
+        "Measure multicast forwarders on this machine: networks of namespaces, compiled load, an account of "
+        "every datagram, a report.\n\n"
+        "Begin with `mcastlab doctor`; `mcastlab run` then runs the quick scenarios to a report in about "
+        "five minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is touched, "
+        "and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
+    ),
 )
 out = Console()
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SCENARIO]...", help="Scenario names or TOML files; all default ones if none."),
+    typer.Argument(
+        metavar="[SCENARIO]...",
+        help="Names from `mcastlab list`, or TOML files; all default scenarios if none.",
+    ),
 ]
-ProfileOption = Annotated[str, typer.Option("--profile", help="quick or full.", metavar="PROFILE")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="quick: minutes, for CI. full: longer trials, more pairs and cases.",
+        metavar="quick|full",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -50,7 +67,7 @@ class BadInputError(Exception):
 
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
-    """Show the scenarios and the line of the architecture document that each covers."""
+    """List the scenarios, and the line of the architecture document that each covers."""
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
         _print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
@@ -64,7 +81,7 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 
 @app.command()
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
-    """Show the steps of a run and how long they take, without touching anything."""
+    """Show the steps of a run and about how long they take; touches nothing, needs no root."""
     from lab.matrix import steps
 
     planned = steps(load_scenarios(names or []), _profile(profile))
@@ -83,17 +100,33 @@ def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOpt
 @app.command()
 def run(
     names: Names = None,
-    profile: Annotated[str | None, typer.Option(help="quick (default) or full.", metavar="PROFILE")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="quick (default): minutes, for CI. full: longer trials, more pairs and cases.",
+            metavar="quick|full",
+        ),
+    ] = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option("--out", help="Directory of the run; a new one in reports/out if not given."),
+        typer.Option(
+            "--out", help="Directory for results and report; a new one in reports/out if not given."
+        ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with the run in this directory.")
+        Path | None,
+        typer.Option("--resume", help="Go on with the interrupted run in this directory; give nothing else."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run scenarios; results and report go to the run's directory."""
+    """Run scenarios; results and report go to the run's directory.
+
+    Each trial is in results.jsonl as soon as it ends. Ctrl-C ends the run after the trial under way (again:
+    at once); what is done is kept and reported, and --resume goes on with the rest.
+
+    Progress is on stderr; with --json stdout is one JSON document. Exit status: 0 passed; 1 a check failed, a
+    ledger does not balance or a promised ratio was missed; 2 bad input; 130 interrupted.
+    """
     from lab.archive import Archive, ArchiveError
     from lab.matrix import steps
     from lab.run import begin, new_run_id
@@ -140,10 +173,12 @@ def run(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="A results.jsonl, or a run's directory.")],
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Where to write; beside the results.")] = None,
+    results: Annotated[Path, typer.Argument(help="A run's directory, or its results.jsonl.")],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; beside the results if not given.")
+    ] = None,
 ) -> None:
-    """Write the report of a run again."""
+    """Write the report (HTML, Markdown, CSV, figures) of a run again, for instance of one that was killed."""
     path = _results_file(results)
     for written in _write_report(path, out_dir or path.parent):
         out.print(str(written), highlight=False)
@@ -151,10 +186,14 @@ def report(
 
 @app.command()
 def compare(
-    results: Annotated[list[Path], typer.Argument(help="Runs' directories or results.jsonl files.")],
+    results: Annotated[list[Path], typer.Argument(help="Runs' directories, or their results.jsonl.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show the paired comparisons of one run, or of several side by side."""
+    """Show the paired comparisons of one run or of several: ratios, intervals, and what was promised.
+
+    A ratio compares two subjects measured in turn in one run, so it may be set beside that of another run;
+    absolute rates may not.
+    """
     rows = [(path, r) for path in results for r in _read(path) if isinstance(r, Comparison)]
     if as_json:
         _print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
@@ -167,31 +206,34 @@ def compare(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can and cannot do, and how to get what is missing."""
-    from lab.doctor import examine
+    """Say what this machine can and cannot do for a run, and how to get what is missing.
+
+    Each check tries the thing itself, in a namespace of its own. Exit status 1 when something needed is
+    missing.
+    """
+    from lab.doctor import examine, report_lines
 
     findings = examine()
     ready = all(finding.ok for finding in findings if finding.needed)
     if as_json:
         _print_json({"ready": ready, "checks": [asdict(finding) for finding in findings]})
     else:
-        table = Table("", "check", "found", "how to get it", box=None)
-        for finding in findings:
-            mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
-            table.add_row(mark, finding.check, finding.found, finding.remedy)
-        out.print(table)
-        out.print("ready" if ready else "not ready: something that is needed is missing")
+        for line in report_lines(findings):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(PASSED if ready else FAILED)
 
 
 @app.command()
 def clean(
     everything: Annotated[
-        bool, typer.Option("--all", help="Also of runs that are still alive: they will fail.")
+        bool, typer.Option("--all", help="Also those of runs that are still alive, which then fail.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what killed runs left behind: namespaces and the processes in them."""
+    """Remove what killed runs left behind: their namespaces and the processes in them.
+
+    Only namespaces that the lab named are touched, and only when the process that made them is gone.
+    """
     from lab.clean import clean as remove
 
     removed = remove(everything)

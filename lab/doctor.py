@@ -7,21 +7,28 @@ versions. A *needed* check that fails stops a run; an *optional* one is only not
 from __future__ import annotations
 
 import os
+import platform
+import re
 import resource
-import shutil
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import netns
+from lab.netlink import Netlink
 from lab.provenance import sysctl
 
 CHILD_TIMEOUT_S = 60
+
+OLDEST_KERNEL = (6, 6)
+
+NEEDED_BYTES = 3 << 30
+"""Eight benches at 300 MB, the lab itself, and the capture rings of one trial."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,37 @@ class Checkup:
 
 def examine() -> list[Finding]:
     """Every check, in order; none stops the next."""
-    return [_one(checkup) for checkup in CHECKUPS]
+    return [check(checkup) for checkup in CHECKUPS]
 
 
-def _one(checkup: Checkup) -> Finding:
+def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line for each finding, and one below it that says what to do when something is missing."""
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
+        yield f"{mark:8} {finding.check:{width}}  {finding.found}"
+        if finding.remedy:
+            yield f"{'':8} {'':{width}}  → {finding.remedy}"
+    missing = [finding.check for finding in findings if finding.needed and not finding.ok]
+    yield f"not ready: {', '.join(missing)} missing" if missing else "ready: all that a run needs is here"
+
+
+def check(checkup: Checkup) -> Finding:
+    """What one check comes to."""
     try:
         found = checkup.probe()
     except Exception as error:  # a check that fails in any way is a finding, not a crash
         reason = str(error) or type(error).__name__
         return Finding(checkup.name, False, checkup.needed, reason, checkup.remedy)
     return Finding(checkup.name, True, checkup.needed, found)
+
+
+def _system() -> str:
+    found = f"Linux {platform.release()} on {platform.machine()}"
+    numbers = tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
+    if platform.machine() != "x86_64" or numbers < OLDEST_KERNEL:
+        raise RuntimeError(found)
+    return found
 
 
 def _root() -> str:
@@ -72,10 +100,11 @@ def _cpus() -> str:
 
 
 def _memory() -> str:
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    if available < 1 << 30:
-        raise RuntimeError(f"{available >> 20} MiB free")
-    return f"{available >> 20} MiB free"
+    (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
+    available = int(line.split()[1]) << 10
+    if available < NEEDED_BYTES:
+        raise RuntimeError(f"{available >> 20:,} MiB available")
+    return f"{available >> 20:,} MiB available"
 
 
 @contextmanager
@@ -84,27 +113,30 @@ def _space() -> Iterator[str]:
         yield name
 
 
+def _inside(name: str, code: str) -> None:
+    """Run a few lines of Python, standard library only, in the namespace ``name``."""
+    netns.run(name, [sys.executable, "-I", "-S", "-c", code])
+
+
 def _namespaces() -> str:
     with _space() as name:
-        netns.run(name, [sys.executable, "-c", "pass"])
+        _inside(name, "")
     return "created, entered and removed one"
 
 
-_IN_SPACE = """
-import socket
-from pyroute2 import IPRoute
-with IPRoute() as route:
-    route.link("add", kind="veth", ifname="d0", peer={"ifname": "d1"})
-    for name in ("d0", "d1"):
-        (index,) = route.link_lookup(ifname=name)
-        route.link("set", index=index, state="up")
-"""
+@contextmanager
+def _pair() -> Iterator[str]:
+    """A namespace with the two ends of a veth, up."""
+    with _space() as name, Netlink(name) as netlink:
+        netlink.add_veth({"ifname": "d0"}, {"ifname": "d1"}, name)
+        for link in netlink.links():
+            netlink.set_up(link["index"])
+        yield name
 
 
 def _veth() -> str:
-    with _space() as name:
-        netns.run(name, [sys.executable, "-c", _IN_SPACE])
-    return "created a pair"
+    with _pair():
+        return "created a pair"
 
 
 _PACKET = """
@@ -128,9 +160,9 @@ b.setsockopt(SOL_PACKET, FANOUT, group | CPU << 16)
 
 
 def _packet_sockets() -> str:
-    with _space() as name:
-        netns.run(name, [sys.executable, "-c", _IN_SPACE + _PACKET])
-    return "TPACKET_V2 ring with virtio_net_hdr, fanout with a kernel-chosen id"
+    with _pair() as name:
+        _inside(name, _PACKET)
+    return "TPACKET_V2 ring with virtio_net_hdr; fanout with an id that the kernel chose"
 
 
 _MROUTE = """
@@ -142,7 +174,7 @@ s.setsockopt(socket.IPPROTO_IP, 200, 1)
 
 def _mroute() -> str:
     with _space() as name:
-        netns.run(name, [sys.executable, "-c", _MROUTE])
+        _inside(name, _MROUTE)
     return "the MRT socket API answers"
 
 
@@ -210,39 +242,50 @@ def _multicast_loop() -> str:
     return "joined a group on the loopback interface"
 
 
-def _tool(name: str) -> Callable[[], str]:
-    def probe() -> str:
-        path = shutil.which(name)
-        if path is None:
-            raise RuntimeError("not installed")
-        return path
-
-    return probe
-
-
 CHECKUPS = (
+    Checkup("system", True, _system, "Linux 6.6 or later on x86-64"),
     Checkup("root", True, _root, "run as root (sudo): namespaces and packet sockets need it"),
-    Checkup("CPUs", True, _cpus, "give the machine or the container two CPUs or more"),
-    Checkup("memory", True, _memory, "free 1 GiB: capture rings are large so that receivers lose nothing"),
     Checkup(
-        "network namespaces", True, _namespaces, "a kernel with CONFIG_NET_NS; in a container: --privileged"
+        "CPUs", True, _cpus, "give the machine or the container two CPUs or more (docker: --cpuset-cpus)"
     ),
-    Checkup("veth", True, _veth, "a kernel with CONFIG_VETH (modprobe veth)"),
     Checkup(
-        "AF_PACKET", True, _packet_sockets, "a kernel with CONFIG_PACKET, 5.0 or later (modprobe af_packet)"
+        "memory",
+        True,
+        _memory,
+        f"free some: a run keeps up to eight forwarders with their senders and receivers, and large capture "
+        f"rings; {NEEDED_BYTES >> 20:,} MiB must be available",
     ),
+    Checkup(
+        "network namespaces",
+        True,
+        _namespaces,
+        "a kernel with CONFIG_NET_NS; in a container also --privileged, or --cap-add SYS_ADMIN and NET_ADMIN",
+    ),
+    Checkup("veth", True, _veth, "modprobe veth (a kernel with CONFIG_VETH)"),
+    Checkup("AF_PACKET", True, _packet_sockets, "modprobe af_packet (Linux 5.0 or later, CONFIG_PACKET)"),
     Checkup("IGMP", True, _multicast_loop, "a kernel with CONFIG_IP_MULTICAST"),
     Checkup("io_uring allowed", True, _io_uring_allowed, "sysctl -w kernel.io_uring_disabled=0"),
     Checkup(
         "liburing works",
         True,
         _liburing,
-        "pip install --no-binary liburing liburing==2024.5.3 (the 2026 wheels need AVX-512; needs gcc)",
+        "apt-get install -y gcc make python3-dev && pip install --no-binary liburing liburing==2024.5.3 "
+        "(built here: the wheels of later releases need AVX-512)",
     ),
-    Checkup("numba cache", True, _numba_cache, "set MCAST_CACHE_DIR to a directory that can be written"),
-    Checkup("open files", True, _open_files, "ulimit -Hn 65536"),
-    Checkup("processes", True, _processes, "ulimit -u unlimited"),
-    Checkup("multicast routing", False, _mroute, "a kernel with CONFIG_IP_MROUTE: the peer kernel needs it"),
-    Checkup("smcroute", False, _tool("smcroutectl"), "apt-get install smcroute; used only when asked for"),
-    Checkup("ethtool", False, _tool("ethtool"), "apt-get install ethtool; nothing here needs it"),
+    Checkup(
+        "compiled code's cache",
+        True,
+        _numba_cache,
+        "set XDG_CACHE_HOME to a directory that can be written and holds 100 MB",
+    ),
+    Checkup(
+        "open files", True, _open_files, "ulimit -Hn 65536 (in /etc/security/limits.conf: root hard nofile)"
+    ),
+    Checkup("processes", True, _processes, "ulimit -u 8192: the largest footprint starts 1,920 workers"),
+    Checkup(
+        "multicast routing",
+        False,
+        _mroute,
+        "a kernel with CONFIG_IP_MROUTE; without it leave out scenarios with the subject kernel",
+    ),
 )
