@@ -19,6 +19,7 @@ def summary(data: Dataset) -> tuple[Point, ...]:
     points = [outcome(data)]
     points += target_points(data)
     points += comparison_points(data.comparisons)
+    points += inconclusive_points(data)
     points += rate_points(data.zero_losses)
     points += footprint_points(data.footprints)
     points += check_points(data)
@@ -66,6 +67,15 @@ def comparison_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
         lead = f"{metric[:1].upper()}{metric[1:]}."
         points.append(Point(lead, text, tone, words.shared([(c.case, c.warnings) for c in group]), items))
     return points
+
+
+def inconclusive_points(data: Dataset) -> list[Point]:
+    """Comparisons that the run tried and got no ratio from."""
+    reasons = tuple(data.ended.inconclusive) if data.ended else ()
+    if not reasons:
+        return []
+    text = f"{plural(len(reasons), 'comparison')} came to nothing; a resumed run tries again:"
+    return [Point("Inconclusive.", text, "plain", items=reasons)]
 
 
 def spread(group: Sequence[Comparison]) -> str:
