@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from kernel_support import udp_sender
+from kernel_support import udp_receiver, udp_sender
 from kernel_support.mcrd import (
     Client,
     Relay,
@@ -185,7 +187,7 @@ def test_what_has_no_rule_is_counted_until_it_has_one(shared_relay: Relay) -> No
 
 
 def test_every_worker_has_its_share_of_32_flows(shared_relay: Relay) -> None:
-    if len(shared_relay.forwarder.workers()) < 2:
+    if len(some_cpus()) < 2:
         pytest.skip("steering to another CPU needs two")
     (first,) = streams(1)
     of = tuple(first.model_copy(update={"stream_id": n, "source_port": 4000 + n}) for n in range(32))
@@ -278,6 +280,29 @@ def test_an_ordinary_socket_gets_every_payload_as_it_was(shared_relay: Relay) ->
     assert counts(after, stats).dropped == {}
     frames = after["totals"]["frames_sent"] - stats["totals"]["frames_sent"]
     assert frames <= 200, "2,000 datagrams of 1,400 bytes fit into 44 frames"
+
+
+def test_ordinary_sockets_at_both_ends(shared_relay: Relay) -> None:
+    """Nothing of the lab's takes part: sockets send and receive payloads of every kind of size."""
+    chance = random.Random(5)
+    sizes = [0, 1, 2, 18, 46, 64, 1471, 1472, *(chance.randrange(1473) for _ in range(500))]
+    payloads = [chance.randbytes(size) for size in sizes]
+    lab, of = shared_relay.bench.lab, streams(1)
+    receive = [sys.executable, udp_receiver.__file__, "10.20.0.2", "239.2.0.0", "5002"]
+    send = [sys.executable, udp_sender.__file__, "10.10.0.1", "239.1.0.0", "5001", "-"]
+    with (
+        shared_relay.rules(rule(of[0])),
+        netns.spawn(lab.rcv, receive, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as receiver,
+    ):
+        assert receiver.stdout
+        assert receiver.stdout.readline() == "ready\n"
+        netns.run(lab.gen, send, input="".join(payload.hex() + "\n" for payload in payloads))
+        eventually(
+            lambda: rule_counts(shared_relay.forwarder.stats())[rule(of[0])["rule_id"]][1] == len(payloads),
+            "every copy sent",
+        )
+        received, _ = receiver.communicate(timeout=30)
+    assert [bytes.fromhex(line) for line in received.split("\n")[:-1]] == payloads
 
 
 def test_a_corrupted_datagram_stays_corrupted_and_alone(shared_relay: Relay) -> None:

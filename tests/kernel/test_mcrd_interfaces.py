@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from kernel_support.mcrd import (
     counts,
     eventually,
     forwarded,
+    groups_joined,
     relay,
     rule,
     rule_counts,
@@ -32,7 +32,6 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
-from lab import netns
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 
@@ -83,20 +82,6 @@ def assert_forwards(changing: Changing, sender: str, receiver: str = "r0", count
     )
     assert offered == count
     assert_delivered(offered, seen, counted)
-
-
-def groups_joined(namespace: str, interface: str) -> set[str]:
-    """The IPv4 groups that an interface has joined (/proc/net/igmp), but for all-systems, which all join."""
-    found: dict[str, set[str]] = {}
-    name = ""
-    for line in netns.run(namespace, ["cat", "/proc/net/igmp"]).splitlines()[1:]:
-        words = line.split()
-        if not line.startswith("\t"):
-            name = words[1]
-            found[name] = set()
-        else:
-            found[name].add(socket.inet_ntoa(int(words[0], 16).to_bytes(4, "little")))
-    return found.get(interface, set()) - {"224.0.0.1"}
 
 
 def test_a_rule_waits_for_its_input_and_runs_within_a_second(changing: Changing) -> None:
@@ -271,3 +256,32 @@ def test_more_changes_than_can_be_told_are_noticed(changing: Changing) -> None:
         with changing.late_wire():
             changing.await_state(LATE["rule_id"], "running")
             assert_forwards(changing, "late-g")
+
+
+def test_workers_killed_while_their_input_is_replaced(changing: Changing) -> None:
+    """Successors must serve the interface that is there when they start, and get each socket once."""
+    with changing.relay.rules(LATE):
+        for order in range(4):
+            with changing.late_wire():
+                changing.await_state(LATE["rule_id"], "running")
+                if order % 2:
+                    _kill_workers(changing.relay)
+            if order < 2:
+                _kill_workers(changing.relay)
+        with changing.late_wire():
+            _kill_workers(changing.relay)
+            changing.await_state(LATE["rule_id"], "running")
+            eventually(lambda: _states(changing.relay) == {"running"}, "all workers run")
+            assert_forwards(changing, "late-g")
+    with changing.relay.rules(rule(OF[0])):
+        assert_forwards(changing, "g0")
+
+
+def _kill_workers(running: Relay) -> None:
+    for worker in running.forwarder.stats()["workers"]:
+        if worker["pid"]:
+            os.kill(worker["pid"], signal.SIGKILL)
+
+
+def _states(running: Relay) -> set[str]:
+    return {worker["state"] for worker in running.forwarder.stats()["workers"]}

@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kernel_support.traffic import Bench
+from lab import netns
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.traffic.receiver import Flow, ReceiverJob, ReceiverReport
 from lab.traffic.sender import SenderJob, Stream
@@ -273,6 +276,45 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def prompt_answers(relay: Relay) -> Iterator[None]:
+    """Every ``ping`` is answered within 100 ms for the length of a ``with`` block; there is at least one."""
+    over = threading.Event()
+    slowest = [0.0]
+
+    def ask() -> None:
+        with Client(relay.forwarder.control_path) as client:
+            while True:
+                began = time.monotonic()
+                assert client.ask("ping")["ok"]
+                slowest.append(time.monotonic() - began)
+                if over.wait(0.005):
+                    return
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield
+        finally:
+            over.set()
+            asking.result()
+    assert max(slowest) < 0.1, sorted(slowest)[-5:]
+
+
+def groups_joined(namespace: str, interface: str) -> set[str]:
+    """The IPv4 groups that an interface has joined (/proc/net/igmp), but for all-systems, which all join."""
+    found: dict[str, set[str]] = {}
+    name = ""
+    for line in netns.run(namespace, ["cat", "/proc/net/igmp"]).splitlines()[1:]:
+        words = line.split()
+        if not line.startswith("\t"):
+            name = words[1]
+            found[name] = set()
+        else:
+            found[name].add(socket.inet_ntoa(int(words[0], 16).to_bytes(4, "little")))
+    return found.get(interface, set()) - {"224.0.0.1"}
 
 
 def program(name: str) -> str:

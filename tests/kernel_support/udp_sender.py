@@ -1,13 +1,15 @@
 """An ordinary UDP socket as a local sender, which leaves checksums and segmentation to the device.
 
 Run inside a namespace: ``udp_sender.py SOURCE GROUP PORT COUNT [SEGMENT_BYTES]``. With a segment size it
-hands the kernel :data:`SEGMENTS` datagrams at a time (UDP_SEGMENT, udp(7)).
+hands the kernel :data:`SEGMENTS` datagrams at a time (UDP_SEGMENT, udp(7)). With ``-`` for the count, it
+sends the payloads that it is given on standard input, in hexadecimal, one a line, a millisecond apart.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+import time
 
 UDP_SEGMENT = 103
 SEGMENTS = 40
@@ -20,7 +22,10 @@ def payload(number: int, size: int = PAYLOAD_BYTES) -> bytes:
 
 
 def main(source: str, group: str, port: str, count: str, segment_bytes: str = "") -> None:
-    payloads = [payload(number) for number in range(int(count))]
+    if count == "-":
+        payloads, pause_s = [bytes.fromhex(line) for line in sys.stdin.read().split("\n")[:-1]], 0.001
+    else:
+        payloads, pause_s = [payload(number) for number in range(int(count))], 0.0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 16)
@@ -31,6 +36,7 @@ def main(source: str, group: str, port: str, count: str, segment_bytes: str = ""
             step = SEGMENTS
         for start in range(0, len(payloads), step):
             sender.sendto(b"".join(payloads[start : start + step]), (group, int(port)))
+            time.sleep(pause_s)
 
 
 if __name__ == "__main__":

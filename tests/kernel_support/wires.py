@@ -42,6 +42,11 @@ class Wiring:
         (index,) = self.netlink(port.namespace).link_lookup(ifname=port.interface)
         return int(index)
 
+    def statistics(self, port: Port) -> dict[str, int]:
+        """What the kernel counted for an interface (struct rtnl_link_stats64)."""
+        (link,) = self.netlink(port.namespace).get_links(index=self.index(port))
+        return dict(link.get("stats64"))
+
     @contextmanager
     def wire(self, near: Port, far: Port) -> Iterator[None]:
         """A veth pair for the length of a ``with`` block, both ends up, each datagram a frame of its own."""
