@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
-from forwarder import client
+from forwarder import client, top
 from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
@@ -84,19 +87,25 @@ def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTRO
 
 
 def _perform(context: typer.Context, command: str, as_json: bool, render: _Render, **fields: Any) -> None:
-    """Ask, and print the answer; exit status 2 when refused, 1 when nobody answers."""
-    try:
+    """Ask, and print the answer."""
+    with _asking():
         result = client.ask(context.obj, command, **fields)
+        if as_json:
+            typer.echo(json.dumps(result))
+        else:
+            Console(soft_wrap=True).print(render(result))
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Exit status 2 when the supervisor refuses, 1 when nobody answers."""
+    try:
+        yield
     except client.RefusedError as error:
         refuse(error)
     except client.UnreachableError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    else:
-        if as_json:
-            typer.echo(json.dumps(result))
-        else:
-            Console(soft_wrap=True).print(render(result))
 
 
 @mcrctl.command()
@@ -218,6 +227,53 @@ def _show_workers(result: Any) -> Table:
         values = [worker[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts", "rules")]
         table.add_row(*map(str, values), ", ".join(worker["interfaces"]))
     return table
+
+
+@mcrctl.command("plan")
+def show_plan(context: typer.Context, as_json: AsJson = False) -> None:
+    """The plan as it is carried out: workers, sockets, rings and placement of the rules in force."""
+    _perform(context, "plan", as_json, lambda text: text, format="json" if as_json else "text")
+
+
+@mcrctl.command("top")
+def show_top(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds a reading.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one sample as JSON, and end.")] = False,
+) -> None:
+    """Rates by worker and by interface, as they are; ends with Ctrl-C."""
+    with _asking(), suppress(KeyboardInterrupt):
+        samples = _samples(context.obj, interval)
+        if as_json:
+            typer.echo(json.dumps(next(samples)))
+            return
+        console = Console()
+        if not console.is_terminal:  # a file or a pipe gets one after the other, at full width
+            for found in samples:
+                Console(width=top.COLUMNS).print(top.view(found))
+        with Live(console=console, auto_refresh=False) as live:
+            for found in samples:
+                live.update(top.view(found), refresh=True)
+
+
+def _samples(path: Path, interval_s: float) -> Iterator[dict[str, Any]]:
+    before = client.ask(path, "stats")
+    began = _processor_times(before)
+    while True:
+        time.sleep(interval_s)
+        after = client.ask(path, "stats")
+        now = _processor_times(after)
+        yield top.sample(before, after, (began, now))
+        before, began = after, now
+
+
+def _processor_times(stats: Any) -> dict[int, int]:
+    """Nanoseconds on a processor of each worker, by pid (``/proc/PID/schedstat``, proc(5))."""
+    times = {}
+    for worker in stats["workers"]:
+        with suppress(OSError):
+            times[worker["pid"]] = int(Path(f"/proc/{worker['pid']}/schedstat").read_text().split()[0])
+    return times
 
 
 @mcrctl.command()

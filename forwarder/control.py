@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forwarder import stats
-from forwarder.plan_cli import plan_as_dict
+from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules import parse_rules
 from forwarder.supervisor import Supervisor
@@ -190,8 +190,11 @@ async def _list_workers(supervisor: Supervisor, request: Mapping[str, Any]) -> A
 
 
 async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
-    del request
-    return plan_as_dict(supervisor.live_plan())
+    form = request.get("format", "json")
+    if form not in ("json", "text"):
+        raise RequestError([Problem("format", shown(form), "json or text")])
+    found = supervisor.live_plan()
+    return plan_as_dict(found) if form == "json" else render(found)
 
 
 async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
@@ -212,7 +215,7 @@ _COMMANDS: Final[dict[str, tuple[_Command, tuple[str, ...]]]] = {
     "list": (_list, ()),
     "stats": (_stats, ("format",)),
     "list-workers": (_list_workers, ()),
-    "plan": (_plan, ()),
+    "plan": (_plan, ("format",)),
     "ping": (_ping, ()),
     "shutdown": (_shutdown, ()),
 }

@@ -32,6 +32,8 @@ class Interface:
     """NUMA node of the device; ``None`` where it has none (veth, VLAN, virtio on one node)."""
     up: bool = True
     rx_queues: int = 1
+    physical: bool = False
+    """A network card, real or virtio: no bridge, VLAN, tunnel or veth."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def _read_interface(directory: Path) -> Interface | None:
     queues = sum(1 for _ in (directory / "queues").glob("rx-*"))
     # A device that does not track its carrier is "unknown" and works; then IFF_UP (1) decides.
     up = bool(flags & 1) and state in ("up", "unknown")
-    return Interface(directory.name, mtu, node if node >= 0 else None, up, max(1, queues))
+    physical = (directory / "device").exists()
+    return Interface(directory.name, mtu, node if node >= 0 else None, up, max(1, queues), physical)
 
 
 def _text(path: Path) -> str:

@@ -9,8 +9,8 @@ from forwarder.planned import Plan
 
 _BESIDES = 64
 """Descriptors for everything that is not a worker's."""
-_PER_WORKER = 3
-"""Its channel, its process, its io_uring; its sockets come on top."""
+_PER_WORKER = 4
+"""Its channel, its process, its io_uring, its counters; its sockets come on top."""
 _PER_BIRTH = 6
 """More for each worker that is about to be forked."""
 

@@ -33,7 +33,7 @@ from forwarder.strategy import (
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
 MOST_WORKERS = 4096
 
-_SELECTION = ("interface", "interfaces", "interface_group", "interface_count")
+SELECTION = ("interface", "interfaces", "interface_group", "interface_count")
 _ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_threshold_pps")
 
 
@@ -103,7 +103,7 @@ class SupervisorOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (_SELECTION, ("workers_per_group", "num_workers"))
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (SELECTION, ("workers_per_group", "num_workers"))
     """Options of which one may be given at a time."""
 
     strategy: Literal[tuple(PRESETS)] | None = option(  # type: ignore[valid-type]
@@ -261,9 +261,9 @@ def read_options(
         except OptionsError as error:
             problems += error.problems
     if any(
-        name in given for name in _SELECTION
+        name in given for name in SELECTION
     ):  # the command line's choice of interfaces replaces the file's
-        for name in (*_SELECTION, "workers_per_group"):
+        for name in (*SELECTION, "workers_per_group"):
             values.pop(name, None)
     values.update(given)
     names.update({name: flag(name) for name in given})
@@ -352,7 +352,7 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         first, *others = [name for name in names_of_one if name in given] or [""]
         for name in others:
             refuse(name, f"left out, as {names[first]} is there")
-    chosen = [name for name in _SELECTION if name in given]
+    chosen = [name for name in SELECTION if name in given]
     if options.workers_per_group and "interface_group" not in wrong:
         groups = len(options.interface_group)
         if len(options.workers_per_group) != groups:
@@ -365,7 +365,7 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
     if elastic and "num_workers" in given:
         refuse("num_workers", "least and most workers instead, as strategy dynamic scales")
-    if len(chosen) < 2 and not wrong & {*_SELECTION, "strategy"}:
+    if len(chosen) < 2 and not wrong & {*SELECTION, "strategy"}:
         problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
     return problems
 

@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from forwarder.cli_options import takes_options
+from forwarder.detect import Proposal, as_toml, propose
 from forwarder.figures import DOCUMENT, Assumptions, Estimate, megabytes
 from forwarder.host import Host, described_host, read_host
-from forwarder.options import Count, SupervisorOptions, Whole, option, resolve
+from forwarder.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
 from forwarder.plan import Plan, Sizing
 from forwarder.rules import ForwardingRule, Output
 
@@ -35,7 +36,15 @@ _FIRST_OUTPUT_GROUP = int(IPv4Address("239.128.0.0"))
 class PlanOptions(SupervisorOptions):
     """The supervisor's options, and a machine or rules to suppose."""
 
-    exclusive: ClassVar = (*SupervisorOptions.exclusive, ("rules", "rules_count"))
+    exclusive: ClassVar = (
+        *SupervisorOptions.exclusive,
+        ("rules", "rules_count"),
+        *(("detect", name) for name in (*SELECTION, "strategy")),
+    )
+
+    detect: bool = option(
+        False, "", "true or false", "Propose interfaces and strategy for this machine and these rules."
+    )
 
     cpus: Count | None = option(
         None, "N", "an integer from 1 to 4,096", "Suppose N CPUs. Left out: this machine's."
@@ -99,20 +108,29 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,
 ) -> None:
     """Show the workers, sockets, CPUs and memory that the same options of `supervisor` would take."""
-    typer.echo(render(make_plan(options, rules), as_json))
+    proposal = None
+    if options.detect:
+        proposal = propose(supposed_host(options), rules)
+        options = options.model_copy(update=proposal.options)
+    typer.echo(render(make_plan(options, rules), as_json, proposal=proposal))
 
 
 def make_plan(options: PlanOptions, rules: Sequence[ForwardingRule], sysfs: Path = Path("/sys")) -> Plan:
     """The plan for this machine, or for the one that ``options`` suppose."""
+    if options.rules_count is not None:
+        rules = described_rules(options.rules_count, options.input_interfaces)
+    return resolve(options, supposed_host(options, sysfs), rules)
+
+
+def supposed_host(options: PlanOptions, sysfs: Path = Path("/sys")) -> Host:
+    """This machine, or the one that ``options`` suppose."""
     names, cpus = options.input_interfaces, options.cpus
     if options.interface_count is not None:
         host = described_host(cpus or len(this_host(sysfs).cpus), names)
     else:
         host = this_host(sysfs)
         host = host.with_cpus(cpus) if cpus else host
-    if options.rules_count is not None:
-        rules = described_rules(options.rules_count, names)
-    return resolve(options, host, rules)
+    return host
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:
@@ -127,11 +145,18 @@ def plan_as_dict(plan: Plan) -> dict[str, Any]:
     return document
 
 
-def render(plan: Plan, as_json: bool = False, width: int = 110) -> str:
-    """The plan for people, ``width`` columns wide, or as one JSON document."""
+def render(plan: Plan, as_json: bool = False, width: int = 110, proposal: Proposal | None = None) -> str:
+    """The plan for people, ``width`` columns wide, or as one JSON document; with what led to it."""
     if as_json:
-        return json.dumps(plan_as_dict(plan), indent=2)
+        document = plan_as_dict(plan)
+        if proposal:
+            document["proposal"] = asdict(proposal)
+        return json.dumps(document, indent=2)
     console = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
+    if proposal:
+        for reason in proposal.reasons:
+            console.print(f"- {reason}")
+        console.print(f"\n# mcrd.toml\n{as_toml(proposal.options)}\n", soft_wrap=True)
     strategy = plan.strategy
     console.print(
         f"{strategy.name}: {strategy.grouping} · width {strategy.width} · rules {strategy.placement} · "

@@ -7,12 +7,14 @@ its ring holds outlive the worker that reads it.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 from dataclasses import dataclass
 
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
@@ -142,8 +144,8 @@ def _set_program(sock: socket.socket, level: int, option: int, program: Program)
 
 
 def _bind(sock: socket.socket, ifindex: int) -> None:
-    """Bind by index: a name could mean another interface by now."""
-    name = socket.if_indextoname(ifindex)
-    sock.bind((name, ap.ETH_P_ALL))
-    if socket.if_nametoindex(name) != ifindex:
-        raise OSError(19, f"interface {name} was replaced while it was opened")
+    """Bind by index: a name, which is all that ``socket.bind`` takes, could mean another interface by now."""
+    address = ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_ALL), ifindex, 0, 0, 0, b"")
+    if _libc.bind(sock.fileno(), address, len(address)):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

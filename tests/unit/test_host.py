@@ -44,7 +44,7 @@ def test_processors_nodes_and_interfaces_are_read(tmp_path: Path) -> None:
     assert host.cpus == (Cpu(0, 0), Cpu(1, 0), Cpu(2, 1), Cpu(4, 1))
     assert host.nodes == (0, 1)
     assert host.interfaces == (
-        Interface("eth0", 1500, node=1, up=True, rx_queues=2),
+        Interface("eth0", 1500, node=1, up=True, rx_queues=2, physical=True),
         Interface("tun0", 1400, node=None, up=False, rx_queues=1),
         Interface("veth1", 9000, node=None, up=False, rx_queues=1),
     )

@@ -1,0 +1,111 @@
+"""A proposal for a machine: which interfaces to serve, with which strategy, after the seed document's advice.
+
+Pure. It proposes options: they can be read, changed and written to ``mcrd.toml`` before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from forwarder.host import Host
+from forwarder.layout import shares
+from forwarder.planned import InterfaceGroup
+from forwarder.rules import ForwardingRule
+
+_FEW: Final = 4
+"""Interfaces that the document calls few: each gets workers of its own."""
+_GROUPS: Final = 4
+"""Groups that the document makes of many interfaces."""
+_MANY_RULES: Final = 5000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Options of ``mcrd supervisor``, by field name, and why."""
+
+    options: dict[str, Any]
+    reasons: tuple[str, ...]
+
+
+def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
+    """The strategy that the document recommends for this machine and these rules."""
+    names, reasons = _inputs(host, rules)
+    cpus, count = len(host.cpus), len(names)
+    options: dict[str, Any]
+    if not names:
+        return Proposal(
+            {"strategy": "pool"}, (*reasons, "One worker, whose input interfaces come with the rules.")
+        )
+    if count == 1:
+        options = {"strategy": "fanout", "interface": names[0]}
+        reasons.append(f"One interface: a fanout group with a worker on each of {cpus} CPUs (use case 1).")
+    elif count > cpus:
+        options = {"strategy": "pool", "interfaces": names, "num_workers": cpus}
+        reasons.append(f"More interfaces than the {cpus} CPUs: one pool of {cpus} for all (use case 3).")
+    elif count <= _FEW:
+        options = {"strategy": "fanout-per-interface", "interfaces": names, "width": "share"}
+        reasons.append(f"Few interfaces: each has its share of {cpus} CPUs (use case 2).")
+    else:
+        groups, why = _groups(host, names)
+        hashed = len(rules) >= _MANY_RULES
+        options = {"strategy": "hybrid-hash" if hashed else "hybrid", "interface_group": groups}
+        reasons.append(f"Many interfaces and {cpus} CPUs: {len(groups)} groups {why} (use case 4).")
+        if hashed:
+            reasons.append(f"{len(rules):,} rules: hashed to the workers of a group, to hold each once.")
+    return Proposal(options, tuple(reasons))
+
+
+def as_toml(options: dict[str, Any]) -> str:
+    """The options as ``mcrd.toml`` has them."""
+    lines, tables = [], []
+    for name, value in options.items():
+        if name == "interface_group":
+            for group in value:
+                tables += ["", "[[interface_group]]", f"id = {group.group_id}"]
+                tables.append(f"interfaces = {_listed(group.interfaces)}")
+        elif isinstance(value, tuple):
+            lines.append(f"{name} = {_listed(value)}")
+        else:
+            lines.append(f"{name} = {value}" if isinstance(value, int) else f'{name} = "{value}"')
+    return "\n".join([*lines, *tables])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...], list[str]]:
+    on = Counter(rule.input_interface for rule in rules)
+    if on:
+        absent = [name for name in on if host.interface(name) is None]
+        reasons = [f"{len(on)} interfaces have rules: {_some(tuple(on))}."]
+        if absent:
+            reasons.append(f"Of these do not exist yet: {_some(absent)}.")
+        return tuple(on), reasons
+    cards = tuple(interface.name for interface in host.interfaces if interface.physical and interface.up)
+    if cards:
+        return cards, [f"No rules given: the network cards that are up, {_some(cards)}."]
+    return (), ["No rules given, and no network card is up."]
+
+
+def _groups(host: Host, names: Sequence[str]) -> tuple[tuple[InterfaceGroup, ...], str]:
+    """Runs of interfaces that are on one memory node, as long as the nodes are no more than the groups."""
+    by_node: dict[int, list[str]] = {}
+    for name in names:
+        found = host.interface(name)
+        by_node.setdefault(found.node if found and found.node is not None else -1, []).append(name)
+    if len(by_node) == 1:
+        why = "of neighbours"
+        sizes = shares(len(names), min(_GROUPS, len(names)))
+        parts = [list(names[sum(sizes[:place]) : sum(sizes[: place + 1])]) for place in range(len(sizes))]
+    else:
+        why = "by memory node"
+        parts = list(by_node.values())
+    return tuple(InterfaceGroup(number, tuple(part)) for number, part in enumerate(parts)), why
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

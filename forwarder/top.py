@@ -1,0 +1,127 @@
+"""``mcrctl top``: rates between two readings of the statistics, per worker and per interface. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+SCHEMA: Final = "mcrd.top/1"
+COLUMNS: Final = 120
+"""Wide enough for every column of the view."""
+_RATES: Final = ("received", "matched", "sent")
+
+
+def sample(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    cpu_ns: tuple[Mapping[int, int], Mapping[int, int]],
+) -> dict[str, Any]:
+    """What happened each second between two ``stats`` answers.
+
+    Args:
+        cpu_ns: processor time of each process so far, by pid, at either reading; those that were there.
+    """
+    seconds = (after["time_ns"] - before["time_ns"]) / 1e9
+    then = {worker["worker_id"]: worker for worker in before["workers"]}
+    matched = after["totals"]["matched"] - before["totals"]["matched"]
+    workers = [_worker(then.get(w["worker_id"]), w, seconds, matched, cpu_ns) for w in after["workers"]]
+    return {
+        "schema": SCHEMA,
+        "seconds": seconds,
+        "totals": _flows(before["totals"], after["totals"], seconds),
+        "workers": workers,
+        "interfaces": _interfaces(before, after, seconds),
+    }
+
+
+def _flows(before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    def total(counters: Mapping[str, Any] | None, name: str) -> int:
+        if counters is None:
+            return 0
+        return sum(counters["dropped"].values()) if name == "dropped" else int(counters[name])
+
+    names = (*_RATES, "dropped")
+    return {f"{name}_dps": (total(after, name) - total(before, name)) / seconds for name in names}
+
+
+def _worker(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    seconds: float,
+    matched: int,
+    cpu_ns: tuple[Mapping[int, int], Mapping[int, int]],
+) -> dict[str, Any]:
+    pid = after["pid"]
+    spent = cpu_ns[1][pid] - cpu_ns[0][pid] if pid in cpu_ns[0] and pid in cpu_ns[1] else None
+    rates = _flows(before["counters"] if before else None, after["counters"], seconds)
+    return {
+        **{name: after[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts")},
+        **rates,
+        "share": rates["matched_dps"] * seconds / matched if matched else None,
+        "cpu_fraction": spent / 1e9 / seconds if spent is not None else None,
+    }
+
+
+def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
+    earlier = {
+        (worker["worker_id"], socket["interface"]): socket["received_frames"]
+        for worker in before["workers"]
+        for socket in worker["sockets"]
+    }
+    frames: Counter[str] = Counter()
+    sockets: Counter[str] = Counter()
+    for worker in after["workers"]:
+        for socket in worker["sockets"]:
+            name, count = socket["interface"], socket["received_frames"]
+            known = earlier.get((worker["worker_id"], name), 0)
+            # A socket that was opened again counts from zero.
+            frames[name] += count - known if count >= known else count
+            sockets[name] += 1
+    drops = {entry["name"]: entry["kernel_drops"] for entry in before["interfaces"]}
+    return [
+        {
+            "name": entry["name"],
+            "state": entry["state"],
+            "sockets": sockets[entry["name"]],
+            "frames_per_s": frames[entry["name"]] / seconds,
+            "kernel_drops_per_s": (entry["kernel_drops"] - drops.get(entry["name"], 0)) / seconds,
+        }
+        for entry in after["interfaces"]
+    ]
+
+
+def view(found: Mapping[str, Any]) -> Group:
+    """The sample for people."""
+    workers = _table("worker", "group", "pid", "CPU", "state", "received/s", "matched/s", "sent/s")
+    for name in ("dropped/s", "share", "processor"):
+        workers.add_column(name, justify="right")
+    for worker in found["workers"]:
+        share, cpu = worker["share"], worker["cpu_fraction"]
+        workers.add_row(
+            *(str(worker[name]) for name in ("worker_id", "group", "pid", "cpu", "state")),
+            *_cells(worker),
+            "" if share is None else f"{share:.0%}",
+            "" if cpu is None else f"{cpu:.0%}",
+        )
+    workers.add_row("all", "", "", "", "", *_cells(found["totals"]), "", "", style="bold")
+    interfaces = _table("interface", "state", "sockets", "frames/s", "ring full/s")
+    for entry in found["interfaces"]:
+        rates = (f"{entry[name]:,.0f}" for name in ("frames_per_s", "kernel_drops_per_s"))
+        interfaces.add_row(entry["name"], entry["state"], str(entry["sockets"]), *rates)
+    return Group(workers, interfaces)
+
+
+def _cells(rates: Mapping[str, float]) -> list[str]:
+    return [f"{rates[f'{name}_dps']:,.0f}" for name in (*_RATES, "dropped")]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("state", "interface") else "right")
+    return table
