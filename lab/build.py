@@ -64,8 +64,8 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
     spaces = {side: netns.new_name(f"{run_id}-{side}") for side in topology.sides}
     with ExitStack() as stack:
         for name in spaces.values():
+            stack.callback(netns.remove, name)  # first: an interruption may come in between
             netns.create(name)
-            stack.callback(netns.remove, name)
         lab = Lab(topology, run_id, spaces["gen"], spaces.get("fwd", ""), spaces["rcv"])
         links = {side: stack.enter_context(Netlink(name)) for side, name in spaces.items()}
         for number, link in enumerate(topology.links):

@@ -37,8 +37,8 @@ app = typer.Typer(
         "Measure multicast forwarders on this machine: networks of namespaces, compiled load, an account of "
         "every datagram, a report.\n\n"
         "Begin with `mcastlab doctor`; `mcastlab run` then runs the quick scenarios to a report in about "
-        "five minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is touched, "
-        "and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
+        "five minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is "
+        "touched, and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
     ),
 )
 out = Console()

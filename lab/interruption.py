@@ -40,6 +40,8 @@ class Interruption:
 
     def _hear(self, _number: int, _frame: Any) -> None:
         if self.asked:
+            for number in SIGNALS:  # a third must not end the cleaning up
+                signal.signal(number, signal.SIG_IGN)
             raise KeyboardInterrupt
         self.asked = True
         # Not through a buffered stream, which the signal may have interrupted.

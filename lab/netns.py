@@ -127,8 +127,8 @@ def remove(name: str) -> None:
 def namespace(label: str) -> Iterator[str]:
     """A namespace for the length of a ``with`` block; yields its name."""
     name = new_name(label)
-    create(name)
     try:
+        create(name)
         yield name
     finally:
         remove(name)

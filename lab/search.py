@@ -36,6 +36,8 @@ _REPEATS = 2
 _REACHES = 5
 _REACH_MARGIN = 0.96
 """What a generator reached once it may miss by a little the next time: ask for less than that."""
+_REACH_STEP = 0.4
+"""At most so far down at once: where the generator was merely held up, it offered next to nothing."""
 
 _LOWEST_SHARE = 0.01
 """The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
@@ -174,7 +176,7 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
             if not observation.short:
                 self._probed = (dps, observation)
                 break
-            dps *= observation.offered / observation.asked * _REACH_MARGIN
+            dps *= max(_REACH_STEP, observation.offered / observation.asked * _REACH_MARGIN)
         return dps
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:

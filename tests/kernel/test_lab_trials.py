@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lab import netns
 from lab.build import build
-from lab.clean import clean
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Check, RunEnded, Setting, Trial, read_results
@@ -109,25 +109,15 @@ def run_lab(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_run_writes_results_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(SCENARIO)
-    lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "out"), "--json")
-    out, errors = lab.communicate(timeout=90)
-    assert lab.returncode == 0, errors
-    document = json.loads(out)
-    assert document["outcome"] == "passed"
-    records = list(read_results(tmp_path / "out" / "results.jsonl"))
-    assert {record.subject for record in records if isinstance(record, Trial)} == {NONE, "kernel"}
-    assert isinstance(records[-1], RunEnded)
-    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
-
-
-def wait_for_trial(results: Path, lab: subprocess.Popen[str]) -> None:
-    """Return once the run has recorded a trial; it writes each one as it ends."""
+def wait_for_trial(results: Path, lab: subprocess.Popen[str], subject: str = NONE) -> None:
+    """Return once the run has recorded a trial of ``subject``; it writes each one as it ends."""
     while lab.poll() is None:
-        if results.exists() and any(isinstance(record, Trial) for record in read_results(results)):
+        if results.exists() and any(
+            isinstance(record, Trial) and record.subject == subject for record in read_results(results)
+        ):
             return
-    raise AssertionError(f"the run ended before its first trial: {lab.communicate()}")
+        time.sleep(0.05)
+    raise AssertionError(f"the run ended before its first trial of {subject}: {lab.communicate()}")
 
 
 LONG = SCENARIO.replace('measure = ["flat-out"]', 'measure = ["zero-loss", "flat-out"]').replace(
@@ -135,20 +125,19 @@ LONG = SCENARIO.replace('measure = ["flat-out"]', 'measure = ["zero-loss", "flat
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_it_has_and_can_be_resumed(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_run_keeps_what_it_has_and_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(LONG)
     out = tmp_path / "out"
     lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
     wait_for_trial(out / "results.jsonl", lab)
-    os.killpg(lab.pid, number)
-    _, errors = lab.communicate(timeout=60)
-    assert lab.returncode == 130, errors
-    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
-    last = list(read_results(out / "results.jsonl"))[-1]
-    assert isinstance(last, RunEnded)
-    assert last.outcome == "interrupted"
-    assert (out / "report.html").exists()
+    os.killpg(lab.pid, signal.SIGINT)
+    assert_interrupted(lab, out)
+    kept = [record for record in read_results(out / "results.jsonl") if isinstance(record, Trial)]
+
+    lab = run_lab("run", "--resume", str(out))
+    wait_for_trial(out / "results.jsonl", lab, "kernel")
+    os.killpg(lab.pid, signal.SIGTERM)
+    assert_interrupted(lab, out)
 
     (tmp_path / "small.toml").write_text(SCENARIO)  # the same steps, shorter
     again = run_lab("run", "--resume", str(out), "--json")
@@ -157,19 +146,70 @@ def test_an_interrupted_run_keeps_what_it_has_and_can_be_resumed(tmp_path: Path,
     assert json.loads(text)["outcome"] == "passed"
     trials = [r.trial_id for r in read_results(out / "results.jsonl") if isinstance(r, Trial)]
     assert len(trials) == len(set(trials))
+    assert kept[0].trial_id in trials
 
 
-def test_what_a_killed_run_leaves_is_cleaned(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(LONG)
+def assert_interrupted(lab: subprocess.Popen[str], out: Path) -> None:
+    """It ended as asked, left no namespace, and its results and report say that it was interrupted."""
+    _, errors = lab.communicate(timeout=60)
+    assert lab.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+    last = list(read_results(out / "results.jsonl"))[-1]
+    assert isinstance(last, RunEnded)
+    assert last.outcome == "interrupted"
+    assert (out / "report.html").exists()
+
+
+def test_a_second_interruption_ends_a_run_at_once(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(LONG.replace("1500", "60000"))
     out = tmp_path / "out"
     lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
-    wait_for_trial(out / "results.jsonl", lab)
+    assert lab.stderr
+    while not [name for name in netns.names() if f"-{lab.pid}-" in name]:
+        assert lab.poll() is None
+        time.sleep(0.05)
+    os.killpg(lab.pid, signal.SIGINT)
+    while "once more" not in lab.stderr.readline():
+        assert lab.poll() is None
+    os.killpg(lab.pid, signal.SIGINT)
+    _, errors = lab.communicate(timeout=30)
+    assert lab.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+
+
+def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(LONG.replace("kernel", "mcrd"))
+    (tmp_path / "small.toml").write_text(SCENARIO)
+    lab = run_lab("run", str(tmp_path / "long.toml"), "--out", str(tmp_path / "killed"))
+    wait_for_trial(tmp_path / "killed" / "results.jsonl", lab, "mcrd")
+    left = {name for name in netns.names() if f"-{lab.pid}-" in name}
+    inside = {pid: netns.start_time(pid) for name in left for pid in netns.processes(name)}
+    assert len(inside) >= 6, "two benches, the supervisor and its worker"
     lab.kill()
     lab.communicate()
-    left = [name for name in netns.names() if f"-{lab.pid}-" in name]
-    assert left
-    assert set(left) <= {item.namespace for item in clean()}
-    assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
+    after = run_lab("run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "next"), "--json")
+    out, errors = after.communicate(timeout=90)
+    assert after.returncode == 0, errors
+    assert json.loads(out)["outcome"] == "passed"
+    records = list(read_results(tmp_path / "next" / "results.jsonl"))
+    assert {record.subject for record in records if isinstance(record, Trial)} == {NONE, "kernel"}
+    assert isinstance(records[-1], RunEnded)
+    assert not [name for name in netns.names() if f"-{after.pid}-" in name]
+    assert left <= set(netns.names()), "only clean removes what another run left"
+
+    cleaned, errors = run_lab("clean", "--json").communicate(timeout=30)
+    assert left <= {item["namespace"] for item in json.loads(cleaned)}, errors
+    assert not left & set(netns.names())
+    assert not {pid for pid, started in inside.items() if is_running(pid, started)}
+
+
+def is_running(pid: int, started: int | None) -> bool:
+    """Whether the process lives; one whose parent has not taken leave of it (a zombie) does not."""
+    if started is None or netns.start_time(pid) != started:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_functional_checks_pass(tmp_path: Path) -> None:

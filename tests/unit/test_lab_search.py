@@ -61,6 +61,20 @@ def test_a_generator_that_offers_less_is_never_loss() -> None:
     assert "generator holds" in found.warnings[0]
 
 
+def test_a_generator_that_was_held_up_once_is_not_taken_for_a_slow_one() -> None:
+    subject = Subject(capacity=2 * CEILING)
+
+    def measure(seconds: float, dps: float) -> Observation:
+        seen = subject.measure(seconds, dps)
+        if subject.trials > 1:
+            return seen
+        return Observation(seen.asked, 3, 3, 3)
+
+    found = find_zero_loss(measure, CEILING, GOAL)
+    assert found.lower_dps == pytest.approx(CEILING * 0.4)
+    assert found.bound_by == "generator"
+
+
 def test_a_slow_generator_does_not_hide_a_slower_subject() -> None:
     found = find_zero_loss(Subject(capacity=100_000, generator=250_000).measure, CEILING, GOAL)
     assert found.bound_by == "forwarder"
