@@ -29,12 +29,12 @@ from kernel_support.mcrd import (
     spread,
 )
 from kernel_support.traffic import Bench, bench, streams
-from pyroute2 import IPRoute
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from lab import netns
 from lab.features import set_features
+from lab.netlink import Netlink
 from lab.probes import datagram, observe
 from lab.topology import Topology
 from lab.traffic.receiver import Frame, ReceiverJob
@@ -341,7 +341,7 @@ def test_a_corrupted_datagram_stays_corrupted_and_alone(shared_relay: Relay) -> 
 @contextmanager
 def segmenting(bench: Bench, interface: str) -> Iterator[None]:
     """``interface`` in ``gen`` hands whole GSO frames across, as veth does by default."""
-    with IPRoute(netns=bench.lab.gen) as netlink:
+    with Netlink(bench.lab.gen) as netlink:
         set_features(netlink, interface, {"tx-udp-segmentation": True})
         try:
             yield

@@ -244,13 +244,13 @@ def test_rules_on_a_third_interface_while_two_carry_traffic(mcrd_bench: Bench, w
 
 def test_more_changes_than_can_be_told_are_noticed(changing: Changing) -> None:
     """A supervisor that is held up misses word of changes: the kernel's queue for it overflows."""
-    netlink = changing.wires.netlink(changing.late.namespace)
+    loopback = Port(changing.late.namespace, "lo")
     supervisor = changing.relay.forwarder.process.pid
     with changing.relay.rules(LATE):
         os.kill(supervisor, signal.SIGSTOP)
         try:
             for number in range(2000):
-                netlink.link("set", index=1, mtu=60_000 + number % 2)
+                changing.wires.set_mtu(loopback, 60_000 + number % 2)
         finally:
             os.kill(supervisor, signal.SIGCONT)
         with changing.late_wire():
