@@ -257,11 +257,11 @@ def show_top(
 
 
 def _samples(path: Path, interval_s: float) -> Iterator[dict[str, Any]]:
-    before = client.ask(path, "stats")
+    before = client.ask(path, "stats", rules=False)
     began = _processor_times(before)
     while True:
         time.sleep(interval_s)
-        after = client.ask(path, "stats")
+        after = client.ask(path, "stats", rules=False)
         now = _processor_times(after)
         yield top.sample(before, after, (began, now))
         before, began = after, now

@@ -14,6 +14,7 @@ import socket
 import stat
 import struct
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -124,6 +125,10 @@ async def answer(supervisor: Supervisor, line: bytes) -> bytes:
         result = await command(supervisor, request)
     except ProblemsError as error:
         return _refusal(error.problems)
+    except Exception as error:
+        traceback.print_exc()
+        said = f"this is a fault of mcrd, which has logged it: {type(error).__name__}: {error}"
+        return _refusal([Problem("request", shown(line[:200]), said)])
     return json.dumps({"ok": True, "result": result}).encode() + b"\n"
 
 
@@ -180,7 +185,10 @@ async def _stats(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     form = request.get("format", "json")
     if form not in ("json", "prometheus"):
         raise RequestError([Problem("format", shown(form), "json or prometheus")])
-    found = stats.collect(supervisor)
+    with_rules = request.get("rules", True)
+    if not isinstance(with_rules, bool):
+        raise RequestError([Problem("rules", shown(with_rules), "true or false")])
+    found = stats.collect(supervisor, with_rules=with_rules or form == "prometheus")
     return found if form == "json" else stats.exposition(found)
 
 
@@ -213,7 +221,7 @@ _COMMANDS: Final[dict[str, tuple[_Command, tuple[str, ...]]]] = {
     "add": (_add, ("rules",)),
     "remove": (_remove, ("rule_id",)),
     "list": (_list, ()),
-    "stats": (_stats, ("format",)),
+    "stats": (_stats, ("format", "rules")),
     "list-workers": (_list_workers, ()),
     "plan": (_plan, ("format",)),
     "ping": (_ping, ()),

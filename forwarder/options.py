@@ -332,8 +332,8 @@ def _validated(
 
 
 def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
-    """Problems of a rules file: of the file itself under its option's name, of a rule under the file's."""
-    fields = [name if problem.field == "rules" else f"{path.name}: {problem.field}" for problem in problems]
+    """Problems of a rules file: of the file itself under its option's name, of its content under its own."""
+    fields = [name if problem.value == str(path) else f"{path.name}: {problem.field}" for problem in problems]
     return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]
 
 

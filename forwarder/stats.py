@@ -20,13 +20,16 @@ from forwarder.workers import WorkerHandle
 SCHEMA: Final = "mcrd.stats/1"
 
 
-def collect(supervisor: Supervisor) -> dict[str, Any]:
+def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any]:
     """Everything counted so far.
 
     Exact at any moment, worker by worker: received = matched + the ingress reasons, and copies owed by the
     matches = sent + the egress reasons + pending (copies of a batch that is under way). Where rules are
     hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of datagrams whose rule
     another worker of the group holds.
+
+    Args:
+        with_rules: thousands of rules take their time to put together; an empty list otherwise.
     """
     wrong_workers = supervisor.tables.tells_wrong
     totals = np.zeros(layout.COUNTERS, np.uint64)
@@ -54,7 +57,7 @@ def collect(supervisor: Supervisor) -> dict[str, Any]:
             {"name": name, "state": _presence(supervisor, name), "kernel_drops": count}
             for name, count in drops.items()
         ],
-        "rules": rules(supervisor),
+        "rules": rules(supervisor) if with_rules else [],
         "memberships": len(supervisor.joins),
     }
 

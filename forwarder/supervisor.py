@@ -86,7 +86,7 @@ class Supervisor:
         """Workers whose present process is being told everything, or has been."""
         self._joined: dict[str, tuple[int, bytes]] = {}
         self._ready: asyncio.Future[None] | None = None
-        self._started = False
+        self._started = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- start and stop --
@@ -131,7 +131,7 @@ class Supervisor:
         except BaseException:
             await self.stop()
             raise
-        self._started = True
+        self._started.set()
         self._spawn_task(self._follow_interfaces())
         notify("READY=1")
 
@@ -157,6 +157,7 @@ class Supervisor:
 
     async def add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Put rules in force, all or none; what was wrong with them otherwise."""
+        await self._started.wait()
         problems = self.book.check(rules) or self.tables.problems(rules)
         if problems:
             return problems
@@ -172,12 +173,13 @@ class Supervisor:
         if self.plan.follows_rules:
             await self._follow_rules({rule.input_interface for rule in rules})
         for rule in rules:
-            if rule.rule_id in self.book:
+            if self.book.get(rule.rule_id) is rule:  # not removed meanwhile
                 self._join(rule)
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
         """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
+        await self._started.wait()
         rule = self.book.remove(rule_id)
         self._leave(rule)
         removed = self.tables.remove(rule)
@@ -310,6 +312,8 @@ class Supervisor:
 
     def live_plan(self) -> Plan:
         """The plan for the rules in force, with the rings that there are."""
+        if not self._started.is_set():
+            return self.plan
         plan = self._replan(list(self.book))
         workers = []
         for handle, planned in zip(self.workers, plan.workers, strict=True):

@@ -45,7 +45,7 @@ def test_processors_nodes_and_interfaces_are_read(tmp_path: Path) -> None:
     assert host.nodes == (0, 1)
     assert host.interfaces == (
         Interface("eth0", 1500, node=1, up=True, rx_queues=2, physical=True),
-        Interface("tun0", 1400, node=None, up=False, rx_queues=1),
+        Interface("tun0", 1400, node=None, up=False, rx_queues=1, physical=True),
         Interface("veth1", 9000, node=None, up=False, rx_queues=1),
     )
     assert host.interface("veth1") == host.interfaces[2]
