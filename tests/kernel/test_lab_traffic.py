@@ -139,7 +139,7 @@ def test_gso_frames_reach_an_ordinary_socket_as_datagrams(offload: Bench) -> Non
 
 def test_what_the_device_refuses_is_offered_and_lost(run_id: str) -> None:
     """A token bucket on the generator's device drops most of a burst; not one is sent twice or forgotten."""
-    bucket = ["tbf", "rate", "80mbit", "burst", "4kb", "limit", "20kb"]
+    bucket = ["tbf", "rate", "8mbit", "burst", "4kb", "limit", "20kb"]
     with bench(Topology(direct=True), run_id) as made:
         netns.run(made.lab.gen, ["tc", "qdisc", "add", "dev", "g0", "root", *bucket])
         of = streams(3)
