@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.matrix import Calibrate, Comparison, Footprint, Search, steps
-from lab.scenario import DIRECTORY, ScenarioError, load_scenarios, parse_scenario
+from lab.scenario import DIRECTORY, PROFILES, ScenarioError, load_scenarios, parse_scenario
 
 GOOD = """
 name = "good"
@@ -57,7 +57,7 @@ def test_a_case_takes_what_it_does_not_say_from_setting() -> None:
 def test_a_profile_overrides_single_keys() -> None:
     scenario = parse_scenario(GOOD, "x.toml")
     assert scenario.profile_named("quick").pairs == 1
-    assert scenario.profile_named("quick").trial_ms == 400
+    assert scenario.profile_named("quick").trial_ms == PROFILES["quick"].trial_ms
     assert scenario.profile_named("full").pairs > 1
 
 
