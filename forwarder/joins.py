@@ -27,6 +27,8 @@ class Joins:
         self._wanted: Counter[Membership] = Counter()
         self._held: dict[Membership, socket.socket] = {}
         self._sockets: dict[socket.socket, int] = {}
+        self._roomy: dict[socket.socket, None] = {}
+        """Those that were not full when they were last asked, the latest at the end."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -55,8 +57,9 @@ class Joins:
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, _mreqn(membership))
         self._sockets[sock] -= 1
+        self._roomy[sock] = None
         if not self._sockets[sock]:
-            del self._sockets[sock]
+            del self._sockets[sock], self._roomy[sock]
             sock.close()
 
     def close(self) -> None:
@@ -64,15 +67,17 @@ class Joins:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+        self._roomy.clear()
         self._held.clear()
         self._wanted.clear()
 
     def _join_somewhere(self, membership: Membership) -> socket.socket:
-        for sock in reversed(self._sockets):
+        for sock in reversed(list(self._roomy)):
             try:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _mreqn(membership))
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
+                    del self._roomy[sock]
                     continue
                 raise
             self._sockets[sock] += 1
@@ -85,6 +90,7 @@ class Joins:
             sock.close()
             raise
         self._sockets[sock] = 1
+        self._roomy[sock] = None
         return sock
 
 

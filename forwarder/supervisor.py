@@ -158,10 +158,12 @@ class Supervisor:
     async def add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Put rules in force, all or none; what was wrong with them otherwise."""
         await self._started.wait()
-        problems = self.book.check(rules) or self.tables.problems(rules)
+        problems = self.tables.problems(rules)
+        if problems:
+            return self.book.check(rules) or problems
+        problems = self.book.add(rules)
         if problems:
             return problems
-        self.book.add(rules)
         added = self.tables.add(rules)
         self._packed.clear()
         self._announce_links()

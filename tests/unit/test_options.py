@@ -174,6 +174,8 @@ def test_every_problem_is_told_at_once_under_the_name_that_was_written(tmp_path:
     [
         ("--strategy fanout", ["--interfaces"]),
         ("--num-workers 0", ["--num-workers"]),
+        ("--num-workers -3", ["--num-workers"]),
+        ("--interface a --placement nowhere --grouping none", ["--grouping", "--placement"]),
         ("--interface a --interfaces b,c", ["--interfaces"]),
         ("--interface a --interfaces b,c --interface-group 0:d", ["--interfaces", "--interface-group"]),
         ("--interfaces a,b,a", ["--interfaces"]),

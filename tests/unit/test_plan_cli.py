@@ -106,3 +106,29 @@ def test_help_lists_every_option() -> None:
     assert status == 0
     for name in ("--interface-group", "--cpus", "--scale-threshold-pps", "--config", "--json"):
         assert name in out
+
+
+def test_a_proposal_is_shown_with_its_reasons_and_its_configuration(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    entry = {
+        "input_interface": "nowhere0",
+        "input_group": "239.1.0.1",
+        "input_port": 5001,
+        "outputs": [{"group": "239.2.0.1", "port": 5002, "interface": "out0"}],
+    }
+    rules.write_text(json.dumps({"rules": [entry]}))
+    out, _, status = run("--detect", "--cpus", "8", "--rules", str(rules))
+    assert status == 0
+    assert 'strategy = "fanout"\ninterface = "nowhere0"' in out
+    assert "do not exist yet: nowhere0" in out
+    assert "8 workers on 8 CPUs" in out
+    out, _, _ = run("--detect", "--rules", str(rules), "--json")
+    assert json.loads(out)["proposal"]["options"] == {"strategy": "fanout", "interface": "nowhere0"}
+
+
+@pytest.mark.parametrize("other", ["--interface a", "--strategy pool", "--interface-group 0:a"])
+def test_a_proposal_is_not_asked_for_beside_a_choice(other: str) -> None:
+    _, err, status = run("--detect", *other.split())
+    assert status == 2
+    assert f"error: {other.split()[0]}: " in err
+    assert "left out, as --detect is there" in err
