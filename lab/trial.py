@@ -231,7 +231,7 @@ class Bench:
     def _record(self, request: Request, before: _Counters, transfer: _Transfer) -> Trial:
         sent, seen = transfer.sent, transfer.seen
         after = self._count()
-        booked = _booked(before, after, sent, seen, self.plan.setting.egress == "wire-like")
+        booked = _booked(before, after, sent, seen, self._device_counts_datagrams)
         spent = busy(transfer.cpus, self._spinning)
         delivered, expected = seen.delivered, sent.offered * self.outputs
         asked = None if request.dps is None else round(request.dps * request.seconds)
@@ -272,6 +272,14 @@ class Bench:
                 copies=delivered,
             ),
             workers=_shares(before.subject, after.subject),
+        )
+
+    @property
+    def _device_counts_datagrams(self) -> bool:
+        """Where no subject hands over whole bursts, one frame is one datagram."""
+        subject = self.plan.subject
+        return self.plan.setting.egress == "wire-like" or not (
+            subject in PEERS and PEERS[subject].sends_bursts
         )
 
     def _count(self) -> _Counters:
@@ -337,7 +345,7 @@ def bench(plan: BenchPlan, run_id: str) -> Iterator[Bench]:
 
 
 def _booked(
-    before: _Counters, after: _Counters, sent: SenderReport, seen: ReceiverReport, wire_like: bool
+    before: _Counters, after: _Counters, sent: SenderReport, seen: ReceiverReport, exact: bool
 ) -> Ledger:
     devices = after.devices.since(before.devices)
     receiver_dropped = sum(seen.drops.values())
@@ -351,7 +359,7 @@ def _booked(
             output_dropped=devices.output_dropped,
             receiver_dropped=receiver_dropped,
             delivered=seen.delivered,
-            device_counts_datagrams=wire_like,
+            device_counts_datagrams=exact,
         ),
     )
 

@@ -54,6 +54,11 @@ class Peer(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def sends_bursts(self) -> bool:
+        """Whether it hands frames of several datagrams to a device that takes them."""
+        ...
+
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Running:
         """Start in ``lab.fwd`` and return once ready to forward; ``cpus`` are those it may work on.
 

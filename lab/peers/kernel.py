@@ -65,6 +65,7 @@ class _Routing:
 @dataclass(frozen=True)
 class _Kernel:
     name: str = "kernel"
+    sends_bursts: bool = False
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Routing:  # noqa: ARG002
         process = netns.spawn(

@@ -150,6 +150,7 @@ def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Mcrd:
     name: str = "mcrd"
+    sends_bursts: bool = True
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Forwarder:
         return start_forwarder(
