@@ -62,11 +62,11 @@ def open_receivers(
     ]
     serving.sort(key=lambda pair: pair[0].fanout.slot if pair[0].fanout else pair[1].plan.worker_id)
     group: int | None = None
+    rings = [_ring(planned.ring, state.mtu) for planned, _ in serving]
+    opened = sockets.open_receivers(state.ifindex, rings)
     try:
-        for planned, handle in serving:
-            ring = _ring(planned.ring, state.mtu)
+        for (planned, handle), ring, sock in zip(serving, rings, opened, strict=True):
             slot = planned.fanout.slot if planned.fanout else None
-            sock = sockets.open_receiver(state.ifindex, ring)
             row = _free_row(handle)
             handle.receivers[row] = Receiver(name, state.ifindex, sock, ring, slot)
             # A worker that died before it could let go of the row's last ring has left its cursor there.
@@ -78,7 +78,8 @@ def open_receivers(
             sockets.steer(sock, steering.owner_program(fanout.members, hashing))
     except BaseException:
         for handle, row in held(handles, name):
-            handle.receivers.pop(row).sock.close()
+            handle.receivers.pop(row)
+        sockets.close_receivers(opened)
         raise
 
 

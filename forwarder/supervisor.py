@@ -149,8 +149,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Give back sockets and memory, after the last statistics were taken."""
-        for handle in self.workers:
-            handle.close()
+        sockets.close_receivers([receiver.sock for receiver in self._receivers()])
         self._memory.close()
 
     # -- rules --
@@ -369,12 +368,14 @@ class Supervisor:
     def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
         """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
         told = []
+        closing = []
         self._listening.discard(name)
         for handle, row in ingress.held(self.workers, name):
             told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
             receiver = handle.receivers.pop(row)
             self.past_drops[name] += receiver.count_drops()
-            receiver.sock.close()
+            closing.append(receiver.sock)
+        sockets.close_receivers(closing)
         return told
 
     def _announce_links(self) -> list[asyncio.Future[int]]:

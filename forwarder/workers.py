@@ -212,11 +212,6 @@ class WorkerHandle:
             os.kill(self.pid, signal.SIGKILL)
             await self._ended.wait()
 
-    def close(self) -> None:
-        """Close the receive sockets; their rings go with them."""
-        for receiver in self.receivers.values():
-            receiver.sock.close()
-
     # -- conversation --
 
     def tell(

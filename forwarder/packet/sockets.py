@@ -9,7 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
@@ -19,6 +22,8 @@ _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+_WAITING_TOGETHER = 64
+T = TypeVar("T")
 _DROP_ALL = (Instruction(RET | K, 0, 0, 0),)
 
 
@@ -34,35 +39,59 @@ class Ring:
         return self.frames * self.frame_bytes
 
 
-def open_receiver(ifindex: int, ring: Ring, *, copy_bytes: int = 4 << 20) -> socket.socket:
-    """A receive socket bound to an interface, its ring made, deaf until :func:`listen`.
+def open_receivers(ifindex: int, rings: Sequence[Ring], *, copy_bytes: int = 4 << 20) -> list[socket.socket]:
+    """Receive sockets bound to an interface, their rings made, deaf until :func:`listen`.
 
-    A bound packet socket receives everything at once, also before it has joined a fanout group. It
-    therefore starts with a filter that drops all.
+    They are *made* one after another, in the order of ``rings``. Each ring then waits for a grace period of
+    the kernel (``packet_set_ring`` calls ``synchronize_net``, some 8 ms), and they wait together.
 
     Args:
-        copy_bytes: receive buffer for frames larger than a slot (``PACKET_COPY_THRESH``).
+        copy_bytes: receive buffer for frames larger than a slot (``PACKET_COPY_THRESH``), of each.
 
     Raises:
-        OSError: no such interface, no permission, no memory for the ring.
+        OSError: no such interface, no permission, no memory for the rings; none is left open.
     """
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    made: list[socket.socket] = []
     try:
-        mute(sock)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_RESERVE, ap.RESERVE)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_COPY_THRESH, 1)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
-        block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
-        request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
-        sock.setsockopt(ap.SOL_PACKET, ap.PACKET_RX_RING, request)
-        _bind(sock, ifindex)
+        for _ in rings:
+            made.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))  # noqa: PERF401
+        _together(lambda pair: _set_up(*pair, ifindex, copy_bytes), list(zip(made, rings, strict=True)))
     except BaseException:
-        sock.close()
+        close_receivers(made)
         raise
-    return sock
+    return made
+
+
+def close_receivers(receivers: Sequence[socket.socket]) -> None:
+    """Close sockets and free their rings, which waits for grace periods, too."""
+    _together(socket.socket.close, receivers)
+
+
+def _together(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """Do something that only waits for the kernel to all items at once; threads are gone when it returns."""
+    if len(items) < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(len(items), _WAITING_TOGETHER)) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
+def _set_up(sock: socket.socket, ring: Ring, ifindex: int, copy_bytes: int) -> None:
+    # A bound packet socket receives everything at once, also before it has joined a fanout group.
+    mute(sock)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_RESERVE, ap.RESERVE)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_COPY_THRESH, 1)
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
+    block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
+    request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
+    # Through libc: Python's own call keeps the interpreter's lock while the kernel waits.
+    _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, ap.PACKET_RX_RING, request, len(request)))
+    _bind(sock, ifindex)
 
 
 def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int) -> int:
@@ -146,6 +175,10 @@ def _set_program(sock: socket.socket, level: int, option: int, program: Program)
 def _bind(sock: socket.socket, ifindex: int) -> None:
     """Bind by index: a name, which is all that ``socket.bind`` takes, could mean another interface by now."""
     address = ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_ALL), ifindex, 0, 0, 0, b"")
-    if _libc.bind(sock.fileno(), address, len(address)):
+    _checked(_libc.bind(sock.fileno(), address, len(address)))
+
+
+def _checked(result: int) -> None:
+    if result:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
