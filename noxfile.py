@@ -20,8 +20,8 @@ PACKET_COVERAGE_PERCENT = 85
 
 def install(session: nox.Session, *groups: str) -> None:
     """The project, so that edits count at once, and what these dependency groups name."""
-    # pip compiles what it installs, uv only when told to. Every process of the lab starts from these files, and
-    # where PYTHONDONTWRITEBYTECODE is set, each of them would compile numba and scipy anew: two seconds.
+    # pip compiles what it installs, uv only when told to. Every process of the lab starts from these files,
+    # and where PYTHONDONTWRITEBYTECODE is set, each of them would compile numba and scipy anew: two seconds.
     session.install(
         "-e", ".", *nox.project.dependency_groups(PROJECT, *groups), env={"UV_COMPILE_BYTECODE": "1"}
     )
