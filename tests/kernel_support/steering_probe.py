@@ -11,6 +11,7 @@ import json
 import select
 import socket
 import sys
+import time
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -60,7 +61,20 @@ def make_pair() -> int:
         for name in ("probe0", "probe1"):
             [number] = route.link_lookup(ifname=name)
             route.link("set", index=number, state="up", arp=False, multicast=False)
+        await_carrier(route)
     return int(index)
+
+
+def await_carrier(route: IPRoute) -> None:
+    """Until the kernel has noticed the carrier, in a work queue, both ends drop what they are given."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not all(
+        link.get("operstate") == "UP"
+        for name in ("probe0", "probe1")
+        for link in route.link("get", ifname=name)
+    ):
+        assert time.monotonic() < deadline, "the pair has no carrier"
+        time.sleep(0.002)
 
 
 def deliver(frames: list[bytes], opened: list[socket.socket]) -> list[list[int]]:
