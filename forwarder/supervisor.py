@@ -22,7 +22,8 @@ from forwarder.layout import RingPlan
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
 from forwarder.packet.engine import LINKS
-from forwarder.packet.memory import RULES, SOCKETS, SharedMemory
+from forwarder.packet.layout import SOCKETS
+from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
 from forwarder.planned import Plan
 from forwarder.problems import Problem

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from forwarder.abi.io_uring import Uring, open_uring
 from forwarder.abi.jit import compiled_entry
 from forwarder.packet import coalesce, layout, messages, state
-from forwarder.packet.memory import SOCKETS, Block
+from forwarder.packet.memory import Block
 from forwarder.packet.receive import detach
 from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
 from forwarder.packet.serve import serve
@@ -56,7 +56,7 @@ class PacketEngine:
             self._uring.cqes,
         )
         space = Workspace(WORKSPACE_BYTES)
-        self._sockets = space.zeros((SOCKETS, layout.SOCKET_COLUMNS), np.int64)
+        self._sockets = space.zeros((layout.SOCKETS, layout.SOCKET_COLUMNS), np.int64)
         self._transmit = self._make_transmit(space, block)
         side = space.zeros((state.SIDE_BYTES,), np.uint8)
         self._batch = state.Batch(

@@ -114,6 +114,8 @@ JOURNAL_FLUSH_TAIL: Final = 4
 JOURNAL_HEARTBEAT: Final = 5
 JOURNAL: Final = 8
 
+SOCKETS: Final = 256
+"""Receive sockets that one worker may hold: as many interfaces as one may serve."""
 # -- a receive socket: int64[SOCKET_COLUMNS] --
 SOCKET_FD: Final = 0
 SOCKET_ADDRESS: Final = 1

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from forwarder.packet import layout, state
 
-SOCKETS: Final = 256
-"""Receive sockets that one worker may hold."""
 RULES: Final = 131_072
 """Rules that one worker may hold."""
 
@@ -27,7 +25,7 @@ _SECTIONS: Final = (
     ("counters", layout.COUNTERS),
     ("journal", layout.JOURNAL),
     ("entries", state.ENTRIES * layout.ENTRY_COLUMNS),
-    ("cursors", SOCKETS * layout.CURSOR_COLUMNS),
+    ("cursors", layout.SOCKETS * layout.CURSOR_COLUMNS),
     ("rule_matched", RULES * 2),
     ("rule_unsent", RULES * 2),
 )

@@ -64,22 +64,26 @@ def queued(scalars: Any) -> int:
 
 
 @njit
-def queue_send(
-    transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int, payload: int
+def queue(
+    transmit: Any, uring: Any, scalars: Any, copies: int, head: int, address: int, length: int, user: int
 ) -> None:
-    """Queue the entry whose header and payload vector were just written."""
+    """Queue a submission entry: its words 0, 2, 3 and 4, the others zero (``struct io_uring_sqe``).
+
+    Args:
+        copies: datagrams that it carries.
+        head: operation, flags and descriptor.
+        length: length and the operation's flags.
+        user: returns with the completion.
+    """
     tail = scalars[state.QUEUED_TAIL]
     index = tail & (state.ENTRIES - 1)
     transmit.entries[index, layout.ENTRY_COPIES] = copies
-    transmit.entries[index, layout.ENTRY_RULE] = rule
-    transmit.entries[index, layout.ENTRY_BYTES] = payload
-    transmit.messages[index, 0] = transmit.addresses[link]
     entry = uring.sqes[index]
-    entry[0] = _SEND_ENTRY | (np.uint64(scalars[state.TRANSMIT_FD]) << np.uint64(32))
+    entry[0] = head
     entry[1] = 0
-    entry[2] = transmit.messages.ctypes.data + index * 56
-    entry[3] = _SEND_LENGTH
-    entry[4] = index
+    entry[2] = address
+    entry[3] = length
+    entry[4] = user
     entry[5] = 0
     entry[6] = 0
     entry[7] = 0
@@ -87,21 +91,17 @@ def queue_send(
 
 
 @njit
-def queue_poll(transmit: Any, uring: Any, scalars: Any, fd: int, user: int) -> None:
-    """Queue a one-shot poll for input."""
-    tail = scalars[state.QUEUED_TAIL]
-    index = tail & (state.ENTRIES - 1)
-    transmit.entries[index, layout.ENTRY_COPIES] = 0
-    entry = uring.sqes[index]
-    entry[0] = np.uint64(IORING_OP_POLL_ADD) | (np.uint64(fd) << np.uint64(32))
-    entry[1] = 0
-    entry[2] = 0
-    entry[3] = np.uint64(_POLLIN << 32)
-    entry[4] = user
-    entry[5] = 0
-    entry[6] = 0
-    entry[7] = 0
-    scalars[state.QUEUED_TAIL] = tail + 1
+def queue_send(
+    transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int, payload: int
+) -> None:
+    """Queue the message whose header and payload vector were just written."""
+    index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
+    transmit.entries[index, layout.ENTRY_RULE] = rule
+    transmit.entries[index, layout.ENTRY_BYTES] = payload
+    transmit.messages[index, 0] = transmit.addresses[link]
+    head = _SEND_ENTRY | (np.uint64(scalars[state.TRANSMIT_FD]) << np.uint64(32))
+    address = transmit.messages.ctypes.data + index * 56
+    queue(transmit, uring, scalars, copies, head, address, _SEND_LENGTH, index)
 
 
 @njit
@@ -268,23 +268,17 @@ def emit(
 
 @njit
 def arm(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, fd: int, user: int) -> None:
-    """Queue a poll, making room first when the submission ring is full."""
+    """Queue a one-shot poll for input, making room first when the submission ring is full."""
     if queued(scalars) == state.ENTRIES:
         flush(uring, transmit, shared, scalars, sockets, False)
-    queue_poll(transmit, uring, scalars, fd, user)
+    head = np.uint64(IORING_OP_POLL_ADD) | (np.uint64(fd) << np.uint64(32))
+    queue(transmit, uring, scalars, 0, head, 0, np.uint64(_POLLIN << 32), user)
 
 
 @njit
 def cancel_poll(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, row: int) -> None:
     """Take back the poll of a socket that is about to go; what is queued goes to the kernel first."""
     flush(uring, transmit, shared, scalars, sockets, False)
-    tail = scalars[state.QUEUED_TAIL]
-    index = tail & (state.ENTRIES - 1)
-    transmit.entries[index, layout.ENTRY_COPIES] = 0
-    entry = uring.sqes[index]
-    entry[:] = 0
-    entry[0] = np.uint64(IORING_OP_ASYNC_CANCEL)
-    entry[2] = KIND_SOCKET | np.uint64(row)
-    entry[4] = KIND_IGNORED
-    scalars[state.QUEUED_TAIL] = tail + 1
+    head, polled = np.uint64(IORING_OP_ASYNC_CANCEL), KIND_SOCKET | np.uint64(row)
+    queue(transmit, uring, scalars, 0, head, polled, 0, KIND_IGNORED)
     flush(uring, transmit, shared, scalars, sockets, False)

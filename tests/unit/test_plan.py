@@ -9,8 +9,10 @@ import pytest
 
 from forwarder.host import Cpu, Host, Interface, described_host
 from forwarder.layout import cpu_slots, frame_bytes, ring_for, shares
+from forwarder.packet.layout import SOCKETS
 from forwarder.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, plan
 from forwarder.plan_cli import described_rules
+from forwarder.planned import MAX_INTERFACES
 from forwarder.rules import check_rules
 from forwarder.strategy import PRESETS, Hashing, Steering, Width, customised
 
@@ -60,6 +62,10 @@ def test_fanout_is_one_group_on_one_interface() -> None:
 def test_a_single_worker_joins_no_fanout_group() -> None:
     planned = made("fanout", cpus=4, interfaces=1, sizing=Sizing(workers=1))
     assert [socket.fanout for worker in planned.workers for socket in worker.sockets] == [None]
+
+
+def test_a_worker_may_be_given_as_many_interfaces_as_its_memory_has_room_for() -> None:
+    assert MAX_INTERFACES == SOCKETS
 
 
 def test_fanout_takes_one_interface() -> None:
