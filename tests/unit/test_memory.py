@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ def until(condition: object, what: str) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, f"waited in vain for {what}"
         os.sched_yield()
+
+
+def process_state(pid: int) -> str:
+    """The kernel's letter for it (proc_pid_stat(5)): "S" is asleep."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_blocks_of_workers_are_apart_and_every_mapping_of_one_shows_the_same(memory: SharedMemory) -> None:
@@ -203,9 +209,17 @@ def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent()
         finally:
             os._exit(1)
     try:
-        until(lambda: block.counters[layout.SENT] == 10, "ten sends")
-        tail = int(block.journal[layout.JOURNAL_FLUSH_TAIL])
-        until(lambda: submission_head(engine.uring_fd, engine.head_offset) == tail, "the kernel to take them")
+        # Its last submission is the one that it sleeps in: everything queued is taken, nothing more to do.
+        until(
+            lambda: (
+                block.counters[layout.SENT] == 10
+                and block.journal[layout.JOURNAL_FLUSH] == 1
+                and submission_head(engine.uring_fd, engine.head_offset)
+                == block.journal[layout.JOURNAL_FLUSH_TAIL]
+                and process_state(child) == "S"
+            ),
+            "ten sends, and sleep",
+        )
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
