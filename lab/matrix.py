@@ -166,7 +166,9 @@ class Comparison(Step):
 def calibration_setting(scenario: Scenario, case: Case) -> Setting:
     """What the generator's ceiling depends on; cases in which this is equal share one calibration."""
     values = scenario.settings_of(case)
-    return Setting(payload_bytes=values.payload_bytes, flows=values.flows, egress=values.egress)
+    return Setting(
+        payload_bytes=values.payload_bytes, flows=values.flows, burst=values.burst, egress=values.egress
+    )
 
 
 AnyStep = Checks | Footprint | Calibrate | Search | Comparison

@@ -157,6 +157,8 @@ class Setting(Record):
     inputs: int = 1
     outputs: int = 1
     flows: int = 1
+    burst: int = 1
+    """Datagrams of one flow that leave the generator back to back."""
     rules: int = 1
     workers: int | None = None
     strategy: str | None = None

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
 from forwarder.strategy import PRESETS
 from lab.results import Setting
+from lab.traffic.jobs import MAX_PAYLOAD_BYTES, MAX_SEGMENTS
 
 ProfileName = Literal["quick", "full"]
 SubjectName = Literal["mcrd", "kernel"]
@@ -61,6 +62,8 @@ class Model(BaseModel):
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
 Payload = Annotated[int, Field(ge=18, le=8972)]
 """UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
+Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
+"""Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
 
 
 class Defaults(Model):
@@ -69,6 +72,7 @@ class Defaults(Model):
     payload_bytes: Payload = 64
     outputs: Annotated[int, Field(ge=1, le=64)] = 1
     flows: Annotated[int, Field(ge=1, le=100_000)] = 1
+    burst: Burst = 1
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     strategy: StrategyName = "fanout"
@@ -83,6 +87,7 @@ class Case(Model):
     payload_bytes: Payload | None = None
     outputs: Annotated[int, Field(ge=1, le=64)] | None = None
     flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    burst: Burst | None = None
     rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     strategy: StrategyName | None = None
@@ -194,6 +199,7 @@ class Scenario(Model):
             inputs=1,
             outputs=values.outputs,
             flows=values.flows,
+            burst=values.burst,
             rules=values.rules,
             workers=values.workers if forwards else None,
             strategy=values.strategy if forwards else None,
@@ -305,6 +311,11 @@ def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
         if values.payload_bytes + 28 > values.mtu:
             allowed = f"at most {values.mtu - 28} with mtu = {values.mtu}"
             yield Problem(f"case[{index}].payload_bytes", str(values.payload_bytes), allowed)
+        if values.burst * values.payload_bytes > MAX_PAYLOAD_BYTES:
+            allowed = (
+                f"at most {MAX_PAYLOAD_BYTES // values.payload_bytes} with {values.payload_bytes} bytes each"
+            )
+            yield Problem(f"case[{index}].burst", str(values.burst), allowed)
         if "kernel" in scenario.subjects and values.outputs >= KERNEL_MAX_INTERFACES:
             allowed = (
                 f"at most {KERNEL_MAX_INTERFACES - 1} with the subject kernel (MAXVIFS, the input is one)"

@@ -68,7 +68,7 @@ NONE = "none"
 class BenchPlan:
     """What a bench is built from; equal plans share one bench.
 
-    ``setting``: payload and flows are each trial's own matter; see :func:`standing`.
+    ``setting``: payload, flows and bursts are each trial's own matter; see :func:`standing`.
     """
 
     subject: str
@@ -96,7 +96,7 @@ class BenchPlan:
 class Request:
     """One trial, asked for. ``dps`` is ``None`` for as fast as the generator can.
 
-    ``setting`` may differ from the bench's in payload and flows.
+    ``setting`` may differ from the bench's in payload, flows and bursts.
     """
 
     trial_id: str
@@ -121,7 +121,7 @@ def place(workers: int) -> tuple[int, tuple[int, ...]]:
 
 def standing(setting: Setting) -> Setting:
     """``setting`` without what can change from trial to trial on one bench."""
-    return setting.model_copy(update={"payload_bytes": 64, "flows": 1})
+    return setting.model_copy(update={"payload_bytes": 64, "flows": 1, "burst": 1})
 
 
 def groups(count: int) -> list[str]:
@@ -291,6 +291,7 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
         interface="g0",
         streams=streams_of(request.setting),
         payload_bytes=request.setting.payload_bytes,
+        segments=request.setting.burst,
         rate_dps=request.dps,
         duration_s=request.seconds,
         cpu=cpu,
@@ -300,7 +301,8 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
 def receiver_job(request: Request, outputs: Sequence[str], mtu: int) -> ReceiverJob:
     """The capture of one trial, with room for what can arrive at ``outputs``."""
     setting = request.setting
-    sequences = 2 + int((request.dps or FASTEST_DPS) * request.seconds / setting.flows)
+    # What is asked for is rounded, and so is a flow's part: up to whole bursts.
+    sequences = 2 * setting.burst + int((request.dps or FASTEST_DPS) * request.seconds / setting.flows)
     return ReceiverJob(
         flows=tuple(
             Flow(

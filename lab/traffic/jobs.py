@@ -14,6 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.traffic.stamp import STAMP_BYTES
 
+MAX_PAYLOAD_BYTES = 65507
+"""UDP payload of the largest IPv4 datagram, and of a frame that the kernel cuts up."""
+MAX_SEGMENTS = 64
+"""Datagrams that the kernel makes of one frame (UDP_MAX_SEGMENTS in linux/udp.h is no less)."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 InterfaceName = Annotated[str, Field(min_length=1, max_length=15)]
 
@@ -50,7 +55,7 @@ class SenderJob(Message):
     interface: InterfaceName
     streams: tuple[Stream, ...] = ()
     frames: tuple[str, ...] = ()
-    payload_bytes: int = Field(default=64, ge=STAMP_BYTES, le=65507)
+    payload_bytes: int = Field(default=64, ge=STAMP_BYTES, le=MAX_PAYLOAD_BYTES)
     rate_dps: int | None = Field(default=None, ge=1)
     count: int | None = Field(default=None, ge=1)
     duration_s: float | None = Field(default=None, gt=0)
@@ -58,7 +63,7 @@ class SenderJob(Message):
     batch: int = Field(default=64, ge=1, le=1024)
     """At most so many frames a system call, also when catching up after a delay."""
     qdisc_bypass: bool = False
-    segments: int = Field(default=1, ge=1, le=64)
+    segments: int = Field(default=1, ge=1, le=MAX_SEGMENTS)
     """Datagrams a frame; frames are at most 64 KiB."""
 
     @model_validator(mode="after")
@@ -69,10 +74,9 @@ class SenderJob(Message):
             raise ValueError(f"segments {self.segments}: frames are sent as they are, 1 is allowed")
         if self.streams and self.count is None and self.duration_s is None:
             raise ValueError("streams need a count or a duration_s to end")
-        if self.segments * self.payload_bytes > 65507:
-            raise ValueError(
-                f"segments {self.segments} × payload_bytes {self.payload_bytes}: at most 65507 bytes allowed"
-            )
+        if self.segments * self.payload_bytes > MAX_PAYLOAD_BYTES:
+            sizes = f"segments {self.segments} × payload_bytes {self.payload_bytes}"
+            raise ValueError(f"{sizes}: at most {MAX_PAYLOAD_BYTES} bytes allowed")
         return self
 
     @property
@@ -148,7 +152,7 @@ class ReceiverJob(Message):
     flows: tuple[Flow, ...] = ()
     interfaces: tuple[InterfaceName, ...] = ()
     mode: Literal["ring", "udp"] = "ring"
-    payload_bytes: int | None = Field(default=None, ge=STAMP_BYTES, le=65507)
+    payload_bytes: int | None = Field(default=None, ge=STAMP_BYTES, le=MAX_PAYLOAD_BYTES)
     full: bool = False
     offload: bool = False
     mtu: int = 1500

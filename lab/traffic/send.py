@@ -45,8 +45,8 @@ down, so there is room for all; what the receiving side cannot take is dropped t
 
 FOREVER_NS = 1 << 62
 
-CATCH_UP_NS, CATCH_UP_FRAMES = 1_000_000, 256
-"""A sender that was held up makes good for so long, or so many frames, whichever is less: a quarter of the
+CATCH_UP_NS, CATCH_UP_DATAGRAMS = 1_000_000, 256
+"""A sender that was held up makes good for so long, or so many datagrams, whichever is less: a quarter of the
 backlog (``net.core.netdev_max_backlog``, 1,000) that a veth's receiving side has by default."""
 
 
@@ -145,7 +145,7 @@ def schedule_of(job: SenderJob) -> Schedule:
     if job.rate_dps is None:
         return Schedule(0, 1, frames, duration_ns, job.batch, 0)
     interval_ns = job.segments * 1_000_000_000
-    slack_ns = min(CATCH_UP_NS, CATCH_UP_FRAMES * interval_ns // job.rate_dps)
+    slack_ns = min(CATCH_UP_NS, CATCH_UP_DATAGRAMS * 1_000_000_000 // job.rate_dps)
     return Schedule(interval_ns, job.rate_dps, frames, duration_ns, job.batch, slack_ns)
 
 

@@ -56,6 +56,21 @@ def test_the_generator_alone_delivers_everything_at_a_modest_rate() -> None:
             assert trial.latency.count == trial.offered
 
 
+@pytest.mark.parametrize("dps", [9_999, None])
+@pytest.mark.parametrize("flows", [1, 3])
+def test_bursts_arrive_as_single_datagrams_and_are_all_accounted_for(flows: int, dps: int | None) -> None:
+    """Also when neither what is asked for nor what the flows share is a whole number of bursts."""
+    alone = plan(NONE)
+    with bench(alone, "bursts") as ready:
+        trial = ready.measure(request(alone, dps, flows=flows, burst=8))
+    accounted(trial)
+    assert trial.validity == "valid"
+    assert trial.offered % 8 == 0
+    assert trial.delivered == trial.expected == trial.offered > 0
+    assert trial.latency is not None
+    assert trial.latency.count == trial.offered
+
+
 @pytest.mark.parametrize("rps", [False, True])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_kernel_routing_copies_every_datagram_to_every_output(rps: bool, outputs: int) -> None:
