@@ -138,6 +138,18 @@ class WorkerSample(Record):
     rules: int = 0
 
 
+class InputSample(Record):
+    """What became of the datagrams of one input, over all of its streams and outputs."""
+
+    interface: str
+    offered: int
+    expected: int
+    """Copies that a perfect forwarder would have delivered."""
+    delivered: int
+    duplicated: int
+    """Copies beyond the first."""
+
+
 class Memory(Record):
     workers: int
     private_bytes_per_worker: int
@@ -160,8 +172,17 @@ class Setting(Record):
     burst: int = 1
     """Datagrams of one flow that leave the generator back to back."""
     rules: int = 1
+    skew: int = 1
+    """Datagrams that the first input gets for each one of another input."""
     workers: int | None = None
+    """Of each worker group."""
     strategy: str | None = None
+    groups: int | None = None
+    """Interface groups, where the strategy makes groups of interfaces."""
+    placement: str | None = None
+    steering: str | None = None
+    hashing: str | None = None
+    """What differs from the strategy's own; ``None`` where nothing does."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     rps: bool = False
 
@@ -195,6 +216,8 @@ class Trial(Record):
     latency: Latency | None = None
     cpu: Cpu | None = None
     workers: list[WorkerSample] = []
+    inputs: list[InputSample] = []
+    """One for each input, where there are several."""
 
     @property
     def offered_dps(self) -> float:
@@ -268,6 +291,14 @@ class Footprint(Record):
     workers: int
     rules: int
     rules_per_worker: int
+    """Held by the worker that holds most."""
+    setting: Setting | None = None
+    """Strategy axes and groups, as for a trial."""
+    imbalance: float | None = None
+    """Most rules in one worker over the mean."""
+    idle_cpu_ns: int | None = None
+    """Processor time of supervisor and workers during ``idle_ns`` without traffic."""
+    idle_ns: int | None = None
     documented_bytes: int | None
     modelled_bytes: int
     memory: Memory
@@ -275,8 +306,11 @@ class Footprint(Record):
     """From exec of the supervisor to its readiness notice."""
     stopped_ns: int | None = None
     ready_target_ns: int | None = None
+    stop_target_ns: int | None = None
     private_target_bytes: int | None = None
-    """What the project promises of ``ready_ns`` and ``memory.private_bytes_per_worker``, when it does."""
+    idle_target: float | None = None
+    """What the project promises of ``ready_ns``, ``stopped_ns``, ``memory.private_bytes_per_worker`` and
+    ``idle_cpu_ns / idle_ns``, when it does."""
     discrepancies: list[str] = []
     warnings: list[str] = []
 
