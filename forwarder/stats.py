@@ -42,7 +42,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         totals += snapshot.counters
         pending += snapshot.pending
         astray += 0 if wrong is None else wrong
-        entry = _worker(handle, snapshot.counters, snapshot.pending, wrong)
+        entry = {**_identity(supervisor, handle), **_counted(handle, snapshot, wrong)}
         for socket in entry["sockets"]:
             drops[socket["interface"]] += socket["kernel_drops"]
         workers.append(entry)
@@ -88,9 +88,8 @@ def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None 
     return {**named, "pending": pending, "dropped": dropped}
 
 
-def _worker(
-    handle: WorkerHandle, values: NDArray[np.uint64], pending: int, wrong_worker: int | None
-) -> dict[str, Any]:
+def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
+    """Who a worker is, where it runs, and how many rules it holds."""
     return {
         "worker_id": handle.plan.worker_id,
         "group": handle.plan.group,
@@ -98,7 +97,13 @@ def _worker(
         "cpu": handle.plan.cpu,
         "state": str(handle.state),
         "restarts": handle.restarts,
-        "counters": counters(values, pending, wrong_worker),
+        "rules": supervisor.tables.held(handle.plan.partition),
+    }
+
+
+def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None) -> dict[str, Any]:
+    return {
+        "counters": counters(snapshot.counters, snapshot.pending, wrong_worker),
         "sockets": [
             {
                 "interface": receiver.interface,
@@ -116,13 +121,7 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Who runs where, and with how many rules."""
     return [
         {
-            "worker_id": handle.plan.worker_id,
-            "group": handle.plan.group,
-            "pid": handle.pid,
-            "cpu": handle.plan.cpu,
-            "state": str(handle.state),
-            "restarts": handle.restarts,
-            "rules": supervisor.tables.held(handle.plan.partition),
+            **_identity(supervisor, handle),
             "interfaces": [receiver.interface for receiver in handle.receivers.values()],
         }
         for handle in supervisor.workers

@@ -67,7 +67,9 @@ def test_a_configuration_with_groups_and_axes_runs(mcrd_bench: Bench, tmp_path: 
         assert sorted(workers[0]["interfaces"]) == ["in0", "in2"]
         plan = running.ask("plan")
         held = {part["partition_id"]: len(part["rule_ids"]) for part in plan["partitions"]}
-        assert [held[worker["partition"]] for worker in plan["workers"]] == [w["rules"] for w in workers]
+        rules_held = [held[worker["partition"]] for worker in plan["workers"]]
+        assert rules_held == [worker["rules"] for worker in workers]
+        assert rules_held == [worker["rules"] for worker in running.forwarder.stats()["workers"]]
 
 
 def test_the_live_plan_follows_the_rules(mcrd_bench: Bench) -> None:
