@@ -33,9 +33,9 @@ Integers = npt.NDArray[np.int64]
 RECEIVED, RECEIVED_BYTES, DUPLICATED, REORDERED, CORRUPTED = range(5)
 COLUMNS = 5
 """Of ``counts``, per flow."""
-FRAMES, GSO_FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, FIRST_NS, LAST_NS, KEPT = range(8)
+FRAMES, GSO_FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, FIRST_NS, LAST_NS, COPIES_MAX = range(8)
 TOTALS = 8
-"""Of ``totals``; FIRST_NS is 0 until something came."""
+"""Of ``totals``; FIRST_NS is 0 until something came, COPIES_MAX the most copies of one sequence number."""
 
 HIGHEST_NS = 60_000_000_000
 """A latency above one minute counts as one minute."""
@@ -52,9 +52,10 @@ class Tally(NamedTuple):
     flow_key: Integers
     flow_interface: Integers
     sequences: Integers
-    bit_start: Integers
-    """Where the flow's bits begin in ``seen``."""
-    seen: Bytes
+    start: Integers
+    """Where the flow's sequence numbers begin in ``copies``."""
+    copies: Bytes
+    """Of each sequence number, 255 standing for all above."""
     next_expected: Integers
     counts: Integers
     """(flows, COLUMNS)"""
@@ -102,16 +103,16 @@ def new_tally(flows: Sequence[Flow], interfaces: Sequence[str]) -> Tally:
     for index in range(len(flows)):
         table[find_slot(table, keys, where, int(keys[index]), int(where[index]))] = index
     sequences = np.array([flow.sequences for flow in flows], np.int64)
-    bit_start = np.zeros(len(flows), np.int64)
-    np.cumsum(sequences[:-1], out=bit_start[1:])
+    start = np.zeros(len(flows), np.int64)
+    np.cumsum(sequences[:-1], out=start[1:])
     buckets = HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len
     return Tally(
         table=table,
         flow_key=keys,
         flow_interface=where,
         sequences=sequences,
-        bit_start=bit_start,
-        seen=np.zeros(int(sequences.sum()) // 8 + 1, np.uint8),
+        start=start,
+        copies=np.zeros(int(sequences.sum()) + 1, np.uint8),
         next_expected=np.zeros(len(flows), np.int64),
         counts=np.zeros((len(flows), COLUMNS), np.int64),
         totals=np.zeros(TOTALS, np.int64),
@@ -125,12 +126,13 @@ def account(tally: Tally, flow: int, sequence: int, payload_bytes: int) -> bool:
     counts = tally.counts[flow]
     counts[RECEIVED] += 1
     counts[RECEIVED_BYTES] += payload_bytes
-    bit = tally.bit_start[flow] + sequence
-    mask = np.uint8(1 << (bit & 7))
-    if tally.seen[bit >> 3] & mask:
+    at = tally.start[flow] + sequence
+    copies = min(unsigned_at(tally.copies, at) + 1, 255)
+    tally.copies[at] = copies
+    tally.totals[COPIES_MAX] = max(int(tally.totals[COPIES_MAX]), copies)
+    if copies > 1:
         counts[DUPLICATED] += 1
         return False
-    tally.seen[bit >> 3] |= mask
     if sequence < tally.next_expected[flow]:
         counts[REORDERED] += 1
     else:

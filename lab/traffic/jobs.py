@@ -32,7 +32,10 @@ class Message(BaseModel):
 
 
 class Stream(Message):
-    """A flow that the generator makes; ``stream_id`` is unique in a trial, over all senders."""
+    """A flow that the generator makes; ``stream_id`` is unique in a trial, over all senders.
+
+    ``interface``: where it leaves, the job's when left out. ``share``: datagrams in each turn of the streams.
+    """
 
     stream_id: int = Field(ge=0, le=65535)
     group: IPv4Address
@@ -41,10 +44,12 @@ class Stream(Message):
     source_port: Port
     ttl: int = Field(default=16, ge=0, le=255)
     dscp: int = Field(default=0, ge=0, le=63)
+    interface: InterfaceName | None = None
+    share: int = Field(default=1, ge=1, le=1024)
 
 
 class SenderJob(Message):
-    """Send ``streams`` in turn, one datagram each, or ``frames`` once each in order.
+    """Send ``streams`` in turn, ``share`` datagrams of each, or ``frames`` once each in order.
 
     ``rate_dps``: datagrams a second over all streams, ``None`` as fast as possible. It ends after ``count``
     datagrams, after ``duration_s``, or when stopped, whichever comes first; with a rate and a duration the
@@ -217,9 +222,10 @@ class ReceiverReport(Message):
 
     ``received``: intact datagrams, duplicates included; ``duplicated``: those after the first with the same
     sequence number; ``reordered``: RFC 4737 type-P-reordered, first copies only; ``corrupted``: of this flow,
-    but not as sent; ``lost``: offered and never received intact. ``unexpected``: datagrams of no known flow;
-    ``malformed``: frames that are not a stamped datagram at all. ``drops``: by interface, frames that the
-    kernel could not put into this receiver's ring or socket: the receiver's own loss.
+    but not as sent; ``lost``: offered and never received intact. ``copies_max``: most intact copies of one
+    sequence number of a flow, counted up to 255. ``unexpected``: datagrams of no known flow; ``malformed``:
+    frames that are not a stamped datagram at all. ``drops``: by interface, frames that the kernel could not
+    put into this receiver's ring or socket: the receiver's own loss.
     """
 
     received: tuple[int, ...]
@@ -229,6 +235,7 @@ class ReceiverReport(Message):
     reordered: tuple[int, ...]
     corrupted: tuple[int, ...]
     lost: tuple[int, ...]
+    copies_max: int
     unexpected: int
     malformed: int
     frames: int

@@ -1,7 +1,8 @@
 """Compiled inner loops of the sender: checksums, the stamp, and the paced ``sendmmsg`` loop.
 
 Layout that the loop works on (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` pointing
-at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn. The addresses are written once.
+at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.traffic.turn`). The
+addresses are written once.
 Per datagram only the stamp and the UDP checksum change, and the kernel copies the frame during the call, so
 a slot can be used again at once.
 """
@@ -87,13 +88,18 @@ class Slots(NamedTuple):
     """Frames and the structures that ``sendmmsg`` takes, prepared once.
 
     ``frames``: (slots, bytes) uint8, behind ``vnet`` bytes of virtio_net_hdr; ``sums``: (slots,) int64, what
-    the UDP checksum comes from for sequence number 0; ``streams``: (slots,) int64; ``iovecs``: (slots, 2)
+    the UDP checksum comes from for sequence number 0; ``streams``: (slots,) int64, stream ids; ``before`` and
+    ``totals``: (slots,) int64, slots of the same stream before this one, and in all; ``names``: (slots, 20)
+    uint8, a sockaddr_ll each, or no rows where the socket's own interface is meant; ``iovecs``: (slots, 2)
     uint64; ``headers``: (slots, 8) uint64, a mmsghdr each.
     """
 
     frames: Bytes
     sums: Integers
     streams: Integers
+    before: Integers
+    totals: Integers
+    names: Bytes
     iovecs: npt.NDArray[np.uint64]
     headers: npt.NDArray[np.uint64]
 
@@ -103,8 +109,11 @@ def messages(
     lengths: Integers,
     sums: Integers,
     streams: Integers,
+    before: Integers,
+    totals: Integers,
+    names: Bytes,
 ) -> Slots:
-    """Slots for ``frames``, of which row ``i`` is ``lengths[i]`` bytes long.
+    """Slots for ``frames``, of which row ``i`` is ``lengths[i]`` bytes long; the others as in :class:`Slots`.
 
     struct mmsghdr is 64 bytes on x86-64: msg_name, msg_namelen, msg_iov, msg_iovlen, msg_control,
     msg_controllen, msg_flags, msg_len (the last four padded to eight bytes each).
@@ -116,7 +125,10 @@ def messages(
     headers = np.zeros((count, 8), np.uint64)
     headers[:, 2] = iovecs.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(16)
     headers[:, 3] = 1
-    return Slots(frames, sums, streams, iovecs, headers)
+    if len(names):
+        headers[:, 0] = names.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(names.strides[0])
+        headers[:, 1] = names.shape[1]
+    return Slots(frames, sums, streams, before, totals, names, iovecs, headers)
 
 
 class Schedule(NamedTuple):
@@ -137,7 +149,6 @@ class Schedule(NamedTuple):
 def transmit(
     descriptor: int,
     slots: Slots,
-    streams: int,
     stamp: int,
     segments: int,
     payload_bytes: int,
@@ -147,8 +158,8 @@ def transmit(
 ) -> None:
     """Send until the schedule's frames or time are used up, or ``stop[0]`` becomes non-zero.
 
-    ``streams``: how many there are; slot ``i`` belongs to stream ``i % streams``, and frame ``k`` of the run
-    uses slot ``k % slots``. ``stamp``: offset of the first payload in a frame, -1 to send frames untouched.
+    Frame ``k`` of the run uses slot ``k % slots``. ``stamp``: offset of the first payload in a frame, -1 to
+    send frames untouched.
     ``segments`` payloads of ``payload_bytes`` follow each other in a frame; with more than one the kernel
     fills in the UDP checksum. ``outcome``: int64, see the constants.
 
@@ -163,8 +174,7 @@ def transmit(
     checksum_at = stamp - 2
     sent = 0
     position = 0
-    sequence_base = 0
-    cycle = count // streams
+    rounds = 0
     start = now_ns(MONOTONIC, scratch)
     origin = start
     outcome[STARTED_NS] = now_ns(REALTIME, scratch)
@@ -191,7 +201,7 @@ def transmit(
             time_ns = now_ns(REALTIME, scratch)
             for i in range(position, position + take):
                 frame = slots.frames[i]
-                first = (sequence_base + i // streams) * segments
+                first = (rounds * int(slots.totals[i]) + int(slots.before[i])) * segments
                 for segment in range(segments):
                     stamp_at(
                         frame,
@@ -225,6 +235,6 @@ def transmit(
         position += done
         if position == count:
             position = 0
-            sequence_base += cycle
+            rounds += 1
     outcome[SENT] = sent
     outcome[DURATION_NS] = now_ns(MONOTONIC, scratch) - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lab.traffic.check import (
+    COPIES_MAX,
     CORRUPTED,
     DUPLICATED,
     FIRST_NS,
@@ -73,11 +75,13 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
     kept: list[Frame] = []
     with ExitStack() as stack:
         rings = []
+        everything = sum(flow.sequences for flow in job.flows)
         for number, interface in enumerate(job.all_interfaces):
             expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
             typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
             if job.frames_max is not None:
-                expected = min(expected, -(-job.frames_max // len(job.all_interfaces)))
+                share = expected / everything if everything else 1 / len(job.all_interfaces)
+                expected = min(expected, math.ceil(job.frames_max * share))
             blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
             ring = Ring(interface, number, snap, blocks, vnet=whole, everything=job.everything)
             stack.callback(ring.close)
@@ -190,6 +194,7 @@ def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_n
                 offered, columns["received"], columns["duplicated"], strict=True
             )
         ),
+        copies_max=int(totals[COPIES_MAX]),
         unexpected=int(totals[UNEXPECTED]),
         malformed=int(totals[MALFORMED]),
         frames=int(totals[FRAMES]),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ from lab.traffic.kernels import (
 )
 from lab.traffic.service import Control, serve
 from lab.traffic.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
+from lab.traffic.turn import Integers, order, per_stream, sequences
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20
@@ -55,14 +58,13 @@ def work(job: SenderJob, control: Control) -> SenderReport:
     if job.cpu is not None:
         os.sched_setaffinity(0, {job.cpu})
     with open_socket(job) as packet_socket:
-        slots, streams, stamp = prepare(job)
+        slots, turn, stamp = prepare(job)
         outcome = np.zeros(OUTCOMES, np.int64)
 
         def send(schedule: Schedule) -> None:
             transmit(
                 packet_socket.fileno(),
                 slots,
-                streams,
                 stamp,
                 job.segments,
                 job.payload_bytes,
@@ -80,11 +82,14 @@ def work(job: SenderJob, control: Control) -> SenderReport:
         cpu_ns = time.thread_time_ns() - cpu_before
     if outcome[ERROR]:
         raise TrafficError(f"sending on {job.interface}: {os.strerror(int(outcome[ERROR]))}")
-    return report_of(job, outcome, streams, cpu_ns)
+    return report_of(job, outcome, turn, cpu_ns)
 
 
 def open_socket(job: SenderJob) -> socket.socket:
-    """A packet socket bound to the interface, which receives nothing (protocol 0)."""
+    """A packet socket bound to the interface, which receives nothing (protocol 0).
+
+    Messages with an address leave from another interface.
+    """
     packet_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         packet_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_BYTES)
@@ -99,23 +104,45 @@ def open_socket(job: SenderJob) -> socket.socket:
     return packet_socket
 
 
-def prepare(job: SenderJob) -> tuple[Slots, int, int]:
-    """The slots to send from, how many streams they hold in turn, and the offset of the stamp (-1: none)."""
+def prepare(job: SenderJob) -> tuple[Slots, Integers, int]:
+    """The slots to send from, the stream of each by its place in the job, the stamp's offset (-1: none)."""
     if job.frames:
-        return _raw_slots(job), 1, -1
-    mac = Path(f"/sys/class/net/{job.interface}/address").read_text().strip()
-    made = templates(job.streams, job.payload_bytes, mac, job.segments)
-    count = len(job.streams)
-    repeats = -(-job.batch // count)
+        return _raw_slots(job), np.zeros(len(job.frames), np.int64), -1
+    turn = order([stream.share for stream in job.streams], job.batch)
+    interfaces = [stream.interface or job.interface for stream in job.streams]
+    made = templates(job.streams, job.payload_bytes, "00:00:00:00:00:00", job.segments)
     vnet = _vnet_header(job) if job.segments > 1 else np.zeros(0, np.uint8)
-    frames = np.empty((count, len(vnet) + made.frames.shape[1]), np.uint8)
+    frames = np.empty((len(turn), len(vnet) + made.frames.shape[1]), np.uint8)
     frames[:, : len(vnet)] = vnet
-    frames[:, len(vnet) :] = made.frames
-    frames = np.tile(frames, (repeats, 1))
-    lengths = np.full(len(frames), frames.shape[1], np.int64)
-    streams = np.tile(np.array([stream.stream_id for stream in job.streams], np.int64), repeats)
-    slots = messages(frames, lengths, np.tile(made.checksum_sums, repeats), streams)
-    return slots, count, len(vnet) + HEADER_BYTES
+    frames[:, len(vnet) :] = made.frames[turn]
+    macs = {name: _mac(name) for name in set(interfaces)}
+    frames[:, len(vnet) + 6 : len(vnet) + 12] = np.array([macs[name] for name in interfaces], np.uint8)[turn]
+    slots = messages(
+        frames,
+        np.full(len(frames), frames.shape[1], np.int64),
+        made.checksum_sums[turn],
+        np.array([stream.stream_id for stream in job.streams], np.int64)[turn],
+        *sequences(turn),
+        _names(interfaces)[turn] if len(macs) > 1 else np.zeros((0, 0), np.uint8),
+    )
+    return slots, turn, len(vnet) + HEADER_BYTES
+
+
+def _mac(interface: str) -> list[int]:
+    try:
+        text = Path(f"/sys/class/net/{interface}/address").read_text()
+    except OSError as error:
+        raise TrafficError(f"interface {interface}: {error.strerror}") from error
+    return [int(octet, 16) for octet in text.strip().split(":")]
+
+
+def _names(interfaces: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """A sockaddr_ll (packet(7)) for each interface: (interfaces, 20). Only family and index are looked at."""
+    index = {name: socket.if_nametoindex(name) for name in set(interfaces)}
+    packed = b"".join(
+        struct.pack("=HHiHBB8s", socket.AF_PACKET, 0, index[name], 0, 0, 0, bytes(8)) for name in interfaces
+    )
+    return np.frombuffer(packed, np.uint8).reshape(len(interfaces), -1)
 
 
 def _raw_slots(job: SenderJob) -> Slots:
@@ -124,7 +151,8 @@ def _raw_slots(job: SenderJob) -> Slots:
     for row, frame in zip(frames, raw, strict=True):
         row[: len(frame)] = np.frombuffer(frame, np.uint8)
     nothing = np.zeros(len(raw), np.int64)
-    return messages(frames, np.array([len(frame) for frame in raw], np.int64), nothing, nothing)
+    lengths = np.array([len(frame) for frame in raw], np.int64)
+    return messages(frames, lengths, nothing, nothing, nothing, nothing, np.zeros((0, 0), np.uint8))
 
 
 def _vnet_header(job: SenderJob) -> npt.NDArray[np.uint8]:
@@ -154,9 +182,9 @@ def grace_ns(duration_ns: int) -> int:
     return max(10_000_000, duration_ns // 100)
 
 
-def report_of(job: SenderJob, outcome: npt.NDArray[np.int64], streams: int, cpu_ns: int) -> SenderReport:
+def report_of(job: SenderJob, outcome: Integers, turn: Integers, cpu_ns: int) -> SenderReport:
+    """``turn``: the stream of each slot, as :func:`prepare` gives it."""
     sent, duration_ns = int(outcome[SENT]), int(outcome[DURATION_NS])
-    whole, rest = divmod(sent, streams)
     asked = job.asked
     complete = asked is not None and sent * job.segments >= asked
     in_time = True
@@ -166,7 +194,7 @@ def report_of(job: SenderJob, outcome: npt.NDArray[np.int64], streams: int, cpu_
     timed_out = job.duration_s is not None and duration_ns >= job.duration_s * 1e9
     return SenderReport(
         offered=sent * job.segments,
-        per_stream=tuple((whole + (i < rest)) * job.segments for i in range(len(job.streams))),
+        per_stream=tuple((per_stream(turn, sent) * job.segments).tolist()) if job.streams else (),
         duration_ns=duration_ns,
         started_ns=int(outcome[STARTED_NS]),
         reached=in_time and (complete or asked is None),

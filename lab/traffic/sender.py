@@ -1,4 +1,4 @@
-"""The generator, as the lab uses it: one process per input interface, sending stamped datagrams.
+"""The generator, as the lab uses it: one process for all input interfaces, sending stamped datagrams.
 
 For example::
 

@@ -13,6 +13,7 @@ from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
 from lab.traffic.kernels import DURATION_NS, OUTCOMES, SENT
 from lab.traffic.ring import BLOCK_BYTES, LEAST_BLOCKS, blocks_for, capture_filter
 from lab.traffic.send import report_of, schedule_of
+from lab.traffic.turn import order
 
 STREAMS = tuple(
     Stream(stream_id=number, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000 + number)
@@ -58,10 +59,10 @@ def outcome(sent: int, duration_ns: int) -> Any:
 
 def test_offered_is_split_over_the_streams_in_turn() -> None:
     job = SenderJob(interface="g0", streams=STREAMS, count=8)
-    report = report_of(job, outcome(8, 1000), 3, 0)
+    report = report_of(job, outcome(8, 1000), order([1, 1, 1]), 0)
     assert (report.offered, report.per_stream, report.ended) == (8, (3, 3, 2), "count")
     segmented = job.model_copy(update={"segments": 4, "count": 32})
-    assert report_of(segmented, outcome(8, 1000), 3, 0).per_stream == (12, 12, 8)
+    assert report_of(segmented, outcome(8, 1000), order([1, 1, 1]), 0).per_stream == (12, 12, 8)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_offered_is_split_over_the_streams_in_turn() -> None:
 )
 def test_a_rate_is_reached_or_not(sent: int, duration_ns: int, reached: bool, ended: str) -> None:
     job = SenderJob(interface="g0", streams=STREAMS, rate_dps=1000, duration_s=1)
-    report = report_of(job, outcome(sent, duration_ns), 3, 0)
+    report = report_of(job, outcome(sent, duration_ns), order([1, 1, 1]), 0)
     assert (report.reached, report.ended) == (reached, ended)
 
 
