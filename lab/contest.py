@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 
 from lab import matrix
 from lab.compare import interleaved, meets, paired_ratio
+from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
 from lab.scenario import HIGHER_IS_BETTER, UNITS
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, Series, StepError
-from lab.trial import NONE, Purpose
+from lab.trial import NONE
 
 HALF = 0.5
 """Latency and CPU are compared at half a zero-loss rate: loaded, not overloaded."""

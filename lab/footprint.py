@@ -9,12 +9,12 @@ from forwarder.plan import Plan, Sizing, plan
 from forwarder.rules import parse_rules
 from forwarder.strategy import PRESETS
 from lab.build import build
+from lab.load import rules_of
 from lab.measure.memory import kernel_memory, process_memory
 from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
 from lab.results import Footprint, Memory, Setting
 from lab.scenario import FootprintCase
 from lab.topology import Topology
-from lab.trial import rules_of
 
 
 def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:

@@ -1,8 +1,9 @@
 """The ledger of a trial: every datagram offered is delivered or has a place and a reason. Pure.
 
 Two balances. *Ingress*, in datagrams: offered = matched a rule + drops before that. *Egress*, in copies:
-due = matched × outputs = delivered + drops after. What does not add up stays visible as the stage's
-``unattributed`` and makes the trial doubtful.
+due = matched × outputs = arrived + drops after. What does not add up stays visible as the stage's
+``unattributed`` and makes the trial doubtful. Where several workers get each datagram, each of them is an
+account of its own: so many times enters what was offered, and leaves what they sent.
 
 One drop is often seen by two counters, and must be booked once:
 
@@ -17,7 +18,7 @@ One drop is often seen by two counters, and must be booked once:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lab.results import Drop, Ledger, Stage
 
@@ -64,14 +65,16 @@ class Account:
 
 @dataclass(frozen=True)
 class Outside:
-    """What generator, devices and receivers counted. ``delivered`` without duplicates; in copies but
+    """What generator, devices and receivers counted. ``arrived`` with duplicates; in copies but
     ``offered`` and ``input_dropped``, which are datagrams."""
 
     offered: int
     input_dropped: int
     output_dropped: int
     receiver_dropped: int
-    delivered: int
+    arrived: int
+    receivers: int = 1
+    """Of the subject's workers, how many get each datagram."""
     device_counts_datagrams: bool = True
     """False with offloads on: the output devices then count frames."""
 
@@ -79,28 +82,27 @@ class Outside:
 def build(account: Account, outside: Outside) -> Ledger:
     """Book every datagram and copy once."""
     ingress = dict(account.ingress)
-    ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_dropped
+    ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_dropped * outside.receivers
     egress = {where: count for where, count in account.egress.items() if where != REFUSED}
     egress[RECEIVER] = egress.get(RECEIVER, 0) + outside.receiver_dropped
     refused = account.egress.get(REFUSED, 0)
     if outside.device_counts_datagrams:
         egress[BACKLOG_OUT] = egress.get(BACKLOG_OUT, 0) + outside.output_dropped
-        left_open = account.copies_due - outside.delivered - sum(egress.values())
+        left_open = account.copies_due - outside.arrived - sum(egress.values())
         refused = min(refused, max(0, left_open))
     egress[REFUSED] = refused
     return Ledger(
-        ingress=Stage(entered=outside.offered, left=account.matched, drops=_drops(ingress)),
-        egress=Stage(entered=account.copies_due, left=outside.delivered, drops=_drops(egress)),
+        ingress=Stage(
+            entered=outside.offered * outside.receivers, left=account.matched, drops=_drops(ingress)
+        ),
+        egress=Stage(entered=account.copies_due, left=outside.arrived, drops=_drops(egress)),
     )
 
 
-def direct(offered: int, device_dropped: int, receiver_dropped: int, delivered: int) -> Ledger:
+def direct(outside: Outside) -> Ledger:
     """The ledger of the generator straight into the receivers: everything that arrives counts as matched."""
-    arrived = offered - device_dropped
-    return build(
-        Account(matched=arrived, copies_due=arrived),
-        Outside(offered, device_dropped, 0, receiver_dropped, delivered),
-    )
+    matched = outside.offered - outside.input_dropped
+    return build(Account(matched=matched, copies_due=matched), replace(outside, output_dropped=0))
 
 
 def doubts(ledger: Ledger) -> list[str]:

@@ -95,6 +95,8 @@ class Streams(Record):
     duplicated: int
     reordered: int
     corrupted: int = 0
+    copies_max: int | None = None
+    """Most intact copies of one datagram on one output: 1 where nothing was duplicated."""
 
 
 class Latency(Record):

@@ -11,11 +11,12 @@ from typing import TypeVar
 from lab import matrix
 from lab.archive import Archive
 from lab.interruption import Interruption
+from lab.load import Purpose, Request, standing
 from lab.progress import Reporter
 from lab.results import AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Case, Scenario
 from lab.search import Observation
-from lab.trial import NONE, Bench, BenchPlan, Purpose, Request, bench, place, standing
+from lab.trial import NONE, Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 

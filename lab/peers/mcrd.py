@@ -72,7 +72,7 @@ class Forwarder:
         return result
 
     def sample(self) -> Sample:
-        stats = self.stats()
+        stats = self.ask("stats", rules=False)
         shares = (
             WorkerSample(
                 worker_id=worker["worker_id"],
@@ -80,7 +80,7 @@ class Forwarder:
                 received=worker["counters"]["received"],
                 matched=worker["counters"]["matched"],
                 ring_bytes=sum(entry["ring_bytes"] for entry in worker["sockets"]),
-                rules=len(stats["rules"]),
+                rules=worker["rules"],
             )
             for worker in stats["workers"]
         )
@@ -155,13 +155,25 @@ class _Mcrd:
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Forwarder:
         return start_forwarder(
             lab.fwd,
-            sorted({rule.input_interface for rule in rules}),
+            [link.receiver.interface for link in lab.inputs],
             rules_document(rules),
             outputs_per_rule=len(rules[0].output_interfaces),
             strategy=setting.strategy or "fanout",
             workers=setting.workers or 1,
             cpus=cpus,
+            options=strategy_options(setting),
         )
+
+
+def strategy_options(setting: Setting) -> list[str]:
+    """What a setting says of the strategy besides its name, as options of ``mcrd supervisor``."""
+    values = {
+        "--groups": setting.groups,
+        "--placement": setting.placement,
+        "--steering": setting.steering,
+        "--hashing": setting.hashing,
+    }
+    return [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
 
 
 def start_forwarder(

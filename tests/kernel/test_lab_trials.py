@@ -14,11 +14,13 @@ import pytest
 
 from lab import netns
 from lab.build import build
+from lab.load import Request
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Check, RunEnded, Setting, Trial, read_results
+from lab.strategies import workers_in_all
 from lab.topology import Topology
-from lab.trial import NONE, BenchPlan, Request, bench, place
+from lab.trial import NONE, BenchPlan, bench, place
 
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 
@@ -29,17 +31,20 @@ def request(plan: BenchPlan, dps: int | None, seconds: float = 0.2, **setting: o
 
 
 def plan(subject: str, **setting: object) -> BenchPlan:
-    sender, workers = place(1)
-    return BenchPlan(subject, Setting(payload_bytes=64, **setting), 1500, sender, workers)  # type: ignore[arg-type]
+    asked = Setting(payload_bytes=64, **setting)  # type: ignore[arg-type]
+    sender, workers = place(workers_in_all(asked) or 1)
+    return BenchPlan(subject, asked, 1500, sender, workers)
 
 
 def accounted(trial: Trial) -> None:
     """The ledger balances, and what was delivered plus what was dropped is what was due."""
     assert trial.ledger.balanced, trial.warnings
     assert trial.ledger.ingress.entered == trial.offered
-    assert trial.ledger.egress.left == trial.delivered
     assert trial.streams is not None
+    assert trial.ledger.egress.left == trial.delivered
     assert trial.streams.duplicated == trial.streams.corrupted == 0
+    for counted, of_all in (("offered", trial.offered), ("delivered", trial.delivered)):
+        assert not trial.inputs or sum(getattr(sample, counted) for sample in trial.inputs) == of_all
 
 
 def test_the_generator_alone_delivers_everything_at_a_modest_rate() -> None:
@@ -89,6 +94,69 @@ def test_every_datagram_of_an_overload_is_booked() -> None:
     accounted(trial)
     assert trial.delivered < trial.expected
     assert trial.bound_by == "forwarder"
+
+
+@pytest.mark.parametrize("subject", [NONE, "kernel", "mcrd"])
+def test_every_input_gets_its_share_and_has_an_account(subject: str) -> None:
+    """The first of three inputs gets four datagrams for each one of the others."""
+    forwards = {"strategy": "pool", "workers": 1} if subject == "mcrd" else {}
+    outputs = 1 if subject == NONE else 2
+    several = plan(subject, inputs=3, outputs=outputs, rules=6, flows=6, **forwards)
+    with bench(several, "inputs") as ready:
+        for skew in (1, 4):
+            trial = ready.measure(request(several, 12_000, skew=skew))
+            accounted(trial)
+            assert trial.validity == "valid", trial.warnings
+            assert trial.delivered == trial.expected == trial.offered * outputs > 0
+            assert [sample.interface for sample in trial.inputs] == ["in0", "in1", "in2"]
+            first, *others = (sample.offered for sample in trial.inputs)
+            assert max(abs(first - skew * other) for other in others) <= 2 * skew
+            for sample in trial.inputs:
+                assert sample.expected == sample.delivered == sample.offered * outputs
+                assert sample.duplicated == 0
+
+
+def test_a_pool_without_fanout_sends_a_copy_for_each_worker_and_the_ledger_says_so() -> None:
+    ungrouped = plan(
+        "mcrd", strategy="pool", steering="ungrouped", workers=3, inputs=2, rules=2, flows=4, outputs=2
+    )
+    with bench(ungrouped, "ungrouped") as ready:
+        trial = ready.measure(request(ungrouped, 5_000))
+    assert trial.ledger.balanced, trial.warnings
+    assert trial.ledger.ingress.entered == 3 * trial.offered
+    assert trial.delivered == trial.expected == 2 * trial.offered > 0
+    assert trial.ledger.egress.left == 3 * trial.expected
+    assert trial.streams is not None
+    assert (trial.streams.copies_max, trial.streams.duplicated) == (3, 2 * trial.expected)
+    assert [sample.duplicated for sample in trial.inputs] == [2 * s.expected for s in trial.inputs]
+    assert trial.validity == "valid", trial.warnings
+    assert [worker.matched for worker in trial.workers] == [trial.offered] * 3
+
+
+def test_datagrams_that_reach_the_wrong_worker_are_booked_as_that() -> None:
+    """Rules are hashed to workers, datagrams go by processor: each worker holds a part, and gets any."""
+    astray = plan(
+        "mcrd", strategy="rule-hash", steering="cpu", workers=2, inputs=2, rules=32, flows=32, rps=True
+    )
+    with bench(astray, "astray") as ready:
+        trial = ready.measure(request(astray, 5_000))
+    accounted(trial)
+    wrong = sum(drop.count for drop in trial.ledger.ingress.drops if drop.reason == "wrong_worker")
+    assert 0 < wrong == trial.expected - trial.delivered
+    held = [worker.rules for worker in trial.workers]
+    assert sum(held) == 32
+    assert max(held) < 32
+
+
+def test_more_workers_than_processors_is_said_and_no_reason_for_doubt() -> None:
+    cpus = len(os.sched_getaffinity(0))
+    many = plan("mcrd", strategy="fanout-per-interface", workers=cpus, inputs=2, rules=2, flows=2)
+    with bench(many, "many") as ready:
+        trial = ready.measure(request(many, 5_000))
+    accounted(trial)
+    assert f"oversubscribed: {2 * cpus} workers on {cpus} CPUs" in trial.warnings
+    assert trial.validity == "valid", trial.warnings
+    assert trial.delivered == trial.expected
 
 
 def test_the_kernel_routes_between_32_interfaces_and_says_so_when_asked_for_more() -> None:

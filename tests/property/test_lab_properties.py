@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.ledger import REFUSED, Account, Outside, build
+from lab.load import Request, groups, input_of, receiver_job, rules_of, streams_of
 from lab.results import Setting
 from lab.search import Goal, Observation, find_zero_loss
-from lab.trial import groups, rules_of, streams_of
 
 count = st.integers(0, 10**6)
 
@@ -22,6 +24,7 @@ count = st.integers(0, 10**6)
     receiver_dropped=count,
     refused_elsewhere=count,
     seen_twice=count,
+    receivers=st.integers(1, 8),
 )
 def test_a_ledger_fed_with_a_complete_account_balances(
     delivered: int,
@@ -32,6 +35,7 @@ def test_a_ledger_fed_with_a_complete_account_balances(
     receiver_dropped: int,
     refused_elsewhere: int,
     seen_twice: int,
+    receivers: int,
 ) -> None:
     due = delivered + output_dropped + receiver_dropped + refused_elsewhere
     account = Account(
@@ -41,10 +45,17 @@ def test_a_ledger_fed_with_a_complete_account_balances(
         # The forwarder may have been told of some of the device's drops, and counts them as well.
         egress={REFUSED: refused_elsewhere + min(seen_twice, output_dropped)},
     )
-    outside = Outside(
-        due + no_rule + ring_full + input_dropped, input_dropped, output_dropped, receiver_dropped, delivered
+    # What every worker of several is given was offered once, and what no worker is given is lost to each.
+    each, left_over = divmod(due + no_rule + ring_full, receivers)
+    account = replace(
+        account, ingress={**account.ingress, ("forwarder", "malformed"): -left_over % receivers}
     )
-    assert build(account, outside).balanced
+    offered = each + bool(left_over) + input_dropped
+    outside = Outside(offered, input_dropped, output_dropped, receiver_dropped, delivered, receivers)
+    ledger = build(account, outside)
+    assert ledger.balanced
+    assert ledger.ingress.entered == offered * receivers
+    assert ledger.egress.left == delivered
 
 
 @given(delivered=count, missing=st.integers(1, 10**6))
@@ -83,6 +94,40 @@ def test_every_flow_has_a_rule_and_is_unlike_the_others(rules: int, flows: int, 
     assert all(str(stream.group) in matched for stream in streams)
     assert len({(stream.group, stream.source_port) for stream in streams}) == flows
     assert len({stream.group for stream in streams}) == min(rules, flows)
+
+
+@given(
+    inputs=st.integers(1, 24),
+    rules_each=st.integers(1, 20),
+    flows_each=st.integers(1, 20),
+    skew=st.integers(1, 9),
+    direct=st.booleans(),
+)
+def test_every_input_has_its_rules_flows_and_share(
+    inputs: int, rules_each: int, flows_each: int, skew: int, direct: bool
+) -> None:
+    setting = Setting(
+        payload_bytes=64, inputs=inputs, rules=inputs * rules_each, flows=inputs * flows_each, skew=skew
+    )
+    input_of_group = {rule.group: rule.input_interface for rule in rules_of(setting, ["out0"])}
+    streams = streams_of(setting)
+    shares = [0] * inputs
+    for stream in streams:
+        number = input_of(stream.stream_id, setting)
+        assert input_of_group[str(stream.group)] == f"in{number}", "a flow enters where its rule is"
+        assert stream.interface == (f"g{number}" if inputs > 1 else None)
+        shares[number] += stream.share
+    assert len({stream.group for stream in streams}) == inputs * min(rules_each, flows_each)
+    assert all(shares[0] == share * (skew if inputs > 1 else 1) for share in shares[1:])
+
+    asked = Request("t", "s", "c", setting, "fixed", 50_000, 0.3)
+    outputs = [f"r{number}" for number in range(inputs if direct else 2)]
+    job = receiver_job(asked, outputs, 1500, direct=direct)
+    assert len(job.flows) == len(streams) * (1 if direct else 2)
+    turn = sum(shares)
+    for stream, flow in zip(streams, job.flows, strict=False):
+        if not direct:
+            assert flow.sequences >= 15_000 * stream.share / turn + stream.share - 1
 
 
 @given(number=st.integers(1, 70_000))

@@ -17,7 +17,7 @@ def counts(ledger: Ledger) -> dict[tuple[str, str], int]:
 
 
 def outside(**changes: int | bool) -> Outside:
-    values = {"offered": 0, "input_dropped": 0, "output_dropped": 0, "receiver_dropped": 0, "delivered": 0}
+    values = {"offered": 0, "input_dropped": 0, "output_dropped": 0, "receiver_dropped": 0, "arrived": 0}
     return Outside(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -28,7 +28,7 @@ def test_every_datagram_and_every_copy_is_booked() -> None:
         ingress={("forwarder", "no_rule"): 7},
         egress={("forwarder", "too_big"): 5},
     )
-    ledger = build(account, outside(offered=100, input_dropped=3, receiver_dropped=1, delivered=174))
+    ledger = build(account, outside(offered=100, input_dropped=3, receiver_dropped=1, arrived=174))
     assert ledger.balanced
     assert counts(ledger) == {
         ("softnet", "input backlog full"): 3,
@@ -39,7 +39,7 @@ def test_every_datagram_and_every_copy_is_booked() -> None:
 
 
 def test_what_is_missing_stays_visible_and_is_said() -> None:
-    ledger = build(Account(matched=90, copies_due=90), outside(offered=100, delivered=88))
+    ledger = build(Account(matched=90, copies_due=90), outside(offered=100, arrived=88))
     assert ledger.ingress.unattributed == 10
     assert ledger.egress.unattributed == 2
     assert doubts(ledger) == [
@@ -49,29 +49,27 @@ def test_what_is_missing_stays_visible_and_is_said() -> None:
 
 
 def test_what_is_counted_twice_is_a_doubt_too() -> None:
-    ledger = build(Account(matched=10, copies_due=10), outside(offered=10, delivered=11))
+    ledger = build(Account(matched=10, copies_due=10), outside(offered=10, arrived=11))
     assert doubts(ledger) == ["egress: 1 of 10 copies counted twice"]
 
 
 def test_a_drop_that_device_and_forwarder_both_saw_is_booked_once() -> None:
     account = Account(matched=100, copies_due=100, egress={REFUSED: 4})
-    ledger = build(account, outside(offered=100, output_dropped=4, delivered=96))
+    ledger = build(account, outside(offered=100, output_dropped=4, arrived=96))
     assert ledger.balanced
     assert counts(ledger) == {BACKLOG_OUT: 4}
 
 
 def test_a_refusal_that_no_device_saw_is_booked_as_such() -> None:
     account = Account(matched=100, copies_due=100, egress={REFUSED: 4})
-    ledger = build(account, outside(offered=100, output_dropped=1, delivered=95))
+    ledger = build(account, outside(offered=100, output_dropped=1, arrived=95))
     assert ledger.balanced
     assert counts(ledger) == {BACKLOG_OUT: 1, REFUSED: 4}
 
 
 def test_with_offloads_on_the_forwarders_count_is_used_because_a_device_counts_frames() -> None:
     account = Account(matched=100, copies_due=100, egress={REFUSED: 64})
-    ledger = build(
-        account, outside(offered=100, output_dropped=1, delivered=36, device_counts_datagrams=False)
-    )
+    ledger = build(account, outside(offered=100, output_dropped=1, arrived=36, device_counts_datagrams=False))
     assert ledger.balanced
     assert counts(ledger) == {REFUSED: 64}
 
@@ -92,13 +90,22 @@ def test_an_account_is_complete_when_nothing_is_left_to_come() -> None:
     assert not replace(account, pending=1).accounts_for(7)
 
 
+def test_each_worker_that_gets_every_datagram_has_an_account_of_its_own() -> None:
+    """Two workers, 100 datagrams, 3 dropped before either: 194 are theirs, and each loses its own."""
+    account = Account(matched=190, copies_due=190, ingress={("packet-socket", "ring full"): 4})
+    ledger = build(account, outside(offered=100, input_dropped=3, receivers=2, arrived=190))
+    assert ledger.balanced
+    assert (ledger.ingress.entered, ledger.egress.left) == (200, 190)
+    assert counts(ledger)["softnet", "input backlog full"] == 6
+
+
 def test_the_forwarder_has_no_other_reasons_for_copies() -> None:
     assert set(layout.EGRESS_REASONS) == EGRESS_REASONS
 
 
 def test_the_generator_alone_has_a_ledger_too() -> None:
-    assert direct(offered=100, device_dropped=3, receiver_dropped=2, delivered=95).balanced
-    assert not direct(offered=100, device_dropped=3, receiver_dropped=0, delivered=95).balanced
+    assert direct(outside(offered=100, input_dropped=3, receiver_dropped=2, arrived=95)).balanced
+    assert not direct(outside(offered=100, input_dropped=3, arrived=95)).balanced
 
 
 @pytest.mark.parametrize("reason", sorted(EGRESS_REASONS))

@@ -1,0 +1,130 @@
+"""What the reports of sender, receivers and subject say about a trial: doubts, notes, shares. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lab.load import Request, input_of, streams_of
+from lab.measure.cpu import CpuTime, total
+from lab.peers.base import Sample
+from lab.results import InputSample, Latency, Streams, WorkerSample
+from lab.strategies import receivers_of, workers_in_all
+from lab.traffic.jobs import Flow, ReceiverReport, SenderReport
+
+BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
+
+STEAL_LIMIT = 0.02
+"""A share of the processor time that the hypervisor may take without a word about it."""
+
+
+def doubts(seen: ReceiverReport, request: Request) -> list[str]:
+    """Why a trial's figures may not be the subject's. Where several workers get each datagram, so many copies
+    are what is to be shown."""
+    found = []
+    if dropped := sum(seen.drops.values()):
+        found.append(f"the receivers' own rings dropped {dropped:,} frames")
+    allowed = receivers_of(request.setting)
+    if seen.copies_max > allowed:
+        often = "once" if allowed == 1 else f"{allowed} times"
+        found.append(f"{sum(seen.duplicated):,} copies were delivered again, some more than {often}")
+    if corrupted := sum(seen.corrupted):
+        found.append(f"{corrupted:,} copies arrived damaged")
+    if strange := seen.unexpected + seen.malformed:
+        found.append(f"{strange:,} frames arrived that nobody sent")
+    if seen.latency and seen.latency.negative:
+        found.append(f"{seen.latency.negative:,} latencies are negative: the clock was set")
+    return found
+
+
+def notes(
+    seen: ReceiverReport, request: Request, cpus: dict[int, CpuTime], worker_cpus: Sequence[int]
+) -> list[str]:
+    """What a reader should know of a trial that is none the worse for it."""
+    found = []
+    workers = workers_in_all(request.setting)
+    if workers > len(worker_cpus):
+        found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPUs")
+    if reordered := sum(seen.reordered):
+        found.append(f"{reordered:,} copies arrived out of order")
+    spent = total(cpus)
+    elapsed_ns = spent.busy_ns + spent.steal_ns + spent.idle_ns
+    if spent.steal_ns > elapsed_ns * STEAL_LIMIT:
+        found.append(f"the hypervisor took {spent.steal_ns / elapsed_ns:.0%} of the processor time")
+    return found
+
+
+def bound_by(request: Request, seen: ReceiverReport, missing: int, short: bool) -> BoundBy:
+    if short:
+        return "generator"
+    if missing > 0:
+        return "receiver" if sum(seen.drops.values()) >= missing else "forwarder"
+    return "generator" if request.dps is None else "asked"
+
+
+def latency(seen: ReceiverReport) -> Latency | None:
+    report = seen.latency
+    if report is None or not report.count:
+        return None
+    return Latency(
+        count=report.count,
+        p50=report.p50,
+        p90=report.p90,
+        p99=report.p99,
+        p999=report.p999,
+        max=report.max,
+    )
+
+
+def streams(seen: ReceiverReport, request: Request) -> Streams:
+    return Streams(
+        streams=request.setting.flows,
+        checked=sum(seen.received),
+        lost=sum(seen.lost),
+        duplicated=sum(seen.duplicated),
+        reordered=sum(seen.reordered),
+        corrupted=sum(seen.corrupted),
+        copies_max=seen.copies_max,
+    )
+
+
+def inputs(
+    request: Request, sent: SenderReport, seen: ReceiverReport, flows: Sequence[Flow], copies: int
+) -> list[InputSample]:
+    """What became of each input's datagrams; none for a single input.
+
+    ``flows``: those that the receivers were told of, in their order; ``copies``: due for each datagram.
+    """
+    setting = request.setting
+    if setting.inputs == 1:
+        return []
+    offered = [0] * setting.inputs
+    for stream, count in zip(streams_of(setting), sent.per_stream, strict=True):
+        offered[input_of(stream.stream_id, setting)] += count
+    received, duplicated = [0] * setting.inputs, [0] * setting.inputs
+    for flow, arrived, again in zip(flows, seen.received, seen.duplicated, strict=True):
+        number = input_of(flow.stream_id, setting)
+        received[number] += arrived
+        duplicated[number] += again
+    return [
+        InputSample(
+            interface=f"in{number}",
+            offered=offered[number],
+            expected=offered[number] * copies,
+            delivered=received[number] - duplicated[number],
+            duplicated=duplicated[number],
+        )
+        for number in range(setting.inputs)
+    ]
+
+
+def shares(before: Sample | None, after: Sample | None) -> list[WorkerSample]:
+    """Each worker's part in the trial."""
+    earlier = {sample.worker_id: sample for sample in before.workers} if before else {}
+    made = []
+    for sample in after.workers if after else ():
+        first = earlier.get(sample.worker_id)
+        received = sample.received - (first.received if first else 0)
+        matched = sample.matched - (first.matched if first else 0)
+        made.append(sample.model_copy(update={"received": received, "matched": matched}))
+    return made

@@ -1,0 +1,52 @@
+"""What the strategy of a setting comes to: groups, workers, and how many of them get each datagram. Pure."""
+
+from __future__ import annotations
+
+from forwarder.planned import Sizing
+from forwarder.strategy import (
+    PRESETS,
+    Grouping,
+    Hashing,
+    RulePlacement,
+    Steering,
+    Strategy,
+    customised,
+)
+from lab.results import Setting
+
+
+def strategy_of(
+    preset: str, placement: str | None = None, steering: str | None = None, hashing: str | None = None
+) -> Strategy:
+    """The preset with what differs from it; ``None`` where nothing does."""
+    return customised(
+        PRESETS[preset],
+        placement=RulePlacement(placement) if placement else None,
+        steering=Steering(steering) if steering else None,
+        hashing=Hashing(hashing) if hashing else None,
+    )
+
+
+def groups_in(preset: str, inputs: int, groups: int | None = None) -> int:
+    """Worker groups that a preset makes of ``inputs`` interfaces; ``groups``: as many as were asked for."""
+    grouping = PRESETS[preset].grouping
+    if grouping is Grouping.PER_INTERFACE:
+        return inputs
+    if grouping is Grouping.INTERFACE_GROUPS:
+        return min(groups or Sizing().group_count, inputs)
+    return 1
+
+
+def workers_in_all(setting: Setting) -> int:
+    """Of all groups; 0 for a subject without workers."""
+    if setting.workers is None or setting.strategy is None:
+        return 0
+    return setting.workers * groups_in(setting.strategy, setting.inputs, setting.groups)
+
+
+def receivers_of(setting: Setting) -> int:
+    """How many workers get each datagram: one, but for workers that share an interface without a fanout."""
+    if setting.workers is None or setting.strategy is None:
+        return 1
+    chosen = strategy_of(setting.strategy, setting.placement, setting.steering, setting.hashing)
+    return setting.workers if chosen.steering is Steering.UNGROUPED else 1
