@@ -50,6 +50,8 @@ async def run(
         rules,
         replan=lambda in_force: resolve(options, host(), in_force),
         busy_poll_us=options.busy_poll_us,
+        realtime_priority=options.realtime_priority,
+        skip_host_stack=options.skip_host_stack,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

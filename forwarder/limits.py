@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 
 from forwarder.planned import Plan
@@ -28,6 +29,23 @@ def allow_descriptors() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def check_realtime(priority: int) -> None:
+    """Whether processes may be given a real-time priority; 0 asks for none.
+
+    Raises:
+        OSError: they may not; the message says what is missing.
+    """
+    if not priority:
+        return
+    before, ordinary = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
+    except OSError as error:
+        why = "needs CAP_SYS_NICE, and real-time run time in the control group (cpu.rt_runtime_us)"
+        raise OSError(error.errno, f"{error.strerror}: --realtime-priority {priority} {why}") from error
+    os.sched_setscheduler(0, before, ordinary)
 
 
 def explained(error: OSError, plan: Plan, births: int) -> OSError:

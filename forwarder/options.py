@@ -186,6 +186,19 @@ class SupervisorOptions(BaseModel):
     busy_poll_us: Annotated[Whole, Field(ge=0, le=1_000_000)] = option(
         0, "US", "an integer from 0 to 1,000,000", "Microseconds a worker spins before it sleeps."
     )
+    realtime_priority: Annotated[Whole, Field(ge=0, le=99)] = option(
+        0,
+        "N",
+        "an integer from 0 to 99",
+        "Put workers before all ordinary processes of their CPUs (SCHED_RR): for low latency; 0 does not.",
+    )
+    skip_host_stack: bool = option(
+        False,
+        "",
+        "true or false",
+        "Drop multicast datagrams on input interfaces once workers have them: faster, but this machine's "
+        "own programs receive none from these interfaces.",
+    )
 
     @property
     def input_interfaces(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Final
 
 from forwarder import channel, ingress, limits, netlink
 from forwarder.channel import WorkerRule
+from forwarder.host_stack import HostStack
 from forwarder.joins import Joins
 from forwarder.layout import RingPlan
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
@@ -52,6 +53,8 @@ class Supervisor:
         rules: the rules to begin with; they go together.
         replan: the plan for the rules that it is given, otherwise as ``plan`` was made.
         busy_poll_us: of every worker.
+        realtime_priority: of every worker; 0 for none.
+        skip_host_stack: whether this machine's own stack is spared the datagrams that workers take.
         log: takes one sentence at a time.
     """
 
@@ -62,6 +65,8 @@ class Supervisor:
         *,
         replan: Callable[[Sequence[ForwardingRule]], Plan],
         busy_poll_us: int = 0,
+        realtime_priority: int = 0,
+        skip_host_stack: bool = False,
         log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self.plan = plan
@@ -79,6 +84,8 @@ class Supervisor:
         self._listening: set[str] = set()
         """Interfaces whose datagrams are let in."""
         self._busy_poll_ns = busy_poll_us * 1000
+        self._realtime_priority = realtime_priority
+        self._host_stack = HostStack() if skip_host_stack else None
         self._memory = SharedMemory(len(plan.workers))
         self.tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
         self._packed: dict[int, list[tuple[int, bytes]]] = {}
@@ -111,12 +118,14 @@ class Supervisor:
                     plan,
                     self._memory.block(plan.worker_id),
                     busy_poll_ns=self._busy_poll_ns,
+                    realtime_priority=self._realtime_priority,
                     on_ready=lambda handle: self._spawn_task(self._equip(handle)),
                     on_death=self._mourn,
                 )
                 for plan in self.plan.workers
             ]
             limits.allow_descriptors()
+            limits.check_realtime(self._realtime_priority)
             for name in self.plan.interfaces:
                 if (state := self.view.find(name)) is not None:
                     ingress.open_receivers(state, name, self.workers, self.plan.strategy.hashing)
@@ -125,7 +134,8 @@ class Supervisor:
             for rule in self.book:
                 self._join(rule)
             ingress.listen(self.workers, self.plan.strategy.hashing)
-            self._listening.update(receiver.interface for receiver in self._receivers())
+            for receiver in self._receivers():
+                self._listens(receiver.interface, receiver.ifindex)
         except OSError as error:
             await self.stop()
             raise limits.explained(error, self.plan, FORKED_TOGETHER) from error
@@ -150,6 +160,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Give back sockets and memory, after the last statistics were taken."""
+        if self._host_stack:
+            self._host_stack.close()
         sockets.close_receivers([receiver.sock for receiver in self._receivers()])
         self._memory.close()
 
@@ -364,13 +376,23 @@ class Supervisor:
             if rule.input_interface == name:
                 self._join(rule)
         ingress.listen(self.workers, hashing, name)
-        self._listening.add(name)
+        self._listens(name, state.ifindex)
+
+    def _listens(self, interface: str, ifindex: int) -> None:
+        """Its datagrams are let in from now on."""
+        if interface in self._listening:
+            return
+        if self._host_stack:
+            self._host_stack.skip(interface, ifindex)
+        self._listening.add(interface)
 
     def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
         """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
         told = []
         closing = []
         self._listening.discard(name)
+        if self._host_stack:
+            self._host_stack.resume(name)
         for handle, row in ingress.held(self.workers, name):
             told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
             receiver = handle.receivers.pop(row)

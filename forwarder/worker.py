@@ -27,13 +27,26 @@ class WorkerStart:
     entry: Entry
     channel: socket.socket
     engine: PacketEngine
+    realtime_priority: int
+    """0: an ordinary process."""
 
 
 def main(start: WorkerStart) -> None:
     """Run the worker; the caller leaves the process when this returns."""
     gc.disable()
+    if start.realtime_priority:
+        make_realtime(start.realtime_priority)
     start.entry()
     start.engine.serve()
+
+
+def make_realtime(priority: int) -> None:
+    """Put this process before every ordinary one; among equals of a CPU it takes turns (sched(7)).
+
+    Raises:
+        OSError: CAP_SYS_NICE is missing, or the control group has no real-time run time.
+    """
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
 
 
 def warm_up() -> None:

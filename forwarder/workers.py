@@ -77,6 +77,7 @@ class WorkerHandle:
         block: Block,
         *,
         busy_poll_ns: int,
+        realtime_priority: int,
         on_ready: Callable[[WorkerHandle], None],
         on_death: Callable[[WorkerHandle, str], None],
     ) -> None:
@@ -88,6 +89,7 @@ class WorkerHandle:
         self.restarts = 0
         self._head_offset = 0
         self._busy_poll_ns = busy_poll_ns
+        self._realtime_priority = realtime_priority
         self._on_ready = on_ready
         self._on_death = on_death
         self._channel: socket.socket | None = None
@@ -127,6 +129,7 @@ class WorkerHandle:
                 ),
                 channel=theirs,
                 engine=engine,
+                realtime_priority=self._realtime_priority,
             )
             ours.setblocking(False)
             undo.pop_all()

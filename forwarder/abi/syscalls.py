@@ -26,6 +26,7 @@ _TABLES: Final = {
         "sched_setaffinity": 203,
         "clock_gettime": 228,
         "exit_group": 231,
+        "bpf": 321,
     },
     "aarch64": {
         "close": 57,
@@ -44,6 +45,7 @@ _TABLES: Final = {
         "sched_setaffinity": 122,
         "clock_gettime": 113,
         "exit_group": 94,
+        "bpf": 280,
     },
 }
 
@@ -71,5 +73,6 @@ PRCTL: Final = _table()["prctl"]
 SCHED_SETAFFINITY: Final = _table()["sched_setaffinity"]
 CLOCK_GETTIME: Final = _table()["clock_gettime"]
 EXIT_GROUP: Final = _table()["exit_group"]
+BPF: Final = _table()["bpf"]
 CLOSE_RANGE: Final = 436
 """Numbers from 424 on are the same everywhere."""

@@ -1,0 +1,95 @@
+"""eBPF as far as it is used: a program is loaded, and attached to an interface (``linux/bpf.h``, bpf(2)).
+
+The attachment is a descriptor (a *link*): it ends when the last copy of that is closed, whatever became of
+the process that made it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from forwarder.abi import syscalls
+
+BPF_PROG_LOAD, BPF_LINK_CREATE = 5, 28
+BPF_PROG_TYPE_SCHED_CLS: Final = 3
+BPF_TCX_INGRESS: Final = 46
+TCX_NEXT, TCX_DROP = -1, 2
+
+LD_ABS_B, LD_ABS_H, LD_ABS_W = 0x30, 0x28, 0x20
+"""R0 = the packet's byte, half-word or word at ``immediate``, big-endian, with the context in R6; beyond the
+packet the program ends and returns 0."""
+LDX_W: Final = 0x61
+"""destination = the word at source + offset."""
+MOV_X, MOV_K, RSH_K = 0xBF, 0xB7, 0x77
+JEQ_K, JNE_K = 0x15, 0x55
+EXIT: Final = 0x95
+
+SKB_VLAN_PRESENT: Final = 20
+"""Offset of ``vlan_present`` in ``struct __sk_buff``."""
+
+_INSTRUCTION: Final = struct.Struct("=BBhi")
+_PROG_LOAD: Final = struct.Struct("=IIQQIIQII16sII")
+_LINK_CREATE: Final = struct.Struct("=IIII")
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class Instruction(NamedTuple):
+    """``struct bpf_insn``; jumps go ``offset`` instructions past the next one."""
+
+    code: int
+    destination: int = 0
+    source: int = 0
+    offset: int = 0
+    immediate: int = 0
+
+
+def load(program: Sequence[Instruction], name: str) -> int:
+    """A descriptor of the program, for interfaces' ingress; ``name``: at most 15 letters, for listings.
+
+    Raises:
+        OSError: the kernel does not take it (EPERM: CAP_BPF and CAP_NET_ADMIN are needed).
+    """
+    code = b"".join(
+        _INSTRUCTION.pack(one.code, one.destination | one.source << 4, one.offset, one.immediate)
+        for one in program
+    )
+    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags, prog_name
+    text, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
+    attributes = _PROG_LOAD.pack(
+        BPF_PROG_TYPE_SCHED_CLS,
+        len(program),
+        ctypes.addressof(text),
+        ctypes.addressof(licence),
+        0,
+        0,
+        0,
+        0,
+        0,
+        name.encode(),
+        0,
+        0,
+    )
+    return _bpf(BPF_PROG_LOAD, attributes)
+
+
+def attach_ingress(program: int, ifindex: int) -> int:
+    """A link that runs ``program`` on what arrives at an interface, behind its packet sockets (Linux 6.6).
+
+    Raises:
+        OSError: no such interface, or a kernel without tcx (EINVAL).
+    """
+    return _bpf(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_TCX_INGRESS, 0))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result: int = _libc.syscall(syscalls.BPF, command, ctypes.byref(buffer), len(attributes))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
