@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from lab import contest, matrix
+from lab import contest, expectation, matrix
 from lab.footprint import misses, run_footprint
 from lab.functional import run_checks
 from lab.results import ZeroLoss
 from lab.search import Found, find_zero_loss
-from lab.series import Context, Series
+from lab.series import Context, Series, StepError
 from lab.trial import NONE
 
+EXPECTATION_TRIALS = 4
 CALIBRATION_TRIALS = 8
 PACED_SHARE = 0.97
 """A paced generator reads the clock for each datagram, and what it reached once it may miss the next time."""
@@ -23,6 +24,8 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
         _checks(step, context)
     elif isinstance(step, matrix.Footprint):
         _footprint(step, context)
+    elif isinstance(step, matrix.Expectation):
+        _expect(step, context)
     elif isinstance(step, matrix.Calibrate):
         _calibrate(step, context)
     elif isinstance(step, matrix.Search):
@@ -50,6 +53,24 @@ def _footprint(step: matrix.Footprint, context: Context) -> None:
     private = record.memory.private_bytes_per_worker / 1e6
     line = f"{record.workers} workers ready in {record.ready_ns / 1e9:.2f} s, {private:.2f} MB private each"
     context.reporter.outcome("; ".join([line, *missed]))
+
+
+def _expect(step: matrix.Expectation, context: Context) -> None:
+    """One trial that says something; of a machine that is held up otherwise, several may be needed."""
+    series = Series(context, step, step.case, step.expect.subject, step.setting, "fixed")
+    for _attempt in range(EXPECTATION_TRIALS):
+        trial = series.run(step.expect.dps, step.profile.trial_ms / 1000)
+        if (why := expectation.unfit(trial)) is None:
+            break
+    else:
+        raise StepError(f"{EXPECTATION_TRIALS} trials that nothing can be concluded from, the last: {why}")
+    checks = expectation.checks(step.expect, trial)
+    for check in checks:
+        context.archive.write(check)
+        if not check.passed:
+            context.failures.append(f"{check.case}: expected {check.expected}, observed {check.observed}")
+    words = [f"{check.expected}{'' if check.passed else f' FAILED: {check.observed}'}" for check in checks]
+    context.reporter.outcome("; ".join(words))
 
 
 def _calibrate(step: matrix.Calibrate, context: Context) -> None:

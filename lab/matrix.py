@@ -1,8 +1,8 @@
 """From scenarios and a profile to the steps of a run, in order. Pure: ``mcastlab plan`` prints these.
 
-A *step* is what is finished or not: a resumed run repeats whole steps. A case is calibrated first (the
-generator alone), then searched for each subject and steering, then compared; comparisons use what the
-searches found to choose each subject's steering and to narrow their own searches.
+A *step* is what is finished or not: a resumed run repeats whole steps. A case's expectations come first; then
+it is calibrated (the generator alone), searched for each subject and steering, and compared; comparisons use
+what the searches found to choose each subject's steering and to narrow their own searches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.results import Setting
-from lab.scenario import Case, Compare, FootprintCase, Metric, Profile, ProfileName, Scenario
+from lab.scenario import Case, Compare, Expect, FootprintCase, Metric, Profile, ProfileName, Scenario
 
 SEARCH_TRIALS = 8
 NARROWED_TRIALS = 7
@@ -73,6 +73,30 @@ class Footprint(Step):
     @property
     def seconds(self) -> float:
         return FOOTPRINT_S
+
+
+@dataclass(frozen=True)
+class Expectation(Step):
+    """One trial that must show something exactly."""
+
+    case: Case
+    expect: Expect
+    number: int
+    """Among the scenario's expectations, from 1."""
+
+    @property
+    def step_id(self) -> str:
+        return f"{self.scenario.name}/{self.case.name}/{self.expect.subject}/expect-{self.number}"
+
+    @property
+    def setting(self) -> Setting:
+        tried: list[bool] = getattr(self.scenario.rps, self.expect.subject)
+        rps = tried[0] if self.expect.rps is None else self.expect.rps
+        return self.scenario.result_setting(self.case, self.expect.subject, rps)
+
+    @property
+    def trials(self) -> int:
+        return 1
 
 
 @dataclass(frozen=True)
@@ -167,11 +191,17 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
     """What the generator's ceiling depends on; cases in which this is equal share one calibration."""
     values = scenario.settings_of(case)
     return Setting(
-        payload_bytes=values.payload_bytes, flows=values.flows, burst=values.burst, egress=values.egress
+        payload_bytes=values.payload_bytes,
+        inputs=values.inputs,
+        skew=values.skew,
+        flows=values.flows,
+        burst=values.burst,
+        rules=values.inputs,
+        egress=values.egress,
     )
 
 
-AnyStep = Checks | Footprint | Calibrate | Search | Comparison
+AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison
 
 
 def steps(scenarios: Iterable[Scenario], profile: ProfileName) -> list[AnyStep]:
@@ -194,10 +224,15 @@ def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
     for footprint in scenario.footprint:
         yield Footprint(scenario, profile, footprint)
     cases = scenario.cases_in(profile)
-    pairs = [(compare, *sides) for compare in scenario.compare for sides in _pairs(compare, cases)]
+    measured = [case for case in cases if scenario.measured_in(case)]
+    pairs = [(compare, *sides) for compare in scenario.compare for sides in _pairs(compare, measured)]
     searched: list[Case] = []
     for case in cases:
-        yield Calibrate(scenario, profile, case)
+        for number, expect in enumerate(scenario.expect, start=1):
+            if expect.case == case.name:
+                yield Expectation(scenario, profile, case, expect, number)
+        if scenario.measured_in(case):
+            yield Calibrate(scenario, profile, case)
         yield from _searches(scenario, profile, case)
         searched.append(case)
         # As soon as both sides have been searched: their benches still stand.
@@ -207,7 +242,8 @@ def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
 
 
 def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Search]:
-    if not scenario.measure:
+    measure = scenario.measured_in(case)
+    if not measure:
         return
     for subject in scenario.subjects:
         for rps in getattr(scenario.rps, subject):
@@ -217,8 +253,8 @@ def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Sear
                 case,
                 subject,
                 rps,
-                zero_loss="zero-loss" in scenario.measure,
-                flat_out="flat-out" in scenario.measure,
+                zero_loss="zero-loss" in measure,
+                flat_out="flat-out" in measure,
             )
 
 

@@ -1,10 +1,11 @@
 """Scenario files: what is measured, on what, against whom. Pure: TOML text in, a validated model out.
 
 A scenario is a list of *cases* (rows), each a full setting; what is done with them is said by what the
-file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject, and
-``[[compare]]`` for paired comparisons. ``[profile.quick]`` and ``[profile.full]`` say how long and how
-often; CI runs quick. Every problem of a file is reported at once, by key, with the value and what is
-allowed (:class:`ScenarioError`).
+file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject,
+``[[expect]]`` for what one trial must show exactly, and ``[[compare]]`` for paired comparisons.
+``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
+is reported at once, by key, with the value and what is allowed (:class:`ScenarioError`); what a file's
+tables must say together is in :mod:`lab.sense`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
-from forwarder.strategy import PRESETS
+from forwarder.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering
 from lab.results import Setting
-from lab.traffic.jobs import MAX_PAYLOAD_BYTES, MAX_SEGMENTS
+from lab.sense import sense_problems
+from lab.strategies import groups_in
+from lab.topology import MAX_LINKS
+from lab.traffic.jobs import MAX_SEGMENTS
 
 ProfileName = Literal["quick", "full"]
 SubjectName = Literal["mcrd", "kernel"]
@@ -28,13 +32,21 @@ Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latenc
 Measure = Literal["zero-loss", "flat-out"]
 
 
-def _preset(value: str) -> str:
-    if value not in PRESETS:
-        raise ValueError(f"one of {', '.join(PRESETS)}")
-    return value
+def _one_of(names: Iterable[str]) -> AfterValidator:
+    allowed = [str(name) for name in names]
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return value
+
+    return AfterValidator(check)
 
 
-StrategyName = Annotated[str, AfterValidator(_preset)]
+StrategyName = Annotated[str, _one_of(PRESETS)]
+PlacementName = Annotated[str, _one_of(RulePlacement)]
+SteeringName = Annotated[str, _one_of(Steering)]
+HashingName = Annotated[str, _one_of(Hashing)]
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "zero-loss rate": True,
@@ -49,9 +61,6 @@ UNITS: Mapping[str, str] = {
     "latency p99": "ns",
 }
 
-KERNEL_MAX_INTERFACES = 32
-"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
-
 DIRECTORY = Path(__file__).resolve().parents[1] / "scenarios"
 
 
@@ -62,6 +71,9 @@ class Model(BaseModel):
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
 Payload = Annotated[int, Field(ge=18, le=8972)]
 """UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
+Inputs = Annotated[int, Field(ge=1, le=MAX_LINKS)]
+Skew = Annotated[int, Field(ge=1, le=64)]
+"""Datagrams that the first input gets for each one of another input."""
 Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
 """Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
 
@@ -70,32 +82,48 @@ class Defaults(Model):
     """``[setting]``: where every case starts from."""
 
     payload_bytes: Payload = 64
+    inputs: Inputs = 1
+    skew: Skew = 1
     outputs: Annotated[int, Field(ge=1, le=64)] = 1
     flows: Annotated[int, Field(ge=1, le=100_000)] = 1
     burst: Burst = 1
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Of each worker group."""
     strategy: StrategyName = "fanout"
+    groups: Inputs | None = None
+    """Interface groups; left out: as many as the strategy makes."""
+    placement: PlacementName | None = None
+    steering: SteeringName | None = None
+    hashing: HashingName | None = None
+    """Left out: the strategy's own."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
 
 
 class Case(Model):
-    """``[[case]]``: one row; a key left out takes the value in ``[setting]``."""
+    """``[[case]]``: one row; a key left out takes the value in ``[setting]``, ``measure`` the scenario's."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
+    measure: list[Measure] | None = None
     payload_bytes: Payload | None = None
+    inputs: Inputs | None = None
+    skew: Skew | None = None
     outputs: Annotated[int, Field(ge=1, le=64)] | None = None
     flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
     burst: Burst | None = None
     rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     strategy: StrategyName | None = None
+    groups: Inputs | None = None
+    placement: PlacementName | None = None
+    steering: SteeringName | None = None
+    hashing: HashingName | None = None
     egress: Literal["wire-like", "offload"] | None = None
     mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
 
 
-class Steering(Model):
+class PacketSteering(Model):
     """``[rps]``: receive packet steering, onto the workers' CPUs; each value is tried, the best is kept."""
 
     mcrd: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
@@ -116,6 +144,34 @@ class Compare(Model):
     b_rps: bool | None = None
     """Steering of each side; its best one when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
+
+
+class Expect(Model):
+    """``[[expect]]``: what one trial must show, to the datagram. One check for each key that is given."""
+
+    case: str
+    subject: SubjectName = "mcrd"
+    rps: bool | None = None
+    """Packet steering; left out: the first that is tried."""
+    dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Offered rate; left out: as fast as the generator can."""
+    copies: Annotated[int, Field(ge=1, le=254)] | None = None
+    """Every copy that is due arrives exactly so many times."""
+    lost: Literal[0, "some"] | None = None
+    """Copies that never arrive."""
+    others_lost: Literal[0] | None = None
+    """The same, of all inputs but the first."""
+    wrong_worker: Literal[0, "some"] | None = None
+    """Datagrams that reach a worker other than the one that holds their rule."""
+    every_worker: Literal[True] | None = None
+    """Each worker has matched datagrams."""
+    rules_held: Literal["all", "part"] | None = None
+    """By each worker: all rules, or fewer, and each rule by one worker."""
+
+    @property
+    def expected(self) -> dict[str, object]:
+        """The keys that are given, with what they want."""
+        return self.model_dump(exclude_none=True, exclude={"case", "subject", "rps", "dps"})
 
 
 class FootprintCase(Model):
@@ -176,8 +232,9 @@ class Scenario(Model):
     subjects: list[SubjectName] = []
     measure: list[Measure] = []
     setting: Defaults = Defaults()
-    rps: Steering = Steering()
+    rps: PacketSteering = PacketSteering()
     case: list[Case] = []
+    expect: list[Expect] = []
     compare: list[Compare] = []
     footprint: list[FootprintCase] = []
     profile: dict[ProfileName, ProfileOverride] = {}
@@ -188,23 +245,32 @@ class Scenario(Model):
         return PROFILES[name].model_copy(update=changes)
 
     def settings_of(self, case: Case) -> Defaults:
-        return self.setting.model_copy(update=case.model_dump(exclude_none=True, exclude={"name"}))
+        return self.setting.model_copy(update=case.model_dump(exclude_none=True, exclude={"name", "measure"}))
+
+    def measured_in(self, case: Case) -> list[Measure]:
+        """What is measured of a case, for each subject."""
+        return self.measure if case.measure is None else case.measure
 
     def result_setting(self, case: Case, subject: str, rps: bool) -> Setting:
         """The record's setting; what does not apply to a subject is left out."""
         values = self.settings_of(case)
-        forwards = subject == "mcrd"
+        loads = {
+            key: getattr(values, key)
+            for key in ("payload_bytes", "inputs", "skew", "outputs", "flows", "burst", "rules", "egress")
+        }
+        if subject != "mcrd":
+            return Setting(**loads, rps=rps)
+        own = PRESETS[values.strategy]
+        grouped = own.grouping is Grouping.INTERFACE_GROUPS
         return Setting(
-            payload_bytes=values.payload_bytes,
-            inputs=1,
-            outputs=values.outputs,
-            flows=values.flows,
-            burst=values.burst,
-            rules=values.rules,
-            workers=values.workers if forwards else None,
-            strategy=values.strategy if forwards else None,
-            egress=values.egress,
+            **loads,
             rps=rps,
+            workers=values.workers,
+            strategy=values.strategy,
+            groups=groups_in(values.strategy, values.inputs, values.groups) if grouped else None,
+            placement=values.placement if values.placement != own.placement else None,
+            steering=values.steering if values.steering != own.steering else None,
+            hashing=values.hashing if values.hashing != own.hashing else None,
         )
 
     def cases_in(self, profile: Profile) -> list[Case]:
@@ -225,8 +291,7 @@ def parse_scenario(text: str, source: str) -> Scenario:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise ScenarioError(_as_problem(item, source) for item in error.errors()) from None
-    problems = [*_name_problems(scenario), *_sense_problems(scenario)]
-    if problems:
+    if problems := sense_problems(scenario, get_args(SubjectName)):
         raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
 
@@ -264,65 +329,6 @@ def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Sc
     return sorted(scenarios, key=lambda scenario: not scenario.functional)
 
 
-def _name_problems(scenario: Scenario) -> Iterable[Problem]:
-    """Names that are given twice, and references to names that do not exist."""
-    for table, names in (
-        ("case", [case.name for case in scenario.case]),
-        ("footprint", [entry.name for entry in scenario.footprint]),
-    ):
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                yield Problem(f"{table}[{index}].name", repr(name), "a name not used before")
-    known = [case.name for case in scenario.case]
-    references: list[tuple[str, str | None]] = []
-    for profile_name, override in scenario.profile.items():
-        references += [(f"profile.{profile_name}.cases", name) for name in override.cases or []]
-    for index, compare in enumerate(scenario.compare):
-        references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
-        references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
-    for field, reference in references:
-        if reference is not None and reference not in known:
-            yield Problem(field, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
-
-
-def _sense_problems(scenario: Scenario) -> Iterable[Problem]:
-    """Combinations that cannot be measured."""
-    if not (scenario.functional or scenario.case or scenario.footprint):
-        yield Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]")
-    if scenario.case and not scenario.subjects:
-        yield Problem("subjects", "[]", f"at least one of {', '.join(get_args(SubjectName))}, for the cases")
-    for index, compare in enumerate(scenario.compare):
-        table = f"compare[{index}]"
-        for side in ("a", "b"):
-            if getattr(compare, side) not in scenario.subjects:
-                allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
-                yield Problem(f"{table}.{side}", repr(getattr(compare, side)), allowed)
-            rps, tried = getattr(compare, f"{side}_rps"), getattr(scenario.rps, getattr(compare, side))
-            if rps is not None and rps not in tried:
-                yield Problem(f"{table}.{side}_rps", str(rps), f"one that is tried: {tried}")
-        if (compare.a_case is None) != (compare.b_case is None):
-            yield Problem(f"{table}.a_case", repr(compare.a_case), "a_case and b_case together, or neither")
-        if compare.cases is not None and compare.a_case is not None:
-            yield Problem(f"{table}.cases", repr(compare.cases), "cases, or a_case and b_case, not both")
-        if (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps):
-            yield Problem(f"{table}.b", repr(compare.b), "another subject than a, or another case")
-    for index, case in enumerate(scenario.case):
-        values = scenario.settings_of(case)
-        if values.payload_bytes + 28 > values.mtu:
-            allowed = f"at most {values.mtu - 28} with mtu = {values.mtu}"
-            yield Problem(f"case[{index}].payload_bytes", str(values.payload_bytes), allowed)
-        if values.burst * values.payload_bytes > MAX_PAYLOAD_BYTES:
-            allowed = (
-                f"at most {MAX_PAYLOAD_BYTES // values.payload_bytes} with {values.payload_bytes} bytes each"
-            )
-            yield Problem(f"case[{index}].burst", str(values.burst), allowed)
-        if "kernel" in scenario.subjects and values.outputs >= KERNEL_MAX_INTERFACES:
-            allowed = (
-                f"at most {KERNEL_MAX_INTERFACES - 1} with the subject kernel (MAXVIFS, the input is one)"
-            )
-            yield Problem(f"case[{index}].outputs", str(values.outputs), allowed)
-
-
 _BOUNDS: Mapping[str, tuple[str, str]] = {
     "greater_than_equal": ("ge", "at least"),
     "greater_than": ("gt", "more than"),
@@ -353,7 +359,8 @@ def _as_problem(error: Any, source: str) -> Problem:
 _TABLES: Mapping[str, type[Model]] = {
     "setting": Defaults,
     "case": Case,
-    "rps": Steering,
+    "rps": PacketSteering,
+    "expect": Expect,
     "compare": Compare,
     "footprint": FootprintCase,
     "profile": ProfileOverride,

@@ -16,6 +16,7 @@ from lab.progress import Reporter
 from lab.results import AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Case, Scenario
 from lab.search import Observation
+from lab.strategies import workers_in_all
 from lab.trial import NONE, Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
@@ -88,7 +89,8 @@ class Context:
             if trial.purpose == "calibration" and trial.asked_dps is not None and trial.setting == setting
         ]
         if not paced:
-            raise StepError(f"generator not calibrated for {setting.payload_bytes} B, {setting.flows} flows")
+            load = f"{setting.payload_bytes} B, {setting.flows} flows, {setting.inputs} inputs"
+            raise StepError(f"generator not calibrated for {load}")
         held = [trial for trial in paced if trial.validity != "invalid"]
         return max(trial.offered_dps for trial in held or paced)
 
@@ -107,7 +109,7 @@ class Series:
     """Trials of one step on one bench, numbered and recorded."""
 
     context: Context
-    step: matrix.Calibrate | matrix.Search | matrix.Comparison
+    step: matrix.Expectation | matrix.Calibrate | matrix.Search | matrix.Comparison
     case: Case
     subject: str
     setting: Setting
@@ -159,7 +161,8 @@ def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> 
     Without a subject all that its workers' CPUs say is whether the sender would have one to itself.
     """
     values = scenario.settings_of(case)
-    sender_cpu, worker_cpus = place(values.workers)
+    # The kernel gets the CPUs that mcrd's workers would have.
+    sender_cpu, worker_cpus = place(workers_in_all(scenario.result_setting(case, "mcrd", setting.rps)))
     if subject == NONE:
         worker_cpus = (sender_cpu,) if sender_cpu in worker_cpus else ()
     return BenchPlan(subject, standing(setting), values.mtu, sender_cpu, worker_cpus)

@@ -25,7 +25,6 @@ Integers = npt.NDArray[np.int64]
 SYS_SENDMMSG = 307
 """x86-64; asm/unistd_64.h."""
 EINTR, ENOBUFS = 4, 105
-"""Offset of the UDP checksum in a frame without IP options."""
 
 SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES, SLIPPED_NS = range(9)
 OUTCOMES = 9

@@ -1,0 +1,152 @@
+"""What a scenario's tables must say together: names that exist, combinations that can be measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from forwarder.problems import Problem
+from forwarder.strategy import PRESETS, Grouping, RulePlacement, strategy_problems
+from lab.strategies import strategy_of
+from lab.traffic.jobs import MAX_PAYLOAD_BYTES
+
+if TYPE_CHECKING:
+    from lab.scenario import Compare, Defaults, Expect, Scenario
+
+KERNEL_MAX_INTERFACES = 32
+"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
+
+
+def sense_problems(scenario: Scenario, subjects: Sequence[str]) -> list[Problem]:
+    """Everything that is wrong with a scenario whose keys are right one by one.
+
+    Args:
+        subjects: those that there are.
+    """
+    found = list(_name_problems(scenario))
+    if not (scenario.functional or scenario.case or scenario.footprint):
+        found.append(Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]"))
+    if scenario.case and not scenario.subjects:
+        allowed = f"at least one of {', '.join(subjects)}, for the cases"
+        found.append(Problem("subjects", "[]", allowed))
+    tables: list[tuple[str, Iterable[Problem]]] = []
+    for index, compare in enumerate(scenario.compare):
+        tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
+    for index, expect in enumerate(scenario.expect):
+        tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
+    for index, case in enumerate(scenario.case):
+        values = scenario.settings_of(case)
+        tables.append((f"case[{index}]", _load_problems(values)))
+        if "kernel" in scenario.subjects:
+            tables.append((f"case[{index}]", _kernel_problems(values)))
+        if "mcrd" in scenario.subjects:
+            tables.append((f"case[{index}]", _strategy_problems(values)))
+    found += [
+        replace(problem, field=f"{table}.{problem.field}")
+        for table, problems in tables
+        for problem in problems
+    ]
+    return found
+
+
+def _name_problems(scenario: Scenario) -> Iterable[Problem]:
+    """Names that are given twice, and references to names that do not exist."""
+    for table, names in (
+        ("case", [case.name for case in scenario.case]),
+        ("footprint", [entry.name for entry in scenario.footprint]),
+    ):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(f"{table}[{index}].name", repr(name), "a name not used before")
+    known = [case.name for case in scenario.case]
+    references: list[tuple[str, str | None]] = []
+    for profile_name, override in scenario.profile.items():
+        references += [(f"profile.{profile_name}.cases", name) for name in override.cases or []]
+    for index, compare in enumerate(scenario.compare):
+        references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
+        references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
+    references += [(f"expect[{index}].case", expect.case) for index, expect in enumerate(scenario.expect)]
+    for field, reference in references:
+        if reference is not None and reference not in known:
+            yield Problem(field, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
+
+
+def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]:
+    for side in ("a", "b"):
+        if getattr(compare, side) not in scenario.subjects:
+            allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
+            yield Problem(side, repr(getattr(compare, side)), allowed)
+        rps, tried = getattr(compare, f"{side}_rps"), getattr(scenario.rps, getattr(compare, side))
+        if rps is not None and rps not in tried:
+            yield Problem(f"{side}_rps", str(rps), f"one that is tried: {tried}")
+    if (compare.a_case is None) != (compare.b_case is None):
+        yield Problem("a_case", repr(compare.a_case), "a_case and b_case together, or neither")
+    if compare.cases is not None and compare.a_case is not None:
+        yield Problem("cases", repr(compare.cases), "cases, or a_case and b_case, not both")
+    if (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps):
+        yield Problem("b", repr(compare.b), "another subject than a, or another case")
+    # A comparison starts from what the searches of its cases found.
+    unmeasured = {case.name for case in scenario.case if not scenario.measured_in(case)}
+    for name in (compare.a_case, compare.b_case, *(compare.cases or [])):
+        if name in unmeasured:
+            yield Problem(
+                "cases" if compare.cases else "a_case", repr(name), "a case with something in measure"
+            )
+
+
+def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:
+    if expect.subject not in scenario.subjects:
+        allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
+        yield Problem("subject", repr(expect.subject), allowed)
+    if not expect.expected:
+        keys = [key for key in type(expect).model_fields if key not in ("case", "subject", "rps", "dps")]
+        yield Problem("(table)", "nothing expected", f"at least one of {', '.join(keys)}")
+    if expect.subject != "mcrd":
+        for key in ("wrong_worker", "every_worker", "rules_held"):
+            if key in expect.expected:
+                yield Problem(key, repr(expect.expected[key]), "left out: only mcrd has workers")
+    inputs = {case.name: scenario.settings_of(case).inputs for case in scenario.case}
+    if expect.others_lost is not None and inputs.get(expect.case) == 1:
+        yield Problem("others_lost", "0", "left out for a case with one input")
+
+
+def _load_problems(values: Defaults) -> Iterable[Problem]:
+    if values.payload_bytes + 28 > values.mtu:
+        allowed = f"at most {values.mtu - 28} with mtu = {values.mtu}"
+        yield Problem("payload_bytes", str(values.payload_bytes), allowed)
+    if values.burst * values.payload_bytes > MAX_PAYLOAD_BYTES:
+        most = MAX_PAYLOAD_BYTES // values.payload_bytes
+        yield Problem("burst", str(values.burst), f"at most {most} with {values.payload_bytes} bytes each")
+    if values.rules < values.inputs:
+        allowed = f"at least {values.inputs}: one for each of the inputs"
+        yield Problem("rules", str(values.rules), allowed)
+    if values.flows % values.inputs:
+        allowed = f"a multiple of {values.inputs}: as many for each of the inputs"
+        yield Problem("flows", str(values.flows), allowed)
+    if values.skew > 1 and values.inputs == 1:
+        yield Problem("skew", str(values.skew), "1 with one input")
+
+
+def _kernel_problems(values: Defaults) -> Iterable[Problem]:
+    most = KERNEL_MAX_INTERFACES - values.inputs
+    if values.outputs > most:
+        inputs = f"{values.inputs} input{'s' * (values.inputs > 1)}"
+        allowed = f"at most {most} with {inputs} and the subject kernel (it routes between 32 interfaces)"
+        yield Problem("outputs", str(values.outputs), allowed)
+
+
+def _strategy_problems(values: Defaults) -> Iterable[Problem]:
+    own = PRESETS[values.strategy]
+    if own.grouping is Grouping.ONE_INTERFACE and values.inputs > 1:
+        yield Problem("inputs", str(values.inputs), f"1 with strategy {values.strategy}")
+    if values.groups is not None:
+        if own.grouping is not Grouping.INTERFACE_GROUPS:
+            grouped = [name for name, s in PRESETS.items() if s.grouping is Grouping.INTERFACE_GROUPS]
+            yield Problem("groups", str(values.groups), f"left out but for {', '.join(grouped)}")
+        elif values.groups > values.inputs:
+            yield Problem("groups", str(values.groups), f"at most {values.inputs}, as many as inputs")
+    chosen = strategy_of(values.strategy, values.placement, values.steering, values.hashing)
+    yield from strategy_problems(chosen)
+    if values.hashing is not None and chosen.placement is not RulePlacement.HASH:
+        yield Problem("hashing", values.hashing, "left out where no rules are hashed")
