@@ -182,15 +182,16 @@ def start_forwarder(
     document: dict[str, Any],
     *,
     outputs_per_rule: int = 1,
-    strategy: str = "fanout",
-    workers: int = 1,
+    strategy: str | None = "fanout",
+    workers: int | None = 1,
     cpus: Sequence[int] = (),
     options: Sequence[str] = (),
 ) -> Forwarder:
     """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready.
 
     ``interfaces``: inputs; those of the rules when there are none. ``document``: the rules as ``--rules``
-    takes them; ``cpus``: those that it may place workers on.
+    takes them; ``cpus``: those that it may place workers on; ``strategy`` and ``workers``: ``None`` leaves
+    the option out.
     """
     directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
     (directory / "rules.json").write_text(json.dumps(document))
@@ -199,9 +200,9 @@ def start_forwarder(
     command = [
         str(Path(sys.executable).with_name("mcrd")),
         "supervisor",
-        *("--strategy", strategy),
+        *(("--strategy", strategy) if strategy else ()),
         *chosen,
-        *("--num-workers", str(workers)),
+        *(("--num-workers", str(workers)) if workers else ()),
         *("--control-socket-path", str(directory / "control")),
         *("--rules", str(directory / "rules.json")),
         "--json",
