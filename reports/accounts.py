@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from lab.results import Stage, Trial
-from reports import quantity, words
+from collections.abc import Sequence
+
+from lab.results import Drop, Stage, Trial
+from reports import labels, quantity, words
 from reports.dataset import Dataset, provenance_rows
+from reports.folds import ROWS_SHOWN, by_scenario
+from reports.labels import in_order
 from reports.model import Cell, Column, Row, Table
-from reports.tables import optional, plain, row_name
-from reports.words import in_order
+from reports.tables import plain
 
 
-def checks(data: Dataset) -> Table | None:
+def checks(data: Dataset) -> list[Table]:
+    """Expectations of each scenario, failed ones first; those that were all met are folded where many."""
     columns = (Column("Check"), Column("Outcome", word=True), Column("Expected"), Column("Observed"))
-    rows = [
-        Row(
-            (
-                row_name(c),
-                Cell("passed" if c.passed else "FAILED", tone="good" if c.passed else "bad"),
-                *plain(c.expected, c.observed),
+    tables = []
+    for scenario, found in by_scenario(data.checks, lambda check: check.scenario, most=0):
+        met = sum(check.passed for check in found)
+        rows = tuple(
+            Row(
+                (
+                    Cell(c.case),
+                    Cell("passed" if c.passed else "FAILED", tone="good" if c.passed else "bad"),
+                    *plain(c.expected, c.observed),
+                )
             )
+            for c in sorted(found, key=lambda check: check.passed)
         )
-        for c in data.checks
-    ]
-    return optional("checks", "Functional checks", columns, rows)
+        outcome = f"{scenario}: {met} of {quantity.plural(len(found), 'check')} passed"
+        folded = outcome if met == len(found) and len(data.checks) > ROWS_SHOWN else ""
+        tables.append(Table(f"checks-{scenario}", outcome, columns, rows, folded))
+    return sorted(tables, key=lambda table: bool(table.folded))
 
+
+TRIALS_LISTED = 40
+"""A scenario with more trials than this lists those that need a look, and adds the others up."""
 
 LEDGER = (
     Column("Case"),
@@ -40,7 +53,7 @@ LEDGER = (
 
 
 def ledgers(data: Dataset) -> list[Table]:
-    """One ledger a scenario, one row a trial."""
+    """One ledger a scenario, one row a trial; of many trials those alike that balance make one row."""
     tables = []
     for scenario in in_order(t.scenario for t in data.trials):
         trials = [t for t in data.trials if t.scenario == scenario]
@@ -53,30 +66,61 @@ def ledgers(data: Dataset) -> list[Table]:
         lost = sum(d.count for t in trials for s in (t.ledger.ingress, t.ledger.egress) for d in s.drops)
         number = quantity.plural(len(trials), "trial")
         summary = f"{scenario}: {number}, {state}, {lost:,} drops accounted for"
-        rows = tuple(Row(_ledger_cells(t)) for t in trials)
+        rows = tuple(Row(_ledger_cells(data, group)) for group in _ledger_groups(trials))
         tables.append(Table(f"ledger-{scenario}", f"Ledger of {scenario}", LEDGER, rows, folded=summary))
     return tables
 
 
-def _ledger_cells(t: Trial) -> tuple[Cell, ...]:
-    ingress, egress = t.ledger.ingress, t.ledger.egress
+def _ledger_groups(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """One trial each, or many of one case, subject and purpose of which none needs a look."""
+    if len(trials) <= TRIALS_LISTED:
+        return [[t] for t in trials]
+    groups: dict[object, list[Trial]] = {}
+    for t in trials:
+        sound = t.ledger.balanced and not words.trial_doubts(t)
+        key: object = (t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose) if sound else t.trial_id
+        groups.setdefault(key, []).append(t)
+    return list(groups.values())
+
+
+def _ledger_cells(data: Dataset, trials: Sequence[Trial]) -> tuple[Cell, ...]:
+    """The cells of one trial, or of the sum of several: balances that close add up to one that does."""
+    t = trials[0]
+    ingress = _sum([one.ledger.ingress for one in trials])
+    egress = _sum([one.ledger.egress for one in trials])
     aim = "as fast as possible" if t.asked_dps is None else f"{quantity.rate(t.asked_dps)} datagrams/s"
+    name = Cell(t.trial_id.removeprefix(f"{t.scenario}/{t.case}/"), f"{t.purpose}, {aim}")
+    if len(trials) > 1:
+        low, *_, high = sorted(one.offered_dps for one in trials)
+        between = f"{quantity.rate(low)} to {quantity.rate(high)} datagrams/s"
+        name = Cell(quantity.plural(len(trials), "trial"), f"{t.purpose}, {between}")
     closes = "closes"
-    if not t.ledger.balanced:
+    if ingress.unattributed or egress.unattributed:
         closes = (
             f"OPEN: {ingress.unattributed:+,} datagrams, {egress.unattributed:+,} copies without a reason"
         )
     return (
-        Cell(t.case, words.egress(t.setting)),
-        Cell(t.trial_id.removeprefix(f"{t.scenario}/{t.case}/"), f"{t.purpose}, {aim}"),
-        Cell(words.steered(t)),
+        Cell(labels.case_name(data, t), labels.egress(t.setting)),
+        name,
+        Cell(labels.steered(t)),
         Cell(quantity.count(ingress.entered), doubts=words.trial_doubts(t)),
         Cell(quantity.count(ingress.left)),
         Cell(_drops(ingress)),
         Cell(quantity.count(egress.entered)),
         Cell(quantity.count(egress.left)),
         Cell(_drops(egress)),
-        Cell(closes, tone="good" if t.ledger.balanced else "bad"),
+        Cell(closes, tone="good" if closes == "closes" else "bad"),
+    )
+
+
+def _sum(stages: Sequence[Stage]) -> Stage:
+    dropped: dict[tuple[str, str], int] = {}
+    for drop in (drop for stage in stages for drop in stage.drops):
+        dropped[drop.place, drop.reason] = dropped.get((drop.place, drop.reason), 0) + drop.count
+    return Stage(
+        entered=sum(stage.entered for stage in stages),
+        left=sum(stage.left for stage in stages),
+        drops=[Drop(place=place, reason=reason, count=count) for (place, reason), count in dropped.items()],
     )
 
 

@@ -17,6 +17,7 @@ from lab.results import (
     Check,
     Comparison,
     Footprint,
+    InputSample,
     ResultsError,
     RunEnded,
     RunStarted,
@@ -30,6 +31,13 @@ from lab.results import (
 
 Kind = TypeVar("Kind")
 
+RowKey = tuple[str, str, str, bool, str]
+"""Scenario, case, subject, receive packet steering, egress: what every row of a table tells."""
+
+
+def row_key(scenario: str, case: str, subject: str, setting: Setting) -> RowKey:
+    return scenario, case, subject, setting.rps, setting.egress
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -42,6 +50,10 @@ class Dataset:
     comparisons: tuple[Comparison, ...]
     footprints: tuple[Footprint, ...]
     checks: tuple[Check, ...]
+    varied: Mapping[RowKey, tuple[str, ...]]
+    """Settings that differ between rows which would read the same without them."""
+    shared_cases: frozenset[str]
+    """Names of cases that more than one scenario has."""
 
     @property
     def empty(self) -> bool:
@@ -91,7 +103,33 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         comparisons=of(Comparison),
         footprints=of(Footprint),
         checks=of(Check),
+        varied=_varied([*of(Trial), *of(ZeroLoss)]),
+        shared_cases=_shared_cases(every),
     )
+
+
+def _varied(records: Iterable[Trial | ZeroLoss]) -> dict[RowKey, tuple[str, ...]]:
+    seen: dict[RowKey, dict[str, Setting]] = {}
+    for record in records:
+        key = row_key(record.scenario, record.case, record.subject, record.setting)
+        seen.setdefault(key, {})[record.setting.model_dump_json()] = record.setting
+    return {
+        key: tuple(
+            name
+            for name in Setting.model_fields
+            if len({getattr(setting, name) for setting in settings.values()}) > 1
+        )
+        for key, settings in seen.items()
+        if len(settings) > 1
+    }
+
+
+def _shared_cases(records: Iterable[AnyRecord]) -> frozenset[str]:
+    scenarios: dict[str, set[str]] = {}
+    for record in records:
+        if not isinstance(record, RunStarted | RunEnded):
+            scenarios.setdefault(record.case, set()).add(record.scenario)
+    return frozenset(case for case, found in scenarios.items() if len(found) > 1)
 
 
 # ---------------------------------------------------------------------------------------------- frames
@@ -177,6 +215,18 @@ WORKERS: Columns[tuple[Trial, WorkerSample]] = {
     "rules": lambda w: w[1].rules,
 }
 
+INPUTS: Columns[tuple[Trial, InputSample]] = {
+    "trial_id": lambda i: i[0].trial_id,
+    "scenario": lambda i: i[0].scenario,
+    "case": lambda i: i[0].case,
+    "subject": lambda i: i[0].subject,
+    "interface": lambda i: i[1].interface,
+    "offered": lambda i: i[1].offered,
+    "expected_copies": lambda i: i[1].expected,
+    "delivered_copies": lambda i: i[1].delivered,
+    "duplicated_copies": lambda i: i[1].duplicated,
+}
+
 ZERO_LOSSES: Columns[ZeroLoss] = {
     "scenario": lambda z: z.scenario,
     "case": lambda z: z.case,
@@ -219,8 +269,13 @@ FOOTPRINTS: Columns[Footprint] = {
     "interfaces": lambda f: f.interfaces,
     "cpus": lambda f: f.cpus,
     "workers": lambda f: f.workers,
+    "groups": lambda f: f.setting.groups if f.setting else None,
+    "placement": lambda f: f.setting.placement if f.setting else None,
+    "steering": lambda f: f.setting.steering if f.setting else None,
+    "hashing": lambda f: f.setting.hashing if f.setting else None,
     "rules": lambda f: f.rules,
     "rules_per_worker": lambda f: f.rules_per_worker,
+    "imbalance": lambda f: f.imbalance,
     "documented_bytes": lambda f: f.documented_bytes,
     "modelled_bytes": lambda f: f.modelled_bytes,
     "workers_measured": lambda f: f.memory.workers,
@@ -231,8 +286,12 @@ FOOTPRINTS: Columns[Footprint] = {
     "kernel_bytes": lambda f: f.memory.kernel_bytes,
     "ready_ns": lambda f: f.ready_ns,
     "stopped_ns": lambda f: f.stopped_ns,
+    "idle_cpu_ns": lambda f: f.idle_cpu_ns,
+    "idle_ns": lambda f: f.idle_ns,
     "ready_target_ns": lambda f: f.ready_target_ns,
+    "stop_target_ns": lambda f: f.stop_target_ns,
     "private_target_bytes": lambda f: f.private_target_bytes,
+    "idle_target": lambda f: f.idle_target,
     "discrepancies": lambda f: "; ".join(f.discrepancies),
     "warnings": lambda f: "; ".join(f.warnings),
 }
@@ -258,6 +317,7 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "trials": frame(data.trials, TRIALS),
         "drops": frame(drops(data.trials), DROPS),
         "workers": frame([(t, worker) for t in data.trials for worker in t.workers], WORKERS),
+        "inputs": frame([(t, one) for t in data.trials for one in t.inputs], INPUTS),
         "zero-loss": frame(data.zero_losses, ZERO_LOSSES),
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),

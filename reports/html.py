@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from reports import markdown, page, svg
 from reports.dataset import frames, load
 from reports.model import Figure, Page, Table
+from reports.quantity import NONE
 
 
 def write_report(results: Path, out: Path) -> list[Path]:
@@ -50,7 +51,11 @@ def render(report: Page) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        page=report, light=svg.variables(svg.LIGHT), dark=svg.variables(svg.DARK), is_table=_is_table
+        page=report,
+        light=svg.variables(svg.LIGHT),
+        dark=svg.variables(svg.DARK),
+        is_table=_is_table,
+        none_text=NONE,
     )
 
 

@@ -12,6 +12,9 @@ def render(page: Page, drawings: Mapping[str, str]) -> str:
     """GitHub-flavoured Markdown; ``drawings`` maps a figure's name to the SVG file beside the page."""
     blocks = [f"# {escape(page.title)}", escape(page.subtitle), "## Summary"]
     blocks.append("\n".join(_point(point) for point in page.summary))
+    if len(page.sections) > 1:
+        blocks.append("## Contents")
+        blocks.append("\n".join(f"- [{escape(s.title)}](#{_anchor(s.title)})" for s in page.sections))
     for section in page.sections:
         blocks.append(f"## {escape(section.title)}")
         blocks += [escape(text) for text in section.text]
@@ -32,8 +35,17 @@ def _doubts(doubts: tuple[str, ...], separator: str) -> str:
     return "".join(f"{separator}⚠ {escape(doubt)}" for doubt in doubts)
 
 
+def _anchor(title: str) -> str:
+    """The name that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
 def _point(point: Point) -> str:
-    items = "".join(f"\n  - {escape(item)}" for item in point.items)
+    items = "".join(f"\n  - {escape(item)}" for item in point.shown)
+    if point.more:
+        more = "\n".join(f"  - {escape(item)}" for item in point.more)
+        summary = f"<summary>{len(point.more)} more</summary>"
+        items += f"\n\n  <details>{summary}\n\n{more}\n\n  </details>\n"
     return f"- **{escape(point.lead)}** {escape(point.text)}{_doubts(point.doubts, ' ')}{items}"
 
 
@@ -43,7 +55,7 @@ def _figure(figure: Figure, drawing: str) -> list[str]:
     blocks = [f"**{escape(figure.title)}**", f"![{text}]({drawing})", escape(figure.key)]
     if figure.doubts:
         blocks.append(_doubts(figure.doubts, "\n- ").strip())
-    return blocks
+    return _folded(figure.folded, blocks)
 
 
 def _table(table: Table) -> list[str]:
@@ -58,7 +70,11 @@ def _table(table: Table) -> list[str]:
     body = "\n".join(lines)
     if not table.folded:
         return [f"**{escape(table.caption)}**", body]
-    return [f"<details><summary>{_html(table.folded)}</summary>", body, "</details>"]
+    return _folded(table.folded, [body])
+
+
+def _folded(line: str, blocks: list[str]) -> list[str]:
+    return [f"<details><summary>{_html(line)}</summary>", *blocks, "</details>"] if line else blocks
 
 
 def _html(text: str) -> str:

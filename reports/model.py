@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+ITEMS_SHOWN = 12
+"""A statement of the summary with more items than this keeps the rest folded."""
+
 Tone = Literal["plain", "good", "bad"]
 """Colour only; the text of a cell says the same in words."""
 
@@ -70,6 +73,8 @@ class Figure:
     """Inline SVG, coloured by the page's CSS variables."""
     narrow: str
     doubts: tuple[str, ...] = ()
+    folded: str = ""
+    """As for a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,15 @@ class Point:
     tone: Tone = "plain"
     doubts: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The first items; the others are shown on request."""
+        return self.items if len(self.items) <= ITEMS_SHOWN + 1 else self.items[:ITEMS_SHOWN]
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        return self.items[len(self.shown) :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reports import accounts, figures, summary, tables
+from reports import (
+    accounts,
+    figures,
+    footprints,
+    inputs,
+    overview,
+    strategies,
+    strategy_figures,
+    summary,
+    tables,
+)
 from reports.dataset import Dataset
 from reports.model import Figure, Page, Section, Table
 from reports.quantity import listed
 
 Part = Table | Figure | None
+
+SCENARIOS_NAMED = 8
+"""More scenarios than this are counted in the line under the title, and named in their table."""
 
 RATES = (
     "Rates are datagrams a second (offered) or copies a second (one datagram on one output). A rate without "
@@ -26,8 +39,24 @@ STEERING = (
     "kernel then routes inside the generator's system call, which no network card does."
 )
 PAIRS = (
-    "The subjects are measured in turn (A B B A …), so that a drifting machine weighs on both alike. The "
+    "The sides are measured in turn (A B B A …), so that a drifting machine weighs on both alike. The "
     "verdict follows the interval: where it holds 1, the difference is not shown."
+)
+STRATEGIES = (
+    "Cases of one scenario that forwarded the same load and differ in strategy, or in how it groups, places "
+    "and steers. Memory is that of the footprint of the same name: without rings, whose size is "
+    "configuration, and which stand beside it."
+)
+LOADED = (
+    "Latency (p50, p99), processor time and shares are from a trial made for latency, or the one next to "
+    "half the zero-loss rate, at the rate below the latency. Processor time is net of generator and "
+    "receivers where not said otherwise. A share of 1 is an even one, 0 a worker without any datagram. A "
+    "datagram at a wrong worker reached one without its rule, and was dropped there."
+)
+CHECKS = "What each scenario expects and what was observed; what was not met stands first."
+INPUTS = (
+    "Trials with several inputs in which one lost more than another. Of each case the one in which they "
+    "differed most, at a fixed rate where there is one."
 )
 LOSS = "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost."
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
@@ -50,23 +79,35 @@ LEDGER = (
 
 def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     """The whole page of one run; sections with nothing to say are left out."""
+    checks = _section("checks", "Checks", (CHECKS,), *accounts.checks(data))
+    failed = any(not check.passed for check in data.checks)
     sections = (
+        _section("scenarios", "Scenarios", (), overview.scenarios(data)),
+        *((checks,) if failed else ()),
         _section("targets", "Targets", (), tables.targets(data)),
-        _section("peer", "Against the peer", (PAIRS,), figures.ratios(data), tables.comparisons(data)),
+        _section(
+            "strategies",
+            "Strategies on the same load",
+            (STRATEGIES, RATES, LOADED),
+            *strategy_figures.strategies(data),
+            *strategies.tables(data),
+        ),
+        _section("peer", "Paired comparisons", (PAIRS,), figures.ratios(data), *tables.comparisons(data)),
         _section(
             "throughput",
             "Throughput",
             (RATES, EGRESS, STEERING),
-            figures.zero_loss(data),
-            tables.zero_loss(data),
-            tables.fixed_rates(data),
+            *figures.zero_loss(data),
+            *tables.zero_loss(data),
+            *tables.fixed_rates(data),
         ),
         _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data)),
-        _section("latency", "Latency", (LATENCY,), figures.latency(data), tables.latency(data)),
-        _section("processor", "Processor time", (CPU,), tables.cpu(data)),
-        _section("workers", "Workers", (SHARES,), tables.workers(data), tables.worker_shares(data)),
-        _section("memory", "Memory", (MEMORY,), tables.memory(data)),
-        _section("function", "Function", (), accounts.checks(data)),
+        _section("inputs", "Loss of each input", (INPUTS,), *inputs.inputs(data)),
+        _section("latency", "Latency", (LATENCY,), *figures.latency(data), *tables.latency(data)),
+        _section("processor", "Processor time", (CPU,), *tables.cpu(data)),
+        _section("workers", "Workers", (SHARES,), footprints.workers(data), *tables.worker_shares(data)),
+        _section("memory", "Memory", (MEMORY,), footprints.memory(data)),
+        *(() if failed else (checks,)),
         _section("ledger", "Ledger", (LEDGER,), *accounts.ledgers(data)),
         _section("provenance", "What ran on what", (), *accounts.provenance(data)),
     )
@@ -88,6 +129,8 @@ def subtitle(data: Dataset) -> str:
         return "A results file without the record that opens a run."
     run, where = data.run, data.run.provenance
     scenarios = listed(run.scenarios) or "no scenario"
+    if len(run.scenarios) > SCENARIOS_NAMED:
+        scenarios = f"{len(run.scenarios)} scenarios"
     return (
         f"Run {run.run_id} of {_when(run.started_at)}, {run.profile} profile: {scenarios}. "
         f"{where.cpu_model}, {where.cpus} CPUs, Linux {where.kernel}."

@@ -1,4 +1,5 @@
-"""The summary that opens the page: outcome, targets, comparisons, rates, footprint, checks, ledger, doubts.
+"""The summary that opens the page: outcome, failed checks, targets, strategies, comparisons,
+rates, footprint, ledger, doubts.
 
 Every sentence is made from records; none is written beforehand.
 """
@@ -7,23 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.results import Comparison, Footprint, Trial, ZeroLoss
-from reports import quantity, words
+from lab.results import Comparison, Trial
+from reports import labels, quantity, strategies, words
 from reports.dataset import Dataset
+from reports.footprints import in_size_order
+from reports.labels import in_order
 from reports.model import Point, Tone
 from reports.quantity import listed, plural
-from reports.words import in_order
+
+UNGROUPED = "ungrouped"
+"""The steering without a fanout group: every worker forwards every datagram, to show what comes of that."""
 
 
 def summary(data: Dataset) -> tuple[Point, ...]:
     points = [outcome(data)]
+    failed = any(not check.passed for check in data.checks)
+    points += check_points(data) if failed else []
     points += target_points(data)
-    points += comparison_points(data.comparisons)
+    points += strategy_points(data)
+    points += comparison_points(data)
     points += inconclusive_points(data)
-    points += rate_points(data.zero_losses)
-    points += footprint_points(data.footprints)
-    points += check_points(data)
+    points += rate_points(data)
+    points += footprint_points(data)
+    points += [] if failed else check_points(data)
     points += ledger_points(data.trials)
+    points += oversubscription_points(data)
     if doubtful := words.doubtful(data):
         points.append(Point("Doubts.", f"{doubtful}: each is marked ⚠ where its figure stands."))
     return tuple(points)
@@ -46,27 +55,60 @@ def outcome(data: Dataset) -> Point:
     return Point("Passed.", f"{which} ran to its end.", "good")
 
 
-def comparison_points(comparisons: tuple[Comparison, ...]) -> list[Point]:
+def comparison_points(data: Dataset) -> list[Point]:
     """One statement a metric, pair of subjects and egress; one line a case."""
-    groups = in_order((c.metric, c.a, c.b, c.setting.egress) for c in comparisons)
+    groups = in_order((c.metric, c.a, c.b, c.setting.egress) for c in data.comparisons)
     points = []
     for metric, a, b, side in groups:
-        group = [c for c in comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)]
+        group = [
+            c for c in data.comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)
+        ]
         verdicts = [words.verdict(c) for c in group]
         tally = listed([f"{v} in {verdicts.count(v)}" for v in in_order(verdicts)])
-        tally = f" {tally} of {len(group)} cases." if len(group) > 1 else ""
-        other = f" against {words.subject(b)}" if a != b else ", one case against another"
+        tally = f" {tally} of {len(group)} cases." if len(group) > 1 and a != b else ""
+        other = f" against {labels.subject(b)}" if a != b else ", one case against another"
         better = "more is better" if group[0].higher_is_better else "less is better"
-        text = f"{words.subject(a)}{other}, {words.egress(group[0].setting)}, {better}:{tally}"
+        text = f"{labels.subject(a)}{other}, {labels.egress(group[0].setting)}, {better}:{tally}"
         items = tuple(
-            f"{c.case}: {words.measured(c)}, {words.verdict(c)}{bounded(c.bound_by)}" for c in group
+            f"{labels.label(data, c)}: {words.measured(c)}, {_outcome(c)}{bounded(c.bound_by)}" for c in group
         )
-        if len(group) > words.NAMED:
-            items = (spread(group),)
-        tone: Tone = "bad" if "worse" in verdicts else "good" if set(verdicts) == {"better"} else "plain"
+        if len(group) > words.NAMED and a != b:
+            items = (spread(data, group),)
+        tones = {words.outcome_tone(c) for c in group}
+        tone: Tone = "bad" if "bad" in tones else "good" if tones == {"good"} else "plain"
         lead = f"{metric[:1].upper()}{metric[1:]}."
-        points.append(Point(lead, text, tone, words.shared([(c.case, c.warnings) for c in group]), items))
+        doubts = words.shared([(labels.label(data, c), words.own(c.warnings)) for c in group])
+        points.append(Point(lead, text, tone, doubts, items))
     return points
+
+
+def _outcome(c: Comparison) -> str:
+    """The verdict; of two cases of one subject what was promised of them, as one may well be the slower."""
+    aim = words.target(c)
+    return words.verdict(c) if aim is None or c.a != c.b else f"{words.promise(c)} promised: {aim.words}"
+
+
+def strategy_points(data: Dataset) -> list[Point]:
+    """For each load the strategy with the highest rate, and the one with the least memory."""
+    items = []
+    for group in strategies.groups(data):
+        rated = [e for e in group.entries if e.found is not None and e.found.lower_dps is not None]
+        parts = []
+        if rated:
+            best = max(rated, key=lambda e: (e.found and e.found.lower_dps) or 0)
+            rate = words.at_least(best.found) if best.found else quantity.NONE
+            parts.append(f"highest rate without loss with {best.case}, {rate} datagrams/s")
+        held = [(words.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
+        if held:
+            size, case = min(held)
+            parts.append(f"least memory with {case}, {quantity.megabytes(size)} MB measured without rings")
+        astray = [e.case for e in group.entries if e.astray]
+        if astray:
+            parts.append(f"datagrams at a wrong worker with {listed(astray)}")
+        if parts:
+            number = plural(len(group.entries), "case")
+            items.append(f"{group.scenario}, {number}, {group.given}: {'; '.join(parts)}")
+    return [Point("Strategies.", "On the same load:", items=tuple(items))] if items else []
 
 
 def inconclusive_points(data: Dataset) -> list[Point]:
@@ -78,12 +120,13 @@ def inconclusive_points(data: Dataset) -> list[Point]:
     return [Point("Inconclusive.", text, "plain", items=reasons)]
 
 
-def spread(group: Sequence[Comparison]) -> str:
+def spread(data: Dataset, group: Sequence[Comparison]) -> str:
     """The ends of many ratios, and what bounded them."""
     least, most = min(group, key=lambda c: c.ratio), max(group, key=lambda c: c.ratio)
     limits = [words.bound(name) for name in in_order(c.bound_by for c in group) if name != "unknown"]
     by = f"; bounded by {listed(limits)}" if limits else ""
-    return f"from {words.measured(least)} in {least.case} to {words.measured(most)} in {most.case}{by}"
+    low, high = labels.label(data, least), labels.label(data, most)
+    return f"from {words.measured(least)} in {low} to {words.measured(most)} in {high}{by}"
 
 
 def target_points(data: Dataset) -> list[Point]:
@@ -102,25 +145,26 @@ def target_points(data: Dataset) -> list[Point]:
     return [Point("Targets.", text, "good" if met == len(found) else "bad", items=rest)]
 
 
-def rate_points(zero_losses: tuple[ZeroLoss, ...]) -> list[Point]:
+def rate_points(data: Dataset) -> list[Point]:
     """The highest zero-loss rate of each subject."""
+    zero_losses = data.zero_losses
     if not zero_losses:
         return []
     items, doubts = [], []
     for name in in_order(z.subject for z in zero_losses):
         found = [z for z in zero_losses if z.subject == name and z.lower_dps is not None]
         if not found:
-            items.append(f"{words.subject(name)}: no rate met the goal in any case")
+            items.append(f"{labels.subject(name)}: no rate met the goal in any case")
             continue
         best = max(found, key=lambda z: z.lower_dps or 0)
         least = "at least " if best.upper_dps is None else ""
         outputs = best.setting.outputs
         copies = f", {quantity.rate((best.lower_dps or 0) * outputs)} copies/s" if outputs > 1 else ""
         items.append(
-            f"{words.steered(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
-            f"({words.row_label(best)}){bounded(best.bound_by)}"
+            f"{labels.steered(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
+            f"({labels.label(data, best)}){bounded(best.bound_by)}"
         )
-        doubts += [f"{words.steered(best)}: {warning}" for warning in best.warnings]
+        doubts += [f"{labels.steered(best)}: {warning}" for warning in words.own(best.warnings)]
     return [
         Point(
             "Highest rate without loss.", "By subject, over all cases:", "plain", tuple(doubts), tuple(items)
@@ -133,32 +177,52 @@ def bounded(name: str) -> str:
     return "; what bounded it is not known" if name == "unknown" else f"; bounded by {words.bound(name)}"
 
 
-def footprint_points(footprints: tuple[Footprint, ...]) -> list[Point]:
+def footprint_points(data: Dataset) -> list[Point]:
+    """Every footprint, or the smallest and the largest of many."""
+    footprints = in_size_order(data)
     if not footprints:
         return []
+    told = footprints if len(footprints) <= words.NAMED else [footprints[0], footprints[-1]]
     items = []
-    for f in footprints:
+    for f in told:
         documented = "not" if f.documented_bytes is None else f"{quantity.megabytes(f.documented_bytes)} MB"
         items.append(
-            f"{f.case}: ready in {quantity.seconds(f.ready_ns)} s, "
+            f"{labels.label(data, f)}: ready in {quantity.seconds(f.ready_ns)} s, "
             f"{quantity.megabytes(f.memory.private_bytes_per_worker)} MB private each; "
             f"in all {quantity.megabytes(words.measured_bytes(f))} MB measured without rings, "
             f"{quantity.megabytes(f.modelled_bytes)} MB modelled, {documented} documented"
         )
-    doubts = words.shared([(f.case, words.footprint_doubts(f)) for f in footprints])
-    return [Point("Footprint.", "Workers really started:", "plain", doubts, tuple(items))]
+    least, most = footprints[0].workers, footprints[-1].workers
+    text = "Workers really started:"
+    if told is not footprints:
+        text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
+    doubts = words.shared([(labels.label(data, f), words.footprint_doubts(f)) for f in footprints])
+    return [Point("Footprint.", text, "plain", doubts, tuple(items))]
 
 
 def check_points(data: Dataset) -> list[Point]:
     if not data.checks:
         return []
     failed = tuple(
-        f"{c.case}: expected {c.expected}; observed {c.observed}" for c in data.checks if not c.passed
+        f"{c.scenario}, {c.case}: expected {c.expected}; observed {c.observed}"
+        for c in data.checks
+        if not c.passed
     )
-    text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')} passed."
+    scenarios = in_order(c.scenario for c in data.checks)
+    among = f" in {plural(len(scenarios), 'scenario')}" if len(scenarios) > 1 else ""
+    text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
     if failed:
         text += " Failed:"
-    return [Point("Function.", text, "bad" if failed else "good", items=failed)]
+    return [Point("Checks.", text, "bad" if failed else "good", items=failed)]
+
+
+def oversubscription_points(data: Dataset) -> list[Point]:
+    """Said once: it weighs on every figure of these cases."""
+    items = words.oversubscribed(data)
+    if not items:
+        return []
+    text = "More workers than CPUs: rates, latency and start times are those of workers that share CPUs."
+    return [Point("Oversubscribed.", text, items=items)]
 
 
 def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
@@ -170,7 +234,7 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
         do = "does" if len(open_) == 1 else "do"
         text = f"{len(open_)} of {plural(len(trials), 'trial')} {do} not balance:"
         items = tuple(
-            f"{t.scenario}, {t.case}, {words.steered(t)}, trial {t.trial_id}: "
+            f"{t.scenario}, {t.case}, {labels.steered(t)}, trial {t.trial_id}: "
             f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
             for t in open_
         )
@@ -181,7 +245,11 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
         name: sum(getattr(t.streams, name) for t in trials if t.streams is not None)
         for name in ("duplicated", "reordered", "corrupted")
     }
+    meant = sum(t.streams.duplicated for t in trials if t.streams and t.setting.steering == UNGROUPED)
     seen = [f"{quantity.count(number)} {name}" for name, number in wrong.items() if number]
     if any(t.streams is not None for t in trials):
         text += f" Receivers saw {listed(seen) if seen else 'none duplicated, reordered or corrupted'}."
-    return [Point("Ledger.", text, "bad" if seen else "good")]
+    if meant:
+        text += f" Of the duplicated, {quantity.count(meant)} are due to workers that share no fanout group."
+    unmeant = wrong["duplicated"] - meant or wrong["reordered"] or wrong["corrupted"]
+    return [Point("Ledger.", text, "bad" if unmeant else "plain" if meant else "good")]

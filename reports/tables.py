@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
-from reports import quantity, words
+from reports import labels, quantity, words
 from reports.dataset import Dataset
+from reports.folds import split
+from reports.labels import in_order
 from reports.model import Cell, Column, Row, Table, Tone
-from reports.words import in_order
 
 SHARES_LISTED = 8
 """With more workers than this a table gives the spread of their shares, not each."""
@@ -26,11 +27,11 @@ def plain(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell(text) for text in texts)
 
 
-def row_name(record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
+def row_name(data: Dataset, record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
     """What a row is about: the case; under it the scenario, and the egress where traffic flowed."""
     if isinstance(record, Footprint | Check):
         return Cell(record.case, record.scenario)
-    return Cell(record.case, f"{record.scenario}, {words.egress(record.setting)}")
+    return Cell(labels.case_name(data, record), f"{record.scenario}, {labels.egress(record.setting)}")
 
 
 # ------------------------------------------------------------------------------ promises, and the peer
@@ -53,12 +54,12 @@ def targets(data: Dataset) -> Table | None:
                 Cell(words.bound(aim.bound_by) if aim.bound_by else quantity.NONE),
             )
         )
-        for aim in words.aims(data)
+        for aim in sorted(words.aims(data), key=lambda aim: aim.target.met)
     ]
     return optional("targets", "What the project promises, and what became of it", columns, rows)
 
 
-def comparisons(data: Dataset) -> Table | None:
+def comparisons(data: Dataset) -> list[Table]:
     columns = (
         Column("Case"),
         Column("Metric", "a / b", word=True),
@@ -69,8 +70,8 @@ def comparisons(data: Dataset) -> Table | None:
         Column("Target"),
         Column("Bounded by", word=True),
     )
-    rows = [Row(_comparison_cells(data, comparison)) for comparison in data.comparisons]
-    return optional("comparisons", "Paired comparisons", columns, rows)
+    rows = [(c.scenario, Row(_comparison_cells(data, c))) for c in data.comparisons]
+    return split("comparisons", "Paired comparisons", columns, rows)
 
 
 def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
@@ -78,10 +79,10 @@ def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
     tone: Tone = "plain" if aim is None else "good" if aim.met else "bad"
     direction = "higher is better" if c.higher_is_better else "lower is better"
     return (
-        row_name(c),
-        Cell(c.metric, f"{words.compared(data, c)}\n{direction}"),
+        row_name(data, c),
+        Cell(c.metric, f"{labels.compared(data, c)}\n{direction}"),
         Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
-        Cell(quantity.ratio(c.ratio), _interval(c), tuple(c.warnings)),
+        Cell(quantity.ratio(c.ratio), _interval(c), words.own(c.warnings)),
         Cell(quantity.count(c.pairs)),
         Cell(words.verdict(c), tone=words.verdict_tone(c)),
         Cell("none set") if aim is None else Cell(aim.words, words.promise(c), tone=tone),
@@ -100,7 +101,7 @@ def _median(values: Sequence[float]) -> str:
 # -------------------------------------------------------------------------------------------- throughput
 
 
-def zero_loss(data: Dataset) -> Table | None:
+def zero_loss(data: Dataset) -> list[Table]:
     columns = (
         Column("Case"),
         Column("Subject", word=True),
@@ -112,29 +113,29 @@ def zero_loss(data: Dataset) -> Table | None:
     )
     rows = []
     for z in data.zero_losses:
-        if z.lower_dps is None:
-            found = "none found"
-        else:
-            found = f"{'≥ ' if z.upper_dps is None else ''}{quantity.rate(z.lower_dps)}"
+        found = "none found" if z.lower_dps is None else words.at_least(z)
         goal = f"with {quantity.percent(z.goal_loss_ratio)} loss allowed" if z.goal_loss_ratio else ""
         copies = None if z.lower_dps is None else z.lower_dps * z.setting.outputs
         rows.append(
-            Row(
-                (
-                    row_name(z),
-                    Cell(words.steered(z)),
-                    Cell(found, goal, tuple(z.warnings)),
-                    Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
-                    Cell(quantity.rate(copies)),
-                    Cell(quantity.rate(z.generator_ceiling_dps)),
-                    Cell(words.bound(z.bound_by)),
-                )
+            (
+                z.scenario,
+                Row(
+                    (
+                        row_name(data, z),
+                        Cell(labels.steered(z)),
+                        Cell(found, goal, words.own(z.warnings)),
+                        Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
+                        Cell(quantity.rate(copies)),
+                        Cell(quantity.rate(z.generator_ceiling_dps)),
+                        Cell(words.bound(z.bound_by)),
+                    )
+                ),
             )
         )
-    return optional("zero-loss", "Highest rate without loss, and where loss began", columns, rows)
+    return split("zero-loss", "Highest rate without loss, and where loss began", columns, rows)
 
 
-def fixed_rates(data: Dataset) -> Table | None:
+def fixed_rates(data: Dataset) -> list[Table]:
     """Trials at one rate, and the generator's own ceiling; search steps are in the ledger only."""
     columns = (
         Column("Case"),
@@ -151,24 +152,27 @@ def fixed_rates(data: Dataset) -> Table | None:
             continue
         asked = "as fast as it can" if t.asked_dps is None else f"asked {quantity.rate(t.asked_dps)}"
         rows.append(
-            Row(
-                (
-                    row_name(t),
-                    Cell(words.steered(t)),
-                    Cell(quantity.rate(t.offered_dps), asked),
-                    Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
-                    Cell(quantity.percent(t.loss_ratio)),
-                    Cell(words.bound(t.bound_by)),
-                )
+            (
+                t.scenario,
+                Row(
+                    (
+                        row_name(data, t),
+                        Cell(labels.steered(t)),
+                        Cell(quantity.rate(t.offered_dps), asked),
+                        Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
+                        Cell(quantity.percent(t.loss_ratio)),
+                        Cell(words.bound(t.bound_by)),
+                    )
+                ),
             )
         )
-    return optional("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, rows)
+    return split("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, rows)
 
 
 # ------------------------------------------------------------------------------------- processor, latency
 
 
-def cpu(data: Dataset) -> Table | None:
+def cpu(data: Dataset) -> list[Table]:
     columns = (
         Column("Case"),
         Column("Subject", word=True),
@@ -189,24 +193,27 @@ def cpu(data: Dataset) -> Table | None:
         if any(sample.baseline_ns is None for sample in used):
             doubts.append("generator and receivers included: no baseline was taken")
         rows.append(
-            Row(
-                (
-                    row_name(trials[0]),
-                    Cell(words.steered(trials[0])),
-                    Cell(
-                        f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
-                        doubts=tuple(in_order(doubts)),
-                    ),
-                    Cell(f"{median(s.busy_ns / s.copies / 1000 for s in used):.2f}"),
-                    Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
-                    Cell(quantity.count(len(used))),
-                )
+            (
+                trials[0].scenario,
+                Row(
+                    (
+                        row_name(data, trials[0]),
+                        Cell(labels.steered(trials[0])),
+                        Cell(
+                            f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
+                            doubts=tuple(in_order(doubts)),
+                        ),
+                        Cell(f"{median(s.busy_ns / s.copies / 1000 for s in used):.2f}"),
+                        Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
+                        Cell(quantity.count(len(used))),
+                    )
+                ),
             )
         )
-    return optional("cpu", "Processor time of the whole machine per copy, softirq included", columns, rows)
+    return split("cpu", "Processor time of the whole machine per copy, softirq included", columns, rows)
 
 
-def latency(data: Dataset) -> Table | None:
+def latency(data: Dataset) -> list[Table]:
     columns = (
         Column("Case"),
         Column("Subject", word=True),
@@ -219,18 +226,21 @@ def latency(data: Dataset) -> Table | None:
         doubts = words.group_doubts(trials)
         values = latency_medians(trials)
         rows.append(
-            Row(
-                (
-                    row_name(trials[0]),
-                    Cell(words.steered(trials[0])),
-                    Cell(quantity.rate(median(t.offered_dps for t in trials))),
-                    Cell(quantity.microseconds(values[0]), doubts=doubts),
-                    *(Cell(quantity.microseconds(value)) for value in values[1:]),
-                    Cell(quantity.count(len(trials))),
-                )
+            (
+                trials[0].scenario,
+                Row(
+                    (
+                        row_name(data, trials[0]),
+                        Cell(labels.steered(trials[0])),
+                        Cell(quantity.rate(median(t.offered_dps for t in trials))),
+                        Cell(quantity.microseconds(values[0]), doubts=doubts),
+                        *(Cell(quantity.microseconds(value)) for value in values[1:]),
+                        Cell(quantity.count(len(trials))),
+                    )
+                ),
             )
         )
-    return optional("latency", "Latency percentiles, medians over the trials", columns, rows)
+    return split("latency", "Latency percentiles, medians over the trials", columns, rows)
 
 
 def latency_groups(data: Dataset) -> list[list[Trial]]:
@@ -270,7 +280,7 @@ def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]
 # ------------------------------------------------------------------------------------- workers and memory
 
 
-def worker_shares(data: Dataset) -> Table | None:
+def worker_shares(data: Dataset) -> list[Table]:
     columns = (
         Column("Case"),
         Column("Subject", word=True),
@@ -294,18 +304,21 @@ def worker_shares(data: Dataset) -> Table | None:
         if total and idle:
             doubts = (*doubts, f"{quantity.plural(idle, 'worker')} of {len(received)} received nothing")
         rows.append(
-            Row(
-                (
-                    row_name(trial),
-                    Cell(words.steered(trial)),
-                    Cell(quantity.count(len(received))),
-                    Cell(quantity.rate(trial.offered_dps)),
-                    Cell(shares, doubts=doubts),
-                    Cell(busiest),
-                )
+            (
+                trial.scenario,
+                Row(
+                    (
+                        row_name(data, trial),
+                        Cell(labels.steered(trial)),
+                        Cell(quantity.count(len(received))),
+                        Cell(quantity.rate(trial.offered_dps)),
+                        Cell(shares, doubts=doubts),
+                        Cell(busiest),
+                    )
+                ),
             )
         )
-    return optional("worker-shares", "How the load was spread over the workers", columns, rows)
+    return split("worker-shares", "How the load was spread over the workers", columns, rows)
 
 
 def _shares(received: Sequence[int], total: int) -> str:
@@ -314,71 +327,3 @@ def _shares(received: Sequence[int], total: int) -> str:
     ordered = sorted(received)
     low, middle, high = ordered[0], median(ordered), ordered[-1]
     return f"least {low / total:.2%}, median {middle / total:.2%}, most {high / total:.2%}"
-
-
-def workers(data: Dataset) -> Table | None:
-    columns = (
-        Column("Case"),
-        Column("Strategy", word=True),
-        Column("Interfaces", numeric=True),
-        Column("CPUs planned", numeric=True),
-        Column("Workers", numeric=True),
-        Column("Rules per worker", numeric=True),
-        Column("Ready", "s from start", numeric=True),
-        Column("Stopped", "s from the signal", numeric=True),
-    )
-    rows = [
-        Row(
-            (
-                row_name(f),
-                *plain(f.strategy, quantity.count(f.interfaces), quantity.count(f.cpus)),
-                Cell(quantity.count(f.workers)),
-                Cell(quantity.count(f.rules_per_worker)),
-                Cell(quantity.seconds(f.ready_ns), doubts=tuple(f.warnings)),
-                Cell(quantity.seconds(f.stopped_ns)),
-            )
-        )
-        for f in data.footprints
-    ]
-    return optional("workers", "Workers started for real", columns, rows)
-
-
-def memory(data: Dataset) -> Table | None:
-    columns = (
-        Column("Case"),
-        Column("Workers", numeric=True),
-        Column("Documented", "MB", numeric=True),
-        Column("Modelled", "MB", numeric=True),
-        Column("Measured", "MB, no rings", numeric=True),
-        Column("Private per worker", "MB, median", numeric=True),
-        Column("Template", "MB", numeric=True),
-        Column("Proportional (PSS)", "MB, no rings", numeric=True),
-        Column("Rings", "MB", numeric=True),
-        Column("Kernel growth", "MB", numeric=True),
-    )
-    rows = []
-    for f in data.footprints:
-        total = words.measured_bytes(f)
-        notes = tuple(f"Discrepancy: {text.rstrip('.')}." for text in words.discrepancies(f))
-        rows.append(
-            Row(
-                (
-                    row_name(f),
-                    Cell(quantity.count(f.workers)),
-                    Cell("not in the document" if f.documented_bytes is None else _mb(f.documented_bytes)),
-                    Cell(_mb(f.modelled_bytes)),
-                    Cell(_mb(total), doubts=words.footprint_doubts(f)),
-                    Cell(_mb(f.memory.private_bytes_per_worker)),
-                    Cell(_mb(f.memory.template_bytes)),
-                    Cell(_mb(f.memory.pss_bytes_total)),
-                    Cell(_mb(f.memory.ring_bytes_total)),
-                    Cell(_mb(f.memory.kernel_bytes)),
-                ),
-                notes,
-            )
-        )
-    return optional("memory", "Memory: documented, modelled and measured", columns, rows)
-
-
-def _mb(size: int | None) -> str:
-    return quantity.megabytes(size)

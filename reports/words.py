@@ -1,4 +1,4 @@
-"""What the figures mean, in words: names, verdicts, targets and doubts.
+"""What the figures mean, in words: verdicts, targets and doubts.
 
 A verdict follows the interval, not the estimate: a ratio whose interval holds 1 shows no difference, whatever
 its middle says.
@@ -6,13 +6,14 @@ its middle says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-from lab.results import Comparison, Footprint, Setting, Trial, ZeroLoss
-from reports import quantity
+from lab.results import Comparison, Footprint, Trial, ZeroLoss
+from reports import labels, quantity
 from reports.dataset import Dataset
+from reports.labels import in_order
 from reports.model import Tone
 from reports.quantity import listed, plural
 
@@ -22,10 +23,8 @@ NAMED = 4
 AGREES = 0.05
 """Memory measured within this of a documented or modelled figure agrees with it."""
 
-Record = TypeVar("Record")
 Verdict = Literal["better", "worse", "no difference", "undecided"]
 
-SUBJECTS = {"none": "generator alone", "kernel": "kernel routing"}
 BOUNDS = {
     "generator": "the generator",
     "forwarder": "the forwarder",
@@ -35,44 +34,13 @@ BOUNDS = {
 }
 
 
-def subject(name: str) -> str:
-    return SUBJECTS.get(name, name)
-
-
-def steered(record: Trial | ZeroLoss) -> str:
-    """The subject, and whether receive packet steering spread its input over the CPUs."""
-    return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
-
-
-def compared(data: Dataset, comparison: Comparison) -> str:
-    """``a / b`` with the steering that each side had in its trials."""
-    trials = [t for t in data.trials if t.trial_id in comparison.trial_ids]
-
-    def side(name: str) -> str:
-        steerings = {t.setting.rps for t in trials if t.subject == name}
-        return f"{subject(name)}{', RPS on' if steerings == {True} else ''}"
-
-    return f"{side(comparison.a)} / {side(comparison.b)}"
+def at_least(found: ZeroLoss) -> str:
+    """The zero-loss rate; ``≥`` where nothing was lost up to the generator's end."""
+    return f"{'≥ ' if found.upper_dps is None else ''}{quantity.rate(found.lower_dps)}"
 
 
 def bound(name: str) -> str:
     return BOUNDS.get(name, name)
-
-
-def egress(setting: Setting) -> str:
-    return "wire-like" if setting.egress == "wire-like" else "offloads on"
-
-
-def row_label(record: Trial | ZeroLoss | Comparison) -> str:
-    """The case, and its egress where that is not the usual one and the case does not say so itself."""
-    if record.setting.egress == "wire-like" or "offload" in record.case.lower():
-        return record.case
-    return f"{record.case}, offloads on"
-
-
-def in_order(items: Iterable[Record]) -> list[Record]:
-    """Each item once, where it first appeared: tables follow the run."""
-    return list(dict.fromkeys(items))
 
 
 # --------------------------------------------------------------------------------- verdicts and targets
@@ -88,8 +56,18 @@ def verdict(comparison: Comparison) -> Verdict:
 
 
 def verdict_tone(comparison: Comparison) -> Tone:
+    """To be slower is not bad where a promise allows for it, and keeps it."""
     tones: dict[Verdict, Tone] = {"better": "good", "worse": "bad"}
-    return tones.get(verdict(comparison), "plain")
+    tone = tones.get(verdict(comparison), "plain")
+    return "plain" if tone == "bad" and (aim := target(comparison)) is not None and aim.met else tone
+
+
+def outcome_tone(comparison: Comparison) -> Tone:
+    """Of a comparison as a whole: its promise decides; without one, its verdict."""
+    aim = target(comparison)
+    if aim is None:
+        return verdict_tone(comparison)
+    return "bad" if not aim.met else "good" if aim.sure else "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,32 +125,94 @@ class Aim:
 def aims(data: Dataset) -> list[Aim]:
     """Every promise of the run, ratios first."""
     found = [
-        Aim(f"{c.metric}, {row_label(c)}", promise(c), measured(c), t, c.bound_by, tuple(c.warnings))
+        Aim(f"{c.metric}, {labels.label(data, c)}", promise(c), measured(c), t, c.bound_by, own(c.warnings))
         for c in data.comparisons
         if (t := target(c)) is not None
     ]
     for f in data.footprints:
-        if f.ready_target_ns is not None:
-            what, promised = f"{f.case}: time to ready", f"at most {quantity.seconds(f.ready_target_ns)} s"
-            kept = Target(met=f.ready_ns <= f.ready_target_ns, sure=True)
-            seen = f"{quantity.seconds(f.ready_ns)} s"
-            found.append(Aim(what, promised, seen, kept, "", tuple(f.warnings)))
-        if f.private_target_bytes is not None:
-            private = f.memory.private_bytes_per_worker
-            what = f"{f.case}: private memory of each"
-            kept = Target(met=private <= f.private_target_bytes, sure=True)
-            promised = f"at most {quantity.megabytes(f.private_target_bytes)} MB"
-            seen = f"{quantity.megabytes(private)} MB"
-            found.append(Aim(what, promised, seen, kept, "", footprint_doubts(f)))
+        for p in promises(f):
+            what, kept = f"{labels.label(data, f)}: {p.what}", Target(met=p.met, sure=True)
+            doubts = footprint_doubts(f) if p.what == PRIVATE else own(f.warnings)
+            found.append(Aim(what, f"at most {p.limit}", p.measured, kept, "", doubts))
     return found
+
+
+READY, STOPPED, PRIVATE, IDLE = (
+    "time to ready",
+    "time to stop",
+    "private memory of each",
+    "idle processor time",
+)
+"""What a footprint may be promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a footprint is held to: ``measured`` is at most ``limit``, or it is not; both with their unit."""
+
+    what: str
+    limit: str
+    measured: str
+    met: bool
+
+
+def promises(f: Footprint) -> list[Promise]:
+    """The targets that this footprint has and that something was measured for."""
+    idle = idle_share(f)
+    private = f.memory.private_bytes_per_worker
+    figures: tuple[tuple[str, float | None, float | None, Callable[[float], str]], ...] = (
+        (READY, f.ready_target_ns, f.ready_ns, lambda ns: f"{quantity.seconds(ns)} s"),
+        (STOPPED, f.stop_target_ns, f.stopped_ns, lambda ns: f"{quantity.seconds(ns)} s"),
+        (
+            PRIVATE,
+            f.private_target_bytes,
+            private,
+            lambda size: f"{quantity.megabytes(size)} MB",
+        ),
+        (IDLE, f.idle_target, idle, lambda share: f"{quantity.percent(share)} of a CPU"),
+    )
+    return [
+        Promise(what, said(limit), said(seen), seen <= limit)
+        for what, limit, seen, said in figures
+        if limit is not None and seen is not None
+    ]
+
+
+def idle_share(f: Footprint) -> float | None:
+    """CPUs that supervisor and workers keep busy without traffic: 0.01 is 1 % of one."""
+    return f.idle_cpu_ns / f.idle_ns if f.idle_cpu_ns is not None and f.idle_ns else None
 
 
 # ------------------------------------------------------------------------------------------------ doubts
 
 
+def own(warnings: Iterable[str]) -> tuple[str, ...]:
+    """The warnings of one record, without what :func:`oversubscribed` says once for all of them."""
+    return tuple(warning for warning in warnings if not _is_oversubscription(warning))
+
+
+def _is_oversubscription(warning: str) -> bool:
+    return "oversubscribed" in warning.lower()
+
+
+def oversubscribed(data: Dataset) -> tuple[str, ...]:
+    """Where workers outnumbered the CPUs: each warning once, with the cases that it stands at."""
+    cases: dict[str, list[str]] = {}
+    records: list[Trial | ZeroLoss | Comparison | Footprint] = [*data.footprints, *data.zero_losses]
+    for record in (*records, *data.comparisons, *data.trials):
+        for warning in filter(_is_oversubscription, record.warnings):
+            cases.setdefault(warning, []).append(labels.label(data, record))
+    found = []
+    for warning, each in cases.items():
+        names = in_order(each)
+        where = listed(names) if len(names) <= NAMED else plural(len(names), "case")
+        found.append(f"{where}: {warning}")
+    return tuple(found)
+
+
 def trial_doubts(trial: Trial) -> tuple[str, ...]:
     """Why a trial's figures deserve less trust; empty when they deserve it whole."""
-    doubts = list(trial.warnings)
+    doubts = [*own(trial.warnings)]
     if not doubts and not trial.ledger.balanced:
         doubts = ["the ledger does not close"]
     if trial.validity != "valid":
@@ -182,7 +222,7 @@ def trial_doubts(trial: Trial) -> tuple[str, ...]:
 
 
 def footprint_doubts(footprint: Footprint) -> tuple[str, ...]:
-    doubts = list(footprint.warnings)
+    doubts = [*own(footprint.warnings)]
     if footprint.memory.workers != footprint.workers:
         doubts.append(f"memory read from {footprint.memory.workers} of {footprint.workers} workers")
     return tuple(in_order(doubts))
@@ -238,8 +278,8 @@ def doubtful(data: Dataset) -> str:
     """How many records of each kind carry a doubt; empty when none does."""
     found = (
         (sum(bool(trial_doubts(t)) for t in data.trials), "trial"),
-        (sum(bool(z.warnings) for z in data.zero_losses), "zero-loss rate"),
-        (sum(bool(c.warnings) for c in data.comparisons), "comparison"),
+        (sum(bool(own(z.warnings)) for z in data.zero_losses), "zero-loss rate"),
+        (sum(bool(own(c.warnings)) for c in data.comparisons), "comparison"),
         (sum(bool(footprint_doubts(f)) for f in data.footprints), "footprint"),
     )
     return listed([plural(number, noun) for number, noun in found if number])

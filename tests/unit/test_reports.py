@@ -29,7 +29,9 @@ def update() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REFERENCE)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -127,7 +129,7 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 
 def test_drawings_take_the_colours_of_the_page(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(drawings) == 10  # five figures at two widths
+    assert len(drawings) == 18  # nine figures at two widths
     for drawing in drawings:
         assert not re.search(r"#[0-9a-fA-F]{6}|#[0-9a-fA-F]{3}\b|font-family", drawing.replace('href="#', ""))
         assert "var(--series-1)" in drawing or "var(--series-2)" in drawing
@@ -181,13 +183,20 @@ def test_every_doubt_stands_in_the_page_and_in_the_markdown(report: Path, page: 
             assert doubt in text
             assert doubt in markdown
     row = next(line for line in markdown.splitlines() if line.startswith("| 96 workers") and "138" in line)
-    assert "138<br>⚠ 96 workers planned on 2 CPUs: oversubscribed" in row
+    assert "138<br>⚠ memory read from 95 of 96 workers" in row
+
+
+def test_oversubscription_is_said_once(report: Path, page: str) -> None:
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    for text in (Tags(page).text, markdown):
+        assert text.count("96 workers planned on 2 CPUs: oversubscribed") == 1
+    assert "  - fanout-per-interface and hybrid: 8 workers on 2 CPUs: oversubscribed" in markdown
 
 
 def test_standalone_drawings_are_well_formed(report: Path) -> None:
     drawings = sorted(report.glob("figure-*.svg"))
     markdown = (report / "report.md").read_text(encoding="utf-8")
-    assert len(drawings) == 5
+    assert len(drawings) == 9
     for drawing in drawings:
         root = ElementTree.parse(drawing).getroot()
         assert root.tag.endswith("svg")

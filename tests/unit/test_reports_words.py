@@ -89,9 +89,14 @@ def test_promises_are_counted_and_the_broken_ones_named() -> None:
         "4 workers: private memory of each": (False, True),
         "96 workers: time to ready": (True, True),
         "96 workers: private memory of each": (True, True),
+        "zero-loss rate, 20 inputs / 1 input": (True, True),
+        "1,920 workers: time to ready": (True, True),
+        "1,920 workers: time to stop": (False, True),
+        "1,920 workers: private memory of each": (True, True),
+        "1,920 workers: idle processor time": (True, True),
     }
     (point,) = summary.target_points(data)
-    assert point.text.startswith("5 of 7 targets met.")
+    assert point.text.startswith("9 of 12 targets met.")
     assert (
         "4 workers: private memory of each: at most 1.00 MB promised, 1.04 MB measured: not met"
         in point.items

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import strategy_records
+
 from lab.results import (
     AnyRecord,
     Check,
@@ -59,10 +61,14 @@ def records() -> Iterator[AnyRecord]:
     yield from comparisons()
     yield footprint(4, 4_000_000, ready_ns=640_000_000)
     yield footprint(96, 96_000_000, ready_ns=1_870_000_000)
+    yield from strategy_records.strategies()
+    yield from strategy_records.isolation()
+    yield from strategy_records.multiplexing()
+    yield from strategy_records.many_workers()
     yield RunEnded(
         ended_at="2025-01-02T03:09:05Z",
         outcome="failed",
-        failures=["functional: VLAN-tagged frame"],
+        failures=["functional: VLAN-tagged frame", "isolation: one worker: other inputs lose nothing"],
         inconclusive=["fanout-throughput/1,400 B/zero-loss-rate: no rate was found without loss"],
     )
 
@@ -72,7 +78,16 @@ def run() -> RunStarted:
         run_id="20250102-030405-ab12",
         started_at="2025-01-02T03:04:05Z",
         profile="quick",
-        scenarios=["functional", "fanout-throughput", "fanout-replication", "fanout-workers"],
+        scenarios=[
+            "functional",
+            "fanout-throughput",
+            "fanout-replication",
+            "fanout-workers",
+            "strategies",
+            "isolation",
+            "multiplexing",
+            "table-row-7",
+        ],
         provenance=Provenance(
             kernel="6.18.0",
             machine="x86_64",

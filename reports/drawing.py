@@ -1,0 +1,180 @@
+"""What the drawings have in common: a look for each subject, two widths, rows with their values.
+
+Colour is never the only mark. A subject has its colour *and* its marker; a doubtful figure is drawn hollow
+and named under the drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lab.results import ZeroLoss
+from reports import svg
+from reports.labels import in_order
+from reports.model import Figure
+
+WIDE, NARROW = 880, 350
+"""Widths in CSS pixels: a desktop column, and a phone held upright."""
+
+STEPS = (1, 2, 2.5, 5, 10)
+"""Tick distances, times a power of ten."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a subject is drawn."""
+
+    colour: str
+    marker: str
+    dashes: str
+
+    def marks(self, hollow: bool = False, size: float = 8) -> dict[str, Any]:
+        """What draws the marker alone."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size,
+            "markerfacecolor": "none" if hollow else self.colour,
+            "linestyle": "none",
+        }
+
+
+_LOOKS = {
+    ("mcrd", False): Look(svg.SERIES[0], "o", "-"),
+    ("mcrd", True): Look(svg.SERIES[0], "D", "-"),
+    ("kernel", False): Look(svg.SERIES[1], "s", "--"),
+    ("kernel", True): Look(svg.SERIES[1], "^", "--"),
+    ("none", False): Look(svg.SERIES[2], "x", ":"),
+}
+"""By subject and receive packet steering: the colour is the subject's, the marker tells the steering."""
+
+
+def look(subject: str, rps: bool, others: Sequence[str] = ()) -> Look:
+    """The known subjects keep their look from page to page; peers that come later take the rest in turn."""
+    if (subject, rps) in _LOOKS:
+        return _LOOKS[subject, rps]
+    strangers = [name for name in others if (name, False) not in _LOOKS]
+    place = strangers.index(subject) if subject in strangers else 0
+    return Look(svg.SERIES[3 + place % 2], "Pv"[place % 2] if rps else "p<"[place % 2], "-.")
+
+
+def figure(
+    name: str,
+    title: str,
+    key: str,
+    description: str,
+    plot: Callable[[Canvas, bool], None],
+    height: Callable[[bool], float],
+    doubts: Sequence[str] = (),
+    folded: str = "",
+) -> Figure:
+    """``plot(canvas, narrow)`` drawn at both widths, ``height(narrow)`` CSS pixels high."""
+
+    def at(width: int, narrow: bool) -> str:
+        part = f"{name}-{'narrow' if narrow else 'wide'}"
+        return svg.draw(
+            part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow)
+        )
+
+    wide, narrow = at(WIDE, False), at(NARROW, True)
+    return Figure(name, title, key, description, wide, narrow, tuple(in_order(doubts)), folded)
+
+
+def across(panels: int, narrow: bool) -> int:
+    """Panels side by side."""
+    return 1 if narrow or panels == 1 else 2
+
+
+def grid(canvas: Canvas, panels: Sequence[Item], narrow: bool) -> Iterator[tuple[Axes, Item]]:
+    """Each panel with its axes, two abreast where there is room."""
+    columns = across(len(panels), narrow)
+    axes = canvas.subplots(-(-len(panels) // columns), columns, squeeze=False).flatten()
+    yield from zip(axes, panels, strict=False)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+
+
+def draw_rows(axis: Axes, names: Sequence[str], values: Sequence[str], narrow: bool) -> None:
+    """One line a row, first on top: name left and value right of it; on a phone name above, value below."""
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(False, axis="y")
+    axis.spines["left"].set_visible(False)
+    if not narrow:
+        axis.set_yticks(range(len(names)), names)
+        right = axis.secondary_yaxis("right")
+        right.set_yticks(range(len(values)), values)
+        right.spines["right"].set_visible(False)
+        for side in (axis, right):
+            side.tick_params(axis="y", labelcolor=svg.INK)
+        return
+    axis.set_yticks([])
+    for place, (name, value) in enumerate(zip(names, values, strict=True)):
+        for text, rise, align, colour in ((name, 9, "bottom", svg.INK), (value, -9, "top", svg.MUTED)):
+            axis.annotate(
+                text,
+                (0, place),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, rise),
+                textcoords="offset points",
+                fontsize=10.5,
+                va=align,
+                color=colour,
+            )
+
+
+def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look, hollow: bool) -> None:
+    """A zero-loss rate, where loss began or that it did not, and the generator's ceiling."""
+    lower = z.lower_dps or 0
+    if z.upper_dps is None:
+        axis.annotate(
+            "→",
+            (lower, place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=15,
+            color=style.colour,
+        )
+    else:
+        axis.plot([lower, z.upper_dps], [place, place], color=style.colour, linewidth=2)
+    axis.plot([lower], [place], **style.marks(hollow=hollow))
+    axis.plot([z.generator_ceiling_dps], [place], marker="|", markersize=13, color=svg.MUTED)
+
+
+def rate_axis(axis: Axes, ticks: int) -> None:
+    """Offered datagrams a second from nothing on, with at most ``ticks`` tick marks."""
+    axis.set_xlim(left=0)
+    axis.set_xlabel("datagrams/s offered")
+    axis.xaxis.set_major_locator(MaxNLocator(ticks, steps=STEPS))
+    axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+
+
+def _thousands(value: float, _position: int) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if value else "0"
+
+
+def legend(canvas: Canvas) -> None:
+    """One legend over all panels, each name once."""
+    entries: dict[str, Any] = {}
+    for axis in canvas.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    narrow = canvas.get_figwidth() * 72 < WIDE
+    canvas.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper left",
+        ncols=2 if narrow else 4,
+        handlelength=2.6,
+        columnspacing=1.2,
+    )

@@ -1,0 +1,123 @@
+"""Names for people: subjects, cases, and the settings that tell two rows apart which would read the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from lab.results import Check, Comparison, Footprint, Setting, Trial, ZeroLoss
+from reports.dataset import Dataset, row_key
+from reports.quantity import plural
+
+Item = TypeVar("Item")
+Named = Trial | ZeroLoss | Comparison | Footprint | Check
+
+SUBJECTS = {"none": "generator alone", "kernel": "kernel routing"}
+
+SETTINGS: Mapping[str, Callable[[Setting], str]] = {
+    "payload_bytes": lambda s: f"{s.payload_bytes:,} B",
+    "inputs": lambda s: plural(s.inputs, "input"),
+    "outputs": lambda s: plural(s.outputs, "output"),
+    "flows": lambda s: plural(s.flows, "flow"),
+    "burst": lambda s: "no bursts" if s.burst == 1 else f"bursts of {s.burst}",
+    "rules": lambda s: plural(s.rules, "rule"),
+    "skew": lambda s: "even inputs" if s.skew == 1 else f"{s.skew:,} × the load on the first input",
+    "workers": lambda s: "" if s.workers is None else f"{plural(s.workers, 'worker')} a group",
+    "strategy": lambda s: s.strategy or "",
+    "groups": lambda s: "" if s.groups is None else plural(s.groups, "interface group"),
+    "placement": lambda s: "" if s.placement is None else f"placement {s.placement}",
+    "steering": lambda s: "" if s.steering is None else f"steering {s.steering}",
+    "hashing": lambda s: "" if s.hashing is None else f"hashing {s.hashing}",
+}
+"""What was varied, in words; empty where the strategy's own value holds."""
+
+LOAD = ("payload_bytes", "outputs", "flows", "burst", "rules", "skew", "egress")
+"""What a forwarder is given to do. Inputs are the strategy's matter: one serves but one."""
+AXES = ("strategy", "groups", "placement", "steering", "hashing")
+"""How a forwarder goes about it."""
+
+
+def in_order(items: Iterable[Item]) -> list[Item]:
+    """Each item once, where it first appeared: tables follow the run."""
+    return list(dict.fromkeys(items))
+
+
+def subject(name: str) -> str:
+    return SUBJECTS.get(name, name)
+
+
+def steered(record: Trial | ZeroLoss) -> str:
+    """The subject, and whether receive packet steering spread its input over the CPUs."""
+    return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
+
+
+def egress(setting: Setting) -> str:
+    return "wire-like" if setting.egress == "wire-like" else "offloads on"
+
+
+def in_words(setting: Setting, names: Iterable[str]) -> str:
+    """The named settings, those left out that say nothing."""
+    return ", ".join(filter(None, (SETTINGS[name](setting) for name in names if name in SETTINGS)))
+
+
+def load_words(setting: Setting) -> str:
+    """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts and skew only where there are."""
+    usual = {"burst": 1, "skew": 1}
+    names = [name for name in LOAD if name not in usual or getattr(setting, name) != usual[name]]
+    return f"{in_words(setting, names)}, {egress(setting)}"
+
+
+def axes_words(setting: Setting) -> str:
+    """``hybrid, 4 interface groups, placement hash``: what is not said is the strategy's own."""
+    return in_words(setting, AXES)
+
+
+def case_name(data: Dataset, record: Named) -> str:
+    """The case, and the settings without which another row of its scenario would read the same."""
+    if not isinstance(record, Trial | ZeroLoss | Comparison):
+        return record.case
+    subject_name = record.a if isinstance(record, Comparison) else record.subject
+    varied = data.varied.get(row_key(record.scenario, record.case, subject_name, record.setting), ())
+    told = in_words(record.setting, varied)
+    return f"{record.case}, {told}" if told else record.case
+
+
+def label(data: Dataset, record: Named) -> str:
+    """A row's name where its scenario is not beside it.
+
+    The egress stands there where it is not the usual one and the case does not say so itself, the scenario
+    where another one has a case of that name.
+    """
+    name = case_name(data, record)
+    if isinstance(record, Trial | ZeroLoss | Comparison):
+        unusual = record.setting.egress != "wire-like" and "offload" not in record.case.lower()
+        name += ", offloads on" if unusual else ""
+    return f"{record.scenario}: {name}" if record.case in data.shared_cases else name
+
+
+def sides(data: Dataset, comparison: Comparison) -> tuple[str, str]:
+    """The two sides of a comparison by what differs: their subjects, their cases, or their steering.
+
+    A comparison of two cases of one subject is named ``20 inputs / 1 input``: its sides are these cases.
+    """
+    if comparison.a != comparison.b:
+        return _side(data, comparison, comparison.a), _side(data, comparison, comparison.b)
+    known = {t.case for t in data.trials if t.scenario == comparison.scenario}
+    parts = comparison.case.split(" / ")
+    splits = [(" / ".join(parts[:cut]), " / ".join(parts[cut:])) for cut in range(1, len(parts))]
+    for a, b in splits:
+        if a in known and b in known:
+            return a, b
+    return splits[0] if len(splits) == 1 else (subject(comparison.a), subject(comparison.b))
+
+
+def _side(data: Dataset, comparison: Comparison, name: str) -> str:
+    wanted = set(comparison.trial_ids)
+    steerings = {t.setting.rps for t in data.trials if t.subject == name and t.trial_id in wanted}
+    return f"{subject(name)}{', RPS on' if steerings == {True} else ''}"
+
+
+def compared(data: Dataset, comparison: Comparison) -> str:
+    """``mcrd / kernel routing, RPS on``, or ``20 inputs / 1 input, both mcrd``."""
+    both = f", both {subject(comparison.a)}" if comparison.a == comparison.b else ""
+    return f"{' / '.join(sides(data, comparison))}{both}"

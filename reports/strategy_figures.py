@@ -1,0 +1,189 @@
+"""The drawings of strategies on the same load: throughput beside memory, and how evenly workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lab.results import Footprint
+from reports import quantity, svg, words
+from reports.dataset import Dataset
+from reports.drawing import STEPS, draw_rate, draw_rows, figure, look, rate_axis
+from reports.model import Figure
+from reports.strategies import Entry, Group, groups, idle_workers, shares_words
+
+MEMORY: dict[str, dict[str, Any]] = {
+    "documented": {"marker": "s", "markerfacecolor": "none"},
+    "modelled": {"marker": "^", "markerfacecolor": "none"},
+    "measured": {"marker": "o"},
+}
+"""Told apart by their shape; all in the colour of the forwarder."""
+
+
+def strategies(data: Dataset) -> list[Figure]:
+    """For each load: rates and memory side by side, then the workers' shares."""
+    found = []
+    for group in groups(data):
+        rated = [entry for entry in group.entries if entry.found and entry.found.lower_dps is not None]
+        if rated:
+            found.append(_costs(group))
+        if any(len(entry.shares) > 1 for entry in group.entries):
+            found.append(_shares(group))
+    return found
+
+
+# ---------------------------------------------------------------------------------- throughput and memory
+
+
+def _costs(group: Group) -> Figure:
+    entries = group.entries
+    with_memory = any(entry.footprint for entry in entries)
+    names = [entry.case for entry in entries]
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        if not with_memory:
+            _rates(canvas.subplots(), entries, names, narrow)
+            return
+        down, abreast = (2, 1) if narrow else (1, 2)
+        rates, memory = canvas.subplots(down, abreast)
+        _rates(rates, entries, names, narrow)
+        _memory(memory, entries, names if narrow else ["" for _ in names], narrow)
+
+    def height(narrow: bool) -> float:
+        panels = 2 if narrow and with_memory else 1
+        return panels * (len(entries) * (60 if narrow else 32) + 74)
+
+    keys = (
+        "Left, on a phone above, rates. Mark: the highest rate without loss. Line: from there to the first "
+        "rate with loss. Arrow: none lost, the generator ended first. Upright stroke: the generator's "
+        "ceiling."
+    )
+    if with_memory:
+        keys += (
+            " Right, on a phone below, memory in MB without rings. Square: documented. Triangle: modelled. "
+            "Disc: measured."
+        )
+    told = "; ".join(_costs_words(entry) for entry in entries)
+    memory = " and memory" if with_memory else ""
+    return figure(
+        f"strategies-{group.name}-costs",
+        f"Throughput{memory} of each strategy, {group.scenario}",
+        keys + " Hollow disc or mark of a rate: doubtful.",
+        f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {told}.",
+        plot,
+        height,
+        words.shared(
+            [(entry.case, words.own(entry.found.warnings)) for entry in entries if entry.found is not None]
+        ),
+    )
+
+
+def _costs_words(entry: Entry) -> str:
+    rate = "no rate without loss"
+    if entry.found is not None and entry.found.lower_dps is not None:
+        rate = f"{words.at_least(entry.found)} datagrams/s, bounded by {words.bound(entry.found.bound_by)}"
+    f = entry.footprint
+    memory = "" if f is None else ", " + ", ".join(f"{name} {mb} MB" for name, mb in _megabytes(f).items())
+    return f"{entry.name}: {rate}{memory}"
+
+
+def _megabytes(f: Footprint) -> dict[str, str]:
+    return {name: quantity.megabytes(size) for name, size in _sizes(f).items()}
+
+
+def _sizes(f: Footprint) -> dict[str, int]:
+    sizes = {
+        "documented": f.documented_bytes,
+        "modelled": f.modelled_bytes,
+        "measured": words.measured_bytes(f),
+    }
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _rates(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: bool) -> None:
+    values = []
+    for place, entry in enumerate(entries):
+        if entry.found is None or entry.found.lower_dps is None:
+            values.append("none found")
+            continue
+        doubtful = bool(words.own(entry.found.warnings))
+        draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.rps), doubtful)
+        values.append(words.at_least(entry.found))
+    axis.set_title("Rate without loss")
+    draw_rows(axis, names, values, narrow)
+    rate_axis(axis, 4)
+
+
+def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: bool) -> None:
+    values = []
+    for place, entry in enumerate(entries):
+        if entry.footprint is None:
+            values.append(quantity.NONE)
+            continue
+        sizes = _sizes(entry.footprint)
+        for name, size in sizes.items():
+            style = dict(MEMORY[name])
+            if name == "measured" and words.footprint_doubts(entry.footprint):
+                style["markerfacecolor"] = "none"
+            axis.plot(
+                [size / quantity.BYTES_PER_MB],
+                [place],
+                color=svg.SERIES[0],
+                linestyle="none",
+                markersize=8,
+                **style,
+            )
+        values.append(quantity.megabytes(sizes["measured"]))
+    axis.set_title("Memory, the measured figure beside")
+    draw_rows(axis, names, values, narrow)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("MB, all processes")
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+# ------------------------------------------------------------------------------------------------ shares
+
+
+def _shares(group: Group) -> Figure:
+    entries = [entry for entry in group.entries if entry.shares]
+    names = [f"{entry.case}, {quantity.plural(len(entry.shares), 'worker')}" for entry in entries]
+    values = [_shares_value(entry) for entry in entries]
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        axis = canvas.subplots()
+        axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
+        for place, entry in enumerate(entries):
+            _share_marks(axis, place, entry.shares)
+        draw_rows(axis, names, values, narrow)
+        axis.set_xlim(-0.08, max(2.0, *(share for entry in entries for share in entry.shares)) * 1.05)
+        axis.set_xlabel("times an even share of the datagrams")
+        axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, steps=STEPS))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+
+    told = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+    return figure(
+        f"strategies-{group.name}-shares",
+        f"Share of each worker, {group.scenario}",
+        "Upright stroke: a worker. Cross: a worker without any datagram. Dotted line at 1: an even share.",
+        f"Datagrams that each worker received, as a multiple of an even share. {told}.",
+        plot,
+        lambda narrow: len(entries) * (60 if narrow else 30) + 60,
+    )
+
+
+def _shares_value(entry: Entry) -> str:
+    return ", ".join(filter(None, (shares_words(entry.shares), idle_workers(entry.shares))))
+
+
+def _share_marks(axis: Axes, place: int, shares: Sequence[float]) -> None:
+    busy = [share for share in shares if share]
+    axis.plot([min(shares), max(shares)], [place, place], color=svg.GRID, linewidth=1)
+    marks: dict[str, Any] = {"color": svg.SERIES[0], "linestyle": "none", "markeredgewidth": 2}
+    axis.plot(busy, [place] * len(busy), marker="|", markersize=14, **marks)
+    if 0 in shares:
+        axis.plot([0], [place], marker="x", markersize=8, **{**marks, "color": svg.SERIES[1]})
