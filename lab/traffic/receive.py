@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -74,9 +75,10 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
     snap = snap_bytes(job, whole)
     kept: list[Frame] = []
     with ExitStack() as stack:
-        rings = []
         everything = sum(flow.sequences for flow in job.flows)
-        for number, interface in enumerate(job.all_interfaces):
+
+        def opened(number: int) -> Ring:
+            interface = job.all_interfaces[number]
             expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
             typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
             if job.frames_max is not None:
@@ -84,8 +86,14 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
                 expected = min(expected, math.ceil(job.frames_max * share))
             blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
             ring = Ring(interface, number, snap, blocks, vnet=whole, everything=job.everything)
-            stack.callback(ring.close)
-            rings.append(ring)
+            stack.callback(pool.submit, ring.close)
+            return ring
+
+        # The kernel waits for a grace period with each ring that it makes or frees: for all at the same time.
+        pool = stack.enter_context(ThreadPoolExecutor(len(job.all_interfaces)))
+        opening = [pool.submit(opened, number) for number in range(len(job.all_interfaces))]
+        wait(opening)
+        rings = [made.result() for made in opening]
 
         def drain(ring: Ring) -> None:
             if len(kept) < job.keep_frames:

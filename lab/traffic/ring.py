@@ -147,6 +147,10 @@ class Ring:
         )
 
     def close(self) -> None:
+        """Free it; no array of it may be in use."""
+        # The map keeps the socket open: the kernel would free the ring when the map is collected.
+        del self.words, self.bytes
+        self._map.close()
         self._socket.close()
 
 
