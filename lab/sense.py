@@ -88,11 +88,10 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
         yield Problem("b", repr(compare.b), "another subject than a, or another case")
     # A comparison starts from what the searches of its cases found.
     unmeasured = {case.name for case in scenario.case if not scenario.measured_in(case)}
-    for name in (compare.a_case, compare.b_case, *(compare.cases or [])):
+    named = [("cases", name) for name in compare.cases or []]
+    for key, name in (*named, ("a_case", compare.a_case), ("b_case", compare.b_case)):
         if name in unmeasured:
-            yield Problem(
-                "cases" if compare.cases else "a_case", repr(name), "a case with something in measure"
-            )
+            yield Problem(key, repr(name), "a case of which something is measured")
 
 
 def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.matrix import Calibrate, Comparison, Footprint, Search, steps
+from forwarder.strategy import PRESETS
+from lab.matrix import Calibrate, Comparison, Expectation, Footprint, Search, steps
 from lab.scenario import DIRECTORY, PROFILES, ScenarioError, load_scenarios, parse_scenario
 
 GOOD = """
@@ -108,6 +109,151 @@ def test_every_problem_is_reported_at_once() -> None:
 )
 def test_what_makes_no_sense_is_refused(change: tuple[str, str], key: str) -> None:
     assert key in problems(GOOD.replace(*change))
+
+
+SEVERAL = """
+name = "several"
+title = "Several inputs"
+seed = "the line it covers"
+subjects = ["mcrd"]
+measure = ["zero-loss"]
+
+[setting]
+inputs = 4
+rules = 8
+flows = 8
+strategy = "hybrid-hash"
+workers = 2
+
+[[case]]
+name = "two groups"
+groups = 2
+hashing = "modulo"
+
+[[case]]
+name = "by processor"
+steering = "cpu"
+placement = "hash"
+measure = []
+
+[[expect]]
+case = "two groups"
+dps = 1000
+copies = 1
+
+[[expect]]
+case = "by processor"
+rps = true
+wrong_worker = "some"
+"""
+
+
+def test_a_setting_says_what_differs_from_the_strategy() -> None:
+    scenario = parse_scenario(SEVERAL, "x.toml")
+    two, by_processor = (scenario.result_setting(case, "mcrd", rps=False) for case in scenario.case)
+    assert (two.strategy, two.inputs, two.workers, two.groups) == ("hybrid-hash", 4, 2, 2)
+    assert (two.placement, two.steering, two.hashing) == (None, None, "modulo")
+    assert (by_processor.groups, by_processor.placement, by_processor.steering) == (4, None, "cpu")
+    alone = scenario.result_setting(scenario.case[0], "kernel", rps=False)
+    assert (alone.inputs, alone.strategy, alone.groups, alone.hashing) == (4, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (("inputs = 4", "inputs = 251"), "setting.inputs"),
+        (("inputs = 4", "inputs = 4\nskew = 0"), "setting.skew"),
+        (('hashing = "modulo"', 'hashing = "sha"'), "case[0].hashing"),
+        (('steering = "cpu"', 'steering = "dice"'), "case[1].steering"),
+        (("rules = 8", "rules = 3"), "case[0].rules"),
+        (("flows = 8", "flows = 6"), "case[0].flows"),
+        (("inputs = 4", "inputs = 1\nskew = 2"), "case[0].skew"),
+        (("groups = 2", "groups = 5"), "case[0].groups"),
+        (('strategy = "hybrid-hash"', 'strategy = "rule-hash"'), "case[0].groups"),
+        (("groups = 2", 'strategy = "fanout"'), "case[0].inputs"),
+        (("groups = 2", 'placement = "by-interface"\nsteering = "cpu"'), "case[0].hashing"),
+        (("groups = 2", 'placement = "replicate"'), "case[0].steering"),
+        (('case = "two groups"', 'case = "three groups"'), "expect[0].case"),
+        (("copies = 1", "copies = 0"), "expect[0].copies"),
+        (("copies = 1", 'copies = "one"'), "expect[0].copies"),
+        (("copies = 1", ""), "expect[0].(table)"),
+        (("copies = 1", 'copies = 1\nsubject = "kernel"'), "expect[0].subject"),
+        (('wrong_worker = "some"', "wrong_worker = 7"), "expect[1].wrong_worker"),
+        (('wrong_worker = "some"', "wrong = 0"), "expect[1].wrong"),
+        (("copies = 1", 'others_lost = 0\n[[case]]\nname = "one"\ninputs = 1'), "case[2].groups"),
+    ],
+)
+def test_what_makes_no_sense_with_several_inputs_is_refused(change: tuple[str, str], key: str) -> None:
+    assert key in problems(SEVERAL.replace(*change))
+
+
+def test_only_mcrd_has_workers_to_expect_something_of() -> None:
+    text = SEVERAL.replace('subjects = ["mcrd"]', 'subjects = ["mcrd", "kernel"]')
+    found = problems(text.replace("rps = true", 'subject = "kernel"'))
+    assert found == {"expect[1].wrong_worker": "left out: only mcrd has workers"}
+
+
+def test_an_expectation_comes_before_the_measurements_of_its_case() -> None:
+    planned = steps([parse_scenario(SEVERAL, "x.toml")], "quick")
+    assert [type(step) for step in planned] == [Expectation, Calibrate, Search, Search, Expectation]
+    first, *_, last = planned
+    assert isinstance(first, Expectation)
+    assert isinstance(last, Expectation)
+    assert (first.setting.rps, last.setting.rps) == (False, True), "the first that is tried, or as it says"
+    assert last.case.name == "by processor", "of which nothing is measured"
+
+
+def test_a_case_of_which_nothing_is_measured_cannot_be_compared() -> None:
+    compared = (
+        SEVERAL
+        + """
+[[compare]]
+metric = "zero-loss rate"
+a = "mcrd"
+b = "mcrd"
+a_case = "two groups"
+b_case = "by processor"
+"""
+    )
+    assert set(problems(compared)) == {"compare[0].b_case"}
+
+
+def test_loads_on_other_inputs_have_their_own_calibration() -> None:
+    more = (
+        SEVERAL
+        + """
+[[case]]
+name = "skewed"
+skew = 4
+[[case]]
+name = "another rule count"
+rules = 16
+"""
+    )
+    planned = steps([parse_scenario(more, "x.toml")], "quick")
+    loads = [step.setting for step in planned if isinstance(step, Calibrate)]
+    assert [(load.inputs, load.skew, load.rules) for load in loads] == [(4, 1, 4), (4, 4, 4)]
+
+
+def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:
+    seeds = " ".join(scenario.seed for scenario in load_scenarios([]))
+    for number in range(1, 8):
+        assert f"Worker Count Table, row {number}:" in seeds
+    for number in range(1, 5):
+        assert f"Use Case {number}:" in seeds
+    assert "phases 1 and 2" in seeds
+
+
+def test_every_strategy_but_the_elastic_one_meets_the_same_load() -> None:
+    (scenario,) = load_scenarios(["strategies"])
+    assert {case.name for case in scenario.case} == set(PRESETS) - {"dynamic"}
+    loads = set()
+    for case in scenario.case:
+        assert scenario.settings_of(case).strategy == case.name
+        setting = scenario.result_setting(case, "mcrd", rps=True)
+        loads.add((setting.outputs, setting.flows, setting.rules, setting.payload_bytes, setting.skew))
+        assert setting.inputs == (1 if case.name == "fanout" else 4)
+    assert len(loads) == 1
 
 
 def test_text_that_is_not_toml_is_refused() -> None:
