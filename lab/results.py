@@ -185,6 +185,8 @@ class Setting(Record):
     steering: str | None = None
     hashing: str | None = None
     """What differs from the strategy's own; ``None`` where nothing does."""
+    options: tuple[str, ...] = ()
+    """More words of the subject's command line."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     rps: bool = False
 

@@ -97,6 +97,8 @@ class Defaults(Model):
     steering: SteeringName | None = None
     hashing: HashingName | None = None
     """Left out: the strategy's own."""
+    options: list[str] = []
+    """More words for the command line of ``mcrd supervisor``."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
 
@@ -119,6 +121,7 @@ class Case(Model):
     placement: PlacementName | None = None
     steering: SteeringName | None = None
     hashing: HashingName | None = None
+    options: list[str] | None = None
     egress: Literal["wire-like", "offload"] | None = None
     mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
 
@@ -271,6 +274,7 @@ class Scenario(Model):
             placement=values.placement if values.placement != own.placement else None,
             steering=values.steering if values.steering != own.steering else None,
             hashing=values.hashing if values.hashing != own.hashing else None,
+            options=tuple(values.options),
         )
 
     def cases_in(self, profile: Profile) -> list[Case]:

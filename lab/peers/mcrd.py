@@ -161,7 +161,7 @@ class _Mcrd:
             strategy=setting.strategy or "fanout",
             workers=setting.workers or 1,
             cpus=cpus,
-            options=strategy_options(setting),
+            options=[*strategy_options(setting), *setting.options],
         )
 
 

@@ -180,7 +180,6 @@ def test_a_setting_says_what_differs_from_the_strategy() -> None:
         (("copies = 1", 'copies = 1\nsubject = "kernel"'), "expect[0].subject"),
         (('wrong_worker = "some"', "wrong_worker = 7"), "expect[1].wrong_worker"),
         (('wrong_worker = "some"', "wrong = 0"), "expect[1].wrong"),
-        (("copies = 1", 'others_lost = 0\n[[case]]\nname = "one"\ninputs = 1'), "case[2].groups"),
     ],
 )
 def test_what_makes_no_sense_with_several_inputs_is_refused(change: tuple[str, str], key: str) -> None:
@@ -191,6 +190,18 @@ def test_only_mcrd_has_workers_to_expect_something_of() -> None:
     text = SEVERAL.replace('subjects = ["mcrd"]', 'subjects = ["mcrd", "kernel"]')
     found = problems(text.replace("rps = true", 'subject = "kernel"'))
     assert found == {"expect[1].wrong_worker": "left out: only mcrd has workers"}
+
+
+def test_one_input_has_no_others() -> None:
+    alone = SEVERAL.replace("copies = 1", "others_lost = 0").replace("groups = 2", "inputs = 1")
+    assert set(problems(alone)) == {"expect[0].others_lost"}
+
+
+def test_options_are_words_for_mcrd_alone() -> None:
+    text = SEVERAL.replace("groups = 2", 'options = ["--busy-poll-us", "50"]')
+    scenario = parse_scenario(text, "x.toml")
+    ours, kernels = (scenario.result_setting(scenario.case[0], who, rps=False) for who in ("mcrd", "kernel"))
+    assert (ours.options, kernels.options) == (("--busy-poll-us", "50"), ())
 
 
 def test_an_expectation_comes_before_the_measurements_of_its_case() -> None:
