@@ -19,9 +19,10 @@ from forwarder import client, top
 from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
+from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import plan_command, this_host
 from forwarder.problems import ProblemsError
-from forwarder.rules import ForwardingRule, parse_outputs
+from forwarder.rules import ForwardingRule
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -116,7 +117,11 @@ def add(
     input_port: Annotated[int, typer.Option(metavar="PORT", help="Their UDP destination port.")],
     outputs: Annotated[
         str,
-        typer.Option(metavar="GROUP:PORT:IF[,…]", help="Where copies go: group, port and interface of each."),
+        typer.Option(
+            metavar="GROUP:PORT:IF[:ttl=N][:source=ADDRESS][,…]",
+            help="Where copies go: group, port and interface of each, the time to live that it leaves with "
+            "(otherwise one less), and its source: an address, or preserve (otherwise the interface's).",
+        ),
     ],
     rule_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Left out: made of interface, group and port.")
@@ -164,13 +169,20 @@ def list_rules(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _show_rules(result: Any) -> Table:
-    table = _table("rule", "input", "outputs")
+    table = _table("rule", "input", "outputs", "in force after", "first datagram after")
     for rule in result["rules"]:
-        outputs = ", ".join(f"{o['group']}:{o['port']}:{o['interface']}" for o in rule["outputs"])
+        timing = result["timing"][rule["rule_id"]]
         table.add_row(
-            rule["rule_id"], f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}", outputs
+            rule["rule_id"],
+            f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}",
+            ", ".join(map(output_text, rule["outputs"])),
+            *(_after(timing[name]) for name in ("in_force_after_ns", "first_datagram_after_ns")),
         )
     return table
+
+
+def _after(time_ns: int | None) -> str:
+    return "–" if time_ns is None else f"{time_ns / 1e6:,.1f} ms"
 
 
 @mcrctl.command()

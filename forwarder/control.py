@@ -25,6 +25,7 @@ from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules import parse_rules
 from forwarder.supervisor import Supervisor
+from forwarder.timing import Timing
 
 LINE_BYTES: Final = 16 * 1024 * 1024
 """The longest request: room for some 50,000 rules."""
@@ -178,7 +179,10 @@ async def _remove(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
 
 async def _list(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
-    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.book]}
+    timing = {
+        entry["rule_id"]: {name: entry[name] for name in Timing._fields} for entry in stats.rules(supervisor)
+    }
+    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.book], "timing": timing}
 
 
 async def _stats(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:

@@ -44,7 +44,6 @@ __all__ = [
     "check_rules",
     "interface_name",
     "load_rules",
-    "parse_outputs",
     "parse_rules",
 ]
 
@@ -53,18 +52,19 @@ Node = tuple[str, int, int]
 
 _INTERFACE_NAME = "an interface name: 1 to 15 bytes, without '/', ':' or white space"
 _GROUP = "an IPv4 multicast address, 224.0.0.0 to 239.255.255.255"
-_PORT = "an integer from 1 to 65535"
+PORT_ALLOWED = "an integer from 1 to 65535"
+TTL_ALLOWED = "an integer from 1 to 255, or left out (the datagram's own, less one)"
 _ALLOWED = {
     "rules": "a list of rules",
     "rule_id": "1 to 128 printable characters, or left out (interface:group:port)",
     "input_interface": _INTERFACE_NAME,
     "input_group": _GROUP,
-    "input_port": _PORT,
+    "input_port": PORT_ALLOWED,
     "outputs": "a list of 1 to 4096 outputs",
     "group": _GROUP,
-    "port": _PORT,
+    "port": PORT_ALLOWED,
     "interface": _INTERFACE_NAME,
-    "ttl": "an integer from 1 to 255, or left out (the datagram's own, less one)",
+    "ttl": TTL_ALLOWED,
     "source": "a unicast IPv4 address, 'preserve', or left out (the output interface's address)",
 }
 
@@ -418,23 +418,3 @@ def load_rules(path: Path) -> list[ForwardingRule]:
     except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise RulesError([Problem("rules", str(path), f"a {kind} file in UTF-8: {error}")]) from error
-
-
-def parse_outputs(text: str) -> list[dict[str, str | int]]:
-    """``239.2.2.2:5002:veth1[,...]`` as the ``outputs`` of a rule yet to be checked by :func:`parse_rules`.
-
-    Raises :class:`RulesError` when an item has not three parts, or a port that is no number.
-    """
-    outputs: list[dict[str, str | int]] = []
-    problems = []
-    for place, item in enumerate(text.split(",")):
-        parts = item.strip().split(":")
-        if len(parts) != 3:
-            problems.append(Problem(f"outputs[{place}]", shown(item), "group:port:interface"))
-        elif not (parts[1].isascii() and parts[1].isdigit()):
-            problems.append(Problem(f"outputs[{place}].port", shown(parts[1]), _PORT))
-        else:
-            outputs.append({"group": parts[0], "port": int(parts[1]), "interface": parts[2]})
-    if problems:
-        raise RulesError(problems)
-    return outputs

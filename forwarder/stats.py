@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -143,6 +143,11 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
         for partition, handles in holders.items()
         if (top := supervisor.tables.slots_used(partition))
     }
+    first = {
+        partition: _earliest(handles, top)
+        for partition, handles in holders.items()
+        if (top := supervisor.tables.slots_used(partition))
+    }
     found = []
     for rule in supervisor.book:
         partition, slot = supervisor.tables.place(rule)
@@ -158,9 +163,17 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
                 "matched_bytes": payload,
                 "sent": datagrams * len(rule.outputs) - copies,
                 "sent_bytes": payload * len(rule.outputs) - bytes_unsent,
+                **supervisor.timing.of(rule.rule_id, int(first[partition][slot]))._asdict(),
             }
         )
     return found
+
+
+def _earliest(handles: Sequence[WorkerHandle], slots: int) -> NDArray[np.uint64]:
+    """When the first of the workers took each rule's first datagram; 0 where none has."""
+    times = np.array([handle.block.rule_first[:slots] for handle in handles])  # (workers, slots)
+    earliest: NDArray[np.uint64] = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)
+    return np.where(times.any(axis=0), earliest, np.uint64(0))
 
 
 def _presence(supervisor: Supervisor, name: str) -> str:

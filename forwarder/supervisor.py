@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,11 +27,12 @@ from forwarder.packet.engine import LINKS
 from forwarder.packet.layout import SOCKETS
 from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
-from forwarder.planned import Plan
+from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.tables import RuleTables
+from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
 from forwarder.workers import FORKED_TOGETHER, Receiver, State, WorkerGoneError, WorkerHandle, spawn
 
@@ -88,6 +90,7 @@ class Supervisor:
         self._host_stack = HostStack() if skip_host_stack else None
         self._memory = SharedMemory(len(plan.workers))
         self.tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
+        self.timing = RuleTiming()
         self._packed: dict[int, list[tuple[int, bytes]]] = {}
         """What a new process of a partition is told of rules, until they change."""
         self._equipped: set[WorkerHandle] = set()
@@ -103,8 +106,13 @@ class Supervisor:
         """Open every socket, start every worker, and let traffic in once all of them have their rules.
 
         Raises:
+            PlanError: the workers cannot hold the rules that there are to begin with.
             OSError: something could not be had; nothing is left behind.
         """
+        problems = self.tables.problems(list(self.book))
+        if problems:
+            raise PlanError(problems)
+        self.timing.ask((rule.rule_id for rule in self.book), time.monotonic_ns())
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         try:
@@ -136,6 +144,7 @@ class Supervisor:
             ingress.listen(self.workers, self.plan.strategy.hashing)
             for receiver in self._receivers():
                 self._listens(receiver.interface, receiver.ifindex)
+            self.timing.put_in_force((rule.rule_id for rule in self.book), time.monotonic_ns())
         except OSError as error:
             await self.stop()
             raise limits.explained(error, self.plan, FORKED_TOGETHER) from error
@@ -169,6 +178,7 @@ class Supervisor:
 
     async def add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Put rules in force, all or none; what was wrong with them otherwise."""
+        asked_ns = time.monotonic_ns()
         await self._started.wait()
         problems = self.tables.problems(rules)
         if problems:
@@ -177,6 +187,7 @@ class Supervisor:
         if problems:
             return problems
         added = self.tables.add(rules)
+        self.timing.ask((rule.rule_id for rule in rules), asked_ns)
         self._packed.clear()
         self._announce_links()
         messages = {partition: _in_messages(news) for partition, news in added.items()}
@@ -186,9 +197,10 @@ class Supervisor:
         await _settled(told)
         if self.plan.follows_rules:
             await self._follow_rules({rule.input_interface for rule in rules})
-        for rule in rules:
-            if self.book.get(rule.rule_id) is rule:  # not removed meanwhile
-                self._join(rule)
+        kept = [rule for rule in rules if self.book.get(rule.rule_id) is rule]  # not removed meanwhile
+        for rule in kept:
+            self._join(rule)
+        self.timing.put_in_force((rule.rule_id for rule in kept), time.monotonic_ns())
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
@@ -196,6 +208,7 @@ class Supervisor:
         await self._started.wait()
         rule = self.book.remove(rule_id)
         self._leave(rule)
+        self.timing.forget(rule_id)
         removed = self.tables.remove(rule)
         self._packed.clear()
         body = channel.pack_keys([removed.key])
@@ -207,8 +220,7 @@ class Supervisor:
         await _settled(told)
         for handle in self.workers:
             if handle.plan.partition == removed.partition:
-                handle.block.rule_matched[removed.slot] = 0
-                handle.block.rule_unsent[removed.slot] = 0
+                handle.block.forget_rule(removed.slot)
         self.tables.give_back(removed)
         if self.plan.follows_rules:
             await self._follow_rules({rule.input_interface})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from forwarder import channel, worker
+from forwarder import channel, pages, worker
 from forwarder.abi.io_uring import submission_head
 from forwarder.packet import sockets
 from forwarder.packet.engine import PacketEngine
@@ -32,7 +32,8 @@ from forwarder.process import Entry, fork
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
-FORKED_TOGETHER: Final = 64
+FORKED_TOGETHER: Final = 16
+"""With more, the parent writes less often in between, but each child inherits more that is not its own."""
 
 
 class State(StrEnum):
@@ -306,6 +307,8 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
     Raises:
         OSError: no process, descriptor or memory to be had; the slots that have none stay without.
     """
+    if len(handles) > FORKED_TOGETHER:
+        pages.collapse()
     for first in range(0, len(handles), FORKED_TOGETHER):
         births: list[Birth] = []
         pids: list[int] = []

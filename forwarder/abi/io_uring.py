@@ -23,14 +23,9 @@ from forwarder.abi.native import syscall
 
 IORING_OP_POLL_ADD: Final = 6
 IORING_OP_SENDMSG: Final = 9
-IORING_OP_RECVMSG: Final = 10
-IORING_OP_TIMEOUT: Final = 11
 IORING_OP_ASYNC_CANCEL: Final = 14
-IORING_OP_SEND: Final = 26
 
 IOSQE_CQE_SKIP_SUCCESS: Final = 1 << 6
-IORING_POLL_ADD_MULTI: Final = 1 << 0
-IORING_CQE_F_MORE: Final = 1 << 1
 IORING_ENTER_GETEVENTS: Final = 1 << 0
 
 IORING_SETUP_CQSIZE: Final = 1 << 3

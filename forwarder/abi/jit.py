@@ -10,16 +10,40 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 # numpy's BLAS would start a thread per CPU at import; a process that forks must have one thread only.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-import numba  # noqa: E402  (after the thread limits, which are read at import)
-from numba.core import config  # noqa: E402
+_LEFT_OUT: Final = ("coverage", "scipy")
+"""What numba loads when it finds it, and does without otherwise: measuring coverage of compiled code, linear
+algebra. Their libraries are a third of the mappings that each fork would copy."""
+
+
+@contextmanager
+def _left_out() -> Iterator[None]:
+    """Nobody here finds them, unless they are loaded already."""
+    hidden = [name for name in _LEFT_OUT if name not in sys.modules]
+    absent: dict[str, Any] = dict.fromkeys(hidden)  # to the import system, None is "no such module"
+    sys.modules.update(absent)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _left_out():
+    # After the thread limits, which are read at import.
+    import numba
+    from numba.core import config
+    from numba.core.registry import cpu_target
+
+    cpu_target.target_context.refresh()  # numba would do that, and load the rest, when it first compiles
 
 F = TypeVar("F", bound=Callable[..., Any])
 

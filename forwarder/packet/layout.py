@@ -111,7 +111,6 @@ JOURNAL_FLUSH: Final = 2
 """1 while submission entries JOURNAL_FLUSH_HEAD.. are with the kernel."""
 JOURNAL_FLUSH_HEAD: Final = 3
 JOURNAL_FLUSH_TAIL: Final = 4
-JOURNAL_HEARTBEAT: Final = 5
 JOURNAL: Final = 8
 
 SOCKETS: Final = 256

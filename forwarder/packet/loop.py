@@ -8,24 +8,16 @@ busy socket costs no wake-up at all. When every socket waits, the same system ca
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from forwarder.abi import syscalls
+from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
-from forwarder.abi.native import bytes_at, syscall, words_at
+from forwarder.abi.native import bytes_at, words_at
 from forwarder.packet import layout, state
 from forwarder.packet.receive import release, take
 from forwarder.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, emit, flush
-
-_CLOCK_MONOTONIC: Final = 1
-
-
-@njit
-def _now_ns(clock: Any) -> int:
-    syscall(syscalls.CLOCK_GETTIME, _CLOCK_MONOTONIC, clock.ctypes.data, 0, 0, 0, 0)
-    return clock[0] * 1_000_000_000 + clock[1]
 
 
 @njit
@@ -62,7 +54,7 @@ def run(
             scalars[state.CONTROL_ARMED] = 1
             arm(transmit, uring, shared, scalars, sockets, scalars[state.CONTROL_FD], KIND_CONTROL)
         if busy_poll_ns:
-            now = _now_ns(clock)
+            now = monotonic_ns(clock)
         spinning = now - last_work < busy_poll_ns
         waiting = True
         for row in range(scalars[state.SOCKET_ROWS]):

@@ -28,6 +28,7 @@ _SECTIONS: Final = (
     ("cursors", layout.SOCKETS * layout.CURSOR_COLUMNS),
     ("rule_matched", RULES * 2),
     ("rule_unsent", RULES * 2),
+    ("rule_first", RULES),
 )
 _WORDS: Final = sum(count for _, count in _SECTIONS)
 BLOCK_BYTES: Final = (_WORDS * 8 + _PAGE - 1) // _PAGE * _PAGE
@@ -43,10 +44,24 @@ class Block:
     cursors: NDArray[np.uint64]
     rule_matched: NDArray[np.uint64]
     rule_unsent: NDArray[np.uint64]
+    rule_first: NDArray[np.uint64]
 
     @property
     def shared(self) -> state.Shared:
-        return state.Shared(self.counters, self.journal, self.cursors, self.rule_matched, self.rule_unsent)
+        return state.Shared(
+            self.counters,
+            self.journal,
+            self.cursors,
+            self.rule_matched,
+            self.rule_unsent,
+            self.rule_first,
+        )
+
+    def forget_rule(self, slot: int) -> None:
+        """Make a rule's row ready for another rule; no worker counts in it."""
+        self.rule_matched[slot] = 0
+        self.rule_unsent[slot] = 0
+        self.rule_first[slot] = 0
 
 
 class Snapshot(NamedTuple):
@@ -57,23 +72,28 @@ class Snapshot(NamedTuple):
 
 
 class SharedMemory:
-    """The memfd, and its mappings."""
+    """The memfd, and its mappings: as few as can be, since every fork copies the list of them."""
 
     def __init__(self, workers: int) -> None:
         self.fd = os.memfd_create("mcrd-counters", os.MFD_CLOEXEC)
         self._workers = 0
+        self._mapped: list[tuple[int, mmap.mmap]] = []
+        """The first worker of each mapping, and the mapping."""
         self.reserve(workers)
 
     def reserve(self, workers: int) -> None:
         """Make room for at least this many workers; existing blocks stay where they are."""
         if workers > self._workers:
             os.ftruncate(self.fd, workers * BLOCK_BYTES)
+            first, more = self._workers, workers - self._workers
+            mapped = mmap.mmap(self.fd, more * BLOCK_BYTES, offset=first * BLOCK_BYTES)
+            self._mapped.append((first, mapped))
             self._workers = workers
 
     def block(self, worker: int) -> Block:
-        """Map one worker's block."""
-        memory = mmap.mmap(self.fd, BLOCK_BYTES, offset=worker * BLOCK_BYTES)
-        words = np.frombuffer(memory, np.uint64)
+        """One worker's block."""
+        first, mapped = next(entry for entry in reversed(self._mapped) if entry[0] <= worker)
+        words = np.frombuffer(mapped, np.uint64, _WORDS, (worker - first) * BLOCK_BYTES)
         parts: dict[str, NDArray[np.uint64]] = {}
         start = 0
         for name, count in _SECTIONS:

@@ -19,6 +19,7 @@ from forwarder.abi.af_packet import (
     TP_STATUS_VLAN_VALID,
     VNET_OFFSET,
 )
+from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, load_acquire, store_release, syscall, words_at
 from forwarder.packet import layout, state
@@ -136,7 +137,10 @@ def take(
             totals[index] = 0
         for index in range(kept):
             frame = batch.frames[index]
-            matched = shared.rule_matched[np.int64(frame[layout.FRAME_RULE])]
+            rule = np.int64(frame[layout.FRAME_RULE])
+            matched = shared.rule_matched[rule]
+            if matched[0] == 0:
+                shared.rule_first[rule] = np.uint64(monotonic_ns(np.zeros(2, np.int64)))
             matched[0] += np.uint64(datagrams(frame))
             matched[1] += np.uint64(frame[layout.FRAME_LENGTH])
         cursor[layout.CURSOR_CLAIMED] = claimed + taken

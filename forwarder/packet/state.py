@@ -104,6 +104,8 @@ class Shared(NamedTuple):
     """uint64[rules, 2]: datagrams, payload bytes"""
     rule_unsent: Any
     """uint64[rules, 2]: copies that did not leave, their payload bytes"""
+    rule_first: Any
+    """uint64[rules]: when a rule's first datagram was claimed, nanoseconds of the monotonic clock"""
 
 
 # Scalars that live across calls: int64[SCALARS]

@@ -55,7 +55,7 @@ def process_state(pid: int) -> str:
 
 def test_blocks_of_workers_are_apart_and_every_mapping_of_one_shows_the_same(memory: SharedMemory) -> None:
     first, second, again = memory.block(0), memory.block(1), memory.block(0)
-    for part in ("counters", "journal", "entries", "cursors", "rule_matched", "rule_unsent"):
+    for part in ("counters", "journal", "entries", "cursors", "rule_matched", "rule_unsent", "rule_first"):
         getattr(first, part)[...] = 7
         assert (getattr(again, part) == 7).all()
         assert not getattr(second, part).any()

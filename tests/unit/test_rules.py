@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from forwarder.channel import WorkerRule, in_messages, pack_rules
+from forwarder.output_text import output_text, parse_outputs
 from forwarder.packet.messages import HEADER_WORDS, MESSAGE_BYTES
 from forwarder.rules import (
     MOST_OUTPUTS,
@@ -24,7 +25,6 @@ from forwarder.rules import (
     check_rules,
     interface_name,
     load_rules,
-    parse_outputs,
     parse_rules,
 )
 
@@ -328,10 +328,28 @@ def test_outputs_are_read_from_text() -> None:
     ]
 
 
+def test_time_to_live_and_source_of_an_output_are_read_from_text_and_written_again() -> None:
+    text = "239.2.2.2:5002:a:ttl=8,239.2.2.2:5002:b:source=preserve,239.2.2.2:5002:c:ttl=1:source=10.0.0.1"
+    outputs = parse_outputs(text.replace("ttl=1:source=10.0.0.1", "source=10.0.0.1:ttl=1"))
+    assert [(output.get("ttl"), output.get("source")) for output in outputs] == [
+        (8, None),
+        (None, "preserve"),
+        (1, "10.0.0.1"),
+    ]
+    [made] = parse_rules(
+        [{"input_interface": "in", "input_group": "239.1.1.1", "input_port": 1, "outputs": outputs}]
+    )
+    assert ",".join(map(output_text, made.model_dump(mode="json")["outputs"])) == text
+
+
 def test_every_bad_output_in_text_is_named() -> None:
     with pytest.raises(RulesError) as caught:
         parse_outputs("239.2.2.2:5002,239.2.2.2:x:veth1,239.2.2.2:5:veth1,")
     assert fields(caught.value) == ["outputs[0]", "outputs[1].port", "outputs[3]"]
+    for item in ("a:ttl", "a:ttl=2:ttl=3", "a:tos=1", "a:ttl=1:source=preserve:ttl=1", "a:", "a:ttl=-1"):
+        with pytest.raises(RulesError) as caught:
+            parse_outputs(f"239.2.2.2:5002:{item}")
+        assert fields(caught.value) in (["outputs[0]"], ["outputs[0].ttl"])
 
 
 # Size
