@@ -37,10 +37,10 @@ def scenarios(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print speed and memory as ratios within one run; arguments go to ``mcastlab run bench``."""
+    """Print speed and memory as ratios within one run; arguments go to ``mcastlab run``."""
     install(session)
     session.run("mcastlab", "doctor")
-    session.run("mcastlab", "run", "bench", *session.posargs)
+    session.run("mcastlab", "run", "bench", "bench-strategies", *session.posargs)
 
 
 @nox.session
