@@ -1,7 +1,7 @@
 """``mcastlab``: list, plan, run, report, compare, doctor, clean.
 
-Exit status: 0 passed; 1 a check failed, a ledger does not balance, or a promised ratio was missed where the
-profile demands it; 2 bad input; 130 interrupted.
+Exit status: 0 passed; 1 a check or an expectation failed, a ledger does not balance, or a promised ratio was
+missed where the profile demands it; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ app = typer.Typer(
         "Measure multicast forwarders on this machine: networks of namespaces, compiled load, an account of "
         "every datagram, a report.\n\n"
         "Begin with `mcastlab doctor`; `mcastlab run` then runs the quick scenarios to a report in about "
-        "five minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is "
+        "eight minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is "
         "touched, and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
     ),
 )
@@ -124,8 +124,9 @@ def run(
     Each trial is in results.jsonl as soon as it ends. Ctrl-C ends the run after the trial under way (again:
     at once); what is done is kept and reported, and --resume goes on with the rest.
 
-    Progress is on stderr; with --json stdout is one JSON document. Exit status: 0 passed; 1 a check failed, a
-    ledger does not balance or a promised ratio was missed; 2 bad input; 130 interrupted.
+    Progress is on stderr; with --json stdout is one JSON document. Exit status: 0 passed; 1 a check or an
+    expectation failed, a ledger does not balance or a promised ratio was missed; 2 bad input;
+    130 interrupted.
     """
     from lab.archive import Archive, ArchiveError
     from lab.matrix import steps
