@@ -7,6 +7,7 @@ what the searches found to choose each subject's steering and to narrow their ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,11 @@ from lab.scenario import Case, Compare, Expect, FootprintCase, Metric, Profile, 
 
 SEARCH_TRIALS = 8
 NARROWED_TRIALS = 7
-"""Trials of a full search and of one within known bounds: what these take on average at 5 % width."""
+ESTIMATED_WIDTH = 0.05
+"""Trials of a full search and of one within known bounds: what these take on average at this width."""
+
+TRIALS_PER_HALVING = 2
+"""More trials for half the width."""
 
 TRIAL_OVERHEAD_S = 0.15
 """Arming the receivers, draining the queues and reading every counter, for each trial."""
@@ -139,7 +144,7 @@ class Search(Step):
 
     @property
     def trials(self) -> int:
-        return SEARCH_TRIALS * self.zero_loss + self.flat_out
+        return _search_trials(SEARCH_TRIALS, self.profile) * self.zero_loss + self.flat_out
 
 
 @dataclass(frozen=True)
@@ -182,9 +187,14 @@ class Comparison(Step):
 
     @property
     def trials(self) -> int:
-        each = NARROWED_TRIALS if self.metric == "zero-loss rate" else 1
+        each = _search_trials(NARROWED_TRIALS, self.profile) if self.metric == "zero-loss rate" else 1
         # CPU per copy has the generator alone as its baseline, each time.
         return (4 if self.metric == "CPU per copy" else 2) * each * self.profile.pairs
+
+
+def _search_trials(at_estimated_width: int, profile: Profile) -> int:
+    halvings = math.log2(ESTIMATED_WIDTH / profile.search_width)
+    return max(2, round(at_estimated_width + TRIALS_PER_HALVING * halvings))
 
 
 def calibration_setting(scenario: Scenario, case: Case) -> Setting:

@@ -229,6 +229,18 @@ b_case = "by processor"
     assert set(problems(compared)) == {"compare[0].b_case"}
 
 
+def test_a_wider_search_takes_fewer_trials() -> None:
+    narrow, wide = (
+        parse_scenario(f"{SEVERAL}\n[profile.quick]\nsearch_width = {width}", "x.toml")
+        for width in (0.05, 0.2)
+    )
+    counts = [
+        next(step.trials for step in steps([scenario], "quick") if isinstance(step, Search))
+        for scenario in (narrow, wide)
+    ]
+    assert counts == [8, 4]
+
+
 def test_loads_on_other_inputs_have_their_own_calibration() -> None:
     more = (
         SEVERAL
@@ -297,6 +309,10 @@ def test_without_names_the_default_ones_run_and_the_checks_come_first() -> None:
     scenarios = load_scenarios([])
     assert scenarios[0].name == "functional"
     assert not {"bench", "bench-strategies"} & {scenario.name for scenario in scenarios}
+
+
+def test_the_quick_run_of_everything_fits_into_ci() -> None:
+    assert sum(step.seconds for step in steps(load_scenarios([]), "quick")) < 480
 
 
 def test_step_ids_are_unique_in_every_profile() -> None:
