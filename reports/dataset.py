@@ -117,7 +117,7 @@ def _varied(records: Iterable[Trial | ZeroLoss]) -> dict[RowKey, tuple[str, ...]
         key: tuple(
             name
             for name in Setting.model_fields
-            if len({getattr(setting, name) for setting in settings.values()}) > 1
+            if len({str(getattr(setting, name)) for setting in settings.values()}) > 1
         )
         for key, settings in seen.items()
         if len(settings) > 1
@@ -140,7 +140,11 @@ Columns = Mapping[str, Callable[[Kind], object]]
 
 def _setting(of: Callable[[Kind], Setting]) -> Columns[Kind]:
     def column(name: str) -> Callable[[Kind], object]:
-        return lambda record: getattr(of(record), name)
+        def read(record: Kind) -> object:
+            value = getattr(of(record), name)
+            return " ".join(value) if isinstance(value, list | tuple) else value
+
+        return read
 
     return {name: column(name) for name in Setting.model_fields}
 
@@ -347,7 +351,7 @@ def provenance_rows(data: Dataset) -> list[tuple[str, str]]:
     for key, value in flat.items():
         if isinstance(value, dict):
             rows += [(f"{key}.{name}", str(inner)) for name, inner in value.items()]
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             rows.append((key, " ".join(map(str, value))))
         else:
             rows.append((key, "" if value is None else str(value)))

@@ -76,7 +76,10 @@ def figure(
     doubts: Sequence[str] = (),
     folded: str = "",
 ) -> Figure:
-    """``plot(canvas, narrow)`` drawn at both widths, ``height(narrow)`` CSS pixels high."""
+    """``plot(canvas, narrow)`` drawn at both widths, ``height(narrow)`` CSS pixels high.
+
+    A folded one is drawn once: a long run has a hundred of them, and few are looked at.
+    """
 
     def at(width: int, narrow: bool) -> str:
         part = f"{name}-{'narrow' if narrow else 'wide'}"
@@ -84,7 +87,7 @@ def figure(
             part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow)
         )
 
-    wide, narrow = at(WIDE, False), at(NARROW, True)
+    wide, narrow = at(WIDE, False), "" if folded else at(NARROW, True)
     return Figure(name, title, key, description, wide, narrow, tuple(in_order(doubts)), folded)
 
 

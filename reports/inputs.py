@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from lab.results import InputSample, Trial
 from reports import labels, quantity, words
@@ -17,7 +16,7 @@ LISTED = 6
 """Of more inputs than this, those that fared alike share a row."""
 
 FLOODED = 2.0
-"""An input with this many times the datagrams of the middle one is called flooded."""
+"""Of a load meant to be uneven, an input with this many times the datagrams of the least is flooded."""
 
 
 def inputs(data: Dataset) -> list[Table]:
@@ -40,13 +39,15 @@ def inputs(data: Dataset) -> list[Table]:
 
 
 def differing(data: Dataset) -> list[Trial]:
-    """Of each case, subject and setting the trial with the widest spread of loss, if there is one.
+    """Of each case and setting the trial with the widest spread of loss, if any; all of uneven loads.
 
     Trials at a fixed rate come first: a search overloads on purpose.
     """
     groups: dict[str, list[Trial]] = {}
     for t in data.trials:
-        if len(t.inputs) > 1 and t.validity != "invalid" and _spread(t) > 0:
+        if t.subject == "none" or t.validity == "invalid" or len(t.inputs) < 2:
+            continue
+        if t.setting.skew > 1 or _spread(t) > 0:
             key = f"{t.scenario}\0{t.case}\0{t.subject}\0{t.setting.model_dump_json()}"
             groups.setdefault(key, []).append(t)
     return [max(group, key=lambda t: (t.purpose != "search", _spread(t))) for group in groups.values()]
@@ -68,8 +69,8 @@ def _trial(trial: Trial) -> Cell:
 
 
 def _cells(trial: Trial) -> list[tuple[Cell, ...]]:
-    middle = median(sample.offered for sample in trial.inputs)
-    flooded = [s for s in trial.inputs if s.offered >= FLOODED * middle > 0]
+    least = min(sample.offered for sample in trial.inputs)
+    flooded = [s for s in trial.inputs if trial.setting.skew > 1 and s.offered >= FLOODED * least]
     groups = [[s] for s in trial.inputs]
     if len(trial.inputs) > LISTED:
         others = [s for s in trial.inputs if s not in flooded]

@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
     "groups": lambda s: "" if s.groups is None else plural(s.groups, "interface group"),
     "placement": lambda s: "" if s.placement is None else f"placement {s.placement}",
     "steering": lambda s: "" if s.steering is None else f"steering {s.steering}",
+    "options": lambda s: " ".join(s.options),
     "hashing": lambda s: "" if s.hashing is None else f"hashing {s.hashing}",
 }
 """What was varied, in words; empty where the strategy's own value holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ITEMS_SHOWN = 12
+ITEMS_SHOWN = 8
 """A statement of the summary with more items than this keeps the rest folded."""
 
 Tone = Literal["plain", "good", "bad"]
@@ -72,6 +72,7 @@ class Figure:
     wide: str
     """Inline SVG, coloured by the page's CSS variables."""
     narrow: str
+    """Empty where a phone shows the wide one, to be scrolled sideways."""
     doubts: tuple[str, ...] = ()
     folded: str = ""
     """As for a table."""

@@ -11,7 +11,6 @@ from reports import (
     footprints,
     inputs,
     overview,
-    strategies,
     strategy_figures,
     summary,
     tables,
@@ -55,8 +54,8 @@ LOADED = (
 )
 CHECKS = "What each scenario expects and what was observed; what was not met stands first."
 INPUTS = (
-    "Trials with several inputs in which one lost more than another. Of each case the one in which they "
-    "differed most, at a fixed rate where there is one."
+    "Trials with several inputs in which one lost more than another, or was given more. Of each case the one "
+    "in which they differed most, at a fixed rate where there is one."
 )
 LOSS = "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost."
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
@@ -89,8 +88,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
             "strategies",
             "Strategies on the same load",
             (STRATEGIES, RATES, LOADED),
-            *strategy_figures.strategies(data),
-            *strategies.tables(data),
+            *strategy_figures.tables_and_figures(data),
         ),
         _section("peer", "Paired comparisons", (PAIRS,), figures.ratios(data), *tables.comparisons(data)),
         _section(

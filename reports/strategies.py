@@ -20,6 +20,9 @@ WRONG_WORKER = "wrong worker"
 HALF = 0.5
 """Latency, processor time and shares are read at half the zero-loss rate: loaded, not overloaded."""
 
+LEAST_BUSY_NS = 100_000_000
+"""Processor time comes in ticks of 10 ms: of less than ten of them a figure per copy is a guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -62,8 +65,16 @@ class Entry:
 
     @property
     def cpu(self) -> Trial | None:
-        measured = self.nearest(lambda t: t.cpu is not None and t.cpu.baseline_ns is not None)
-        return measured or self.nearest(lambda t: t.cpu is not None and t.cpu.copies > 0, "latency")
+        def has(t: Trial, least_ns: int, net: bool) -> bool:
+            if t.cpu is None or not t.cpu.copies or t.cpu.busy_ns < least_ns:
+                return False
+            return t.cpu.baseline_ns is not None or not net
+
+        return (
+            self.nearest(lambda t: has(t, LEAST_BUSY_NS, net=True))
+            or self.nearest(lambda t: has(t, LEAST_BUSY_NS, net=False), "latency")
+            or self.nearest(lambda t: has(t, 0, net=False))
+        )
 
     @property
     def shared(self) -> Trial | None:
@@ -105,6 +116,10 @@ class Group:
     entries: tuple[Entry, ...]
 
     @property
+    def strategies(self) -> int:
+        return len({entry.setting.strategy for entry in self.entries})
+
+    @property
     def inputs(self) -> int:
         """Those of most cases; a strategy for one interface has its load on one."""
         return Counter(entry.setting.inputs for entry in self.entries).most_common(1)[0][0]
@@ -126,7 +141,7 @@ class Group:
 
 
 def groups(data: Dataset) -> list[Group]:
-    """Every load that at least two strategies, or two variants of one, were given."""
+    """Every load that at least two strategies, or two variants of one, were given; most strategies first."""
     members: dict[tuple[str, tuple[object, ...]], list[Trial | ZeroLoss]] = {}
     every: list[Trial | ZeroLoss] = [*data.zero_losses, *data.trials]
     for record in every:
@@ -144,7 +159,7 @@ def groups(data: Dataset) -> list[Group]:
         if sum(entry.tells for entry in entries) < 2:
             continue
         found.append(Group(scenario, records[0].setting, number, entries))
-    return found
+    return sorted(found, key=lambda group: -group.strategies)
 
 
 def _entry(data: Dataset, scenario: str, records: Sequence[Trial | ZeroLoss]) -> Entry:
@@ -181,17 +196,18 @@ COLUMNS = (
 )
 
 
-def tables(data: Dataset) -> list[Table]:
-    """One table a load, one row a strategy."""
-    return [
-        Table(
-            f"strategies-{group.name}",
-            f"{group.scenario}: {group.given}",
-            COLUMNS,
-            tuple(_row(group, entry) for entry in group.entries),
-        )
-        for group in groups(data)
+def table(group: Group) -> Table:
+    """One row a strategy; columns in which no strategy has anything are left out."""
+    rows = [_row(group, entry) for entry in group.entries]
+    kept = [
+        place for place in range(len(COLUMNS)) if any(row.cells[place] != Cell(quantity.NONE) for row in rows)
     ]
+    return Table(
+        f"strategies-{group.name}",
+        f"{group.scenario}: {group.given}",
+        tuple(COLUMNS[place] for place in kept),
+        tuple(Row(tuple(row.cells[place] for place in kept), row.notes) for row in rows),
+    )
 
 
 def _row(group: Group, entry: Entry) -> Row:

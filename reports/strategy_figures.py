@@ -13,8 +13,8 @@ from lab.results import Footprint
 from reports import quantity, svg, words
 from reports.dataset import Dataset
 from reports.drawing import STEPS, draw_rate, draw_rows, figure, look, rate_axis
-from reports.model import Figure
-from reports.strategies import Entry, Group, groups, idle_workers, shares_words
+from reports.model import Figure, Table
+from reports.strategies import Entry, Group, groups, idle_workers, shares_words, table
 
 MEMORY: dict[str, dict[str, Any]] = {
     "documented": {"marker": "s", "markerfacecolor": "none"},
@@ -24,22 +24,26 @@ MEMORY: dict[str, dict[str, Any]] = {
 """Told apart by their shape; all in the colour of the forwarder."""
 
 
-def strategies(data: Dataset) -> list[Figure]:
-    """For each load: rates and memory side by side, then the workers' shares."""
-    found = []
-    for group in groups(data):
-        rated = [entry for entry in group.entries if entry.found and entry.found.lower_dps is not None]
-        if rated:
-            found.append(_costs(group))
+def tables_and_figures(data: Dataset) -> list[Table | Figure]:
+    """For each load: rates and memory side by side, the workers' shares, and all of it as a table.
+
+    The drawings of the load that most strategies were given stand open, those of the others are folded.
+    """
+    parts: list[Table | Figure] = []
+    for place, group in enumerate(groups(data)):
+        drawn: list[Figure] = []
+        if any(entry.found and entry.found.lower_dps is not None for entry in group.entries):
+            drawn.append(_costs(group, folded=place > 0))
         if any(len(entry.shares) > 1 for entry in group.entries):
-            found.append(_shares(group))
-    return found
+            drawn.append(_shares(group, folded=place > 0))
+        parts += [table(group), *drawn] if place else [*drawn, table(group)]
+    return parts
 
 
 # ---------------------------------------------------------------------------------- throughput and memory
 
 
-def _costs(group: Group) -> Figure:
+def _costs(group: Group, folded: bool) -> Figure:
     entries = group.entries
     with_memory = any(entry.footprint for entry in entries)
     names = [entry.case for entry in entries]
@@ -69,9 +73,10 @@ def _costs(group: Group) -> Figure:
         )
     told = "; ".join(_costs_words(entry) for entry in entries)
     memory = " and memory" if with_memory else ""
+    title = f"Throughput{memory} of each strategy, {group.scenario}"
     return figure(
         f"strategies-{group.name}-costs",
-        f"Throughput{memory} of each strategy, {group.scenario}",
+        title,
         keys + " Hollow disc or mark of a rate: doubtful.",
         f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {told}.",
         plot,
@@ -79,6 +84,7 @@ def _costs(group: Group) -> Figure:
         words.shared(
             [(entry.case, words.own(entry.found.warnings)) for entry in entries if entry.found is not None]
         ),
+        f"{title}, drawn" if folded else "",
     )
 
 
@@ -149,7 +155,7 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
 # ------------------------------------------------------------------------------------------------ shares
 
 
-def _shares(group: Group) -> Figure:
+def _shares(group: Group, folded: bool) -> Figure:
     entries = [entry for entry in group.entries if entry.shares]
     names = [f"{entry.case}, {quantity.plural(len(entry.shares), 'worker')}" for entry in entries]
     values = [_shares_value(entry) for entry in entries]
@@ -165,14 +171,16 @@ def _shares(group: Group) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, steps=STEPS))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
 
+    title = f"Share of each worker, {group.scenario}"
     told = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
     return figure(
         f"strategies-{group.name}-shares",
-        f"Share of each worker, {group.scenario}",
+        title,
         "Upright stroke: a worker. Cross: a worker without any datagram. Dotted line at 1: an even share.",
         f"Datagrams that each worker received, as a multiple of an even share. {told}.",
         plot,
         lambda narrow: len(entries) * (60 if narrow else 30) + 60,
+        folded=f"{title}, drawn" if folded else "",
     )
 
 

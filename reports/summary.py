@@ -55,6 +55,12 @@ def outcome(data: Dataset) -> Point:
     return Point("Passed.", f"{which} ran to its end.", "good")
 
 
+def _open_ends(rated: Sequence[strategies.Entry]) -> str:
+    """Where the generator ended first, the strategy might go further: then the order is not settled."""
+    open_ = sum(entry.found is not None and entry.found.upper_dps is None for entry in rated)
+    return f" (the generator ended first with {open_} of {len(rated)})" if open_ else ""
+
+
 def comparison_points(data: Dataset) -> list[Point]:
     """One statement a metric, pair of subjects and egress; one line a case."""
     groups = in_order((c.metric, c.a, c.b, c.setting.egress) for c in data.comparisons)
@@ -97,7 +103,7 @@ def strategy_points(data: Dataset) -> list[Point]:
         if rated:
             best = max(rated, key=lambda e: (e.found and e.found.lower_dps) or 0)
             rate = words.at_least(best.found) if best.found else quantity.NONE
-            parts.append(f"highest rate without loss with {best.case}, {rate} datagrams/s")
+            parts.append(f"highest rate without loss with {best.case}, {rate} datagrams/s{_open_ends(rated)}")
         held = [(words.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
         if held:
             size, case = min(held)
@@ -136,7 +142,7 @@ def target_points(data: Dataset) -> list[Point]:
     met = sum(aim.target.met for aim in found)
     rest = tuple(
         f"{aim.what}: {aim.promised} promised, {aim.measured} measured: {aim.target.words}"
-        for aim in found
+        for aim in sorted(found, key=lambda aim: aim.target.met)
         if not (aim.target.met and aim.target.sure)
     )
     text = f"{met} of {plural(len(found), 'target')} met."

@@ -13,6 +13,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -118,7 +119,9 @@ def draw(
         layout = ConstrainedLayoutEngine(h_pad=7 / 72, hspace=0.04)
         canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout=layout)
         plot(canvas)
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        # Not savefig(): that draws everything once more beforehand, for its size alone.
+        write: Callable[..., object] = FigureCanvasSVG(canvas).print_svg
+        write(buffer, metadata={"Date": None, "Creator": None})
     return _adopt(buffer.getvalue(), name, title, description)
 
 

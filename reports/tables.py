@@ -40,10 +40,10 @@ def row_name(data: Dataset, record: Trial | ZeroLoss | Comparison | Footprint | 
 def targets(data: Dataset) -> Table | None:
     columns = (
         Column("Target"),
-        Column("Promised"),
+        Column("Promised", word=True),
         Column("Measured"),
         Column("Outcome"),
-        Column("Bounded by"),
+        Column("Bounded by", word=True),
     )
     rows = [
         Row(

@@ -6,6 +6,7 @@ its middle says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -187,8 +188,23 @@ def idle_share(f: Footprint) -> float | None:
 
 
 def own(warnings: Iterable[str]) -> tuple[str, ...]:
-    """The warnings of one record, without what :func:`oversubscribed` says once for all of them."""
-    return tuple(warning for warning in warnings if not _is_oversubscription(warning))
+    """The warnings of one record, without what :func:`oversubscribed` says once for all of them.
+
+    Those that differ in nothing but their numbers are told once.
+    """
+    kinds: dict[str, list[str]] = {}
+    for warning in in_order(warnings):
+        if not _is_oversubscription(warning):
+            kinds.setdefault(_kind(warning), []).append(warning)
+    return tuple(_told(texts) for texts in kinds.values())
+
+
+def _kind(doubt: str) -> str:
+    return re.sub(r"[\d.,]*\d", "0", doubt)
+
+
+def _told(alike: Sequence[str]) -> str:
+    return alike[0] if len(alike) == 1 else f"{alike[0]} ({len(alike)} such)"
 
 
 def _is_oversubscription(warning: str) -> bool:
@@ -236,15 +252,22 @@ def measured_bytes(footprint: Footprint) -> int:
 def shared(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
     """Doubts of many figures, told once each: ``(name, its doubts)`` in, sentences out.
 
-    Names are left out where all share a doubt, and counted where they are many.
+    Names are left out where all share a doubt, and counted where they are many. Doubts that differ in nothing
+    but their numbers are one.
     """
+    kinds: dict[str, list[tuple[int, str, str]]] = {}
+    for place, (name, each) in enumerate(doubts):
+        for doubt in each:
+            kinds.setdefault(_kind(doubt), []).append((place, name, doubt))
     said = []
-    for doubt in in_order(d for _, each in doubts for d in each):
-        names = in_order(name for name, each in doubts if doubt in each)
-        if len(doubts) > 1 and all(doubt in each for _, each in doubts):
+    for found in kinds.values():
+        doubt = _told(in_order(doubt for _, _, doubt in found))
+        number = len({place for place, _, _ in found})
+        names = in_order(name for _, name, _ in found)
+        if len(doubts) > 1 and number == len(doubts):
             said.append(f"all: {doubt}")
         elif len(names) > NAMED:
-            said.append(f"{len(names)} of {len(doubts)}: {doubt}")
+            said.append(f"{number} of {len(doubts)}: {doubt}")
         else:
             said.append(f"{listed(names)}: {doubt}")
     return tuple(said)

@@ -129,7 +129,7 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 
 def test_drawings_take_the_colours_of_the_page(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(drawings) == 18  # nine figures at two widths
+    assert len(drawings) == 14  # five figures at two widths, four folded ones at one
     for drawing in drawings:
         assert not re.search(r"#[0-9a-fA-F]{6}|#[0-9a-fA-F]{3}\b|font-family", drawing.replace('href="#', ""))
         assert "var(--series-1)" in drawing or "var(--series-2)" in drawing
