@@ -10,7 +10,7 @@ from lab.search import Found, find_zero_loss
 from lab.series import Context, Series, StepError
 from lab.trial import NONE
 
-EXPECTATION_TRIALS = 4
+EXPECTATION_TRIALS = 6
 CALIBRATION_TRIALS = 8
 PACED_SHARE = 0.97
 """A paced generator reads the clock for each datagram, and what it reached once it may miss the next time."""
