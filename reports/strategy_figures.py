@@ -61,15 +61,15 @@ def _costs(group: Group, folded: bool) -> Figure:
         panels = 2 if narrow and with_memory else 1
         return panels * (len(entries) * (60 if narrow else 32) + 74)
 
-    keys = (
-        "Left, on a phone above, rates. Mark: the highest rate without loss. Line: from there to the first "
-        "rate with loss. Arrow: none lost, the generator ended first. Upright stroke: the generator's "
-        "ceiling."
+    rates = (
+        "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
+        "lost, the generator ended first. Upright stroke: the generator's ceiling."
     )
+    key = f"{rates} Hollow mark: doubtful."
     if with_memory:
-        keys += (
-            " Right, on a phone below, memory in MB without rings. Square: documented. Triangle: modelled. "
-            "Disc: measured."
+        key = (
+            f"Left, on a phone above, rates. {rates} Right, on a phone below, memory in MB without rings. "
+            "Square: documented. Triangle: modelled. Disc: measured. Hollow disc or mark of a rate: doubtful."
         )
     told = "; ".join(_costs_words(entry) for entry in entries)
     memory = " and memory" if with_memory else ""
@@ -77,7 +77,7 @@ def _costs(group: Group, folded: bool) -> Figure:
     return figure(
         f"strategies-{group.name}-costs",
         title,
-        keys + " Hollow disc or mark of a rate: doubtful.",
+        key,
         f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {told}.",
         plot,
         height,
