@@ -1,94 +1,179 @@
-"""What a number of workers costs: started for real, measured, stopped; beside the document and the model."""
+"""What a number of workers costs: started for real, measured, stopped; beside the document and the model.
+
+Every worker runs, each in its process with its sockets, rings and rules, on however many CPUs this machine
+has: the model is of a machine with as many as the case says. Nothing is sent. Some of thousands of workers
+stand for all in the account of memory, which takes the kernel 10 ms a process.
+"""
 
 from __future__ import annotations
 
 import statistics
+import time
+from collections.abc import Sequence
 
 from forwarder.host import described_host
+from forwarder.placement import imbalance
 from forwarder.plan import Plan, Sizing, plan
 from forwarder.rules import parse_rules
-from forwarder.strategy import PRESETS
-from lab.build import build
+from lab import netns
+from lab.build import Lab, build
 from lab.load import rules_of
-from lab.measure.memory import kernel_memory, process_memory
-from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
-from lab.results import Footprint, Memory, Setting
+from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
+from lab.measure.processes import processor_ns
+from lab.peers.base import PeerError
+from lab.peers.mcrd import Forwarder, rules_document, start_forwarder, strategy_options
+from lab.results import Footprint, Memory
 from lab.scenario import FootprintCase
+from lab.strategies import strategy_of, workers_in_all
 from lab.topology import Topology
+
+IDLE_S = 1.0
+"""How long nothing is done while processor time is counted."""
+SETTLE_S = 0.5
+"""Before that: what the start leaves behind, such as pages that the kernel takes back."""
+STOP_TIMEOUT_S = 60.0
+MEMORY_SAMPLE = 32
+"""At most so many workers are looked at for their memory, spread evenly."""
 
 
 def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
-    """Start ``case.workers`` workers on one interface, read their memory, stop them."""
-    rules = rules_of(Setting(payload_bytes=64, rules=case.rules), ["out0"])
-    document = rules_document(rules)
-    with build(Topology(), run_id) as lab:
+    """Start the workers of ``case``, read their memory and what they do when idle, stop them.
+
+    Raises:
+        PeerError: it did not start, ended otherwise than asked to, or left something behind.
+    """
+    setting = case.setting
+    names = [f"in{number}" for number in range(case.inputs)]
+    document = rules_document(rules_of(setting, ["out0"]))
+    with build(Topology(inputs=case.inputs), run_id) as lab:
         before = kernel_memory()
-        forwarder = start_forwarder(lab.fwd, ["in0"], document, strategy=case.strategy, workers=case.workers)
+        forwarder = start_forwarder(
+            lab.fwd,
+            names,
+            document,
+            strategy=case.strategy,
+            workers=case.workers,
+            options=strategy_options(setting),
+        )
         try:
             grown = kernel_memory().since(before).total_bytes
-            memory = _memory(forwarder, grown)
-            held = _rules_held(forwarder)
-            stopped_ns = forwarder.finish()
+            workers = forwarder.ask("stats", rules=False)["workers"]
+            pids = [forwarder.process.pid, *(worker["pid"] for worker in workers)]
+            idle_cpu_ns, idle_ns = _idle(pids)
+            memory = _memory(pids, grown)
+            stopped_ns = forwarder.finish(STOP_TIMEOUT_S)
+            _demand_clean_end(forwarder, lab)
         finally:
             forwarder.stop()
-    planned = _plan(case, document)
+    planned = _plan(case, names, document)
+    held = [worker["rules"] for worker in workers]
+    expected = workers_in_all(setting)
     return Footprint(
         scenario=scenario,
         case=case.name,
         strategy=case.strategy,
-        interfaces=1,
+        interfaces=case.inputs,
         cpus=case.cpus or case.workers,
-        workers=memory.workers,
+        workers=len(workers),
         rules=case.rules,
-        rules_per_worker=held,
+        rules_per_worker=max(held),
+        setting=setting,
+        imbalance=imbalance(held),
+        idle_cpu_ns=idle_cpu_ns,
+        idle_ns=idle_ns,
         documented_bytes=case.documented_bytes or planned.figures.documented_bytes,
         modelled_bytes=planned.figures.modelled.total_bytes,
         memory=memory,
         ready_ns=forwarder.ready_ns,
         stopped_ns=stopped_ns,
-        ready_target_ns=None if case.ready_target_s is None else round(case.ready_target_s * 1e9),
+        ready_target_ns=_nanoseconds(case.ready_target_s),
+        stop_target_ns=_nanoseconds(case.stop_target_s),
         private_target_bytes=case.private_target_bytes,
+        idle_target=case.idle_target,
         discrepancies=list(planned.figures.discrepancies),
-        warnings=[]
-        if memory.workers == case.workers
-        else [f"{memory.workers} of {case.workers} workers ran"],
+        warnings=[] if len(workers) == expected else [f"{len(workers)} of {expected} workers ran"],
     )
 
 
 def misses(record: Footprint) -> list[str]:
     """Which of its targets the measurement missed, in words."""
     missed = []
-    if record.ready_target_ns is not None and record.ready_ns > record.ready_target_ns:
-        promised = f"{record.ready_target_ns / 1e9:g} s"
-        missed.append(f"ready in {record.ready_ns / 1e9:.2f} s, at most {promised} promised")
+    for what, took_ns, target_ns in (
+        ("ready", record.ready_ns, record.ready_target_ns),
+        ("stopped", record.stopped_ns, record.stop_target_ns),
+    ):
+        if target_ns is not None and took_ns is not None and took_ns > target_ns:
+            missed.append(f"{what} in {took_ns / 1e9:.2f} s, at most {target_ns / 1e9:g} s promised")
     private = record.memory.private_bytes_per_worker
     if record.private_target_bytes is not None and private > record.private_target_bytes:
         promised = f"{record.private_target_bytes / 1e6:g} MB"
         missed.append(f"{private / 1e6:.2f} MB private per worker, at most {promised} promised")
+    if record.idle_target is not None and record.idle_ns and record.idle_cpu_ns is not None:
+        idle = record.idle_cpu_ns / record.idle_ns
+        if idle > record.idle_target:
+            missed.append(f"{idle:.2%} of a CPU busy when idle, at most {record.idle_target:.2%} promised")
     return missed
 
 
-def _memory(forwarder: Forwarder, kernel_bytes: int) -> Memory:
-    supervisor, *workers = forwarder.pids
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)
+
+
+def _idle(pids: Sequence[int]) -> tuple[int, int]:
+    """Processor time of all processes while nothing is sent, and over how long; nanoseconds."""
+    time.sleep(SETTLE_S)
+    before, began = processor_ns(pids), time.monotonic_ns()
+    time.sleep(IDLE_S)
+    after, ended = processor_ns(pids), time.monotonic_ns()
+    return after - before, ended - began
+
+
+def _memory(pids: Sequence[int], kernel_bytes: int) -> Memory:
+    """``pids``: the supervisor's, then the workers'."""
+    supervisor, *workers = pids
     template = process_memory(supervisor)
-    each = [process_memory(pid) for pid in workers]
+    each = [process_memory(pid) for pid in sampled(workers, MEMORY_SAMPLE)]
     return Memory(
-        workers=len(each),
-        private_bytes_per_worker=round(statistics.median(one.private_bytes for one in each)) if each else 0,
-        pss_bytes_total=template.pss_bytes + sum(one.pss_bytes for one in each),
-        ring_bytes_total=sum(one.ring_bytes for one in each),
+        workers=len(workers),
+        private_bytes_per_worker=round(statistics.median(one.private_bytes for one in each)),
+        pss_bytes_total=template.pss_bytes + _of_all(each, "pss_bytes", len(workers)),
+        ring_bytes_total=_of_all(each, "ring_bytes", len(workers)),
         template_bytes=template.private_bytes,
         kernel_bytes=kernel_bytes,
     )
 
 
-def _rules_held(forwarder: Forwarder) -> int:
-    """Rules in one worker: with ``replicate`` placement that is all of them."""
-    return len(forwarder.stats()["rules"])
+def sampled(pids: Sequence[int], most: int) -> Sequence[int]:
+    """At most ``most`` of them, from end to end at even distances."""
+    if len(pids) <= most:
+        return pids
+    return [pids[place * (len(pids) - 1) // (most - 1)] for place in range(most)]
 
 
-def _plan(case: FootprintCase, document: object) -> Plan:
+def _of_all(each: Sequence[ProcessMemory], field: str, workers: int) -> int:
+    """The sum over so many workers as ``each`` stand for."""
+    return round(statistics.fmean(getattr(one, field) for one in each) * workers)
+
+
+def _demand_clean_end(forwarder: Forwarder, lab: Lab) -> None:
+    status = forwarder.process.returncode
+    if status:
+        raise PeerError(f"mcrd: ended with status {status} when told to stop")
+    processes = netns.processes(lab.fwd)
+    sockets = len(netns.run(lab.fwd, ["cat", "/proc/net/packet"]).splitlines()) - 1
+    control = forwarder.control_path.exists()
+    if processes or sockets or control:
+        raise PeerError(
+            f"mcrd: left {len(processes)} processes, {sockets} packet sockets and "
+            f"{'its' if control else 'no'} control socket behind"
+        )
+
+
+def _plan(case: FootprintCase, names: Sequence[str], document: object) -> Plan:
     """What the plan says of the same numbers on a machine of that many CPUs."""
-    host = described_host(case.cpus or case.workers, ["in0"])
-    strategy = PRESETS[case.strategy]
-    return plan(host, ["in0"], parse_rules(document), strategy, Sizing(workers=case.workers))
+    host = described_host(case.cpus or case.workers, names)
+    strategy = strategy_of(case.strategy, case.placement, case.steering, case.hashing)
+    sizing = Sizing(workers=case.workers)
+    if case.groups:
+        sizing = Sizing(workers=case.workers, group_count=case.groups)
+    return plan(host, names, parse_rules(document), strategy, sizing)

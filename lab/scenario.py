@@ -182,13 +182,33 @@ class FootprintCase(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     workers: Annotated[int, Field(ge=1, le=4096)]
+    """Of each worker group, as ``--num-workers``."""
     rules: Annotated[int, Field(ge=1, le=100_000)]
+    """Of all inputs together."""
+    inputs: Inputs = 1
     strategy: StrategyName = "fanout"
+    groups: Inputs | None = None
+    placement: PlacementName | None = None
+    steering: SteeringName | None = None
+    hashing: HashingName | None = None
+    """Left out: the strategy's own."""
     cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """CPUs of the planned host; the workers' number when left out."""
+    """CPUs of the planned host; the workers of a group when left out."""
     documented_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Left out: what the document says of these numbers, where it does."""
     ready_target_s: Annotated[float, Field(gt=0)] | None = None
+    stop_target_s: Annotated[float, Field(gt=0)] | None = None
     private_target_bytes: Annotated[int, Field(gt=0)] | None = None
+    idle_target: Annotated[float, Field(gt=0)] | None = None
+    """Processors busy with supervisor and workers, together, while there is no traffic."""
+
+    @property
+    def setting(self) -> Setting:
+        """As a trial's."""
+        axes = self.model_dump(
+            include={"inputs", "rules", "workers", "strategy", "groups", "placement", "steering", "hashing"}
+        )
+        return Setting(payload_bytes=64, **axes)
 
 
 class Profile(Model):

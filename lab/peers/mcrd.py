@@ -91,13 +91,13 @@ class Forwarder:
         self.finish()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def finish(self) -> int:
-        """SIGTERM and wait; returns the time it took, nanoseconds."""
+    def finish(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM and wait, then SIGKILL; returns the time it took, nanoseconds."""
         began = time.monotonic_ns()
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(STOP_TIMEOUT_S)
+                self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.strategy import PRESETS
-from lab.matrix import Calibrate, Comparison, Expectation, Footprint, Search, steps
+from lab.matrix import Calibrate, Comparison, Expectation, Search, steps
 from lab.scenario import DIRECTORY, PROFILES, ScenarioError, load_scenarios, parse_scenario
 
 GOOD = """
@@ -346,9 +346,3 @@ def test_a_profile_leaves_cases_out_with_all_their_steps() -> None:
     planned = steps([parse_scenario(GOOD, "x.toml")], "quick")
     assert planned
     assert not [step for step in planned if "large" in step.step_id]
-
-
-def test_footprints_of_the_workers_scenario_start_what_the_table_says() -> None:
-    planned = steps(load_scenarios(["fanout-workers"]), "quick")
-    started = {step.footprint.workers for step in planned if isinstance(step, Footprint)}
-    assert started == {4, 96}

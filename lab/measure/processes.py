@@ -1,0 +1,21 @@
+"""Processor time of processes. Nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def processor_ns(pids: Iterable[int]) -> int:
+    """What the processes have spent on a processor so far, together, user and kernel.
+
+    From ``/proc/PID/schedstat`` (Documentation/scheduler/sched-stats.rst), which counts every switch, where
+    ``/proc/PID/stat`` counts clock ticks. ProcessLookupError when one is gone.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise ProcessLookupError(f"process {pid} is gone") from error
+    return total

@@ -1,0 +1,41 @@
+"""Workers really started for a footprint, and what is said of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.footprint import run_footprint
+from lab.scenario import FootprintCase
+
+
+def test_workers_of_several_groups_are_started_measured_and_gone() -> None:
+    case = FootprintCase(
+        name="two groups",
+        strategy="hybrid",
+        inputs=3,
+        groups=2,
+        workers=3,
+        placement="hash",
+        steering="rule-hash",
+        hashing="modulo",
+        rules=60,
+        cpus=6,
+        ready_target_s=60.0,
+    )
+    record = run_footprint("s", case, "footprint-test")
+    assert (record.workers, record.interfaces, record.cpus, record.rules) == (6, 3, 6, 60)
+    assert record.warnings == []
+    assert 60 / 6 <= record.rules_per_worker < 40
+    assert record.imbalance == pytest.approx(record.rules_per_worker / 10)
+    assert record.setting is not None
+    assert (record.setting.groups, record.setting.placement) == (2, "hash")
+    assert record.memory.workers == 6
+    assert 100_000 < record.memory.private_bytes_per_worker < 20_000_000
+    assert record.memory.ring_bytes_total > 9 * 64 * 2048  # nine sockets
+    assert record.idle_ns is not None
+    assert record.idle_cpu_ns is not None
+    assert 0 <= record.idle_cpu_ns < record.idle_ns
+    assert record.stopped_ns is not None
+    assert record.stopped_ns > 0
+    assert record.ready_target_ns == 60 * 10**9
+    assert record.modelled_bytes == 6 * 1_000_000 + 60 * 1000

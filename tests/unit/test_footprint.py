@@ -1,0 +1,95 @@
+"""What footprints start, and which of their promises they miss."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from forwarder.documented import DOCUMENTED, Documented
+from lab.footprint import misses, sampled
+from lab.measure.processes import processor_ns
+from lab.results import Footprint, Memory
+from lab.scenario import DIRECTORY, FootprintCase, load_scenarios
+from lab.strategies import workers_in_all
+
+STARTED = [row for row in DOCUMENTED if row.workers is not None]
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[FootprintCase]:
+    paths = [str(path) for path in DIRECTORY.glob("table-row-*.toml")]
+    return [case for scenario in load_scenarios(paths) for case in scenario.footprint]
+
+
+@pytest.mark.parametrize("row", STARTED, ids=lambda row: row.source)
+def test_every_row_of_the_document_is_really_started(row: Documented, cases: list[FootprintCase]) -> None:
+    same = [
+        case
+        for case in cases
+        if (case.strategy, case.inputs, case.cpus or case.workers, case.rules)
+        == (row.strategy, row.interfaces, row.cpus, row.rules)
+    ]
+    assert [workers_in_all(case.setting) for case in same] == [row.workers]
+
+
+def record(**changes: object) -> Footprint:
+    measured = Footprint(
+        scenario="s",
+        case="c",
+        strategy="fanout",
+        interfaces=1,
+        cpus=2,
+        workers=2,
+        rules=1,
+        rules_per_worker=1,
+        idle_cpu_ns=10_000_000,
+        idle_ns=1_000_000_000,
+        documented_bytes=None,
+        modelled_bytes=1,
+        memory=Memory(
+            workers=2,
+            private_bytes_per_worker=1_200_000,
+            pss_bytes_total=1,
+            ring_bytes_total=1,
+            template_bytes=1,
+        ),
+        ready_ns=20_000_000_000,
+        stopped_ns=10_000_000_000,
+    )
+    return measured.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("target", "met", "missed", "words"),
+    [
+        ("ready_target_ns", 20_000_000_000, 19_000_000_000, "ready in 20.00 s, at most 19 s promised"),
+        ("stop_target_ns", 10_000_000_000, 9_500_000_000, "stopped in 10.00 s, at most 9.5 s promised"),
+        ("private_target_bytes", 1_200_000, 1_100_000, "1.20 MB private per worker, at most 1.1 MB promised"),
+        ("idle_target", 0.01, 0.005, "1.00% of a CPU busy when idle, at most 0.50% promised"),
+    ],
+)
+def test_a_promise_is_missed_beyond_it_and_only_then(
+    target: str, met: float, missed: float, words: str
+) -> None:
+    assert misses(record()) == []
+    assert misses(record(**{target: met})) == []
+    assert misses(record(**{target: missed})) == [words]
+
+
+def test_a_sample_goes_from_end_to_end() -> None:
+    assert sampled(range(5), 8) == range(5)
+    assert sampled(range(8), 8) == range(8)
+    assert sampled(range(1920), 4) == [0, 639, 1279, 1919]
+
+
+def test_processor_time_grows_with_work_and_is_not_had_of_the_dead() -> None:
+    before = processor_ns([os.getpid()])
+    sum(range(2_000_000))
+    assert processor_ns([os.getpid()]) - before > 1_000_000
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with pytest.raises(ProcessLookupError, match=f"process {ended.pid} is gone"):
+        processor_ns([ended.pid])
