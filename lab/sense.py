@@ -12,7 +12,7 @@ from lab.strategies import strategy_of
 from lab.traffic.jobs import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
-    from lab.scenario import Compare, Defaults, Expect, Scenario
+    from lab.scenario import Compare, Defaults, Expect, FootprintCase, Scenario
 
 KERNEL_MAX_INTERFACES = 32
 """MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
@@ -35,6 +35,8 @@ def sense_problems(scenario: Scenario, subjects: Sequence[str]) -> list[Problem]
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
     for index, expect in enumerate(scenario.expect):
         tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
+    for index, footprint in enumerate(scenario.footprint):
+        tables.append((f"footprint[{index}]", _strategy_problems(footprint)))
     for index, case in enumerate(scenario.case):
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
@@ -135,7 +137,7 @@ def _kernel_problems(values: Defaults) -> Iterable[Problem]:
         yield Problem("outputs", str(values.outputs), allowed)
 
 
-def _strategy_problems(values: Defaults) -> Iterable[Problem]:
+def _strategy_problems(values: Defaults | FootprintCase) -> Iterable[Problem]:
     own = PRESETS[values.strategy]
     if own.grouping is Grouping.ONE_INTERFACE and values.inputs > 1:
         yield Problem("inputs", str(values.inputs), f"1 with strategy {values.strategy}")

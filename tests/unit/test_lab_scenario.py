@@ -192,6 +192,23 @@ def test_only_mcrd_has_workers_to_expect_something_of() -> None:
     assert found == {"expect[1].wrong_worker": "left out: only mcrd has workers"}
 
 
+def test_a_footprint_that_no_strategy_has_is_refused() -> None:
+    started = """
+[[footprint]]
+name = "a fanout group on two interfaces"
+workers = 2
+rules = 2
+inputs = 2
+[[footprint]]
+name = "replicated, but steered by rule"
+workers = 2
+rules = 2
+strategy = "rule-hash"
+placement = "replicate"
+"""
+    assert set(problems(SEVERAL + started)) == {"footprint[0].inputs", "footprint[1].steering"}
+
+
 def test_one_input_has_no_others() -> None:
     alone = SEVERAL.replace("copies = 1", "others_lost = 0").replace("groups = 2", "inputs = 1")
     assert set(problems(alone)) == {"expect[0].others_lost"}
