@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.results import Comparison, Trial
+from lab.results import Comparison, Trial, ZeroLoss
 from reports import labels, quantity, strategies, words
 from reports.dataset import Dataset
 from reports.footprints import in_size_order
@@ -55,10 +55,10 @@ def outcome(data: Dataset) -> Point:
     return Point("Passed.", f"{which} ran to its end.", "good")
 
 
-def _open_ends(rated: Sequence[strategies.Entry]) -> str:
+def _open_ends(rates: Sequence[ZeroLoss]) -> str:
     """Where the generator ended first, the strategy might go further: then the order is not settled."""
-    open_ = sum(entry.found is not None and entry.found.upper_dps is None for entry in rated)
-    return f" (the generator ended first with {open_} of {len(rated)})" if open_ else ""
+    open_ = sum(z.upper_dps is None for z in rates)
+    return f" (the generator ended first with {open_} of {len(rates)})" if open_ else ""
 
 
 def comparison_points(data: Dataset) -> list[Point]:
@@ -98,12 +98,12 @@ def strategy_points(data: Dataset) -> list[Point]:
     """For each load the strategy with the highest rate, and the one with the least memory."""
     items = []
     for group in strategies.groups(data):
-        rated = [e for e in group.entries if e.found is not None and e.found.lower_dps is not None]
+        rates = [e.found for e in group.entries if e.found and e.found.lower_dps is not None]
         parts = []
-        if rated:
-            best = max(rated, key=lambda e: (e.found and e.found.lower_dps) or 0)
-            rate = words.at_least(best.found) if best.found else quantity.NONE
-            parts.append(f"highest rate without loss with {best.case}, {rate} datagrams/s{_open_ends(rated)}")
+        if rates:
+            best = words.at_least(max(rates, key=lambda z: z.lower_dps or 0))
+            cases = listed([z.case for z in rates if words.at_least(z) == best])
+            parts.append(f"highest rate without loss with {cases}, {best} datagrams/s{_open_ends(rates)}")
         held = [(words.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
         if held:
             size, case = min(held)

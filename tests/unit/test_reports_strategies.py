@@ -256,9 +256,10 @@ def test_the_summary_does_not_rank_what_the_generator_ended() -> None:
     records = [
         rate("a", 100_000, setting(), upper_dps=None, bound_by="generator"),
         rate("b", 90_000, setting("pool")),
+        rate("c", 100_000, setting("hybrid"), upper_dps=None, bound_by="generator"),
     ]
     (point,) = summary.strategy_points(sort_records(records))
-    assert "with a, ≥ 100,000 datagrams/s (the generator ended first with 1 of 2)" in point.items[0]
+    assert "with a and c, ≥ 100,000 datagrams/s (the generator ended first with 2 of 3)" in point.items[0]
 
 
 # ------------------------------------------------------------------------------------------- input by input
