@@ -19,7 +19,7 @@ from lab import matrix
 from lab.compare import interleaved, meets, paired_ratio
 from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
-from lab.scenario import HIGHER_IS_BETTER, UNITS
+from lab.scenario import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, Series, StepError
 from lab.trial import NONE
@@ -207,8 +207,8 @@ def _by_trial(
 
     def value() -> float | None:
         # Right before each trial, so that what else the machine does weighs on both alike.
-        baseline = _baseline(step, side, context, dps, seconds) if read is _cpu_per_copy else None
-        trial = series.run(dps, seconds, baseline)
+        alone = baseline(step, side.case, context, dps, seconds) if read is _cpu_per_copy else None
+        trial = series.run(dps, seconds, alone)
         contender.bounds.append(trial.bound_by)
         if trial.delivered < trial.expected:
             text = f"{side.subject}: {trial.expected - trial.delivered:,} copies lost at {dps:,.0f} dps"
@@ -219,12 +219,12 @@ def _by_trial(
     return contender
 
 
-def _baseline(
-    step: matrix.Comparison, side: matrix.Side, context: Context, dps: float, seconds: float
+def baseline(
+    step: matrix.Search | matrix.Comparison, case: Case, context: Context, dps: float, seconds: float
 ) -> float:
-    """CPUs busy with the generator and one receiver alone at ``dps``."""
-    setting = matrix.calibration_setting(step.scenario, side.case)
-    series = Series(context, step, side.case, NONE, setting, "comparison")
+    """CPUs busy with the generator and the receivers alone at ``dps``."""
+    setting = matrix.calibration_setting(step.scenario, case)
+    series = Series(context, step, case, NONE, setting, "comparison")
     trial = series.run(dps, seconds)
     if trial.cpu is None:
         raise StepError(f"no processor time was read at {dps:,.0f} dps without a subject")

@@ -68,7 +68,8 @@ def _expect(step: matrix.Expectation, context: Context) -> None:
     for check in checks:
         context.archive.write(check)
         if not check.passed:
-            context.failures.append(f"{check.case}: expected {check.expected}, observed {check.observed}")
+            where = f"{check.scenario}: {check.case}"
+            context.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
     words = [f"{check.expected}{'' if check.passed else f' FAILED: {check.observed}'}" for check in checks]
     context.reporter.outcome("; ".join(words))
 
@@ -113,11 +114,23 @@ def _search(step: matrix.Search, context: Context) -> None:
             )
         )
         words.append(_line(found))
+        if step.half_rate and found.lower_dps is not None:
+            words.append(_half_rate(step, context, series, found.lower_dps))
     if step.flat_out:
         series.purpose = "fixed"
         trial = series.run(None, seconds)
         words.append(f"{trial.delivered_dps:,.0f} copies/s at {trial.offered_dps:,.0f} dps offered")
     context.reporter.outcome("; ".join(words))
+
+
+def _half_rate(step: matrix.Search, context: Context, series: Series, zero_loss_dps: float) -> str:
+    """Latency, CPU per copy and shares at a load that is no overload, as comparisons take them."""
+    dps, seconds = zero_loss_dps * contest.HALF, step.profile.trial_ms / 1000 * contest.LONG
+    baseline = contest.baseline(step, step.case, context, dps, seconds)
+    series.purpose = "latency"
+    trial = series.run(dps, seconds, baseline)
+    p99_us = trial.latency.p99 / 1000 if trial.latency else 0
+    return f"p99 {p99_us:,.0f} µs at {dps:,.0f} dps"
 
 
 def _line(found: Found) -> str:

@@ -23,6 +23,9 @@ ESTIMATED_WIDTH = 0.05
 TRIALS_PER_HALVING = 2
 """More trials for half the width."""
 
+HALF_RATE_TRIALS = 4
+"""In time: two, with and without the subject, each as long as three."""
+
 TRIAL_OVERHEAD_S = 0.15
 """Arming the receivers, draining the queues and reading every counter, for each trial."""
 
@@ -127,13 +130,15 @@ class Calibrate(Step):
 
 @dataclass(frozen=True)
 class Search(Step):
-    """The zero-loss rate of one subject with one steering; with ``flat_out`` one trial more, unpaced."""
+    """The zero-loss rate of one subject with one steering; with ``flat_out`` one trial more, unpaced, with
+    ``half_rate`` a long one at half that rate."""
 
     case: Case
     subject: str
     rps: bool
     zero_loss: bool
     flat_out: bool
+    half_rate: bool
 
     @property
     def step_id(self) -> str:
@@ -146,7 +151,8 @@ class Search(Step):
 
     @property
     def trials(self) -> int:
-        return _search_trials(SEARCH_TRIALS, self.profile) * self.zero_loss + self.flat_out
+        searched = _search_trials(SEARCH_TRIALS, self.profile) * self.zero_loss
+        return searched + self.flat_out + HALF_RATE_TRIALS * self.half_rate
 
 
 @dataclass(frozen=True)
@@ -267,6 +273,7 @@ def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Sear
                 rps,
                 zero_loss="zero-loss" in measure,
                 flat_out="flat-out" in measure,
+                half_rate="half-rate" in measure,
             )
 
 

@@ -30,6 +30,12 @@ def sense_problems(scenario: Scenario, subjects: Sequence[str]) -> list[Problem]
     if scenario.case and not scenario.subjects:
         allowed = f"at least one of {', '.join(subjects)}, for the cases"
         found.append(Problem("subjects", "[]", allowed))
+    for key, measure in (
+        ("measure", scenario.measure),
+        *((f"case[{index}].measure", case.measure) for index, case in enumerate(scenario.case)),
+    ):
+        if measure and "half-rate" in measure and "zero-loss" not in measure:
+            found.append(Problem(key, str(measure), "zero-loss beside half-rate: half of what it finds"))
     tables: list[tuple[str, Iterable[Problem]]] = []
     for index, compare in enumerate(scenario.compare):
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))

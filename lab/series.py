@@ -140,7 +140,8 @@ class Series:
         self.context.archive.write(trial)
         self.context.reporter.trial(trial)
         if not trial.ledger.balanced:
-            self.context.failures.append(f"{trial.trial_id}: the ledger does not balance: {trial.warnings}")
+            why = "; ".join(trial.warnings)
+            self.context.failures.append(f"{trial.trial_id}: the ledger does not balance: {why}")
         return trial
 
     def observe(self, seconds: float, dps: float) -> Observation:

@@ -166,6 +166,8 @@ def test_a_setting_says_what_differs_from_the_strategy() -> None:
         (('hashing = "modulo"', 'hashing = "sha"'), "case[0].hashing"),
         (('steering = "cpu"', 'steering = "dice"'), "case[1].steering"),
         (("rules = 8", "rules = 3"), "case[0].rules"),
+        (('measure = ["zero-loss"]', 'measure = ["half-rate"]'), "measure"),
+        (("measure = []", 'measure = ["half-rate"]'), "case[1].measure"),
         (("flows = 8", "flows = 6"), "case[0].flows"),
         (("inputs = 4", "inputs = 1\nskew = 2"), "case[0].skew"),
         (("groups = 2", "groups = 5"), "case[0].groups"),
