@@ -23,7 +23,7 @@ def test_a_flooded_interface_takes_nothing_from_another_of_the_same_worker(mcrd_
     served = [rule(stream, input_interface="in1") for stream in quiet]
     with relay(mcrd_bench, "in0,in1", flooded, *served, strategy="pool", workers=1) as running:
         [worker] = running.ask("list-workers")["workers"]
-        # What is sent on the worker's own CPU would wait for it, or take from it: the flood may, the others not.
+        # Who sends on the worker's own CPU shares it with the worker: the flood may, the others not.
         elsewhere = next((cpu for cpu in some_cpus() if cpu != worker["cpu"]), worker["cpu"])
         before = running.forwarder.stats()
         sent, seen = mcrd_bench.transfer_all(
