@@ -47,8 +47,11 @@ def workers(data: Dataset) -> Table | None:
 
 
 def _spread(f: Footprint) -> str:
-    held = f"of {f.rules:,}" if f.rules_per_worker != f.rules else "all of them"
-    return held if f.imbalance is None else f"{held}\n{quantity.ratio(f.imbalance)} × the mean"
+    """Of how many rules, and how uneven the workers' numbers are."""
+    if f.rules_per_worker == f.rules:
+        return "all of them"
+    uneven = f.imbalance is not None and quantity.ratio(f.imbalance) != "1.00"
+    return f"of {f.rules:,}" + (f"\n{quantity.ratio(f.imbalance or 1)} × the mean" if uneven else "")
 
 
 def _held(f: Footprint, what: str, text: str, doubts: tuple[str, ...] = ()) -> Cell:

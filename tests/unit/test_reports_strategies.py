@@ -381,6 +381,7 @@ def test_each_figure_of_a_footprint_stands_beside_its_promise() -> None:
         idle_ns=3 * SECOND,
         idle_target=0.01,
         imbalance=1.25,
+        rules=400,
     )
     assert [(p.what, p.met) for p in words.promises(full)] == [
         ("time to stop", False),
