@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -200,7 +200,11 @@ def stats(
         _perform(context, "stats", as_json, _show_stats)
 
 
-def _show_stats(result: Any) -> Table:
+def _show_stats(result: Any) -> Group:
+    return Group(_counted(result), _distribution(result))
+
+
+def _counted(result: Any) -> Table:
     totals = result["totals"]
     table = _table("", "received", "matched", "sent", "dropped")
     for worker in result["workers"]:
@@ -233,7 +237,28 @@ def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
     _perform(context, "list-workers", as_json, _show_workers)
 
 
-def _show_workers(result: Any) -> Table:
+def _show_workers(result: Any) -> Group:
+    return Group(_workers(result), _distribution(result))
+
+
+def _distribution(result: Any) -> Table:
+    """How evenly rules lie on workers."""
+    moves = ("moved by one more", "by one less")
+    table = _table("group", "workers", "rules", "on a worker", "most / mean", *moves)
+    for entry in result["distribution"]:
+        least, most = f"{entry['least']:,}", f"{entry['most']:,}"
+        less = entry["moved_by_one_less"]
+        table.add_row(
+            *(f"{entry[name]:,}" for name in ("group", "workers", "rules")),
+            least if least == most else f"{least} to {most}",
+            f"{entry['imbalance']:.2f}",
+            f"{entry['moved_by_one_more']:,}",
+            "–" if less is None else f"{less:,}",
+        )
+    return table
+
+
+def _workers(result: Any) -> Table:
     table = _table("worker", "group", "pid", "CPU", "state", "restarts", "rules", "interfaces")
     for worker in result["workers"]:
         values = [worker[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts", "rules")]

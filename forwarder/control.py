@@ -198,7 +198,7 @@ async def _stats(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
 
 async def _list_workers(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
-    return {"workers": stats.worker_list(supervisor)}
+    return {"workers": stats.worker_list(supervisor), "distribution": stats.distributions(supervisor)}
 
 
 async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:

@@ -226,10 +226,19 @@ def _partitions(
             for rule, slot in zip(own, owners(keys, width, strategy.hashing), strict=True):
                 tables[slot].append(rule.rule_id)
             more = {hashing: moved(keys, width, width + 1, hashing) for hashing in Hashing}
-            uneven = imbalance([len(table) for table in tables])
+            less = {
+                hashing: moved(keys, width, width - 1, hashing) if width > 1 else None for hashing in Hashing
+            }
             movements.append(
                 Movement(
-                    group.group_id, len(own), width, more[Hashing.RENDEZVOUS], more[Hashing.MODULO], uneven
+                    group.group_id,
+                    len(own),
+                    width,
+                    more[Hashing.RENDEZVOUS],
+                    more[Hashing.MODULO],
+                    less[Hashing.RENDEZVOUS],
+                    less[Hashing.MODULO],
+                    imbalance([len(table) for table in tables]),
                 )
             )
             for place, table in enumerate(tables):

@@ -217,14 +217,20 @@ def _groups(plan: Plan) -> Table:
 
 
 def _movements(plan: Plan) -> Table:
-    """How evenly rules are hashed, and what one worker more would move."""
+    """How evenly rules are hashed, and what one worker more, or less, would move."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("group", "rules", "workers", "fullest / mean"):
         table.add_column(name, justify="right")
     for name in ("rendezvous", "modulo"):
-        table.add_column(f"moved by one more,\n{name}", justify="right")
+        table.add_column(f"moved by one\nmore, less,\n{name}", justify="right")
     for m in plan.movements:
-        moved = (f"{m.moved_rendezvous:,}", f"{m.moved_modulo:,}")
+        moved = [
+            f"{more:,}, {'–' if less is None else f'{less:,}'}"
+            for more, less in (
+                (m.moved_rendezvous, m.moved_rendezvous_less),
+                (m.moved_modulo, m.moved_modulo_less),
+            )
+        ]
         table.add_row(str(m.group_id), f"{m.rules:,}", str(m.members), f"{m.imbalance:.2f}", *moved)
     return table
 

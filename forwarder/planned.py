@@ -126,13 +126,18 @@ class Partition:
 
 @dataclass(frozen=True)
 class Movement:
-    """What one more worker would do to a group whose rules are hashed: how many rules change worker."""
+    """What one more worker would do to a group whose rules are hashed, and what one less: how many rules
+    change worker."""
 
     group_id: int
     rules: int
     members: int
     moved_rendezvous: int
     moved_modulo: int
+    """By one more."""
+    moved_rendezvous_less: int | None
+    moved_modulo_less: int | None
+    """By one less; ``None`` of a group of one."""
     imbalance: float
     """Most rules of a worker over the mean, as planned."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -57,6 +58,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             {"name": name, "state": _presence(supervisor, name), "kernel_drops": count}
             for name, count in drops.items()
         ],
+        "distribution": distributions(supervisor),
         "rules": rules(supervisor) if with_rules else [],
         "memberships": len(supervisor.joins),
     }
@@ -115,6 +117,11 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
             for row, receiver in sorted(handle.receivers.items())
         ],
     }
+
+
+def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
+    """How evenly the rules of each worker group lie on its workers."""
+    return [asdict(found) for found in supervisor.tables.distributions()]
 
 
 def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -214,7 +221,22 @@ class _Exposition:
         states = [rule["state"] for rule in self._stats["rules"]]
         for state in ("running", "waiting"):
             held.add_metric([state], states.count(state))
-        yield from (flows, dropped, restarts, kernel, held)
+        on_workers = GaugeMetricFamily("mcrd_worker_rules", "Rules that a worker holds.", labels=["worker"])
+        for worker in self._stats["workers"]:
+            on_workers.add_metric([str(worker["worker_id"])], worker["rules"])
+        uneven = GaugeMetricFamily(
+            "mcrd_rules_imbalance", "Most rules of a worker over the mean, by group.", labels=["group"]
+        )
+        moved = GaugeMetricFamily(
+            "mcrd_rules_moved", "Rules that a resize of a group would move.", labels=["group", "by"]
+        )
+        for entry in self._stats["distribution"]:
+            group = str(entry["group"])
+            uneven.add_metric([group], entry["imbalance"])
+            for by in ("one_more", "one_less"):
+                if (count := entry[f"moved_by_{by}"]) is not None:
+                    moved.add_metric([group, by], count)
+        yield from (flows, dropped, restarts, kernel, held, on_workers, uneven, moved)
 
 
 def exposition(stats: dict[str, Any]) -> str:

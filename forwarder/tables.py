@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from forwarder.channel import WorkerRule
+from forwarder.distribution import Distribution, distribution
 from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
 from forwarder.placement import owners
 from forwarder.planned import Plan
@@ -188,6 +189,12 @@ class RuleTables:
         self._rules_on: Counter[str] = Counter()
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
         self._partition_of: dict[str, int] = {}
+        self._strategy = plan.strategy
+        self._groups: dict[int, list[int]] = {}
+        """The partitions of each group's workers, in their order."""
+        for worker in plan.workers:
+            self._groups.setdefault(worker.group, []).append(worker.partition)
+        self._distributions: tuple[Distribution, ...] | None = None
 
     def problems(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Why ``rules`` cannot be placed; nothing when they can."""
@@ -219,6 +226,7 @@ class RuleTables:
 
     def add(self, rules: Sequence[ForwardingRule]) -> dict[int, list[WorkerRule]]:
         """Take rules that :meth:`problems` found nothing wrong with; what is new to each partition."""
+        self._distributions = None
         added: dict[int, list[ForwardingRule]] = {}
         for rule, partition in zip(rules, self._placer.partitions(rules), strict=True):
             assert partition is not None, f"{rule.rule_id}: checked before"
@@ -235,6 +243,7 @@ class RuleTables:
 
     def remove(self, rule: ForwardingRule) -> Removed:
         """Take a rule out. Its slot is for :meth:`give_back` when no worker counts in it any more."""
+        self._distributions = None
         partition = self._partition_of.pop(rule.rule_id)
         del self._rules[partition][rule.rule_id]
         self._rules_on[rule.input_interface] -= 1
@@ -268,6 +277,19 @@ class RuleTables:
     def held(self, partition: int) -> int:
         """Rules of a partition."""
         return len(self._rules[partition])
+
+    def distributions(self) -> tuple[Distribution, ...]:
+        """How the rules of each group lie on its workers; worked out anew when rules have changed."""
+        if self._distributions is None:
+            self._distributions = tuple(
+                self._distribution(group, members) for group, members in self._groups.items()
+            )
+        return self._distributions
+
+    def _distribution(self, group: int, members: Sequence[int]) -> Distribution:
+        rules = [rule for partition in dict.fromkeys(members) for rule in self._rules[partition].values()]
+        keys = [(int(rule.input_group), rule.input_port) for rule in rules]
+        return distribution(group, [self.held(partition) for partition in members], keys, self._strategy)
 
     def input_number(self, interface: str) -> int:
         """The slot that keys of an input interface's rules carry."""

@@ -69,7 +69,19 @@ def test_a_configuration_with_groups_and_axes_runs(mcrd_bench: Bench, tmp_path: 
         held = {part["partition_id"]: len(part["rule_ids"]) for part in plan["partitions"]}
         rules_held = [held[worker["partition"]] for worker in plan["workers"]]
         assert rules_held == [worker["rules"] for worker in workers]
-        assert rules_held == [worker["rules"] for worker in running.forwarder.stats()["workers"]]
+        stats = running.forwarder.stats()
+        assert rules_held == [worker["rules"] for worker in stats["workers"]]
+        assert stats["distribution"] == running.ask("list-workers")["distribution"]
+        assert [(d["group"], d["rules"], d["most"]) for d in stats["distribution"]] == [
+            (7, 24, max(rules_held[:3])),
+            (9, 12, max(rules_held[3:])),
+        ]
+        assert "most / mean" in mcrctl(running.forwarder.control_path, "list-workers").stdout
+        exposition = mcrctl(running.forwarder.control_path, "stats", "--prometheus").stdout
+        for number, count in enumerate(rules_held):
+            assert f'mcrd_worker_rules{{worker="{number}"}} {float(count)}' in exposition
+        less = stats["distribution"][1]["moved_by_one_less"]
+        assert f'mcrd_rules_moved{{by="one_less",group="9"}} {float(less)}' in exposition
 
 
 def test_the_live_plan_follows_the_rules(mcrd_bench: Bench) -> None:

@@ -153,6 +153,13 @@ def test_hashed_rules_are_split_among_a_groups_workers() -> None:
     assert [movement.members for movement in planned.movements] == [2] * 4
     for movement in planned.movements:
         assert movement.moved_rendezvous < movement.moved_modulo < movement.rules
+    second = [len(table) for table in tables(planned)[1::2]]
+    assert [movement.moved_rendezvous_less for movement in planned.movements] == second
+
+
+def test_a_group_of_one_worker_has_none_to_spare() -> None:
+    planned = made("hybrid-hash", cpus=2, interfaces=2, rules=100, sizing=Sizing(group_count=2))
+    assert {(m.moved_rendezvous_less, m.moved_modulo_less) for m in planned.movements} == {(None, None)}
 
 
 def test_modulo_hashing_places_otherwise() -> None:

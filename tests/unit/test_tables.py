@@ -106,3 +106,26 @@ def test_interfaces_from_rules_are_bounded() -> None:
     assert problem.value == "3 input interfaces"
     made.give_back(made.remove(rules[0]))
     assert made.problems(rules[2:]) == ()
+
+
+def test_the_distribution_follows_the_rules() -> None:
+    rules, of = described_rules(90, NAMES), planned("hybrid-hash")
+    made = tables(of)
+    assert [(found.workers, found.rules, found.most) for found in made.distributions()] == [(3, 0, 0)] * 3
+    made.add(rules)
+    found = made.distributions()
+    assert made.distributions() is found
+    assert [entry.rules for entry in found] == [30] * 3
+    for entry in found:
+        held = [made.held(worker.partition) for worker in of.workers if worker.group == entry.group]
+        assert (entry.least, entry.most) == (min(held), max(held))
+        assert entry.moved_by_one_less == held[-1]
+    made.remove(rules[0])
+    assert sorted(entry.rules for entry in made.distributions()) == [29, 30, 30]
+
+
+def test_rules_on_every_worker_are_counted_once() -> None:
+    made = tables(planned("pool"))
+    made.add(described_rules(90, NAMES))
+    [found] = made.distributions()
+    assert (found.workers, found.rules, found.least, found.most, found.imbalance) == (3, 90, 90, 90, 1.0)
