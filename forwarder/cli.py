@@ -94,7 +94,10 @@ def _perform(context: typer.Context, command: str, as_json: bool, render: _Rende
         if as_json:
             typer.echo(json.dumps(result))
         else:
-            Console(soft_wrap=True).print(render(result))
+            console = Console(soft_wrap=True)
+            if not console.is_terminal:  # a file or a pipe gets tables at full width
+                console = Console(soft_wrap=True, width=top.COLUMNS)
+            console.print(render(result))
 
 
 @contextmanager
@@ -175,7 +178,7 @@ def _show_rules(result: Any) -> Table:
         table.add_row(
             rule["rule_id"],
             f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}",
-            ", ".join(map(output_text, rule["outputs"])),
+            "\n".join(map(output_text, rule["outputs"])),
             *(_after(timing[name]) for name in ("in_force_after_ns", "first_datagram_after_ns")),
         )
     return table
@@ -285,7 +288,7 @@ def show_top(
             typer.echo(json.dumps(next(samples)))
             return
         console = Console()
-        if not console.is_terminal:  # a file or a pipe gets one after the other, at full width
+        if not console.is_terminal:  # one after the other, at full width
             for found in samples:
                 Console(width=top.COLUMNS).print(top.view(found))
         with Live(console=console, auto_refresh=False) as live:
