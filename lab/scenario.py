@@ -100,6 +100,8 @@ class Defaults(Model):
     """Left out: the strategy's own."""
     options: list[str] = []
     """More words for the command line of ``mcrd supervisor``."""
+    generator_apart: bool = False
+    """The generator has a CPU to itself even when the workers do not fit on the others."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
 
@@ -123,6 +125,7 @@ class Case(Model):
     steering: SteeringName | None = None
     hashing: HashingName | None = None
     options: list[str] | None = None
+    generator_apart: bool | None = None
     egress: Literal["wire-like", "offload"] | None = None
     mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
 

@@ -163,7 +163,8 @@ def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> 
     """
     values = scenario.settings_of(case)
     # The kernel gets the CPUs that mcrd's workers would have.
-    sender_cpu, worker_cpus = place(workers_in_all(scenario.result_setting(case, "mcrd", setting.rps)))
+    workers = workers_in_all(scenario.result_setting(case, "mcrd", setting.rps))
+    sender_cpu, worker_cpus = place(workers, apart=values.generator_apart)
     if subject == NONE:
         worker_cpus = (sender_cpu,) if sender_cpu in worker_cpus else ()
     return BenchPlan(subject, standing(setting), values.mtu, sender_cpu, worker_cpus)

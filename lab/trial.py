@@ -71,13 +71,16 @@ class BenchPlan:
         )
 
 
-def place(workers: int) -> tuple[int, tuple[int, ...]]:
+def place(workers: int, *, apart: bool = False) -> tuple[int, tuple[int, ...]]:
     """CPUs of the sender and of the workers: the sender takes the first, workers the others when they fit.
 
-    As many workers as CPUs, or more, take them all: the sender then shares, which the report says.
+    As many workers as CPUs, or more, take them all: the sender then shares, which the report says. ``apart``:
+    it never does where there is another CPU; workers that do not fit share theirs.
     """
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return cpus[0], cpus[1 : 1 + workers] if workers < len(cpus) else cpus
+    if workers < len(cpus) or (apart and len(cpus) > 1):
+        return cpus[0], cpus[1 : 1 + workers]
+    return cpus[0], cpus
 
 
 @dataclass(frozen=True)
