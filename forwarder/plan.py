@@ -37,7 +37,16 @@ from forwarder.planned import (
 )
 from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule
-from forwarder.strategy import Grouping, Hashing, RulePlacement, Steering, Strategy, Width, strategy_problems
+from forwarder.strategy import (
+    PRESETS,
+    Grouping,
+    Hashing,
+    RulePlacement,
+    Steering,
+    Strategy,
+    Width,
+    strategy_problems,
+)
 
 __all__ = [
     "FanoutPlan",
@@ -120,7 +129,13 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
     name, grouping = strategy.name, strategy.grouping
     if sizing.follow_rules:
         if grouping is not Grouping.ALL_INTERFACES:
-            allowed = f"named with strategy {name}; only all-interfaces strategies take them from the rules"
+            wanted = (
+                "one interface" if grouping is Grouping.ONE_INTERFACE else "interfaces or interface groups"
+            )
+            following = [one for one, preset in PRESETS.items() if preset.grouping is Grouping.ALL_INTERFACES]
+            allowed = (
+                f"{wanted} with strategy {name}: only {' and '.join(following)} take them from the rules"
+            )
             problems.append(Problem("interfaces", "none", allowed))
     elif not interfaces:
         problems.append(Problem("interfaces", "none", "at least one interface"))

@@ -203,8 +203,10 @@ def test_interfaces_may_come_from_the_rules() -> None:
     assert before.follows_rules
     assert list(after.interfaces) == names(3)
     assert after.unplaced_rule_ids == ()
-    with pytest.raises(PlanError, match="interfaces: none; allowed: named with strategy hybrid"):
-        plan(host, (), rules, PRESETS["hybrid"], following)
+    for name, wanted in (("fanout", "one interface"), ("hybrid", "interfaces or interface groups")):
+        allowed = f"{wanted} with strategy {name}: only pool and rule-hash take them from the rules"
+        with pytest.raises(PlanError, match=f"interfaces: none; allowed: {allowed}"):
+            plan(host, (), rules, PRESETS[name], following)
 
 
 def test_groups_that_kernel_or_worker_cannot_hold_are_refused() -> None:
