@@ -176,12 +176,6 @@ def names() -> list[str]:
     return sorted(path.name for path in DIRECTORY.iterdir() if _NAME.fullmatch(path.name))
 
 
-def own_names() -> list[str]:
-    """The namespaces that this process made and has not removed."""
-    mine = new_name("x")[:-1]
-    return [name for name in names() if name.startswith(mine)]
-
-
 def processes(name: str) -> list[int]:
     """The processes whose network namespace is ``name``."""
     try:

@@ -7,7 +7,6 @@ import math
 NONE = "–"
 
 NS_PER_US = 1_000
-NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 BYTES_PER_MB = 1_000_000
 """Decimal, as the architecture document counts: 1,000 rules of 1 KB are 1 MB."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kernel_support.mcrd import Relay, relay, some_cpus
+from kernel_support.namespaces import own_names
 from kernel_support.traffic import Bench, bench
 from kernel_support.wires import Wiring, wiring
 
@@ -54,9 +55,9 @@ def _no_leaks() -> Iterator[None]:
 
     What module-wide fixtures hold is there before the test and stays.
     """
-    before = set(netns.own_names())
+    before = set(own_names())
     yield
-    leaked = sorted(set(netns.own_names()) - before)
+    leaked = sorted(set(own_names()) - before)
     for name in leaked:
         netns.remove(name)
     if leaked:

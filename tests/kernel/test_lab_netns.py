@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernel_support.namespaces import own_names
 
 from lab import netns
 from lab.build import build
@@ -112,7 +113,7 @@ def test_a_name_that_exists_is_refused() -> None:
     with netns.namespace("twice") as name:
         with pytest.raises(netns.NetnsError, match="exists already"):
             netns.create(name)
-        assert name in netns.own_names()
+        assert name in own_names()
     with pytest.raises(netns.NetnsError, match="label"):
         netns.new_name("no/slash")
 
@@ -135,7 +136,7 @@ def test_a_topology_is_built_as_described(run_id: str) -> None:
         assert int(netns.run(lab.fwd, ["cat", "/sys/class/net/out0/queues/rx-0/rps_cpus"]), 16) == 0
         assert netns.run(lab.fwd, ["cat", "/proc/sys/net/ipv4/igmp_max_memberships"]) == "7\n"
         assert netns.run(lab.fwd, ["cat", "/proc/sys/net/ipv4/conf/in0/rp_filter"]) == "0\n"
-    assert [name for name in netns.own_names() if run_id in name] == []
+    assert [name for name in own_names() if run_id in name] == []
 
 
 FEATURE = """
@@ -159,7 +160,7 @@ def test_segmentation_offload_is_as_asked_on_every_side(egress: str, segmentatio
 def test_a_lab_that_fails_in_its_block_is_removed(run_id: str) -> None:
     with pytest.raises(RuntimeError, match="on purpose"), build(Topology(), run_id) as lab:
         fail_with_a_process_in(lab.gen)
-    assert [name for name in netns.own_names() if run_id in name] == []
+    assert [name for name in own_names() if run_id in name] == []
 
 
 def test_a_setting_that_does_not_take_fails_the_build(run_id: str) -> None:
@@ -169,7 +170,7 @@ def test_a_setting_that_does_not_take_fails_the_build(run_id: str) -> None:
         build(Topology(rps=True, rps_cpus=(1_000_000,)), run_id),
     ):
         pytest.fail("the lab was built all the same")
-    assert [name for name in netns.own_names() if run_id in name] == []
+    assert [name for name in own_names() if run_id in name] == []
 
 
 def await_program(process: subprocess.Popen[bytes], name: str) -> None:
