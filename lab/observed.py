@@ -54,11 +54,18 @@ def notes(
     return found
 
 
-def bound_by(request: Request, seen: ReceiverReport, missing: int, short: bool) -> BoundBy:
+def drain_ns(sent: SenderReport, seen: ReceiverReport) -> int:
+    """From the end of sending to the last copy; 0 when that came earlier, or none came."""
+    return max(0, (seen.last_ns or 0) - (sent.started_ns + sent.duration_ns))
+
+
+def bound_by(request: Request, seen: ReceiverReport, missing: int, short: bool, kept_up: bool) -> BoundBy:
     if short:
         return "generator"
     if missing > 0:
         return "receiver" if sum(seen.drops.values()) >= missing else "forwarder"
+    if not kept_up:
+        return "forwarder"
     return "generator" if request.dps is None else "asked"
 
 

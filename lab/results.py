@@ -20,6 +20,15 @@ SCHEMA = "mcastlab.results/1"
 
 NS_PER_S = 1_000_000_000
 
+DRAIN_ALLOWED_NS, DRAIN_ALLOWED_SHARE = 10_000_000, 0.02
+"""A subject that keeps up has forwarded the last datagram so soon: as long as a shared machine stalls, and a
+share of the trial, by which its rate may be overestimated."""
+
+
+def keeps_up(drain_ns: int, duration_ns: int) -> bool:
+    """Whether a subject that took ``drain_ns`` longer than its generator's ``duration_ns`` kept up."""
+    return drain_ns <= DRAIN_ALLOWED_NS + DRAIN_ALLOWED_SHARE * duration_ns
+
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -208,6 +217,8 @@ class Trial(Record):
     asked_dps: int | None
     """Offered rate asked for; ``None`` for as fast as the generator can."""
     duration_ns: int
+    drain_ns: int = 0
+    """From the last datagram offered to the last copy received: for so long buffers were being emptied."""
     offered: int
     delivered: int
     expected: int
@@ -229,8 +240,13 @@ class Trial(Record):
 
     @property
     def delivered_dps(self) -> float:
-        """Copies a second that reached a receiver."""
-        return self.delivered * NS_PER_S / self.duration_ns
+        """Copies a second that reached a receiver, until the last one."""
+        return self.delivered * NS_PER_S / (self.duration_ns + self.drain_ns)
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether what was offered did not pile up: a buffer hides, for a while, that a rate is too high."""
+        return keeps_up(self.drain_ns, self.duration_ns)
 
     @property
     def loss_ratio(self) -> float:

@@ -2,6 +2,7 @@
 
 How the library's terms are used, read from the installed release (MLRsearch 1.2.1):
 
+* A trial counts as lossy, too, when what it offered piled up in a buffer that had not run over yet.
 * One goal, loss ratio 0. A rate holds when at most half of ``trials`` trials at it (``exceed_ratio``) lost
   anything: one stall of a shared machine must not decide.
 * ``max_load`` is the generator's ceiling measured in the same run, so a subject that loses nothing there
@@ -56,12 +57,21 @@ class Goal:
 
 @dataclass(frozen=True)
 class Observation:
-    """One trial as the search sees it: datagrams asked for and offered, copies due and delivered."""
+    """One trial as the search sees it: datagrams asked for and offered, copies due and delivered.
+
+    ``kept_up``: nothing piled up. A rate that fills a buffer is lost sooner or later: in a longer trial.
+    """
 
     asked: int
     offered: int
     expected: int
     delivered: int
+    kept_up: bool = True
+
+    @property
+    def held(self) -> bool:
+        """The subject forwarded all that it was offered, as fast as that came."""
+        return self.delivered >= self.expected and self.kept_up
 
     @property
     def short(self) -> bool:
@@ -188,6 +198,8 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         lost = 0
         if lost_copies > 0 and observation.expected:
             lost = max(1, round(lost_copies * observation.offered / observation.expected))
+        elif not observation.held:
+            lost = 1
         return MeasurementResult(
             intended_duration=intended_duration,
             intended_load=intended_load,
@@ -215,13 +227,13 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
     def out_of_reach(self, load: float) -> bool:
         """Whether every trial at ``load`` lost nothing, but offered too little."""
         trials = [seen for at, seen in self.seen if at == load]
-        return bool(trials) and all(trial.short and trial.delivered >= trial.expected for trial in trials)
+        return bool(trials) and all(trial.short and trial.held for trial in trials)
 
     def bounds(self) -> tuple[float | None, float | None]:
         """The best rate at which at least half of the trials lost nothing, and the lowest other one above."""
         outcomes: dict[float, list[bool]] = {}
         for at, trial in self.seen:
-            outcomes.setdefault(at, []).append(not trial.short and trial.delivered >= trial.expected)
+            outcomes.setdefault(at, []).append(not trial.short and trial.held)
         good = [at for at, fine in outcomes.items() if 2 * sum(fine) >= len(fine)]
         lower = max(good, default=None)
         bad = [at for at in outcomes if at not in good and (lower is None or at > lower)]

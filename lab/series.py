@@ -153,6 +153,7 @@ class Series:
             offered=trial.offered,
             expected=trial.expected,
             delivered=trial.delivered + own,
+            kept_up=trial.kept_up,
         )
 
 

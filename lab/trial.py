@@ -22,7 +22,7 @@ from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
 from lab.peers import PEERS
 from lab.peers.base import Running, Sample
-from lab.results import Cpu, Ledger, Setting, Trial, Validity
+from lab.results import Cpu, Ledger, Setting, Trial, Validity, keeps_up
 from lab.search import SHORTFALL_LIMIT
 from lab.strategies import receivers_of
 from lab.topology import Topology
@@ -171,6 +171,10 @@ class Bench:
         doubts = [*ledger.doubts(booked), *observed.doubts(seen, request)]
         warnings = [f"offered {sent.offered:,} of {asked:,} datagrams asked for"] if short else []
         notes = observed.notes(seen, request, transfer.cpus, self.plan.worker_cpus)
+        drain_ns = observed.drain_ns(sent, seen)
+        kept_up = keeps_up(drain_ns, sent.duration_ns)
+        if not kept_up:
+            notes.append(f"what piled up was still being forwarded {drain_ns / 1e6:,.0f} ms later")
         validity: Validity = "invalid" if short else "doubtful" if doubts else "valid"
         return Trial(
             trial_id=request.trial_id,
@@ -181,12 +185,13 @@ class Bench:
             purpose=request.purpose,
             asked_dps=request.dps,
             duration_ns=max(1, sent.duration_ns),
+            drain_ns=drain_ns,
             offered=sent.offered,
             delivered=delivered,
             expected=expected,
             validity=validity,
             warnings=[*warnings, *doubts, *notes],
-            bound_by=observed.bound_by(request, seen, expected - delivered, short),
+            bound_by=observed.bound_by(request, seen, expected - delivered, short, kept_up),
             ledger=booked,
             streams=observed.streams(seen, request),
             latency=observed.latency(seen),

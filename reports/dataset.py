@@ -176,6 +176,7 @@ TRIALS: Columns[Trial] = {
     **_setting(lambda t: t.setting),
     "asked_dps": lambda t: t.asked_dps,
     "duration_ns": lambda t: t.duration_ns,
+    "drain_ns": lambda t: t.drain_ns,
     "offered": lambda t: t.offered,
     "offered_dps": lambda t: t.offered_dps,
     "expected_copies": lambda t: t.expected,

@@ -57,7 +57,11 @@ INPUTS = (
     "Trials with several inputs in which one lost more than another, or was given more. Of each case the one "
     "in which they differed most, at a fixed rate where there is one."
 )
-LOSS = "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost."
+LOSS = (
+    "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost. A rate "
+    "counts as one without loss only if nothing piled up either: the last copy came within 10 ms, and 2 % of "
+    "the trial, of the last datagram offered."
+)
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
 MEMORY = (
     "MB is 1,000,000 bytes, as in the architecture document. Documented is its table's figure; modelled is "

@@ -232,8 +232,9 @@ def check_frame(
     """
     totals = tally.totals
     totals[FRAMES] += 1
-    totals[LAST_NS] = time_ns
-    if totals[FIRST_NS] == 0:
+    # Rings are read one after another, so the frames of several come in no order.
+    totals[LAST_NS] = max(totals[LAST_NS], time_ns)
+    if totals[FIRST_NS] == 0 or time_ns < totals[FIRST_NS]:
         totals[FIRST_NS] = time_ns
     ip = at + 14
     if captured < 14 + 20 or data[at + 12] != 0x08 or data[at + 13] != 0x00:

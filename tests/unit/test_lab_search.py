@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from lab.results import DRAIN_ALLOWED_NS, DRAIN_ALLOWED_SHARE, keeps_up
 from lab.search import Goal, Observation, find_zero_loss
 
 GOAL = Goal(trial_s=0.4, width=0.05, trials=2, trials_max=24)
@@ -19,6 +20,8 @@ class Subject:
         self, capacity: float, generator: float = 1e9, outputs: int = 1, stalls: float = 0.0
     ) -> None:
         self.capacity, self.generator, self.outputs = capacity, generator, outputs
+        self.buffer = 0
+        """Datagrams beyond its capacity that it keeps for later."""
         self.trials = 0
         self._stalls = stalls
         self._random = random.Random(1)
@@ -27,10 +30,13 @@ class Subject:
         self.trials += 1
         asked = round(dps * seconds)
         offered = min(asked, round(self.generator * seconds))
-        lost = max(0, offered - round(self.capacity * seconds))
+        late = max(0, offered - round(self.capacity * seconds))
+        lost = max(0, late - self.buffer)
+        kept_up = keeps_up(round((late - lost) / max(1, self.capacity) * 1e9), round(seconds * 1e9))
         if self._random.random() < self._stalls:
             lost += 100
-        return Observation(asked, offered, offered * self.outputs, max(0, offered - lost) * self.outputs)
+        delivered = max(0, offered - lost) * self.outputs
+        return Observation(asked, offered, offered * self.outputs, delivered, kept_up)
 
 
 @pytest.mark.parametrize("capacity", [7_000, 40_000, 123_456, 300_000, 480_000])
@@ -43,6 +49,17 @@ def test_the_bounds_enclose_the_capacity(capacity: int, outputs: int) -> None:
     assert found.lower_dps <= capacity + 2 / GOAL.trial_s
     assert found.upper_dps >= capacity - 2 / GOAL.trial_s
     assert found.lower_dps >= found.upper_dps * (1 - GOAL.width)
+    assert found.bound_by == "forwarder"
+
+
+@pytest.mark.parametrize("buffer", [10_000, 100_000, 10_000_000])
+def test_a_buffer_that_a_trial_does_not_fill_is_no_capacity(buffer: int) -> None:
+    subject = Subject(capacity=123_456)
+    subject.buffer = buffer
+    found = find_zero_loss(subject.measure, CEILING, GOAL)
+    assert found.lower_dps is not None
+    allowed = 1 + DRAIN_ALLOWED_SHARE + DRAIN_ALLOWED_NS / 1e9 / GOAL.trial_s
+    assert found.lower_dps <= subject.capacity * allowed * 1.001
     assert found.bound_by == "forwarder"
 
 
