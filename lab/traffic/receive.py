@@ -31,7 +31,7 @@ from lab.traffic.check import (
     new_tally,
 )
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverReport, TrafficError
-from lab.traffic.ring import Ring, blocks_for
+from lab.traffic.ring import Ring, blocks_for, nothing_further
 from lab.traffic.service import Control, serve
 from lab.traffic.sockets import Sockets
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
@@ -94,6 +94,7 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
         opening = [pool.submit(opened, number) for number in range(len(job.all_interfaces))]
         wait(opening)
         rings = [made.result() for made in opening]
+        stack.enter_context(nothing_further(job.all_interfaces))
 
         def drain(ring: Ring) -> None:
             if len(kept) < job.keep_frames:

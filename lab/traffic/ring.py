@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
 
+from forwarder.abi import bpf
 from forwarder.abi.af_packet import (
     ETH_P_ALL,
     ETH_P_IP,
@@ -47,6 +50,10 @@ from lab.traffic.check import Bytes, Expectation, Integers, Tally, check_frame
 from lab.traffic.jobs import Frame, TrafficError
 from lab.traffic.kernels import unsigned_at
 
+_DROP = (
+    bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP),
+    bpf.Instruction(bpf.EXIT),
+)
 Words = npt.NDArray[np.uint32]
 
 SO_ATTACH_FILTER = 26
@@ -55,15 +62,32 @@ TPACKET_REQ3 = struct.Struct("=7I")
 TPACKET_STATS_V3 = struct.Struct("=3I")
 """packets, drops, times that the ring was full; reset when read."""
 
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 17
 """Larger than any frame (64 KiB and a little), small enough for the kernel to find."""
-LEAST_BLOCKS = 16
 RETIRE_MS = 10
 """After so long the kernel hands over a block that is not full."""
+LEAST_BLOCKS = 64
+"""Beyond those that full blocks take: slow traffic uses up a block each time that one is handed over."""
 PACKET_OVERHEAD_BYTES = 48 + 20 + 28
 """Before the Ethernet header: tpacket3_hdr, sockaddr_ll, alignment, room for a virtio_net_hdr."""
 BLOCK_WORDS = BLOCK_BYTES // 4
 STATUS_WORD, COUNT_WORD, FIRST_WORD = 2, 3, 4
+
+
+@contextmanager
+def nothing_further(interfaces: Iterable[str]) -> Iterator[None]:
+    """What rings capture goes no further for the length of a ``with`` block.
+
+    The machine's own stack would look for somebody who wants each datagram, on the subject's processor. Where
+    the kernel does not do this (before Linux 6.6, or without CAP_BPF), it still does, for all subjects alike.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            program = bpf.load(_DROP, "mcastlab_taken")
+            stack.callback(os.close, program)
+            for interface in interfaces:
+                stack.callback(os.close, bpf.attach_ingress(program, socket.if_nametoindex(interface)))
+        yield
 
 
 class Ring:
@@ -101,7 +125,7 @@ class Ring:
         self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * self.blocks)
         self.bytes: Bytes = np.frombuffer(self._map, np.uint8)
         self.words: Words = self.bytes.view(np.uint32)
-        self._socket.bind((self.interface, ETH_P_ALL if everything else ETH_P_IP))
+        self._socket.bind((self.interface, ETH_P_ALL))
 
     def update_statistics(self) -> None:
         packets, drops, _ = TPACKET_STATS_V3.unpack(
