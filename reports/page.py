@@ -58,9 +58,9 @@ INPUTS = (
     "in which they differed most, at a fixed rate where there is one."
 )
 LOSS = (
-    "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost. A rate "
-    "counts as one without loss only if nothing piled up either: the last copy came within 10 ms, and 2 % of "
-    "the trial, of the last datagram offered."
+    "Each mark is a trial. The vertical axis is logarithmic but for its foot: 0 means not one copy lost. A "
+    "rate counts as one without loss only if nothing piled up either: the last copy came within 10 ms, and "
+    "2 % of the trial, of the last datagram offered."
 )
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
 MEMORY = (
