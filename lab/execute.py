@@ -45,6 +45,7 @@ def _checks(step: matrix.Checks, context: Context) -> None:
 
 
 def _footprint(step: matrix.Footprint, context: Context) -> None:
+    context.benches.close()  # it has the machine to itself: nothing else stands or is mapped
     record = run_footprint(step.scenario.name, step.footprint, f"{context.run_id}-footprint")
     context.archive.write(record)
     missed = misses(record)

@@ -69,7 +69,7 @@ import sys
 from lab.traffic.ring import Ring, BLOCK_BYTES
 print("ready", flush=True)
 sys.stdin.readline()
-ring = Ring("lo", 0, 60, 64, vnet=False, everything=False)
+ring = Ring("lo", 0, 60, (16 << 20) // BLOCK_BYTES, vnet=False, everything=False)
 ring.bytes[::4096].sum()
 print("ready", flush=True)
 sys.stdin.readline()
