@@ -60,7 +60,7 @@ class Changing:
         eventually(lambda: self.state(rule_id)[0] == state, f"rule {rule_id} is {state}", within_s)
 
     def await_reason(self, rule_id: str, reason: str) -> None:
-        """A rule waits, and in the end for this: an interface that has just been made first has no carrier."""
+        """A rule waits, and in the end for this: an interface just made has no carrier at first."""
         eventually(lambda: self.state(rule_id) == ("waiting", reason), f"rule {rule_id} waits: {reason}")
 
     def interface(self, name: str) -> str:
