@@ -1,0 +1,48 @@
+"""Compile the programs: ``python -m lab.bpf.build``, needs ``apt-get install clang llvm libbpf-dev``.
+
+The objects are committed, so that only who changes a source needs a compiler. Each carries the digest of its
+source (section ``source``), by which a test tells that it was compiled from the source beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def sources() -> list[Path]:
+    return sorted(HERE.glob("*.bpf.c"))
+
+
+def object_of(source: Path) -> Path:
+    return source.with_suffix(".o")
+
+
+def digest(source: Path) -> str:
+    """SHA-256 of a source and of the headers beside it, in hexadecimal."""
+    parts = (path.read_bytes() for path in (source, *sorted(HERE.glob("*.h"))))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def build() -> Iterator[Path]:
+    """Compile every source; raises CalledProcessError when the compiler refuses."""
+    for source in sources():
+        made = object_of(source)
+        command = ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
+        command += [f'-DSOURCE_DIGEST="{digest(source)}"']
+        command += [f"-I/usr/include/{platform.machine()}-linux-gnu"]
+        # Relative names: a path of the machine that compiled it would end up in the object.
+        subprocess.run([*command, "-c", source.name, "-o", made.name], cwd=HERE, check=True)
+        # Type information (BTF) stays, which the loader needs; DWARF goes.
+        subprocess.run(["llvm-strip", "-g", made.name], cwd=HERE, check=True)
+        yield made
+
+
+if __name__ == "__main__":
+    for path in build():
+        print(f"{path.name}: {path.stat().st_size:,} bytes")
