@@ -17,9 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lab.profiles import ProfileName
 from lab.progress import choose, duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
-from lab.scenario import DIRECTORY, ProfileName, Scenario, ScenarioError, load_scenarios
+from lab.scenario import DIRECTORY, Scenario, ScenarioError, load_scenarios
 
 if TYPE_CHECKING:
     from lab.run import Ended

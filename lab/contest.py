@@ -19,7 +19,7 @@ from lab import matrix
 from lab.compare import interleaved, meets, paired_ratio
 from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
-from lab.scenario import HIGHER_IS_BETTER, UNITS, Case
+from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, Series, StepError
 from lab.trial import NONE

@@ -23,7 +23,7 @@ from lab.measure.processes import processor_ns
 from lab.peers.base import PeerError
 from lab.peers.mcrd import Forwarder, rules_document, start_forwarder, strategy_options
 from lab.results import Footprint, Memory
-from lab.scenario import FootprintCase
+from lab.scenario_tables import FootprintCase
 from lab.strategies import strategy_of, workers_in_all
 from lab.topology import Topology
 

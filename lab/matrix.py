@@ -11,8 +11,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.profiles import Profile, ProfileName
 from lab.results import Setting
-from lab.scenario import Case, Compare, Expect, FootprintCase, Metric, Profile, ProfileName, Scenario
+from lab.scenario import Scenario
+from lab.scenario_tables import Case, Compare, Expect, FootprintCase, Metric
 from lab.strategies import workers_in_all
 
 SEARCH_TRIALS = 8

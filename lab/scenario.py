@@ -14,241 +14,37 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
-from forwarder.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering
+from forwarder.strategy import PRESETS, Grouping
+from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
+from lab.scenario_tables import (
+    Case,
+    Compare,
+    Defaults,
+    Expect,
+    FootprintCase,
+    Measure,
+    Model,
+    Name,
+    PacketSteering,
+    SubjectName,
+)
 from lab.sense import sense_problems
 from lab.strategies import groups_in
-from lab.topology import MAX_LINKS
-from lab.traffic.jobs import MAX_SEGMENTS
-
-ProfileName = Literal["quick", "full"]
-SubjectName = Literal["mcrd", "kernel"]
-Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
-Measure = Literal["zero-loss", "flat-out", "half-rate"]
-"""The highest rate without loss; what is delivered under overload; latency and CPU at half the first."""
-
-
-def _one_of(names: Iterable[str]) -> AfterValidator:
-    allowed = [str(name) for name in names]
-
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)}")
-        return value
-
-    return AfterValidator(check)
-
-
-StrategyName = Annotated[str, _one_of(PRESETS)]
-PlacementName = Annotated[str, _one_of(RulePlacement)]
-SteeringName = Annotated[str, _one_of(Steering)]
-HashingName = Annotated[str, _one_of(Hashing)]
-
-HIGHER_IS_BETTER: Mapping[str, bool] = {
-    "zero-loss rate": True,
-    "delivered copies/s": True,
-    "CPU per copy": False,
-    "latency p99": False,
-}
-UNITS: Mapping[str, str] = {
-    "zero-loss rate": "dps",
-    "delivered copies/s": "copies/s",
-    "CPU per copy": "ns",
-    "latency p99": "ns",
-}
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "scenarios"
 
 
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class Scenario(BaseModel):
+    """A whole file; see the module for what its parts are for."""
 
+    model_config = Model.model_config
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
-Payload = Annotated[int, Field(ge=18, le=8972)]
-"""UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
-Inputs = Annotated[int, Field(ge=1, le=MAX_LINKS)]
-Skew = Annotated[int, Field(ge=1, le=64)]
-"""Datagrams that the first input gets for each one of another input."""
-Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
-"""Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
-
-
-class Defaults(Model):
-    """``[setting]``: where every case starts from."""
-
-    payload_bytes: Payload = 64
-    inputs: Inputs = 1
-    skew: Skew = 1
-    outputs: Annotated[int, Field(ge=1, le=64)] = 1
-    flows: Annotated[int, Field(ge=1, le=100_000)] = 1
-    burst: Burst = 1
-    rules: Annotated[int, Field(ge=1, le=100_000)] = 1
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Of each worker group."""
-    strategy: StrategyName = "fanout"
-    groups: Inputs | None = None
-    """Interface groups; left out: as many as the strategy makes."""
-    placement: PlacementName | None = None
-    steering: SteeringName | None = None
-    hashing: HashingName | None = None
-    """Left out: the strategy's own."""
-    options: list[str] = []
-    """More words for the command line of ``mcrd supervisor``."""
-    generator_apart: bool = False
-    """The generator has a CPU to itself even when the workers do not fit on the others."""
-    egress: Literal["wire-like", "offload"] = "wire-like"
-    mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
-
-
-class Case(Model):
-    """``[[case]]``: one row; a key left out takes the value in ``[setting]``, ``measure`` the scenario's."""
-
-    name: Annotated[str, Field(min_length=1, max_length=60)]
-    measure: list[Measure] | None = None
-    payload_bytes: Payload | None = None
-    inputs: Inputs | None = None
-    skew: Skew | None = None
-    outputs: Annotated[int, Field(ge=1, le=64)] | None = None
-    flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    burst: Burst | None = None
-    rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
-    strategy: StrategyName | None = None
-    groups: Inputs | None = None
-    placement: PlacementName | None = None
-    steering: SteeringName | None = None
-    hashing: HashingName | None = None
-    options: list[str] | None = None
-    generator_apart: bool | None = None
-    egress: Literal["wire-like", "offload"] | None = None
-    mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
-
-
-class PacketSteering(Model):
-    """``[rps]``: receive packet steering, onto the workers' CPUs; each value is tried, the best is kept."""
-
-    mcrd: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
-    kernel: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
-
-
-class Compare(Model):
-    """``[[compare]]``: ``a / b`` in one metric, paired and interleaved."""
-
-    metric: Metric
-    a: SubjectName
-    b: SubjectName
-    cases: list[str] | None = None
-    """Cases in which both are taken; all when left out. Not together with ``a_case`` and ``b_case``."""
-    a_case: str | None = None
-    b_case: str | None = None
-    a_rps: bool | None = None
-    b_rps: bool | None = None
-    """Steering of each side; its best one when left out."""
-    target: Annotated[float, Field(gt=0)] | None = None
-
-
-class Expect(Model):
-    """``[[expect]]``: what one trial must show, to the datagram. One check for each key that is given."""
-
-    case: str
-    subject: SubjectName = "mcrd"
-    rps: bool | None = None
-    """Packet steering; left out: the first that is tried."""
-    dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Offered rate; left out: as fast as the generator can."""
-    copies: Annotated[int, Field(ge=1, le=254)] | None = None
-    """Every copy that is due arrives exactly so many times."""
-    lost: Literal[0, "some"] | None = None
-    """Copies that never arrive."""
-    others_lost: Literal[0] | None = None
-    """The same, of all inputs but the first."""
-    wrong_worker: Literal[0, "some"] | None = None
-    """Datagrams that reach a worker other than the one that holds their rule."""
-    every_worker: Literal[True] | None = None
-    """Each worker has matched datagrams."""
-    rules_held: Literal["all", "part"] | None = None
-    """By each worker: all rules, or fewer, and each rule by one worker."""
-
-    @property
-    def expected(self) -> dict[str, object]:
-        """The keys that are given, with what they want."""
-        return self.model_dump(exclude_none=True, exclude={"case", "subject", "rps", "dps"})
-
-
-class FootprintCase(Model):
-    """``[[footprint]]``: a number of workers really started, measured, and stopped."""
-
-    name: Annotated[str, Field(min_length=1, max_length=60)]
-    workers: Annotated[int, Field(ge=1, le=4096)]
-    """Of each worker group, as ``--num-workers``."""
-    rules: Annotated[int, Field(ge=1, le=100_000)]
-    """Of all inputs together."""
-    inputs: Inputs = 1
-    strategy: StrategyName = "fanout"
-    groups: Inputs | None = None
-    placement: PlacementName | None = None
-    steering: SteeringName | None = None
-    hashing: HashingName | None = None
-    """Left out: the strategy's own."""
-    cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """CPUs of the planned host; the workers of a group when left out."""
-    documented_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Left out: what the document says of these numbers, where it does."""
-    ready_target_s: Annotated[float, Field(gt=0)] | None = None
-    stop_target_s: Annotated[float, Field(gt=0)] | None = None
-    private_target_bytes: Annotated[int, Field(gt=0)] | None = None
-    idle_target: Annotated[float, Field(gt=0)] | None = None
-    """Processors busy with supervisor and workers, together, while there is no traffic."""
-
-    @property
-    def setting(self) -> Setting:
-        """As a trial's."""
-        axes = self.model_dump(
-            include={"inputs", "rules", "workers", "strategy", "groups", "placement", "steering", "hashing"}
-        )
-        return Setting(payload_bytes=64, **axes)
-
-
-class Profile(Model):
-    """How long and how often. A scenario's ``[profile.*]`` overrides single keys."""
-
-    trial_ms: Annotated[int, Field(ge=50, le=600_000)]
-    search_width: Annotated[float, Field(gt=0, lt=1)]
-    """Relative distance of the two bounds at which a search ends."""
-    search_trials: Annotated[int, Field(ge=1, le=100)]
-    """Trials that decide about one rate: it holds when at least half of them lost nothing."""
-    search_trials_max: Annotated[int, Field(ge=2, le=1000)]
-    """Trials after which a search ends, settled or not."""
-    pairs: Annotated[int, Field(ge=1, le=200)]
-    cases: list[str] | None = None
-    """Cases to run; all when left out. Footprints always run."""
-    demand_targets: bool = False
-    """A comparison that misses its target fails the run."""
-
-
-PROFILES: Mapping[ProfileName, Profile] = {
-    "quick": Profile(trial_ms=300, search_width=0.05, search_trials=2, search_trials_max=14, pairs=2),
-    "full": Profile(trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8),
-}
-
-
-class ProfileOverride(Model):
-    trial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
-    search_width: Annotated[float, Field(gt=0, lt=1)] | None = None
-    search_trials: Annotated[int, Field(ge=1, le=100)] | None = None
-    search_trials_max: Annotated[int, Field(ge=2, le=1000)] | None = None
-    pairs: Annotated[int, Field(ge=1, le=200)] | None = None
-    cases: list[str] | None = None
-    demand_targets: bool | None = None
-
-
-class Scenario(Model):
     name: Name
     title: Annotated[str, Field(min_length=1, max_length=120)]
     seed: Annotated[str, Field(min_length=1)]

@@ -12,7 +12,8 @@ from lab.strategies import strategy_of
 from lab.traffic.jobs import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
-    from lab.scenario import Compare, Defaults, Expect, FootprintCase, Scenario
+    from lab.scenario import Scenario
+    from lab.scenario_tables import Compare, Defaults, Expect, FootprintCase
 
 KERNEL_MAX_INTERFACES = 32
 """MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""

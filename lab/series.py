@@ -14,7 +14,8 @@ from lab.interruption import Interruption
 from lab.load import Purpose, Request, standing
 from lab.progress import Reporter
 from lab.results import AnyRecord, Setting, Trial, ZeroLoss
-from lab.scenario import Case, Scenario
+from lab.scenario import Scenario
+from lab.scenario_tables import Case
 from lab.search import Observation
 from lab.strategies import workers_in_all
 from lab.trial import NONE, Bench, BenchPlan, bench, place

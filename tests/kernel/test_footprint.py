@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.footprint import run_footprint
-from lab.scenario import FootprintCase
+from lab.scenario_tables import FootprintCase
 
 
 def test_workers_of_several_groups_are_started_measured_and_gone() -> None:

@@ -12,7 +12,8 @@ from forwarder.documented import DOCUMENTED, Documented
 from lab.footprint import misses, sampled
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
-from lab.scenario import DIRECTORY, FootprintCase, load_scenarios
+from lab.scenario import DIRECTORY, load_scenarios
+from lab.scenario_tables import FootprintCase
 from lab.strategies import workers_in_all
 
 STARTED = [row for row in DOCUMENTED if row.workers is not None]

@@ -8,7 +8,8 @@ import pytest
 
 from forwarder.strategy import PRESETS
 from lab.matrix import Calibrate, Comparison, Expectation, Search, steps
-from lab.scenario import DIRECTORY, PROFILES, ScenarioError, load_scenarios, parse_scenario
+from lab.profiles import PROFILES
+from lab.scenario import DIRECTORY, ScenarioError, load_scenarios, parse_scenario
 
 GOOD = """
 name = "good"
