@@ -299,7 +299,7 @@ def _print_json(value: object) -> None:
 
 
 def _comparison_table(several: bool) -> Table:
-    columns = ["case", "metric", "ratio", "interval", "promised", ""]
+    columns = ["case", "metric", "ratio", "interval", "verdict", "detectable", "promised", ""]
     return Table(*(["run", *columns] if several else columns), box=None)
 
 
@@ -316,6 +316,8 @@ def _add_comparison(table: Table, record: Comparison, source: str | None = None)
         f"{record.metric}, {record.a} / {record.b}",
         f"{record.ratio:.2f}",
         f"{record.low:.2f} to {record.high:.2f}",
+        record.verdict or "",
+        "" if record.detectable is None else f"{record.detectable:.1%}",
         promised,
         note,
     ]

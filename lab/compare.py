@@ -3,6 +3,11 @@
 The machines this runs on are noisy and drift, so an absolute figure proves little. The two subjects are
 measured in turn, A B B A A B B A …, so that a linear drift cancels; each pair gives one ratio; their
 geometric mean is the result, and a bootstrap over the pairs its interval.
+
+A plain percentile bootstrap of few pairs is too narrow: with 8 it holds the truth 89 times in 100, not 95, so
+that equal subjects would differ twice as often as said. The interval here is the *expanded percentile* one of
+Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015, section
+3.4.1: quantiles further out, by what Student's t and the n of a bootstrap's variance cost.
 """
 
 from __future__ import annotations
@@ -16,8 +21,11 @@ import numpy as np
 from scipy import stats
 
 Side = Literal["a", "b"]
+Verdict = Literal["better", "worse", "no difference"]
 
 CONFIDENCE = 0.95
+POWER = 0.8
+"""How surely a difference as large as the detectable one would have been seen."""
 _RESAMPLES = 9999
 _FEW_PAIRS = 6
 """Below this the bootstrap has under a few hundred distinct resamples: the interval is a rough guide."""
@@ -64,13 +72,53 @@ def paired_ratio(
     result = stats.bootstrap(
         (logs,),
         np.mean,
-        confidence_level=confidence,
+        confidence_level=_expanded(confidence, pairs),
         n_resamples=_RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(0),
     )
     low, high = np.exp(result.confidence_interval.low), np.exp(result.confidence_interval.high)
     return Ratio(value, float(min(low, value)), float(max(high, value)), confidence, pairs, warnings)
+
+
+def _expanded(confidence: float, pairs: int) -> float:
+    """The level of a percentile interval of ``pairs`` values that covers ``confidence``."""
+    outside = stats.norm.cdf(-math.sqrt(pairs / (pairs - 1)) * stats.t.ppf((1 + confidence) / 2, pairs - 1))
+    return float(1 - 2 * max(outside, 1 / _RESAMPLES))
+
+
+def verdict(ratio: Ratio, higher_is_better: bool, resolution: float = 0.0) -> Verdict | None:
+    """What an interval says of ``a`` against ``b``; ``None`` of a single pair, which has none.
+
+    ``resolution``: the relative difference below which a single measurement cannot tell two values apart
+    (0.02 is 2 %), such as the width at which a search ends. What is smaller is no difference.
+    """
+    if ratio.pairs < 2:
+        return None
+    if ratio.low <= 1 <= ratio.high or abs(math.log(ratio.value)) < math.log1p(resolution):
+        return "no difference"
+    return "better" if (ratio.value > 1) == higher_is_better else "worse"
+
+
+def detectable(
+    a_values: Sequence[float],
+    b_values: Sequence[float],
+    resolution: float = 0.0,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+) -> float | None:
+    """The smallest relative difference that these pairs could have shown: 0.03 is 3 %. ``None`` of one pair.
+
+    The minimum detectable effect of Bloom, "Minimum Detectable Effects", Evaluation Review 19(5), 1995, on
+    the paired log ratios: their standard error times the sum of Student's t at ``confidence`` (both sides)
+    and at ``power``; never below ``resolution``. It depends on their spread, not on what they show.
+    """
+    pairs = len(a_values)
+    if pairs < 2:
+        return None
+    logs = np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
+    multiplier = stats.t.ppf((1 + confidence) / 2, pairs - 1) + stats.t.ppf(power, pairs - 1)
+    return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
 
 def meets(ratio: float, target: float, higher_is_better: bool) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab import matrix
-from lab.compare import interleaved, meets, paired_ratio
+from lab.compare import detectable, interleaved, meets, paired_ratio, verdict
 from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
@@ -61,7 +61,10 @@ def compare(step: matrix.Comparison, context: Context) -> None:
         raise StepError(f"{step.metric}: no pair of values to compare {'; '.join(warnings) or values}")
     if len(pairs) < step.profile.pairs:
         warnings.append(f"{step.profile.pairs - len(pairs)} of {step.profile.pairs} pairs had no value")
-    ratio = paired_ratio([x for x, _ in pairs], [y for _, y in pairs])
+    a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]
+    ratio = paired_ratio(a_values, b_values)
+    # A search ends with its bounds so far apart: what is less than that, it does not tell.
+    resolution = step.profile.search_width if step.metric == "zero-loss rate" else 0.0
     record = Comparison(
         scenario=step.scenario.name,
         case=step.case_name,
@@ -75,10 +78,12 @@ def compare(step: matrix.Comparison, context: Context) -> None:
         high=ratio.high,
         confidence=ratio.confidence,
         pairs=ratio.pairs,
-        a_values=[x for x, _ in pairs],
-        b_values=[y for _, y in pairs],
+        a_values=a_values,
+        b_values=b_values,
         unit=UNITS[step.metric],
         target=step.compare.target,
+        verdict=verdict(ratio, HIGHER_IS_BETTER[step.metric], resolution),
+        detectable=detectable(a_values, b_values, resolution),
         bound_by="generator" if "generator" in a.bounds else "forwarder" if a.bounds else "unknown",
         trial_ids=[*a.series.trial_ids, *b.series.trial_ids],
         warnings=[*warnings, *ratio.warnings],
@@ -99,6 +104,8 @@ def describe(record: Comparison) -> str:
     """A comparison in one line."""
     line = f"{record.metric}: {record.a} / {record.b} = {record.ratio:.2f}"
     line += f" ({record.low:.2f} to {record.high:.2f})"
+    if record.verdict is not None and record.detectable is not None:
+        line += f", {record.verdict}; {record.detectable:.1%} could have been seen"
     if record.target is not None:
         promise = "at least" if record.higher_is_better else "at most"
         line += f", {promise} {record.target:g} promised: {'kept' if is_kept(record) else 'missed'}"

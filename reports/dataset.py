@@ -263,6 +263,8 @@ COMPARISONS: Columns[Comparison] = {
     "a_values": lambda c: " ".join(f"{value:.10g}" for value in c.a_values),
     "b_values": lambda c: " ".join(f"{value:.10g}" for value in c.b_values),
     "target": lambda c: c.target,
+    "verdict": lambda c: c.verdict,
+    "detectable": lambda c: c.detectable,
     "bound_by": lambda c: c.bound_by,
     "warnings": lambda c: "; ".join(c.warnings),
 }

@@ -56,7 +56,7 @@ def ratios(data: Dataset) -> Figure | None:
         return sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels)
 
     names = {id(c): f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons}
-    lines = "; ".join(f"{names[id(c)]}: {words.measured(c)}, {words.verdict(c)}" for c in data.comparisons)
+    lines = "; ".join(f"{names[id(c)]}: {words.measured(c)}, {words.concluded(c)}" for c in data.comparisons)
     return figure(
         "ratios",
         "Ratio and interval",

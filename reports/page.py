@@ -39,7 +39,8 @@ STEERING = (
 )
 PAIRS = (
     "The sides are measured in turn (A B B A …), so that a drifting machine weighs on both alike. The "
-    "verdict follows the interval: where it holds 1, the difference is not shown."
+    "verdict follows the interval: where it holds 1, the difference is not shown. Beside it stands the "
+    "smallest difference that so many pairs, scattered as they are, would have shown four times in five."
 )
 STRATEGIES = (
     "Cases of one scenario that forwarded the same load and differ in strategy, or in how it groups, places "

@@ -91,7 +91,7 @@ def comparison_points(data: Dataset) -> list[Point]:
 def _outcome(c: Comparison) -> str:
     """The verdict; of two cases of one subject what was promised of them, as one may well be the slower."""
     aim = words.target(c)
-    return words.verdict(c) if aim is None or c.a != c.b else f"{words.promise(c)} promised: {aim.words}"
+    return words.concluded(c) if aim is None or c.a != c.b else f"{words.promise(c)} promised: {aim.words}"
 
 
 def strategy_points(data: Dataset) -> list[Point]:

@@ -84,7 +84,7 @@ def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
         Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
         Cell(quantity.ratio(c.ratio), _interval(c), words.own(c.warnings)),
         Cell(quantity.count(c.pairs)),
-        Cell(words.verdict(c), tone=words.verdict_tone(c)),
+        Cell(words.verdict(c), _visible(c), tone=words.verdict_tone(c)),
         Cell("none set") if aim is None else Cell(aim.words, words.promise(c), tone=tone),
         Cell(words.bound(c.bound_by)),
     )
@@ -92,6 +92,10 @@ def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
 
 def _interval(c: Comparison) -> str:
     return f"{quantity.interval(c.low, c.high)} at {c.confidence:.0%}" if c.pairs > 1 else "no interval"
+
+
+def _visible(c: Comparison) -> str:
+    return f"{words.visible(c)} could have been seen" if words.visible(c) else ""
 
 
 def _median(values: Sequence[float]) -> str:

@@ -48,12 +48,28 @@ def bound(name: str) -> str:
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """What the interval says of ``a`` against ``b``; one pair has no interval, so it says nothing."""
+    """What the run concluded of ``a`` against ``b``, or its interval says where it did not conclude.
+
+    One pair has no interval, so it says nothing.
+    """
     if comparison.pairs < 2:
         return "undecided"
+    if comparison.verdict is not None:
+        return comparison.verdict
     if comparison.low <= 1 <= comparison.high:
         return "no difference"
     return "better" if (comparison.low > 1) == comparison.higher_is_better else "worse"
+
+
+def visible(comparison: Comparison) -> str:
+    """The smallest difference that could have been seen, ``3.2 %``; empty where that is not known."""
+    return "" if comparison.detectable is None else quantity.percent(comparison.detectable)
+
+
+def concluded(comparison: Comparison) -> str:
+    """The verdict; of no difference, how large one might still be."""
+    found, seen = verdict(comparison), visible(comparison)
+    return f"{found} (of {seen} or more)" if found == "no difference" and seen else found
 
 
 def verdict_tone(comparison: Comparison) -> Tone:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.compare import detectable, paired_ratio, verdict
 from lab.ledger import REFUSED, Account, Outside, build
 from lab.load import Request, groups, input_of, receiver_job, rules_of, streams_of
 from lab.results import Setting
@@ -135,3 +137,22 @@ def test_groups_are_distinct_and_administratively_scoped(number: int) -> None:
     names = groups(number)
     assert len(set(names)) == number
     assert all(name.startswith("239.") for name in (names[0], names[-1]))
+
+
+@given(
+    pairs=st.lists(st.tuples(st.floats(1, 1e6), st.floats(1, 1e6)), min_size=2, max_size=12),
+    scale=st.floats(1e-3, 1e3),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_comparison_does_not_depend_on_units_or_on_which_side_is_named_first(
+    pairs: list[tuple[float, float]], scale: float
+) -> None:
+    a, b = [x for x, _ in pairs], [y for _, y in pairs]
+    ratio, seen = paired_ratio(a, b), detectable(a, b)
+    assert ratio.low <= ratio.value <= ratio.high
+    assert seen is not None
+    assert detectable(b, a) == pytest.approx(seen, abs=1e-12)
+    assert detectable([x * scale for x in a], b) == pytest.approx(seen, rel=1e-6, abs=1e-9)
+    better, worse = verdict(ratio, higher_is_better=True), verdict(ratio, higher_is_better=False)
+    assert (better == "no difference") == (worse == "no difference")
+    assert better == "no difference" or better != worse

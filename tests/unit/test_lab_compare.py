@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 
-from lab.compare import interleaved, meets, paired_ratio
+from lab.compare import Ratio, detectable, interleaved, meets, paired_ratio, verdict
 
 
 def test_sides_take_turns_so_that_a_drift_cancels() -> None:
@@ -58,3 +61,63 @@ def test_a_promise_is_kept_on_its_own_side() -> None:
     assert not meets(1.39, 1.4, higher_is_better=True)
     assert meets(1.9, 2.0, higher_is_better=False)
     assert not meets(2.1, 2.0, higher_is_better=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "expected"),
+    [
+        (1.01, 1.4, True, "better"),
+        (0.6, 0.99, True, "worse"),
+        (1.01, 1.4, False, "worse"),
+        (0.6, 0.99, False, "better"),
+        (1.0, 1.4, True, "no difference"),
+        (0.6, 1.0, False, "no difference"),
+    ],
+)
+def test_a_verdict_follows_the_interval(low: float, high: float, higher: bool, expected: str) -> None:
+    ratio = Ratio(math.sqrt(low * high), low, high, 0.95, 8)
+    assert verdict(ratio, higher) == expected
+
+
+def test_a_difference_below_what_one_measurement_resolves_is_none() -> None:
+    ratio = paired_ratio([1.010, 1.011, 1.009, 1.010], [1.0] * 4)
+    assert verdict(ratio, higher_is_better=True) == "better"
+    assert verdict(ratio, higher_is_better=True, resolution=0.02) == "no difference"
+    assert detectable([1.010, 1.011, 1.009, 1.010], [1.0] * 4, resolution=0.02) == 0.02
+
+
+def test_one_pair_has_no_verdict_and_shows_no_difference_of_any_size() -> None:
+    assert verdict(paired_ratio([3.0], [2.0]), higher_is_better=True) is None
+    assert detectable([3.0], [2.0]) is None
+
+
+@pytest.mark.parametrize("pairs", [4, 8, 16])
+def test_equal_subjects_differ_no_more_often_than_the_interval_says(pairs: int) -> None:
+    rng = np.random.default_rng(pairs)
+    wrong = 0
+    for _ in range(300):
+        logs = rng.normal(0, 0.05, size=(2, pairs))
+        ratio = paired_ratio(np.exp(logs[0]).tolist(), np.exp(logs[1]).tolist())
+        wrong += verdict(ratio, higher_is_better=True) != "no difference"
+    # 15 expected of 300; more than 27 of them once in a thousand times (binomial).
+    assert wrong <= 27
+
+
+@pytest.mark.parametrize("pairs", [6, 12])
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(pairs: int) -> None:
+    rng = np.random.default_rng(pairs)
+    true = detectable_of_spread(0.05, pairs)
+    seen = 0
+    for _ in range(200):
+        b = np.exp(rng.normal(0, 0.05, pairs))
+        ratio = paired_ratio((b * np.exp(rng.normal(math.log1p(true), 0.05, pairs))).tolist(), b.tolist())
+        seen += verdict(ratio, higher_is_better=True) == "better"
+    assert 0.68 <= seen / 200 <= 0.92
+
+
+def detectable_of_spread(spread: float, pairs: int) -> float:
+    """Of log ratios whose standard deviation is exactly ``spread``."""
+    logs = np.resize([1.0, -1.0], pairs) * spread / math.sqrt(pairs / (pairs - 1))
+    found = detectable(np.exp(logs).tolist(), [1.0] * pairs)
+    assert found is not None
+    return found
