@@ -74,6 +74,8 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             _settle(links[side], lab, side)
         for side in topology.sides:
             _bring_up(links[side], topology, side)
+        if "fwd" in links:
+            _introduce(links["fwd"], topology)
         for side in topology.sides:
             _await_up(links[side], topology, side)
         yield lab
@@ -101,9 +103,12 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> None:
         mask = cpu_mask(topology.rps_cpus or tuple(os.sched_getaffinity(0)))
         for link in topology.input_links:
             files[f"/sys/class/net/{link.receiver.interface}/queues/rx-*/rps_cpus"] = mask
-    if topology.egress == "wire-like":
-        for end in ends:
-            set_features(netlink, end.interface, dict.fromkeys(SEGMENTATION, False))
+    merging = {link.receiver.interface for link in topology.input_links} if topology.napi else set()
+    for end in ends:
+        features = dict.fromkeys(SEGMENTATION, False) if topology.egress == "wire-like" else {}
+        if end.side != "gen" and end.interface in merging:
+            features["rx-gro"] = True
+        set_features(netlink, end.interface, features)
     netns.run(lab.namespace(side), [sys.executable, "-I", "-S", _INSIDE], input=json.dumps(files))
 
 
@@ -113,6 +118,13 @@ def _bring_up(netlink: Netlink, topology: Topology, side: Side) -> None:
     for end in topology.ends(side):
         netlink.add_address(index[end.interface], end.address, end.prefix_length)
         netlink.set_up(index[end.interface])
+
+
+def _introduce(netlink: Netlink, topology: Topology) -> None:
+    """The forwarder's host knows the receivers, for unicast: while they capture, they answer nobody."""
+    index = {link.get("ifname"): link["index"] for link in netlink.links()}
+    for link in topology.output_links:
+        netlink.add_neighbour(index[link.sender.interface], link.receiver.address, link.receiver.mac)
 
 
 def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float = 10.0) -> None:

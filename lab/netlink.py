@@ -27,10 +27,11 @@ from pyroute2.netlink import (
     NLMSG_ERROR,
     nlmsg,
 )
-from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from lab import netns
 from lab.netns import NetnsError
@@ -42,6 +43,7 @@ CHANGE = NLM_F_REQUEST | NLM_F_ACK
 CREATE = CHANGE | NLM_F_CREATE | NLM_F_EXCL
 
 IFF_UP = 1
+NUD_PERMANENT = 0x80
 ATTEMPTS = 2
 LARGEST_ANSWER = 1 << 18
 
@@ -97,6 +99,16 @@ class Netlink:
         message["prefixlen"] = prefix_length
         message["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
         self.ask(message, RTM_NEWADDR, CREATE, f"adding address {address} to interface {index}")
+
+    def add_neighbour(self, index: int, address: str, mac: str) -> None:
+        """Who has an IPv4 address on the link of interface ``index``: nobody need be asked."""
+        message = ndmsg()
+        message["family"] = socket.AF_INET
+        message["ifindex"] = index
+        message["state"] = NUD_PERMANENT
+        message["attrs"] = [("NDA_DST", address), ("NDA_LLADDR", mac)]
+        what = f"adding neighbour {address} of interface {index}"
+        self.ask(message, RTM_NEWNEIGH, CHANGE | NLM_F_CREATE, what)
 
     def links(self) -> list[nlmsg]:
         """Every interface."""

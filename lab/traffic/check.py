@@ -30,9 +30,11 @@ from lab.traffic.stamp import MAGIC, STAMP_BYTES
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-RECEIVED, RECEIVED_BYTES, DUPLICATED, REORDERED, CORRUPTED = range(5)
-COLUMNS = 5
-"""Of ``counts``, per flow."""
+RECEIVED, RECEIVED_BYTES, DUPLICATED, REORDERED, CORRUPTED, LATENCY_MIN, LATENCY_MAX, LATENCY_SUM = range(8)
+COLUMNS = 8
+"""Of ``counts``, per flow; latencies in nanoseconds, 0 without any."""
+MULTICAST = 14
+"""The upper four bits of a multicast group's address."""
 FRAMES, GSO_FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, FIRST_NS, LAST_NS, COPIES_MAX = range(8)
 TOTALS = 8
 """Of ``totals``; FIRST_NS is 0 until something came, COPIES_MAX the most copies of one sequence number."""
@@ -141,10 +143,20 @@ def account(tally: Tally, flow: int, sequence: int, payload_bytes: int) -> bool:
 
 
 @njit
-def record_latency(tally: Tally, latency_ns: int) -> None:
-    """Count a latency in its bucket; the index is ``hdrh``'s own (``HdrHistogram.counts_index_for``)."""
+def record_latency(tally: Tally, flow: int, latency_ns: int, multicast: bool) -> None:
+    """Add a latency to its flow's, and a multicast datagram's to the histogram.
+
+    The index of its bucket is ``hdrh``'s own (``HdrHistogram.counts_index_for``).
+    """
     if latency_ns < 0:
         tally.totals[NEGATIVE] += 1
+        return
+    counts = tally.counts[flow]
+    if counts[LATENCY_MIN] == 0 or latency_ns < counts[LATENCY_MIN]:
+        counts[LATENCY_MIN] = latency_ns
+    counts[LATENCY_MAX] = max(int(counts[LATENCY_MAX]), latency_ns)
+    counts[LATENCY_SUM] += latency_ns
+    if not multicast:
         return
     value = min(latency_ns, HIGHEST_NS)
     shift = 0
@@ -209,7 +221,7 @@ def check_payload(
         sent_ns = 0
         for i in range(8, 16):
             sent_ns = (sent_ns << 8) | unsigned_at(data, start + i)
-        record_latency(tally, time_ns - sent_ns)
+        record_latency(tally, flow, time_ns - sent_ns, group >> 28 == MULTICAST)
 
 
 @njit

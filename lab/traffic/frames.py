@@ -61,7 +61,7 @@ def datagram(
 ) -> Packet:
     """One stamped datagram of ``stream``, as scapy builds it."""
     return (
-        Ether(dst=group_mac(stream.group), src=source_mac)
+        Ether(dst=stream.mac or group_mac(stream.group), src=source_mac)
         / IP(
             src=str(stream.source),
             dst=str(stream.group),
@@ -116,7 +116,7 @@ def templates(streams: Sequence[Stream], payload_bytes: int, source_mac: str, se
 def _address(frame: Bytes, stream: Stream) -> None:
     """Write the stream's addresses, ports, TTL and DSCP, and the IPv4 header's length and checksum."""
     ip, udp = ETHERNET_BYTES, ETHERNET_BYTES + IP_BYTES
-    frame[0:6] = list(bytes.fromhex(group_mac(stream.group).replace(":", "")))
+    frame[0:6] = list(bytes.fromhex((stream.mac or group_mac(stream.group)).replace(":", "")))
     frame[ip + 1] = stream.dscp << 2
     _put16(frame, ip + 2, len(frame) - ip)
     frame[ip + 8] = stream.ttl

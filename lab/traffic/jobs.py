@@ -35,6 +35,8 @@ class Stream(Message):
     """A flow that the generator makes; ``stream_id`` is unique in a trial, over all senders.
 
     ``interface``: where it leaves, the job's when left out. ``share``: datagrams in each turn of the streams.
+    ``mac``: the Ethernet destination, that of the multicast group when left out; a unicast stream, whose
+    ``group`` is the address of one receiver, must say it.
     """
 
     stream_id: int = Field(ge=0, le=65535)
@@ -46,6 +48,7 @@ class Stream(Message):
     dscp: int = Field(default=0, ge=0, le=63)
     interface: InterfaceName | None = None
     share: int = Field(default=1, ge=1, le=1024)
+    mac: str | None = Field(default=None, pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 
 
 class SenderJob(Message):
@@ -151,7 +154,7 @@ class ReceiverJob(Message):
     ``payload_bytes``: what each datagram must carry, ``None`` any. ``full``: check filler and UDP checksum
     too (rings hold whole frames). ``offload``: GSO frames may arrive, implies whole frames. ``keep_frames``:
     hand back the first so many frames whole, for a functional check; ``interfaces``: capture there also
-    without flows. Only multicast UDP is captured, unless ``everything``.
+    without flows. Only multicast UDP is captured, with ``unicast`` all UDP, with ``everything`` all frames.
     """
 
     flows: tuple[Flow, ...] = ()
@@ -162,6 +165,7 @@ class ReceiverJob(Message):
     offload: bool = False
     mtu: int = 1500
     keep_frames: int = Field(default=0, ge=0)
+    unicast: bool = False
     everything: bool = False
     ring_bytes_max: int = Field(default=2 << 30, ge=1 << 20)
     """For all rings together; udp mode: for all socket buffers."""
@@ -235,6 +239,10 @@ class ReceiverReport(Message):
     reordered: tuple[int, ...]
     corrupted: tuple[int, ...]
     lost: tuple[int, ...]
+    latency_min: tuple[int, ...] = ()
+    latency_max: tuple[int, ...] = ()
+    latency_sum: tuple[int, ...] = ()
+    """Of each flow, first copies, nanoseconds; 0 without any."""
     copies_max: int
     unexpected: int
     malformed: int
@@ -245,6 +253,7 @@ class ReceiverReport(Message):
     last_ns: int | None
     """Arrival of the first and last datagram, CLOCK_REALTIME; ``None`` without any, and in "udp" mode."""
     latency: LatencyReport | None
+    """Of multicast: unicast beside it is load, and has its own figures by flow."""
     captured: tuple[Frame, ...] = ()
 
     @property

@@ -20,6 +20,9 @@ from lab.traffic.check import (
     FRAMES,
     GSO_FRAMES,
     LAST_NS,
+    LATENCY_MAX,
+    LATENCY_MIN,
+    LATENCY_SUM,
     MALFORMED,
     RECEIVED,
     RECEIVED_BYTES,
@@ -85,7 +88,15 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
                 share = expected / everything if everything else 1 / len(job.all_interfaces)
                 expected = min(expected, math.ceil(job.frames_max * share))
             blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
-            ring = Ring(interface, number, snap, blocks, vnet=whole, everything=job.everything)
+            ring = Ring(
+                interface,
+                number,
+                snap,
+                blocks,
+                vnet=whole,
+                everything=job.everything,
+                unicast=job.unicast,
+            )
             stack.callback(pool.submit, ring.close)
             return ring
 
@@ -192,6 +203,9 @@ def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_n
             ("duplicated", DUPLICATED),
             ("reordered", REORDERED),
             ("corrupted", CORRUPTED),
+            ("latency_min", LATENCY_MIN),
+            ("latency_max", LATENCY_MAX),
+            ("latency_sum", LATENCY_SUM),
         )
     }
     totals = tally.totals

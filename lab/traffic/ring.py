@@ -55,6 +55,8 @@ _DROP = (
     bpf.Instruction(bpf.EXIT),
 )
 Words = npt.NDArray[np.uint32]
+Filter = Sequence[tuple[int, int, int, int]]
+"""Classic BPF: code, jumps if true and if false, constant."""
 
 SO_ATTACH_FILTER = 26
 TPACKET_REQ3 = struct.Struct("=7I")
@@ -91,10 +93,21 @@ def nothing_further(interfaces: Iterable[str]) -> Iterator[None]:
 
 
 class Ring:
-    """One interface's ring. ``everything``: not only multicast UDP. ``snap``: bytes of a frame to keep."""
+    """One interface's ring, of multicast UDP. ``snap``: bytes of a frame to keep.
+
+    ``unicast``: other UDP over IPv4, too; ``everything``: all frames.
+    """
 
     def __init__(
-        self, interface: str, number: int, snap: int, blocks: int, *, vnet: bool, everything: bool
+        self,
+        interface: str,
+        number: int,
+        snap: int,
+        blocks: int,
+        *,
+        vnet: bool,
+        everything: bool,
+        unicast: bool = False,
     ) -> None:
         self.interface = interface
         self.number = number
@@ -107,15 +120,15 @@ class Ring:
         self.cursor = np.zeros(1, np.int64)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            self._open(snap, everything)
+            self._open(capture_filter(snap, everything=everything, unicast=unicast))
         except OSError as error:
             self._socket.close()
             raise TrafficError(
                 f"interface {interface}: a ring of {blocks} blocks of {BLOCK_BYTES} bytes: {error.strerror}"
             ) from error
 
-    def _open(self, snap: int, everything: bool) -> None:
-        attach_filter(self._socket, capture_filter(snap, everything))
+    def _open(self, program: Filter) -> None:
+        attach_filter(self._socket, program)
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         if self.vnet:
@@ -229,11 +242,23 @@ def blocks_for(frames: int, snap: int, bytes_max: int) -> int:
     return max(LEAST_BLOCKS, min(wanted, bytes_max // BLOCK_BYTES))
 
 
-def capture_filter(snap: int, everything: bool) -> Sequence[tuple[int, int, int, int]]:
-    """Classic BPF: UDP over IPv4 to 224.0.0.0/4, cut to ``snap`` bytes; ``everything``: no condition."""
+def capture_filter(snap: int, *, everything: bool, unicast: bool = False) -> Filter:
+    """Classic BPF: UDP over IPv4 to 224.0.0.0/4, cut to ``snap`` bytes.
+
+    ``unicast``: to any address; ``everything``: no condition.
+    """
     keep = (0x06, 0, 0, snap)  # ret #snap
     if everything:
         return (keep,)
+    if unicast:
+        return (
+            (0x28, 0, 0, 12),  # ldh [12], the EtherType
+            (0x15, 0, 3, ETH_P_IP),  # jeq, else drop
+            (0x30, 0, 0, 23),  # ldb [23], the protocol
+            (0x15, 0, 1, socket.IPPROTO_UDP),
+            keep,
+            (0x06, 0, 0, 0),
+        )
     return (
         (0x28, 0, 0, 12),  # ldh [12], the EtherType
         (0x15, 0, 6, ETH_P_IP),  # jeq, else drop
@@ -247,7 +272,7 @@ def capture_filter(snap: int, everything: bool) -> Sequence[tuple[int, int, int,
     )
 
 
-def attach_filter(packet_socket: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+def attach_filter(packet_socket: socket.socket, program: Filter) -> None:
     code = ctypes.create_string_buffer(b"".join(SOCK_FILTER.pack(*instruction) for instruction in program))
     packet_socket.setsockopt(
         socket.SOL_SOCKET, SO_ATTACH_FILTER, SOCK_FPROG.pack(len(program), ctypes.addressof(code))

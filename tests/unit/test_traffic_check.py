@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lab.traffic.check import (
     DUPLICATED,
     GSO_FRAMES,
     HIGHEST_NS,
+    LATENCY_MIN,
     MALFORMED,
     NEGATIVE,
     RECEIVED,
@@ -60,7 +62,8 @@ def run(sequences: Iterable[int]) -> Tally:
 
 
 def counts(tally: Tally, flow: int = 0) -> dict[int, int]:
-    return {column: int(value) for column, value in enumerate(tally.counts[flow]) if value}
+    """What was counted, but for latencies."""
+    return {column: int(value) for column, value in enumerate(tally.counts[flow, :LATENCY_MIN]) if value}
 
 
 def test_all_in_order() -> None:
@@ -261,6 +264,32 @@ def test_latency_is_what_hdrh_itself_says(latencies: list[int]) -> None:
     assert report.p50 == pytest.approx(reference.get_value_at_percentile(50), rel=1e-3, abs=1)
     assert report.p999 == pytest.approx(reference.get_value_at_percentile(99.9), rel=1e-3, abs=1)
     assert HdrHistogram.decode(report.histogram.encode()).get_total_count() == len(latencies)
+
+
+def test_each_flow_has_latencies_of_its_own_and_unicast_is_not_in_the_histogram() -> None:
+    unicast = STREAM.model_copy(update={"stream_id": 8, "group": IPv4Address("10.20.0.2")})
+    other = FLOW.model_copy(update={"stream_id": 8, "group": unicast.group})
+    tally = new_tally((FLOW, other), ("r0",))
+    for stream, latencies in ((STREAM, (300, 100, 200)), (unicast, (9000,))):
+        for sequence, latency in enumerate(latencies):
+            check(tally, bytes(datagram(stream, 64, sequence, SENT_NS)), after_ns=latency)
+    check(tally, bytes(packet(0)), after_ns=5)  # a duplicate, which does not count
+    report = report_of(tally, [3, 1], Captured({}), 0)
+    assert (report.latency_min, report.latency_max, report.latency_sum) == (
+        (100, 9000),
+        (300, 9000),
+        (600, 9000),
+    )
+    assert report.latency is not None
+    assert (report.latency.count, report.latency.max) == (3, 300)
+
+
+def test_a_unicast_stream_goes_to_the_address_it_is_told() -> None:
+    router = "02:00:0a:0a:00:02"
+    unicast = STREAM.model_copy(update={"group": IPv4Address("10.20.0.2"), "mac": router})
+    frame = bytes(templates([STREAM, unicast], 64, "02:00:00:00:00:01").frames[1])
+    assert (Ether(frame).dst, Ether(frame)[IP].dst) == (router, "10.20.0.2")
+    assert bytes(datagram(unicast, 64))[:6] == frame[:6]
 
 
 def test_a_latency_below_zero_is_told_and_not_counted() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from lab.traffic.frames import group_mac
 from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
-from lab.traffic.kernels import DURATION_NS, OUTCOMES, SENT
 from lab.traffic.ring import BLOCK_BYTES, LEAST_BLOCKS, blocks_for, capture_filter
-from lab.traffic.send import report_of, schedule_of
+from lab.traffic.schedule import Outcome, schedule_of
+from lab.traffic.send import report_of
 from lab.traffic.turn import order
 
 STREAMS = tuple(
@@ -51,10 +50,8 @@ def test_a_job_survives_its_journey() -> None:
     assert SenderJob.model_validate_json(job.model_dump_json()) == job
 
 
-def outcome(sent: int, duration_ns: int) -> Any:
-    values = np.zeros(OUTCOMES, np.int64)
-    values[SENT], values[DURATION_NS] = sent, duration_ns
-    return values
+def outcome(sent: int, duration_ns: int) -> Outcome:
+    return Outcome(sent, duration_ns, started_ns=0, late_ns_mean=0, late_ns_max=0, slipped_ns=0)
 
 
 def test_offered_is_split_over_the_streams_in_turn() -> None:
@@ -130,21 +127,22 @@ def run_filter(program: Any, frame: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("ether_type", "protocol", "destination", "kept"),
+    ("ether_type", "protocol", "destination", "kept", "with_unicast"),
     [
-        ("0800", 17, 224, 60),
-        ("0800", 17, 239, 60),
-        ("0800", 17, 240, 0),
-        ("0800", 17, 223, 0),
-        ("0800", 2, 224, 0),
-        ("86dd", 17, 224, 0),
+        ("0800", 17, 224, 60, 60),
+        ("0800", 17, 239, 60, 60),
+        ("0800", 17, 240, 0, 60),
+        ("0800", 17, 223, 0, 60),
+        ("0800", 2, 224, 0, 0),
+        ("86dd", 17, 224, 0, 0),
     ],
 )
 def test_the_capture_filter_keeps_multicast_udp(
-    ether_type: str, protocol: int, destination: int, kept: int
+    ether_type: str, protocol: int, destination: int, kept: int, with_unicast: int
 ) -> None:
     frame = bytearray(60)
     frame[12:14] = bytes.fromhex(ether_type)
     frame[23], frame[30] = protocol, destination
     assert run_filter(capture_filter(60, everything=False), bytes(frame)) == kept
+    assert run_filter(capture_filter(60, everything=False, unicast=True), bytes(frame)) == with_unicast
     assert run_filter(capture_filter(60, everything=True), bytes(frame)) == 60
