@@ -1,23 +1,31 @@
 """A run's directory: results as they come, and what makes a run resumable.
 
 ``results.jsonl`` holds the records of :mod:`lab.results`, flushed one by one. ``journal.jsonl`` gets a line
-for each finished step: its place in the results, in bytes, and what failed in it. To resume is to keep what
-finished steps wrote, so that a step half done leaves nothing behind, and to go on with the others.
+for each step that ended: its place in the results, in bytes, and what failed in it. To resume is to keep what
+finished steps wrote and to go on with the others:
+
+* What a step half done has concluded is dropped, but its trials are set aside, in ``unfinished.jsonl`` so
+  that a second kill does not lose them. The step begins anew and is given them back, one by one, as long as
+  it asks for the same: a step is deterministic, given equal answers. No trial is in the results twice.
+* Nothing is set aside of a step that was given up (its bench failed, or its trials led to no conclusion):
+  the same trials would only fail again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lab.results import AnyRecord, ResultsError, RunStarted, dump_line, read_results
+from lab.results import AnyRecord, ResultsError, RunStarted, Trial, dump_line, parse_line, read_results
 
 RESULTS = "results.jsonl"
 JOURNAL = "journal.jsonl"
+UNFINISHED = "unfinished.jsonl"
 
 
 class ArchiveError(ValueError):
@@ -25,7 +33,10 @@ class ArchiveError(ValueError):
 
 
 class Mark(BaseModel):
-    """One line of the journal: ``step`` wrote the results from byte ``start`` up to ``end``."""
+    """One line of the journal: ``step`` wrote the results from byte ``start`` up to ``end``.
+
+    ``finished``: what it wrote stands; otherwise it was given up, and is done again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,14 +44,19 @@ class Mark(BaseModel):
     start: int
     end: int
     failures: list[str] = []
+    finished: bool = True
 
 
 class Archive:
     """An open run directory; made by :meth:`create` or :meth:`resume`, a context manager."""
 
-    def __init__(self, directory: Path, records: list[AnyRecord], marks: list[Mark]) -> None:
+    def __init__(
+        self, directory: Path, records: list[AnyRecord], marks: list[Mark], unfinished: list[Trial]
+    ) -> None:
         self.directory = directory
         self.records = records
+        self.unfinished = _by_step(unfinished)
+        """Trials of each step that was cut short, in order: to be given back by :meth:`recall`."""
         self.finished = {mark.step for mark in marks}
         self.failures = [failure for mark in marks for failure in mark.failures]
         """What failed in the finished steps."""
@@ -55,33 +71,36 @@ class Archive:
             directory.mkdir(parents=True, exist_ok=True)
             if (directory / RESULTS).exists():
                 raise ArchiveError(f"{directory}: holds a run already; choose another, or --resume it")
-            return cls(directory, [], [])
+            return cls(directory, [], [], [])
         except OSError as error:
             raise ArchiveError(f"{directory}: {error.strerror}") from error
 
     @classmethod
     def resume(cls, directory: Path) -> Archive:
-        """The archive in ``directory``, with what its finished steps wrote and nothing else."""
+        """The archive in ``directory``, with what its finished steps wrote; see the module for the rest."""
         try:
             marks = [Mark.model_validate_json(line) for line in _whole_lines(directory / JOURNAL)]
             written = (directory / RESULTS).read_bytes()
+            unfinished = _unfinished(directory, marks, written)
         except FileNotFoundError as error:
             raise ArchiveError(f"{error.filename}: no such file, so there is no run to resume") from error
         except (OSError, ValidationError) as error:
             raise ArchiveError(f"{directory}: not a run that can be resumed: {error}") from error
         kept: list[Mark] = []
         pieces: list[bytes] = []
-        for mark in marks:
+        for mark in filter(lambda mark: mark.finished, marks):
             start = sum(map(len, pieces))
             pieces.append(written[mark.start : mark.end])
             kept.append(mark.model_copy(update={"start": start, "end": start + len(pieces[-1])}))
+        # First: until the results are rewritten, they hold these trials too.
+        _replace(directory / UNFINISHED, "".join(map(dump_line, unfinished)).encode())
         _replace(directory / RESULTS, b"".join(pieces))
         _replace(directory / JOURNAL, b"".join(_line(mark) for mark in kept))
         try:
             records = list(read_results(directory / RESULTS))
         except ResultsError as error:
             raise ArchiveError(f"{directory}: not a run that can be resumed: {error}") from error
-        return cls(directory, records, kept)
+        return cls(directory, records, kept, unfinished)
 
     @property
     def results(self) -> Path:
@@ -102,14 +121,44 @@ class Archive:
         """What is written from now on belongs to the next step that is finished."""
         self._step_start = self._results.tell()
 
+    def recall(self, step: str, wanted: Callable[[Trial], bool]) -> Trial | None:
+        """The next trial that ``step`` recorded before it was cut short, if it is ``wanted``.
+
+        Otherwise ``None``, and whatever is left of the step's trials is forgotten: the step has taken
+        another course, which they are no part of.
+        """
+        left = self.unfinished.get(step)
+        if left and wanted(left[0]):
+            return left.popleft()
+        if self.unfinished.pop(step, None):
+            self._set_aside()
+        return None
+
+    def _set_aside(self) -> None:
+        trials = (trial for waiting in self.unfinished.values() for trial in waiting)
+        _replace(self.directory / UNFINISHED, "".join(map(dump_line, trials)).encode())
+
     def finish(self, step: str, failures: Sequence[str] = ()) -> None:
         """Mark ``step`` as finished: its records survive a resume."""
-        os.fsync(self._results.fileno())
-        end = self._results.tell()
-        self._journal.write(_line(Mark(step=step, start=self._step_start, end=end, failures=list(failures))))
-        self._journal.flush()
+        self._mark(step, failures, finished=True)
         self.finished.add(step)
         self.failures += failures
+
+    def give_up(self, step: str) -> None:
+        """Mark what ``step`` wrote as of no use to a resumed run, which does it again from its beginning."""
+        self._mark(step, (), finished=False)
+
+    def _mark(self, step: str, failures: Sequence[str], *, finished: bool) -> None:
+        os.fsync(self._results.fileno())
+        mark = Mark(
+            step=step,
+            start=self._step_start,
+            end=self._results.tell(),
+            failures=list(failures),
+            finished=finished,
+        )
+        self._journal.write(_line(mark))
+        self._journal.flush()
 
     def close(self) -> None:
         self._results.close()
@@ -120,6 +169,41 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _by_step(trials: Iterable[Trial]) -> dict[str, deque[Trial]]:
+    """A trial's name is that of its step, and its number there: see :mod:`lab.series`."""
+    steps: dict[str, deque[Trial]] = {}
+    for trial in trials:
+        steps.setdefault(step_of(trial), deque()).append(trial)
+    return steps
+
+
+def step_of(trial: Trial) -> str:
+    return trial.trial_id.rpartition("/")[0]
+
+
+def _unfinished(directory: Path, marks: Sequence[Mark], written: bytes) -> list[Trial]:
+    """Trials of steps that neither finished nor were given up, each once.
+
+    Those in the results are all that the step has done since it began; where it was killed before it had
+    been given back all that an earlier run of it recorded, the others follow.
+    """
+    outside: list[bytes] = []
+    reached = 0
+    for mark in marks:
+        outside.append(written[reached : mark.start])
+        reached = mark.end
+    lines = b"".join([*outside, written[reached:]]).split(b"\n")[:-1]
+    if (aside := directory / UNFINISHED).exists():
+        lines += aside.read_bytes().split(b"\n")[:-1]
+    ended = {mark.step for mark in marks}
+    found: dict[str, Trial] = {}
+    for line in lines:
+        record = parse_line(line.decode())
+        if isinstance(record, Trial) and step_of(record) not in ended:
+            found.setdefault(record.trial_id, record)
+    return list(found.values())
 
 
 def _line(mark: Mark) -> bytes:

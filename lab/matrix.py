@@ -1,6 +1,6 @@
 """From scenarios and a profile to the steps of a run, in order. Pure: ``mcastlab plan`` prints these.
 
-A *step* is what is finished or not: a resumed run repeats whole steps. A case's expectations come first; then
+A *step* is what is finished or not. A case's expectations come first; then
 it is calibrated (the generator alone), searched for each subject and steering, and compared; comparisons use
 what the searches found to choose each subject's steering and to narrow their own searches.
 """

@@ -78,6 +78,7 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
                     kept = broken if step.profile.demand_targets else inconclusive
                     kept.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"no conclusion: {error}")
+                    archive.give_up(step.step_id)
                     continue
                 except (PeerError, TrafficError, NetnsError) as error:
                     interruption.check()
@@ -85,6 +86,7 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
                     benches.close()
                     broken.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"failed: {error}")
+                    archive.give_up(step.step_id)
                     continue
                 archive.finish(step.step_id, context.failures)
     except BaseException:

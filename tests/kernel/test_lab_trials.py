@@ -192,44 +192,64 @@ def run_lab(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_trial(results: Path, lab: subprocess.Popen[str], subject: str = NONE) -> None:
-    """Return once the run has recorded a trial of ``subject``; it writes each one as it ends."""
+def wait_for_trials(results: Path, lab: subprocess.Popen[str], subject: str, count: int = 1) -> None:
+    """Return once the run has recorded so many trials of ``subject``; it writes each one as it ends."""
     while lab.poll() is None:
-        if results.exists() and any(
-            isinstance(record, Trial) and record.subject == subject for record in read_results(results)
-        ):
+        if results.exists() and len(trials_of(results, subject)) >= count:
             return
-        time.sleep(0.05)
-    raise AssertionError(f"the run ended before its first trial of {subject}: {lab.communicate()}")
+        time.sleep(0.02)
+    raise AssertionError(f"the run ended before {count} trials of {subject}: {lab.communicate()}")
+
+
+def trials_of(results: Path, subject: str) -> list[Trial]:
+    return [r for r in read_results(results) if isinstance(r, Trial) and r.subject == subject]
 
 
 LONG = SCENARIO.replace('measure = ["flat-out"]', 'measure = ["zero-loss", "flat-out"]').replace(
-    "trial_ms = 50", "trial_ms = 1500"
+    "trial_ms = 50", "trial_ms = 300"
 )
 
 
-def test_an_interrupted_run_keeps_what_it_has_and_can_be_resumed(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_or_interrupted_goes_on_within_the_step(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(LONG)
     out = tmp_path / "out"
+    results = out / "results.jsonl"
+    recorded: dict[str, Trial] = {}
+
+    def note() -> None:
+        """What is in the results now must stay as it is, whatever happens to the run."""
+        found = [r for r in read_results(results) if isinstance(r, Trial)]
+        assert len({trial.trial_id for trial in found}) == len(found)
+        for trial in found:
+            assert recorded.setdefault(trial.trial_id, trial) == trial, "measured again"
+
     lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
-    wait_for_trial(out / "results.jsonl", lab)
+    wait_for_trials(results, lab, NONE)
     os.killpg(lab.pid, signal.SIGINT)
     assert_interrupted(lab, out)
-    kept = [record for record in read_results(out / "results.jsonl") if isinstance(record, Trial)]
+    note()
 
     lab = run_lab("run", "--resume", str(out))
-    wait_for_trial(out / "results.jsonl", lab, "kernel")
+    wait_for_trials(results, lab, "kernel")
+    lab.kill()
+    lab.communicate(timeout=60)
+    for name in netns.names():
+        if f"-{lab.pid}-" in name:
+            netns.remove(name)
+    note()
+
+    lab = run_lab("run", "--resume", str(out))
+    wait_for_trials(results, lab, "kernel", len([t for t in recorded.values() if t.subject == "kernel"]) + 1)
     os.killpg(lab.pid, signal.SIGTERM)
     assert_interrupted(lab, out)
+    note()
 
-    (tmp_path / "small.toml").write_text(SCENARIO)  # the same steps, shorter
     again = run_lab("run", "--resume", str(out), "--json")
     text, errors = again.communicate(timeout=90)
     assert again.returncode == 0, errors
     assert json.loads(text)["outcome"] == "passed"
-    trials = [r.trial_id for r in read_results(out / "results.jsonl") if isinstance(r, Trial)]
-    assert len(trials) == len(set(trials))
-    assert kept[0].trial_id in trials
+    note()
+    assert set(recorded) == {r.trial_id for r in read_results(results) if isinstance(r, Trial)}
 
 
 def assert_interrupted(lab: subprocess.Popen[str], out: Path) -> None:
@@ -245,7 +265,7 @@ def assert_interrupted(lab: subprocess.Popen[str], out: Path) -> None:
 
 
 def test_a_second_interruption_ends_a_run_at_once(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(LONG.replace("1500", "60000"))
+    (tmp_path / "small.toml").write_text(LONG.replace("300", "60000"))
     out = tmp_path / "out"
     lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
     assert lab.stderr
@@ -266,7 +286,7 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_
     (tmp_path / "long.toml").write_text(LONG.replace("kernel", "mcrd"))
     (tmp_path / "small.toml").write_text(SCENARIO)
     lab = run_lab("run", str(tmp_path / "long.toml"), "--out", str(tmp_path / "killed"))
-    wait_for_trial(tmp_path / "killed" / "results.jsonl", lab, "mcrd")
+    wait_for_trials(tmp_path / "killed" / "results.jsonl", lab, "mcrd")
     left = {name for name in netns.names() if f"-{lab.pid}-" in name}
     inside = {pid: netns.start_time(pid) for name in left for pid in netns.processes(name)}
     assert len(inside) >= 6, "two benches, the supervisor and its worker"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -156,3 +157,32 @@ def test_a_comparison_does_not_depend_on_units_or_on_which_side_is_named_first(
     better, worse = verdict(ratio, higher_is_better=True), verdict(ratio, higher_is_better=False)
     assert (better == "no difference") == (worse == "no difference")
     assert better == "no difference" or better != worse
+
+
+@given(seed=st.integers(0, 2**32), capacity=st.floats(2_000, 450_000))
+@settings(max_examples=25, deadline=None)
+def test_a_search_given_its_recorded_answers_back_asks_for_the_same_and_finds_the_same(
+    seed: int, capacity: float
+) -> None:
+    asked: list[tuple[float, float]] = []
+    answers: list[Observation] = []
+    noise = random.Random(seed)
+
+    def measure(seconds: float, dps: float) -> Observation:
+        offered = round(dps * seconds)
+        lost = max(0, offered - round(capacity * seconds)) + (noise.random() < 0.2)
+        asked.append((seconds, dps))
+        answers.append(Observation(offered, offered, offered, max(0, offered - lost)))
+        return answers[-1]
+
+    goal = Goal(trial_s=0.3, width=0.05, trials=2, trials_max=24)
+    found = find_zero_loss(measure, 500_000, goal)
+    again: list[tuple[float, float]] = []
+
+    def replay(seconds: float, dps: float) -> Observation:
+        again.append((seconds, dps))
+        assert again[-1] == asked[len(again) - 1]
+        return answers[len(again) - 1]
+
+    assert find_zero_loss(replay, 500_000, goal) == found
+    assert again == asked
