@@ -103,9 +103,12 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> None:
         mask = cpu_mask(topology.rps_cpus or tuple(os.sched_getaffinity(0)))
         for link in topology.input_links:
             files[f"/sys/class/net/{link.receiver.interface}/queues/rx-*/rps_cpus"] = mask
-    if topology.egress == "wire-like":
-        for end in ends:
-            set_features(netlink, end.interface, dict.fromkeys(SEGMENTATION, False))
+    merging = {link.receiver.interface for link in topology.input_links} if topology.napi else set()
+    for end in ends:
+        features = dict.fromkeys(SEGMENTATION, False) if topology.egress == "wire-like" else {}
+        if end.side != "gen" and end.interface in merging:
+            features["rx-gro"] = True
+        set_features(netlink, end.interface, features)
     netns.run(lab.namespace(side), [sys.executable, "-I", "-S", _INSIDE], input=json.dumps(files))
 
 

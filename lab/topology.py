@@ -61,7 +61,8 @@ class Topology:
     a frame of its own, as on a wire; "offload" leaves veth's defaults, which pass whole GSO frames across.
     ``rps``: Receive Packet Steering on the forwarder's inputs, over ``rps_cpus`` (empty: all that the lab may
     use). ``igmp_max_memberships``: groups that one socket may join in the forwarder's namespace; the kernel's
-    default of 20 is kept so that what works here works on a stock machine.
+    default of 20 is kept so that what works here works on a stock machine. ``napi``: the inputs' receiving
+    ends take XDP frames, for which GRO is on there; UDP is still not merged, as ``rx-udp-gro-forwarding`` is off.
     """
 
     inputs: int = 1
@@ -72,6 +73,7 @@ class Topology:
     direct: bool = False
     rps_cpus: tuple[int, ...] = ()
     igmp_max_memberships: int = 20
+    napi: bool = False
 
     def __post_init__(self) -> None:
         problems = [

@@ -15,27 +15,27 @@
 
 #define MAX_SLOTS (1 << 17)
 
-/* The schedule, and what came of it. Times are nanoseconds; "datagrams" are counted over all slots. */
+/* The schedule, and what came of it; lab/traffic/live.py has the same. Times are nanoseconds. */
 struct control {
 	__u64 slots;         /* in use */
-	__u64 datagrams;     /* to send in all */
-	__u64 duration;      /* ends after this, however many were sent */
-	__u64 step;          /* between two datagrams, in 1/65536 ns; 0: as fast as possible */
-	__u64 slack;         /* a generator that is later than this does not catch up: its schedule moves */
 	__u64 burst;         /* datagrams of one slot that leave together */
+	__u64 bursts;        /* to send in all */
+	__u64 duration;      /* ends after this, however many were sent */
+	__u64 step;          /* between two bursts, in 1/65536 ns; 0: as fast as possible */
+	__u64 rate_from;     /* with a ramp, instead of "step": bursts a second at the beginning, */
+	__u64 rate_to;       /* and after "ramp"; 0: no ramp */
+	__u64 ramp;
+	__u64 slack;         /* a generator that is later than this does not catch up: its schedule moves */
 	__u64 to_realtime;   /* CLOCK_REALTIME less CLOCK_MONOTONIC */
-	__u64 stopped;       /* set from outside */
 	/* written by the program */
 	__u64 started;       /* CLOCK_MONOTONIC of the first run, 0 before it */
-	__u64 due;           /* when the next one is, in 1/65536 ns after "started" */
-	__u64 sent;
+	__u64 ended;         /* the same, when nothing was left to do; 0 before */
+	__u64 due;           /* the next burst, in 1/65536 ns after "started" */
+	__u64 sent;          /* bursts begun */
 	__u64 slot;          /* the next datagram's */
 	__u64 in_burst;      /* its place in the burst */
 	__u64 rounds;        /* how often all slots have had their turn */
 	__u64 late_sum, late_max, slipped;
-	__u64 turns;         /* bursts begun: what late_sum is of */
-	__u64 ended;         /* CLOCK_MONOTONIC when nothing was left to do, 0 before */
-	__u64 runs;
 };
 
 /* One datagram of a turn: its headers as they go out, and what the UDP checksum comes from for sequence 0. */
@@ -65,6 +65,19 @@ struct {
 	__type(value, struct slot);
 } slots SEC(".maps");
 
+/* Bursts a second, "elapsed" after the beginning; at least one. */
+static __always_inline __u64 ramp_rate(struct control *run, __u64 elapsed)
+{
+	__u64 from = run->rate_from, to = run->rate_to, rate = to;
+	if (elapsed < run->ramp) {
+		if (to > from)
+			rate = from + (to - from) * elapsed / run->ramp;
+		else
+			rate = from - (from - to) * elapsed / run->ramp;
+	}
+	return rate ? rate : 1;
+}
+
 SEC("xdp")
 int generate(struct xdp_md *context)
 {
@@ -76,17 +89,18 @@ int generate(struct xdp_md *context)
 	__u64 now = bpf_ktime_get_ns();
 	if (!run->started)
 		run->started = now;
-	__u64 elapsed = now - run->started;
-	run->runs++;
-	if (run->sent >= run->datagrams || elapsed >= run->duration || run->stopped) {
-		run->ended = now;
-		return XDP_DROP;
-	}
 	if (!run->in_burst) {
-		if (run->step) {
-			__u64 due = run->due >> 16;
-			if (elapsed < due)
-				return XDP_DROP;
+		__u64 elapsed = now - run->started, step = run->step;
+		if (run->sent >= run->bursts || elapsed >= run->duration) {
+			run->ended = now;
+			return XDP_DROP;
+		}
+		__u64 due = run->due >> 16;
+		if ((step || run->rate_to) && elapsed < due)
+			return XDP_DROP;
+		if (run->rate_to)
+			step = (1000000000ull << 16) / ramp_rate(run, elapsed);
+		if (step) {
 			__u64 late = elapsed - due;
 			run->late_sum += late;
 			if (late > run->late_max)
@@ -95,8 +109,9 @@ int generate(struct xdp_md *context)
 				run->slipped += late - run->slack;
 				run->due += (late - run->slack) << 16;
 			}
+			run->due += step;
 		}
-		run->turns++;
+		run->sent++;
 	}
 
 	at = run->slot;
@@ -121,8 +136,6 @@ int generate(struct xdp_md *context)
 	stamp->time = bpf_cpu_to_be64(time);
 	stamp->check = bpf_htons(fold(stamp_sum(one->stream, sequence, time)) ^ 0xFFFF);
 
-	run->sent++;
-	run->due += run->step;
 	if (++run->in_burst >= run->burst) {
 		run->in_burst = 0;
 		if (++run->slot >= run->slots) {

@@ -166,10 +166,10 @@ def record_latency(tally: Tally, flow: int, latency_ns: int, multicast: bool) ->
 
 
 @njit
-def filler_matches(data: Bytes, start: int, length: int, stream: int) -> bool:
+def filler_matches(data: Bytes, start: int, length: int) -> bool:
     different = 0
     for i in range(STAMP_BYTES, length):
-        different |= unsigned_at(data, start + i) ^ ((i + stream) & 0xFF)
+        different |= unsigned_at(data, start + i) ^ (i & 0xFF)
     return different == 0
 
 
@@ -213,7 +213,7 @@ def check_payload(
         damaged
         or sequence >= tally.sequences[flow]
         or (expectation.payload_bytes and length != expectation.payload_bytes)
-        or (expectation.full and not filler_matches(data, start, length, stream))
+        or (expectation.full and not filler_matches(data, start, length))
     ):
         tally.counts[flow, CORRUPTED] += 1
         return

@@ -20,6 +20,8 @@ MAX_SEGMENTS = 64
 """Datagrams that the kernel makes of one frame (UDP_MAX_SEGMENTS in linux/udp.h is no less)."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+GeneratorName = Literal["packet", "xdp"]
+ReceiverMode = Literal["ring", "count", "udp"]
 InterfaceName = Annotated[str, Field(min_length=1, max_length=15)]
 
 
@@ -58,6 +60,11 @@ class SenderJob(Message):
     datagrams, after ``duration_s``, or when stopped, whichever comes first; with a rate and a duration the
     count follows. ``segments`` > 1 sends frames of that many datagrams for the kernel to cut up (UDP GSO), as
     a local sender with UDP_SEGMENT does. ``frames``: whole Ethernet frames in hexadecimal, not stamped.
+
+    ``generator`` "packet": packet sockets. "xdp": live frames made in the kernel, for stamped streams of at
+    most 3,000 bytes a frame; ``segments`` are then datagrams that follow each other at once. Where the kernel
+    does not do that, packets go out instead, and the report says so. ``ramp_to_dps``: the rate at the end,
+    reached evenly from ``rate_dps`` over ``duration_s``; "xdp" only.
     """
 
     interface: InterfaceName
@@ -73,6 +80,8 @@ class SenderJob(Message):
     qdisc_bypass: bool = False
     segments: int = Field(default=1, ge=1, le=MAX_SEGMENTS)
     """Datagrams a frame; frames are at most 64 KiB."""
+    generator: GeneratorName = "packet"
+    ramp_to_dps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> SenderJob:
@@ -85,6 +94,9 @@ class SenderJob(Message):
         if self.segments * self.payload_bytes > MAX_PAYLOAD_BYTES:
             sizes = f"segments {self.segments} × payload_bytes {self.payload_bytes}"
             raise ValueError(f"{sizes}: at most {MAX_PAYLOAD_BYTES} bytes allowed")
+        plain = self.rate_dps is None or self.duration_s is None or self.count is not None
+        if self.ramp_to_dps is not None and (plain or self.generator != "xdp"):
+            raise ValueError("ramp_to_dps: needs generator xdp, rate_dps and duration_s, and no count")
         return self
 
     @property
@@ -96,7 +108,12 @@ class SenderJob(Message):
             return self.count
         if self.rate_dps is None or self.duration_s is None:
             return None
-        return max(1, round(self.rate_dps * self.duration_s))
+        return max(1, round(self.mean_dps * self.duration_s))
+
+    @property
+    def mean_dps(self) -> float:
+        """Over the whole job; 0 where it goes as fast as possible."""
+        return ((self.rate_dps or 0) + (self.ramp_to_dps or self.rate_dps or 0)) / 2
 
 
 class SenderReport(Message):
@@ -124,6 +141,9 @@ class SenderReport(Message):
     refused: int
     cpu_ns: int
     """Processor time of the sending thread, system calls and the softirqs that ran on top included."""
+    generator: GeneratorName = "packet"
+    """What sent; ``instead``: why it was not what the job asked for."""
+    instead: str | None = None
 
     @property
     def offered_dps(self) -> float:
@@ -147,9 +167,11 @@ class ReceiverJob(Message):
     """Capture what arrives for ``flows``, and check each datagram.
 
     ``mode`` "ring": AF_PACKET rings that the kernel fills while this process sleeps; checked at the end,
-    and on the way only when a ring is half full. ``mode`` "udp":
-    ordinary UDP sockets that join the groups, read all the time; payloads are checked whole, and there is
-    no latency.
+    and on the way only when a ring is half full. ``mode`` "count": a program in the kernel checks headers and
+    stamp of each datagram as it arrives; where that is not possible, rings, and the report says so. It sits
+    where the stack takes frames from an ordinary sender, with ``xdp`` in front of it, for XDP frames. ``mode``
+    "udp": ordinary UDP sockets that join the groups, read all the time; payloads are checked whole, and there
+    is no latency.
 
     ``payload_bytes``: what each datagram must carry, ``None`` any. ``full``: check filler and UDP checksum
     too (rings hold whole frames). ``offload``: GSO frames may arrive, implies whole frames. ``keep_frames``:
@@ -159,7 +181,8 @@ class ReceiverJob(Message):
 
     flows: tuple[Flow, ...] = ()
     interfaces: tuple[InterfaceName, ...] = ()
-    mode: Literal["ring", "udp"] = "ring"
+    mode: ReceiverMode = "ring"
+    xdp: bool = False
     payload_bytes: int | None = Field(default=None, ge=STAMP_BYTES, le=MAX_PAYLOAD_BYTES)
     full: bool = False
     offload: bool = False
@@ -168,7 +191,7 @@ class ReceiverJob(Message):
     unicast: bool = False
     everything: bool = False
     ring_bytes_max: int = Field(default=2 << 30, ge=1 << 20)
-    """For all rings together; udp mode: for all socket buffers."""
+    """For all rings together; mode "count": for what it counts; "udp": for all socket buffers."""
     frames_max: int | None = Field(default=None, ge=1)
     """Frames that can arrive, on all interfaces together; ``None``: one for each sequence number. What the
     kernel takes to reserve a ring grows with it; more than that is taken, too, as long as the check keeps up.
@@ -184,6 +207,12 @@ class ReceiverJob(Message):
         seen = {(flow.interface, flow.group, flow.port, flow.stream_id) for flow in self.flows}
         if len(seen) != len(self.flows):
             raise ValueError("flows: the same interface, group, port and stream_id is given twice")
+        whole = {"full": self.full, "offload": self.offload, "everything": self.everything}
+        asked = [name for name, value in (whole | {"keep_frames": self.keep_frames}).items() if value]
+        if self.mode == "count" and asked:
+            raise ValueError(f"mode count, {', '.join(asked)}: needs whole frames, mode ring is allowed")
+        if self.xdp and self.mode != "count":
+            raise ValueError(f"mode {self.mode}, xdp: mode count is allowed")
         return self
 
     @property
@@ -229,7 +258,8 @@ class ReceiverReport(Message):
     but not as sent; ``lost``: offered and never received intact. ``copies_max``: most intact copies of one
     sequence number of a flow, counted up to 255. ``unexpected``: datagrams of no known flow; ``malformed``:
     frames that are not a stamped datagram at all. ``drops``: by interface, frames that the kernel could not
-    put into this receiver's ring or socket: the receiver's own loss.
+    put into this receiver's ring or socket: the receiver's own loss. In mode "count" there is nothing to
+    overrun, and they are frames that the program could not read.
     """
 
     received: tuple[int, ...]
@@ -255,6 +285,9 @@ class ReceiverReport(Message):
     latency: LatencyReport | None
     """Of multicast: unicast beside it is load, and has its own figures by flow."""
     captured: tuple[Frame, ...] = ()
+    mode: ReceiverMode = "ring"
+    """What received; ``instead``: why it was not what the job asked for."""
+    instead: str | None = None
 
     @property
     def delivered(self) -> int:

@@ -15,7 +15,7 @@ offset bytes field
 The check finds a stamp with any one word damaged, and makes the stamp's own sum the negative of the low word
 of the sequence number, whatever the time is. So the UDP checksum of a datagram is that of its template with
 one word taken away: one addition per datagram, right for each, and different from one to the next. After the
-stamp comes a filler, byte ``i`` of the payload being ``(i + stream) mod 256``, which a receiver can check
+stamp comes a filler, byte ``i`` of the payload being ``i mod 256``, which a receiver can check
 without being told.
 """
 

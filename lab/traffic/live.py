@@ -1,0 +1,163 @@
+"""The generator in the kernel: an XDP program makes datagrams of live frames (``lab/bpf/generate.bpf.c``).
+
+BPF_PROG_TEST_RUN runs it over and over on frames that go out for real (Linux 5.18, ``bpf_test_run_xdp_live``
+in net/bpf/test_run.c), without a system call, a copy or an skb for each: over veth several times what packet
+sockets do. A run whose datagram is not due yet gives its frame back, which is how a rate is kept.
+
+The receiving end of the link must take XDP frames: on veth that is one with NAPI, which GRO switches on.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lab.bpf.library import Object
+from lab.traffic.frames import templates
+from lab.traffic.interfaces import mac_of
+from lab.traffic.jobs import GeneratorName, SenderJob
+from lab.traffic.kernels import Schedule
+from lab.traffic.schedule import Outcome
+from lab.traffic.stamp import HEADER_BYTES
+from lab.traffic.turn import Integers, order, sequences
+
+CONTROL: Final = np.dtype(
+    [
+        (name, np.uint64)
+        for name in (
+            *("slots", "burst", "bursts", "duration", "step", "rate_from", "rate_to", "ramp", "slack"),
+            *("to_realtime", "started", "ended", "due", "sent", "slot", "in_burst", "rounds"),
+            *("late_sum", "late_max", "slipped"),
+        )
+    ]
+)
+"""``struct control`` of the program, which says what each is."""
+
+SLOT: Final = np.dtype(
+    [
+        ("header", np.uint8, 48),
+        *((name, np.uint32) for name in ("sum", "stream", "before", "of_stream", "interface", "unused")),
+    ]
+)
+"""``struct slot`` of the program."""
+
+STEP_SHIFT = 16
+"""Of ``step`` and ``due``: 1/65536 ns, so that a rate is kept to a few parts in a hundred million."""
+
+BATCH = 64
+"""Frames that leave together when all are due, or are given back: a flush and a softirq for each batch."""
+
+RUNS = 1 << 16
+"""Of a call: a few milliseconds, after which the generator looks whether it was told to stop."""
+
+LEAST_SLOTS = 1024
+
+LARGEST_FRAME = 3000
+"""A page less what the kernel keeps in front of and behind a frame, and a little."""
+
+PARKED_ON = "lo"
+"""The kernel patches its dispatcher when it begins to run an XDP program and when it ends, 13 ms each time
+(``bpf_prog_change_xdp``), but not for one that is attached somewhere: this one is, where nothing passes."""
+
+
+class LiveGenerator:
+    """The program, loaded once for all jobs of a process; raises OSError where that is not possible."""
+
+    name: Final[GeneratorName] = "xdp"
+
+    def __init__(self) -> None:
+        self._object: Object | None = None
+        self._control: npt.NDArray[Any] = np.zeros(1, CONTROL)
+        self._slots: npt.NDArray[Any] = np.zeros(0, SLOT)
+        self._frame = b""
+        self._ramp = (0, 0, 0)
+
+    def prepare(self, job: SenderJob) -> Integers:
+        """Make ready for a job; the stream of each slot by its place in the job."""
+        size = HEADER_BYTES + job.payload_bytes
+        if not job.streams or size > LARGEST_FRAME:
+            what = f"frames of {size} bytes" if job.streams else "frames as they are"
+            raise OSError(f"{what}: stamped datagrams in frames of at most {LARGEST_FRAME} bytes are allowed")
+        turn = order([stream.share for stream in job.streams])
+        if self._object is None or len(turn) > len(self._slots):
+            self._load(max(LEAST_SLOTS, len(turn)))
+        made = templates(job.streams, job.payload_bytes, "00:00:00:00:00:00")
+        interfaces = [stream.interface or job.interface for stream in job.streams]
+        macs = {name: mac_of(name) for name in set(interfaces)}
+        indices = {name: socket.if_nametoindex(name) for name in set(interfaces)}
+        made.frames[:, 6:12] = np.array([macs[name] for name in interfaces], np.uint8)
+        slots = self._slots[: len(turn)]
+        slots["header"][:, :HEADER_BYTES] = made.frames[turn, :HEADER_BYTES]
+        slots["sum"] = made.checksum_sums[turn]
+        slots["stream"] = np.array([stream.stream_id for stream in job.streams])[turn]
+        slots["before"], slots["of_stream"] = sequences(turn)
+        slots["interface"] = np.array([indices[name] for name in interfaces])[turn]
+        self._ramp = ramp_of(job)
+        self._control[0] = 0
+        self._control["slots"], self._control["burst"] = len(turn), job.segments
+        self._frame = made.frames[0].tobytes()
+        self._call(2)  # as nothing is asked for yet: ends at once
+        return turn
+
+    def send(self, schedule: Schedule, stop: Integers) -> Outcome:
+        """Send until the schedule is done or ``stop[0]`` is not 0."""
+        control = self._control
+        for name in ("started", "ended", "due", "sent", "slot", "in_burst", "rounds", *_LATENESS):
+            control[name] = 0
+        control["bursts"], control["duration"] = schedule.frames, schedule.duration_ns
+        control["slack"] = schedule.slack_ns
+        control["step"] = (schedule.interval_num << STEP_SHIFT) // schedule.interval_den
+        control["rate_from"], control["rate_to"], control["ramp"] = self._ramp
+        to_realtime = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        control["to_realtime"] = to_realtime
+        while not control["ended"][0]:
+            if stop[0]:
+                control["bursts"] = 0  # it ends when the one that it has begun is complete
+            self._call(RUNS)
+        started, ended = int(control["started"][0]), int(control["ended"][0])
+        late_sum_ns, late_max_ns, slipped_ns = (int(control[name][0]) for name in _LATENESS)
+        sent = int(control["sent"][0])
+        return Outcome(
+            frames=sent,
+            duration_ns=ended - started,
+            started_ns=started + to_realtime,
+            late_ns_mean=late_sum_ns // max(1, sent),
+            late_ns_max=late_max_ns,
+            slipped_ns=slipped_ns,
+        )
+
+    def close(self) -> None:
+        if self._object is not None:
+            self._object.close()
+            self._object = None
+
+    def _load(self, slots: int) -> None:
+        self.close()
+        loaded = Object("generate", {"slots": slots})
+        try:
+            loaded.attach_xdp("generate", PARKED_ON)
+        except OSError:
+            loaded.close()
+            raise
+        self._object = loaded
+        self._control, self._slots = loaded.array("control", CONTROL), loaded.array("slots", SLOT)
+
+    def _call(self, runs: int) -> None:
+        assert self._object is not None
+        self._object.run_live("generate", self._frame, runs, BATCH)
+
+
+_LATENESS: Sequence[str] = ("late_sum", "late_max", "slipped")
+
+
+def ramp_of(job: SenderJob) -> tuple[int, int, int]:
+    """Bursts a second at the beginning and at the end, and nanoseconds in between; zeros without a ramp."""
+    if job.ramp_to_dps is None or job.rate_dps is None or job.duration_s is None:
+        return 0, 0, 0
+    first, last = (max(1, round(dps / job.segments)) for dps in (job.rate_dps, job.ramp_to_dps))
+    return first, last, round(job.duration_s * 1e9)
