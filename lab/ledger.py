@@ -79,6 +79,24 @@ class Outside:
     """False with offloads on: the output devices then count frames."""
 
 
+NOT_MULTICAST: Where = ("forwarder", "not_multicast")
+RING_FULL: Where = ("packet-socket", "ring full")
+
+
+def mixed(account: Account, routed: int) -> Account:
+    """An account of multicast and of the unicast datagrams beside it, of which the kernel routed ``routed``.
+
+    A subject at layer 2 sees those, too: it counts each as not multicast, or its ring had no room for its
+    copy of it. Neither is a loss, as the kernel has its own.
+    """
+    ingress = dict(account.ingress)
+    if (seen := ingress.pop(NOT_MULTICAST, None)) is not None:
+        ingress[RING_FULL] = ingress.get(RING_FULL, 0) - (routed - seen)
+    return replace(
+        account, matched=account.matched + routed, copies_due=account.copies_due + routed, ingress=ingress
+    )
+
+
 def build(account: Account, outside: Outside) -> Ledger:
     """Book every datagram and copy once."""
     ingress = dict(account.ingress)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Literal
 
+from lab import mixed
 from lab.peers.base import Rule
 from lab.results import Setting
 from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
@@ -37,7 +38,7 @@ FASTEST_COPIES_DPS = 1_500_000
 class Request:
     """One trial, asked for. ``dps`` is ``None`` for as fast as the generator can.
 
-    ``setting`` may differ from the bench's in payload, flows, bursts and skew.
+    ``setting`` may differ from the bench's in payload, flows, bursts, skew and unicast.
     """
 
     trial_id: str
@@ -53,7 +54,7 @@ class Request:
 
 def standing(setting: Setting) -> Setting:
     """``setting`` without what can change from trial to trial on one bench: a flow for each input."""
-    load = {"payload_bytes": 64, "flows": setting.inputs, "burst": 1, "skew": 1}
+    load = {"payload_bytes": 64, "flows": setting.inputs, "burst": 1, "skew": 1, "unicast_percent": 0}
     return setting.model_copy(update=load)
 
 
@@ -84,10 +85,14 @@ def rules_of(setting: Setting, output_interfaces: Sequence[str]) -> list[Rule]:
 
 @lru_cache(maxsize=8)
 def streams_of(setting: Setting) -> tuple[Stream, ...]:
-    """``setting.flows`` flows, spread evenly over inputs and rules, told apart by their source ports."""
+    """``setting.flows`` flows, spread evenly over inputs and rules, told apart by their source ports.
+
+    Behind them the unicast ones, if any (:mod:`lab.mixed`).
+    """
     names = groups(setting.rules)
     inputs = setting.inputs
-    made = []
+    made: list[Stream] = []
+    share = mixed.shares(setting.unicast_percent, setting.flows, setting.outputs)[0]
     for flow in range(setting.flows):
         into = input_of(flow, setting)
         flows_here = len(range(into, setting.flows, inputs))
@@ -101,10 +106,10 @@ def streams_of(setting: Setting) -> tuple[Stream, ...]:
                 source=IPv4Address(source(into)),
                 source_port=FIRST_SOURCE_PORT + flow % SOURCE_PORTS,
                 interface=f"g{into}" if inputs > 1 else None,
-                share=setting.skew if into == 0 and inputs > 1 else 1,
+                share=setting.skew if into == 0 and inputs > 1 else share,
             )
         )
-    return tuple(made)
+    return (*made, *mixed.unicast_streams(setting, made[0]))
 
 
 def sender_job(request: Request, cpu: int) -> SenderJob:
@@ -113,6 +118,7 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
         streams=streams_of(request.setting),
         payload_bytes=request.setting.payload_bytes,
         segments=request.setting.burst,
+        generator=request.setting.generator,
         rate_dps=request.dps,
         duration_s=request.seconds,
         cpu=cpu,
@@ -140,11 +146,19 @@ def receiver_job(request: Request, outputs: Sequence[str], mtu: int, *, direct: 
             )
             for number, name in enumerate(outputs)
             for stream in streams
-            if not direct or input_of(stream.stream_id, setting) == number
+            if _arrives(stream.stream_id, number, setting, direct)
         ),
+        unicast=setting.unicast_percent > 0,
         payload_bytes=setting.payload_bytes,
         offload=setting.egress == "offload",
         mtu=mtu,
         frames_max=max(1, round(FASTEST_COPIES_DPS * request.seconds)),
         quiet_s=QUIET_S,
     )
+
+
+def _arrives(stream_id: int, output: int, setting: Setting, direct: bool) -> bool:
+    """Whether a stream is to arrive at the output of this number."""
+    if mixed.is_unicast(stream_id, setting):
+        return mixed.output_of(stream_id, setting) == output
+    return not direct or input_of(stream_id, setting) == output

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from lab import mixed
 from lab.load import Request, input_of, streams_of
 from lab.measure.cpu import CpuTime, total
 from lab.peers.base import Sample
-from lab.results import InputSample, Latency, Streams, WorkerSample
+from lab.results import Generated, InputSample, Latency, OutputSample, Streams, WorkerSample
 from lab.strategies import receivers_of, workers_in_all
 from lab.traffic.jobs import Flow, ReceiverReport, SenderReport
 
 BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
+
+Traffic = Literal["multicast", "unicast"]
 
 STEAL_LIMIT = 0.02
 """A share of the processor time that the hypervisor may take without a word about it."""
@@ -38,10 +41,10 @@ def doubts(seen: ReceiverReport, request: Request) -> list[str]:
 
 
 def notes(
-    seen: ReceiverReport, request: Request, cpus: dict[int, CpuTime], worker_cpus: Sequence[int]
+    sent: SenderReport, seen: ReceiverReport, request: Request, cpus: dict[int, CpuTime], worker_cpus: Sequence[int]
 ) -> list[str]:
     """What a reader should know of a trial that is none the worse for it."""
-    found = []
+    found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]
     workers = workers_in_all(request.setting)
     if workers > len(worker_cpus):
         found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPUs")
@@ -52,6 +55,15 @@ def notes(
     if spent.steal_ns > elapsed_ns * STEAL_LIMIT:
         found.append(f"the hypervisor took {spent.steal_ns / elapsed_ns:.0%} of the processor time")
     return found
+
+
+def generated(sent: SenderReport) -> Generated:
+    return Generated(
+        generator=sent.generator,
+        late_ns_mean=sent.late_ns_mean,
+        late_ns_max=sent.late_ns_max,
+        slipped_ns=sent.slipped_ns,
+    )
 
 
 def drain_ns(sent: SenderReport, seen: ReceiverReport) -> int:
@@ -75,6 +87,7 @@ def latency(seen: ReceiverReport) -> Latency | None:
         return None
     return Latency(
         count=report.count,
+        min=report.min,
         p50=report.p50,
         p90=report.p90,
         p99=report.p99,
@@ -92,6 +105,7 @@ def streams(seen: ReceiverReport, request: Request) -> Streams:
         reordered=sum(seen.reordered),
         corrupted=sum(seen.corrupted),
         copies_max=seen.copies_max,
+        silent=sum(not received for received in seen.received),
     )
 
 
@@ -123,6 +137,37 @@ def inputs(
         )
         for number in range(setting.inputs)
     ]
+
+
+def outputs(
+    request: Request, sent: SenderReport, seen: ReceiverReport, flows: Sequence[Flow]
+) -> list[OutputSample]:
+    """What arrived on each output, multicast and unicast apart; ``flows`` as for :func:`inputs`."""
+    setting = request.setting
+    offered = {
+        stream.stream_id: count for stream, count in zip(streams_of(setting), sent.per_stream, strict=True)
+    }
+    parts: dict[tuple[str, Traffic], list[int]] = {}
+    for number, flow in enumerate(flows):
+        traffic: Traffic = "unicast" if mixed.is_unicast(flow.stream_id, setting) else "multicast"
+        parts.setdefault((flow.interface, traffic), []).append(number)
+    made = []
+    for (interface, traffic), members in parts.items():
+        first = [seen.received[at] - seen.duplicated[at] for at in members]
+        low = [seen.latency_min[at] for at in members if seen.latency_min[at]]
+        made.append(
+            OutputSample(
+                interface=interface,
+                traffic=traffic,
+                streams=len(members),
+                offered=sum(offered[flows[at].stream_id] for at in members),
+                delivered=sum(first),
+                latency_min_ns=min(low, default=None),
+                latency_mean_ns=sum(seen.latency_sum[at] for at in members) // sum(first) if low else None,
+                latency_max_ns=max(seen.latency_max[at] for at in members) if low else None,
+            )
+        )
+    return made
 
 
 def shares(before: Sample | None, after: Sample | None) -> list[WorkerSample]:

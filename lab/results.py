@@ -106,12 +106,15 @@ class Streams(Record):
     corrupted: int = 0
     copies_max: int | None = None
     """Most intact copies of one datagram on one output: 1 where nothing was duplicated."""
+    silent: int | None = None
+    """Of all streams on all outputs, those of which nothing arrived."""
 
 
 class Latency(Record):
     """Send stamp to receive stamp, one clock; nanoseconds."""
 
     count: int
+    min: int | None = None
     p50: int
     p90: int
     p99: int
@@ -149,6 +152,17 @@ class WorkerSample(Record):
     rules: int = 0
 
 
+class Generated(Record):
+    """How the generator did; ``late``: of a burst against its schedule, nanoseconds."""
+
+    generator: Literal["packet", "xdp"]
+    """What sent: packet sockets take over where the kernel makes no live frames."""
+    late_ns_mean: int
+    late_ns_max: int
+    slipped_ns: int
+    """By so much the schedule moved: a generator that is held up does not catch up with a burst."""
+
+
 class InputSample(Record):
     """What became of the datagrams of one input, over all of its streams and outputs."""
 
@@ -159,6 +173,21 @@ class InputSample(Record):
     delivered: int
     duplicated: int
     """Copies beyond the first."""
+
+
+class OutputSample(Record):
+    """What arrived on one output, of one class of traffic; the latencies are those of first copies."""
+
+    interface: str
+    traffic: Literal["multicast", "unicast"]
+    streams: int
+    offered: int
+    """Datagrams that should arrive here."""
+    delivered: int
+    latency_min_ns: int | None = None
+    latency_mean_ns: int | None = None
+    latency_max_ns: int | None = None
+    """Over all streams; ``None`` where nothing arrived."""
 
 
 class Memory(Record):
@@ -182,9 +211,13 @@ class Setting(Record):
     flows: int = 1
     burst: int = 1
     """Datagrams of one flow that leave the generator back to back."""
+    generator: Literal["packet", "xdp"] = "packet"
+    """Packet sockets, or live frames made in the kernel."""
     rules: int = 1
     skew: int = 1
     """Datagrams that the first input gets for each one of another input."""
+    unicast_percent: int = 0
+    """Of all datagrams offered; the kernel routes them, whoever forwards the others."""
     workers: int | None = None
     """Of each worker group."""
     strategy: str | None = None
@@ -227,12 +260,15 @@ class Trial(Record):
     warnings: list[str] = []
     bound_by: Literal["generator", "forwarder", "receiver", "asked", "unknown"] = "unknown"
     ledger: Ledger
+    generated: Generated | None = None
     streams: Streams | None = None
     latency: Latency | None = None
     cpu: Cpu | None = None
     workers: list[WorkerSample] = []
     inputs: list[InputSample] = []
     """One for each input, where there are several."""
+    outputs: list[OutputSample] = []
+    """One for each output and class of traffic."""
 
     @property
     def offered_dps(self) -> float:

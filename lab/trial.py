@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from lab import ledger, observed
+from lab import ledger, mixed, observed
 from lab.build import Lab, build
 from lab.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
+from lab.measure.routed import RoutedReader
 from lab.peers import PEERS
 from lab.peers.base import Running, Sample
 from lab.results import Cpu, Ledger, Setting, Trial, Validity, keeps_up
@@ -68,6 +69,7 @@ class BenchPlan:
             egress=setting.egress,
             direct=direct,
             rps_cpus=self.worker_cpus,
+            napi=setting.generator == "xdp",
         )
 
 
@@ -85,10 +87,23 @@ def place(workers: int, *, apart: bool = False) -> tuple[int, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class _Counters:
-    """What subject and devices have counted by a moment; ``subject`` is ``None`` without one."""
+    """What subject and devices have counted by a moment; ``subject`` is ``None`` without one.
+
+    ``routed``: unicast datagrams that the kernel routed, ``None`` where there are none beside the multicast.
+    """
 
     subject: Sample | None
     devices: Devices
+    routed: int | None = None
+
+    def account_since(self, earlier: _Counters) -> ledger.Account | None:
+        """What the subject, and the kernel beside it, have done from ``earlier`` to this."""
+        if self.subject is None or earlier.subject is None:
+            return None
+        account = self.subject.account.since(earlier.subject.account)
+        if self.routed is None or earlier.routed is None:
+            return account
+        return ledger.mixed(account, self.routed - earlier.routed)
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,9 @@ class Bench:
         receiver: Receiver,
     ) -> None:
         self.plan = plan
+        self.lab = lab
         self._subject = subject
+        self._routed: RoutedReader | None = None
         self._devices = devices
         self._sender = sender
         self._receiver = receiver
@@ -127,9 +144,31 @@ class Bench:
         capture = capture_of(self.plan, request, self._outputs)
         self._receiver.again(capture)
         self._sender.again(sender_job(request, self.plan.sender_cpu))
+        if request.setting.unicast_percent and self._routed is None:
+            self._routed = RoutedReader(self.lab.fwd)
         before = self._count()
         transfer = self._transfer(request, before)
         return self._record(request, capture, before, transfer)
+
+    @property
+    def subject(self) -> Running | None:
+        """The running subject, for who changes its rules."""
+        return self._subject
+
+    @property
+    def sender(self) -> Sender:
+        """Idle between two calls of :meth:`measure`: whoever gives it a job takes its report, too."""
+        return self._sender
+
+    @property
+    def receiver(self) -> Receiver:
+        """As :attr:`sender`."""
+        return self._receiver
+
+    def close(self) -> None:
+        """Close what the bench opened by itself."""
+        if self._routed is not None:
+            self._routed.close()
 
     def _transfer(self, request: Request, before: _Counters | None = None) -> _Transfer:
         """Do the jobs that sender and receiver have been given."""
@@ -151,9 +190,10 @@ class Bench:
             return
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
-            account = self._subject.sample().account.since(before.subject.account)
-            arrived = offered - self._devices.read().since(before.devices).input_dropped
-            if account.accounts_for(arrived * receivers_of(self.plan.setting)):
+            now = self._count()
+            account = now.account_since(before)
+            arrived = offered - now.devices.since(before.devices).input_dropped
+            if account is None or account.accounts_for(arrived * receivers_of(self.plan.setting)):
                 return
             time.sleep(0.005)
 
@@ -165,12 +205,12 @@ class Bench:
         booked = self._booked(before, after, sent, seen)
         spent = busy(transfer.cpus, self._spinning)
         copies = 1 if self.plan.topology.direct else len(self._outputs)
-        delivered, expected = seen.delivered, sent.offered * copies
+        delivered, expected = seen.delivered, mixed.due(request.setting, sent.per_stream, copies)
         asked = None if request.dps is None else round(request.dps * request.seconds)
         short = asked is not None and sent.offered < asked * (1 - SHORTFALL_LIMIT)
         doubts = [*ledger.doubts(booked), *observed.doubts(seen, request)]
         warnings = [f"offered {sent.offered:,} of {asked:,} datagrams asked for"] if short else []
-        notes = observed.notes(seen, request, transfer.cpus, self.plan.worker_cpus)
+        notes = observed.notes(sent, seen, request, transfer.cpus, self.plan.worker_cpus)
         drain_ns = observed.drain_ns(sent, seen)
         kept_up = keeps_up(drain_ns, sent.duration_ns)
         if not kept_up:
@@ -193,6 +233,7 @@ class Bench:
             warnings=[*warnings, *doubts, *notes],
             bound_by=observed.bound_by(request, seen, expected - delivered, short, kept_up),
             ledger=booked,
+            generated=observed.generated(sent),
             streams=observed.streams(seen, request),
             latency=observed.latency(seen),
             cpu=Cpu(
@@ -204,6 +245,7 @@ class Bench:
             ),
             workers=observed.shares(before.subject, after.subject),
             inputs=observed.inputs(request, sent, seen, capture.flows, copies),
+            outputs=observed.outputs(request, sent, seen, capture.flows),
         )
 
     def _booked(
@@ -219,9 +261,8 @@ class Bench:
             receivers=receivers_of(self.plan.setting),
             device_counts_datagrams=self._device_counts_datagrams,
         )
-        if after.subject is None or before.subject is None:
-            return ledger.direct(outside)
-        return ledger.build(after.subject.account.since(before.subject.account), outside)
+        account = after.account_since(before)
+        return ledger.direct(outside) if account is None else ledger.build(account, outside)
 
     @property
     def _device_counts_datagrams(self) -> bool:
@@ -232,7 +273,9 @@ class Bench:
         )
 
     def _count(self) -> _Counters:
-        return _Counters(None if self._subject is None else self._subject.sample(), self._devices.read())
+        routed = None if self._routed is None else self._routed.read()
+        sample = None if self._subject is None else self._subject.sample()
+        return _Counters(sample, self._devices.read(), routed)
 
 
 def capture_of(plan: BenchPlan, request: Request, outputs: Sequence[str]) -> ReceiverJob:
@@ -260,6 +303,7 @@ def bench(plan: BenchPlan, run_id: str) -> Iterator[Bench]:
             stack.callback(subject.stop)
         devices = stack.enter_context(DeviceReader(lab))
         made = Bench(plan, lab, subject, devices, sender, receiver)
+        stack.callback(made.close)
         if plan.sender_cpu not in plan.worker_cpus:
             # What else the machine runs must not hold the generator up: a late one offers less than asked.
             os.setpriority(os.PRIO_PROCESS, sender.pid, SENDER_NICE)
