@@ -8,7 +8,7 @@ what the searches found to choose each subject's steering and to narrow their ow
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.profiles import Profile, ProfileName
@@ -102,7 +102,7 @@ class Expectation(Step):
 
     @property
     def setting(self) -> Setting:
-        tried: list[bool] = getattr(self.scenario.rps, self.expect.subject)
+        tried = self.scenario.rps_of(self.expect.subject)
         rps = tried[0] if self.expect.rps is None else self.expect.rps
         return self.scenario.result_setting(self.case, self.expect.subject, rps)
 
@@ -216,6 +216,7 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
         skew=values.skew,
         flows=values.flows,
         burst=values.burst,
+        generator=values.generator,
         rules=values.inputs,
         egress=values.egress,
     )
@@ -224,12 +225,16 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
 AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison
 
 
-def steps(scenarios: Iterable[Scenario], profile: ProfileName) -> list[AnyStep]:
-    """Every step of a run, in order; a calibration that an earlier case covers is left out."""
+def steps(scenarios: Iterable[Scenario], profile: ProfileName, absent: Collection[str] = ()) -> list[AnyStep]:
+    """Every step of a run, in order; a calibration that an earlier case covers is left out.
+
+    Args:
+        absent: subjects that cannot run here: what is to be done with them is left out, too.
+    """
     calibrated: list[Setting] = []
     result: list[AnyStep] = []
     for scenario in scenarios:
-        for step in _of(scenario, scenario.profile_named(profile)):
+        for step in _of(scenario, scenario.profile_named(profile), absent):
             if isinstance(step, Calibrate):
                 if step.setting in calibrated:
                     continue
@@ -238,22 +243,24 @@ def steps(scenarios: Iterable[Scenario], profile: ProfileName) -> list[AnyStep]:
     return result
 
 
-def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
+def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterator[AnyStep]:
     if scenario.functional:
         yield Checks(scenario, profile)
     for footprint in scenario.footprint:
         yield Footprint(scenario, profile, footprint)
     cases = scenario.cases_in(profile)
     measured = [case for case in cases if scenario.measured_in(case)]
-    pairs = [(compare, *sides) for compare in scenario.compare for sides in _pairs(compare, measured)]
+    comparable = [each for each in scenario.compare if each.a not in absent and each.b not in absent]
+    pairs = [(compare, *sides) for compare in comparable for sides in _pairs(compare, measured)]
+    present = [subject for subject in scenario.subjects if subject not in absent]
     searched: list[Case] = []
     for case in cases:
         for number, expect in enumerate(scenario.expect, start=1):
-            if expect.case == case.name:
+            if expect.case == case.name and expect.subject not in absent:
                 yield Expectation(scenario, profile, case, expect, number)
-        if scenario.measured_in(case):
+        if scenario.measured_in(case) and present:
             yield Calibrate(scenario, profile, case)
-        yield from _searches(scenario, profile, case)
+        yield from _searches(scenario, profile, case, present)
         searched.append(case)
         # As soon as both sides have been searched: their benches still stand.
         for compare, a, b in pairs:
@@ -261,12 +268,12 @@ def _of(scenario: Scenario, profile: Profile) -> Iterator[AnyStep]:
                 yield Comparison(scenario, profile, compare, a, b)
 
 
-def _searches(scenario: Scenario, profile: Profile, case: Case) -> Iterator[Search]:
+def _searches(scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]) -> Iterator[Search]:
     measure = scenario.measured_in(case)
     if not measure:
         return
-    for subject in scenario.subjects:
-        for rps in getattr(scenario.rps, subject):
+    for subject in present:
+        for rps in scenario.rps_of(subject):
             yield Search(
                 scenario,
                 profile,

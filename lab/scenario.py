@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -23,6 +23,7 @@ from forwarder.strategy import PRESETS, Grouping
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
 from lab.scenario_tables import (
+    BOTH_STEERINGS,
     Case,
     Compare,
     Defaults,
@@ -55,7 +56,7 @@ class Scenario(BaseModel):
     subjects: list[SubjectName] = []
     measure: list[Measure] = []
     setting: Defaults = Defaults()
-    rps: PacketSteering = PacketSteering()
+    rps: dict[SubjectName, PacketSteering] = {}
     case: list[Case] = []
     expect: list[Expect] = []
     compare: list[Compare] = []
@@ -70,6 +71,10 @@ class Scenario(BaseModel):
     def settings_of(self, case: Case) -> Defaults:
         return self.setting.model_copy(update=case.model_dump(exclude_none=True, exclude={"name", "measure"}))
 
+    def rps_of(self, subject: str) -> list[bool]:
+        """With and without packet steering: what is tried for a subject."""
+        return self.rps.get(subject, list(BOTH_STEERINGS))
+
     def measured_in(self, case: Case) -> list[Measure]:
         """What is measured of a case, for each subject."""
         return self.measure if case.measure is None else case.measure
@@ -79,7 +84,7 @@ class Scenario(BaseModel):
         values = self.settings_of(case)
         loads = {
             key: getattr(values, key)
-            for key in ("payload_bytes", "inputs", "skew", "outputs", "flows", "burst", "rules", "egress")
+            for key in ("payload_bytes", "inputs", "skew", "outputs", "flows", "burst", "generator", "rules", "egress")
         }
         if subject != "mcrd":
             return Setting(**loads, rps=rps)
@@ -115,7 +120,7 @@ def parse_scenario(text: str, source: str) -> Scenario:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise ScenarioError(_as_problem(item, source) for item in error.errors()) from None
-    if problems := sense_problems(scenario, get_args(SubjectName)):
+    if problems := sense_problems(scenario):
         raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
 
@@ -183,7 +188,6 @@ def _as_problem(error: Any, source: str) -> Problem:
 _TABLES: Mapping[str, type[Model]] = {
     "setting": Defaults,
     "case": Case,
-    "rps": PacketSteering,
     "expect": Expect,
     "compare": Compare,
     "footprint": FootprintCase,

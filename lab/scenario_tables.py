@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forwarder.strategy import PRESETS, Hashing, RulePlacement, Steering
+from lab.peers import PEERS
 from lab.results import Setting
 from lab.topology import MAX_LINKS
 from lab.traffic.jobs import MAX_SEGMENTS
 
-SubjectName = Literal["mcrd", "kernel"]
 Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "flat-out", "half-rate"]
 """The highest rate without loss; what is delivered under overload; latency and CPU at half the first."""
@@ -29,6 +29,8 @@ def _one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+SubjectName = Annotated[str, _one_of(PEERS)]
+"""See :mod:`lab.peers`."""
 StrategyName = Annotated[str, _one_of(PRESETS)]
 PlacementName = Annotated[str, _one_of(RulePlacement)]
 SteeringName = Annotated[str, _one_of(Steering)]
@@ -71,6 +73,8 @@ class Defaults(Model):
     outputs: Annotated[int, Field(ge=1, le=64)] = 1
     flows: Annotated[int, Field(ge=1, le=100_000)] = 1
     burst: Burst = 1
+    generator: GeneratorName = "packet"
+    """Packet sockets, or live frames made in the kernel: several times the rate, veth only."""
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Of each worker group."""
@@ -100,6 +104,7 @@ class Case(Model):
     outputs: Annotated[int, Field(ge=1, le=64)] | None = None
     flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
     burst: Burst | None = None
+    generator: GeneratorName | None = None
     rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     strategy: StrategyName | None = None
@@ -113,11 +118,11 @@ class Case(Model):
     mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
 
 
-class PacketSteering(Model):
-    """``[rps]``: receive packet steering, onto the workers' CPUs; each value is tried, the best is kept."""
-
-    mcrd: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
-    kernel: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False, True]
+PacketSteering = Annotated[list[bool], Field(min_length=1, max_length=2)]
+"""In ``[rps]``, for each subject: receive packet steering onto the workers' CPUs. Each value is tried, the
+best is kept."""
+BOTH_STEERINGS = (False, True)
+"""Tried for a subject that ``[rps]`` does not name."""
 
 
 class Compare(Model):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from forwarder.problems import Problem
 from forwarder.strategy import PRESETS, Grouping, RulePlacement, strategy_problems
+from lab.peers import PEERS
+from lab.peers.base import Peer
 from lab.strategies import strategy_of
 from lab.traffic.jobs import MAX_PAYLOAD_BYTES
 
@@ -15,21 +18,14 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
     from lab.scenario_tables import Compare, Defaults, Expect, FootprintCase
 
-KERNEL_MAX_INTERFACES = 32
-"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
 
-
-def sense_problems(scenario: Scenario, subjects: Sequence[str]) -> list[Problem]:
-    """Everything that is wrong with a scenario whose keys are right one by one.
-
-    Args:
-        subjects: those that there are.
-    """
+def sense_problems(scenario: Scenario) -> list[Problem]:
+    """Everything that is wrong with a scenario whose keys are right one by one."""
     found = list(_name_problems(scenario))
     if not (scenario.functional or scenario.case or scenario.footprint):
         found.append(Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]"))
     if scenario.case and not scenario.subjects:
-        allowed = f"at least one of {', '.join(subjects)}, for the cases"
+        allowed = f"at least one of {', '.join(PEERS)}, for the cases"
         found.append(Problem("subjects", "[]", allowed))
     for key, measure in (
         ("measure", scenario.measure),
@@ -47,8 +43,8 @@ def sense_problems(scenario: Scenario, subjects: Sequence[str]) -> list[Problem]
     for index, case in enumerate(scenario.case):
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
-        if "kernel" in scenario.subjects:
-            tables.append((f"case[{index}]", _kernel_problems(values)))
+        limits = (_limit_problems(values, PEERS[subject]) for subject in scenario.subjects)
+        tables.append((f"case[{index}]", chain.from_iterable(limits)))
         if "mcrd" in scenario.subjects:
             tables.append((f"case[{index}]", _strategy_problems(values)))
     found += [
@@ -86,7 +82,7 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
         if getattr(compare, side) not in scenario.subjects:
             allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
             yield Problem(side, repr(getattr(compare, side)), allowed)
-        rps, tried = getattr(compare, f"{side}_rps"), getattr(scenario.rps, getattr(compare, side))
+        rps, tried = getattr(compare, f"{side}_rps"), scenario.rps_of(getattr(compare, side))
         if rps is not None and rps not in tried:
             yield Problem(f"{side}_rps", str(rps), f"one that is tried: {tried}")
     if (compare.a_case is None) != (compare.b_case is None):
@@ -136,12 +132,18 @@ def _load_problems(values: Defaults) -> Iterable[Problem]:
         yield Problem("skew", str(values.skew), "1 with one input")
 
 
-def _kernel_problems(values: Defaults) -> Iterable[Problem]:
-    most = KERNEL_MAX_INTERFACES - values.inputs
-    if values.outputs > most:
+def _limit_problems(values: Defaults, peer: Peer) -> Iterable[Problem]:
+    """What is more than a subject can be asked for."""
+    limits, why = peer.limits, f"the subject {peer.name} ({peer.limits.why})"
+    if limits.interfaces is not None and values.outputs > limits.interfaces - values.inputs:
         inputs = f"{values.inputs} input{'s' * (values.inputs > 1)}"
-        allowed = f"at most {most} with {inputs} and the subject kernel (it routes between 32 interfaces)"
+        allowed = f"at most {limits.interfaces - values.inputs} with {inputs} and {why}"
         yield Problem("outputs", str(values.outputs), allowed)
+    if limits.copies is not None and values.rules * values.outputs > limits.copies:
+        allowed = f"at most {limits.copies // values.outputs} with outputs = {values.outputs} and {why}"
+        yield Problem("rules", str(values.rules), allowed)
+    if limits.wire_like and values.egress != "wire-like":
+        yield Problem("egress", repr(values.egress), f"'wire-like' with {why}")
 
 
 def _strategy_problems(values: Defaults | FootprintCase) -> Iterable[Problem]:

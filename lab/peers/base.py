@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
 
 from lab.build import Lab
 from lab.ledger import Account
@@ -38,6 +41,23 @@ class Sample:
     workers: tuple[WorkerSample, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What can be asked of a subject; ``None``: no less than of the lab itself."""
+
+    interfaces: int | None = None
+    """Inputs and outputs together."""
+    copies: int | None = None
+    """Rules × outputs."""
+    wire_like: bool = False
+    """Only where each datagram is a frame of its own: ``egress = "offload"`` is refused."""
+    why: str = ""
+    """For the message of what is refused."""
+
+
+UNLIMITED = Limits()
+
+
 class Running(Protocol):
     """A subject that forwards. Counters are totals since it started."""
 
@@ -45,22 +65,70 @@ class Running(Protocol):
     def pids(self) -> Sequence[int]:
         """Its processes; empty when the work is the kernel's."""
 
-    def sample(self) -> Sample: ...
+    def ended(self) -> str | None:
+        """How it ended by itself, if it did: "exited 1: its message", "killed by SIGKILL"."""
+
+    def sample(self) -> Sample:
+        """Raises :class:`PeerError` when it does not answer, as one that has ended."""
 
     def stop(self) -> None: ...
 
 
 class Peer(Protocol):
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As scenarios and results call it."""
 
     @property
     def sends_bursts(self) -> bool:
         """Whether it hands frames of several datagrams to a device that takes them."""
-        ...
+
+    @property
+    def limits(self) -> Limits:
+        """A scenario that asks for more is refused."""
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, and how to get what is missing; ``None`` when it can."""
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Running:
         """Start in ``lab.fwd`` and return once ready to forward; ``cpus`` are those it may work on.
 
         Raises :class:`PeerError`.
         """
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A peer whose program the user may choose (``--peer NAME=PATH``)."""
+
+    def at(self, path: Path) -> Self:
+        """The same with the program at ``path``, a file or a directory."""
+
+
+def fate(status: int, said: str = "") -> str:
+    """How a process ended, in words; ``said``: what it printed last.
+
+    Args:
+        status: as ``Popen.returncode``: negative for the signal that killed it.
+    """
+    if status < 0:
+        number = -status
+        known = number in signal.valid_signals() and number < signal.SIGRTMIN
+        how = f"killed by {signal.Signals(number).name if known else f'signal {number}'}"
+    else:
+        how = f"exited {status}"
+    return f"{how}: {said}" if said else how
+
+
+def tail(path: Path, lines: int = 5) -> str:
+    """The end of what a process wrote to a file, in one line; empty when it wrote nothing."""
+    try:
+        text = path.read_text(errors="replace").strip().splitlines()[-lines:]
+    except FileNotFoundError:
+        return ""
+    return " | ".join(text)
+
+
+def executable(path: Path) -> bool:
+    """Whether ``path`` is a program that can be started."""
+    return path.is_file() and os.access(path, os.X_OK)

@@ -13,10 +13,17 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import Account
-from lab.peers.base import PeerError, Rule, Sample
+from lab.peers.base import Limits, PeerError, Rule, Sample, fate
 from lab.results import Setting
 
 _DAEMON = Path(__file__).with_name("mroute_daemon.py")
+
+END_TIMEOUT_S = 5.0
+
+MAX_INTERFACES = 32
+"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
+
+LIMITS = Limits(interfaces=MAX_INTERFACES, why=f"it routes between {MAX_INTERFACES} interfaces")
 
 
 @dataclass
@@ -24,10 +31,16 @@ class _Routing:
     """The process that holds the kernel's routes."""
 
     process: subprocess.Popen[str]
+    said: str = ""
+    """Its last words."""
 
     @property
     def pids(self) -> Sequence[int]:
         return ()
+
+    def ended(self) -> str | None:
+        status = self.process.poll()
+        return None if status is None else fate(status, self.said)
 
     def ask(self, line: str) -> dict[str, Any]:
         """One line in, one JSON line out."""
@@ -40,10 +53,14 @@ class _Routing:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            self.process.kill()
-            assert self.process.stderr is not None
-            lines = self.process.stderr.read().strip().splitlines()
-            raise PeerError(f"kernel: multicast routing: {lines[-1] if lines else 'the process ended'}")
+            # It has closed its output, so it is ending or has ended.
+            try:
+                _, errors = self.process.communicate(timeout=END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                _, errors = self.process.communicate()
+            self.said = (errors.strip().splitlines() or [""])[-1]
+            raise PeerError(f"kernel: multicast routing: {self.ended()}")
         result: dict[str, Any] = json.loads(answer)
         return result
 
@@ -66,6 +83,12 @@ class _Routing:
 class _Kernel:
     name: str = "kernel"
     sends_bursts: bool = False
+    limits: Limits = LIMITS
+
+    def missing(self) -> str | None:
+        if Path("/proc/net/ip_mr_vif").exists():
+            return None
+        return "this kernel has no multicast routing: one with CONFIG_IP_MROUTE is needed"
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Routing:  # noqa: ARG002
         process = netns.spawn(

@@ -19,7 +19,7 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import REFUSED, Account, Where
-from lab.peers.base import READY_TIMEOUT_S, PeerError, Rule, Sample
+from lab.peers.base import READY_TIMEOUT_S, UNLIMITED, Limits, PeerError, Rule, Sample, fate, tail
 from lab.results import Setting, WorkerSample
 
 CONTROL_TIMEOUT_S = 10.0
@@ -48,6 +48,10 @@ class Forwarder:
         """The supervisor, then its workers."""
         return (self.process.pid, *(worker["pid"] for worker in self.stats()["workers"]))
 
+    def ended(self) -> str | None:
+        status = self.process.poll()
+        return None if status is None else fate(status, tail(self.directory / "stderr"))
+
     def ask(self, command: str, **fields: Any) -> Any:
         """The result of one control command; :class:`PeerError` when it is refused or not answered."""
         request = json.dumps({"command": command, **fields}) + "\n"
@@ -59,9 +63,9 @@ class Forwarder:
                 with client.makefile("rb") as stream:
                     line = stream.readline()
         except OSError as error:
-            raise PeerError(f"mcrd: no answer to {command!r}: {error}{self._said()}") from error
+            raise PeerError(f"mcrd: no answer to {command!r}: {error}{self.said()}") from error
         if not line:
-            raise PeerError(f"mcrd: closed the connection instead of answering {command!r}{self._said()}")
+            raise PeerError(f"mcrd: closed the connection instead of answering {command!r}{self.said()}")
         answer = json.loads(line)
         if not answer.get("ok"):
             raise PeerError(f"mcrd: refused {command!r}: {json.dumps(answer.get('errors'))}")
@@ -103,8 +107,10 @@ class Forwarder:
                 self.process.wait()
         return time.monotonic_ns() - began
 
-    def _said(self) -> str:
-        return _tail(self.directory / "stderr")
+    def said(self) -> str:
+        """What it wrote last, for the end of a message."""
+        said = tail(self.directory / "stderr")
+        return f": {said}" if said else ""
 
 
 def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
@@ -151,6 +157,10 @@ def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
 class _Mcrd:
     name: str = "mcrd"
     sends_bursts: bool = True
+    limits: Limits = UNLIMITED
+
+    def missing(self) -> str | None:
+        return None
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Forwarder:
         return start_forwarder(
@@ -244,21 +254,11 @@ def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
                 if notice in keys and b"READY=1" in notice.recv(4096).split(b"\n"):
                     return
                 if exited in keys:
-                    said = _tail(forwarder.directory / "stderr")
-                    raise PeerError(f"mcrd: ended with status {forwarder.process.wait()}, not ready{said}")
+                    forwarder.process.wait()
+                    raise PeerError(f"mcrd: not ready, {forwarder.ended()}")
     finally:
         os.close(exited)
-    said = _tail(forwarder.directory / "stderr")
-    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{said}")
-
-
-def _tail(path: Path, lines: int = 5) -> str:
-    """The end of what a process wrote, for a message; empty when it wrote nothing."""
-    try:
-        text = path.read_text(errors="replace").strip().splitlines()[-lines:]
-    except FileNotFoundError:
-        return ""
-    return ": " + " | ".join(text) if text else ""
+    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{forwarder.said()}")
 
 
 PEER = _Mcrd()

@@ -1,0 +1,160 @@
+"""The upstream multicast relay as a subject, from binaries that the user gives: ``--peer mcr=PATH``.
+
+It is driven by what its documents say: ``mcrd supervisor --control-socket-path … --num-workers N``, then
+``mcrctl --socket-path … add`` for each rule. Nothing is known of its statistics, so its account is that of
+the interfaces: what came in, and what was handed to the outputs. What is missing between the two was lost
+inside, in its sockets' rings or in its workers; nobody can say where.
+
+``mcrctl`` answers before a worker has its rule, and there is no notice of that: a bench sends to a new
+subject until the first copy arrives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lab import netns
+from lab.build import Lab
+from lab.ledger import Account
+from lab.peers import procnet
+from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail
+from lab.results import Setting
+
+NAME = "mcr"
+MAX_COPIES = 1024
+LIMITS = Limits(
+    copies=MAX_COPIES, wire_like=True, why="a process tells it each rule, and its account is in frames"
+)
+STOP_TIMEOUT_S = 10.0
+
+
+@dataclass
+class _Relay:
+    """A running ``mcrd supervisor`` of upstream's."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def pids(self) -> Sequence[int]:
+        return (self.process.pid,)
+
+    def ended(self) -> str | None:
+        status = self.process.poll()
+        return None if status is None else fate(status, tail(self.directory / "stderr"))
+
+    def sample(self) -> Sample:
+        try:
+            frames = procnet.read_interfaces(self.process.pid)
+        except OSError as error:
+            raise PeerError(f"{NAME}: {self.ended() or error}") from error
+        return Sample(account_of(frames, self.inputs, self.outputs))
+
+    def stop(self) -> None:
+        """Its workers do not die with it: it is asked first, and what is left goes with the namespace."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def account_of(
+    frames: Mapping[str, procnet.Frames], inputs: Sequence[str], outputs: Sequence[str]
+) -> Account:
+    """The account in the counters of the interfaces; each datagram that came in is due on every output."""
+    matched = sum(frames[name].received for name in inputs)
+    handed_on = sum(frames[name].sent + frames[name].send_dropped for name in outputs)
+    due = matched * len(outputs)
+    return Account(
+        matched=matched, copies_due=due, egress={(NAME, "received, not sent"): max(0, due - handed_on)}
+    )
+
+
+@dataclass(frozen=True)
+class _Mcr:
+    name: str = NAME
+    sends_bursts: bool = False
+    limits: Limits = LIMITS
+    mcrd: Path | None = None
+
+    def at(self, path: Path) -> _Mcr:
+        """``path``: the directory with ``mcrd`` and ``mcrctl``, or ``mcrd`` with the other beside it."""
+        return replace(self, mcrd=path / "mcrd" if path.is_dir() else path)
+
+    @property
+    def mcrctl(self) -> Path | None:
+        return self.mcrd.with_name("mcrctl") if self.mcrd else None
+
+    def missing(self) -> str | None:
+        if self.mcrd is None:
+            return f"upstream's binaries are not here: --peer {NAME}=PATH says where"
+        absent = [str(path) for path in (self.mcrd, self.mcrctl) if path and not executable(path)]
+        return f"no program is at {', '.join(absent)}" if absent else None
+
+    def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relay:  # noqa: ARG002
+        directory = Path(tempfile.mkdtemp(prefix="mcl-mcr-"))
+        control = directory / "control"
+        workers = ["--num-workers", str(len(cpus))] if cpus else []
+        argv = [str(self.mcrd), "supervisor", "--control-socket-path", str(control), *workers]
+        with (directory / "stderr").open("wb") as errors:
+            process = netns.spawn(
+                lab.fwd, argv, cpus=cpus, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+            )
+        inputs = tuple(link.receiver.interface for link in lab.inputs)
+        relay = _Relay(process, directory, inputs, rules[0].output_interfaces)
+        try:
+            _await_control(relay, control)
+            for rule in rules:
+                _tell(lab.fwd, [str(self.mcrctl), *words(control, rule)])
+        except BaseException:
+            relay.stop()
+            raise
+        return relay
+
+
+def words(control: Path, rule: Rule) -> list[str]:
+    """What ``mcrctl`` is told of a rule."""
+    outputs = ",".join(f"{rule.group}:{rule.port}:{name}" for name in rule.output_interfaces)
+    return [
+        *("--socket-path", str(control), "add"),
+        *("--input-interface", rule.input_interface),
+        *("--input-group", rule.group),
+        *("--input-port", str(rule.port)),
+        *("--outputs", outputs),
+    ]
+
+
+def _await_control(relay: _Relay, control: Path) -> None:
+    """Return once the control socket takes connections."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        if how := relay.ended():
+            raise PeerError(f"{NAME}: not ready, {how}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            if client.connect_ex(str(control)) == 0:
+                return
+        if time.monotonic() > deadline:
+            raise PeerError(f"{NAME}: no control socket within {READY_TIMEOUT_S:g} s")
+        time.sleep(0.01)
+
+
+def _tell(namespace: str, argv: Sequence[str]) -> None:
+    try:
+        netns.run(namespace, argv)
+    except netns.NetnsError as error:
+        raise PeerError(f"{NAME}: {error}") from error
+
+
+PEER = _Mcr()

@@ -1,0 +1,88 @@
+"""What the kernel counts in the namespace of a process: ``/proc/<pid>/net``, readable from outside it.
+
+For subjects that keep no account of their own. The formats are those of proc_pid_net(5); what the UDP
+counters mean on Linux 6.18 (net/ipv4/udp.c): ``InDatagrams`` were handed to a program; ``RcvbufErrors`` and
+``MemErrors`` found no room in a socket's buffer, once for each socket that a multicast datagram is for;
+``IgnoredMulti`` are multicast datagrams that no socket wanted; ``SndbufErrors`` were refused by a device,
+which a program is not told; ``OutDatagrams`` were sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+ESTABLISHED = 1
+"""State of a connected socket; other UDP sockets are in state 7."""
+
+FOLDER = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What one interface has counted, in frames."""
+
+    received: int
+    sent: int
+    send_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class UdpSocket:
+    """A UDP socket of the namespace."""
+
+    local: tuple[IPv4Address, int]
+    remote: tuple[IPv4Address, int]
+    state: int
+    drops: int
+
+
+def interfaces(text: str) -> dict[str, Frames]:
+    """``net/dev``: each interface with its counters."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        name, _, values = line.partition(":")
+        numbers = [int(value) for value in values.split()]
+        found[name.strip()] = Frames(numbers[1], numbers[9], numbers[11])
+    return found
+
+
+def counters(text: str, protocol: str) -> dict[str, int]:
+    """``net/snmp``: the counters of one protocol ("Udp"), from a line of names and one of values."""
+    names, values = (line.split()[1:] for line in text.splitlines() if line.startswith(f"{protocol}:"))
+    return {name: int(value) for name, value in zip(names, values, strict=True)}
+
+
+def udp_sockets(text: str) -> list[UdpSocket]:
+    """``net/udp``: addresses are hexadecimal, in the byte order of the machine (little-endian on x86-64)."""
+    found = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        found.append(UdpSocket(_end(fields[1]), _end(fields[2]), int(fields[3], 16), int(fields[-1])))
+    return found
+
+
+def _end(text: str) -> tuple[IPv4Address, int]:
+    address, _, port = text.partition(":")
+    return IPv4Address(bytes.fromhex(address)[::-1]), int(port, 16)
+
+
+def read_interfaces(pid: int) -> Mapping[str, Frames]:
+    """Raises :class:`OSError` once the process is gone."""
+    return interfaces(_text(pid, "dev"))
+
+
+def read_udp(pid: int) -> Mapping[str, int]:
+    """Raises :class:`OSError` once the process is gone."""
+    return counters(_text(pid, "snmp"), "Udp")
+
+
+def read_udp_sockets(pid: int) -> list[UdpSocket]:
+    """Raises :class:`OSError` once the process is gone."""
+    return udp_sockets(_text(pid, "udp"))
+
+
+def _text(pid: int, name: str) -> str:
+    return (FOLDER / str(pid) / "net" / name).read_text()
