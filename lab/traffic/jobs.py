@@ -16,6 +16,8 @@ from lab.traffic.stamp import STAMP_BYTES
 
 MAX_PAYLOAD_BYTES = 65507
 """UDP payload of the largest IPv4 datagram, and of a frame that the kernel cuts up."""
+MAX_LIVE_PAYLOAD_BYTES = 2958
+"""Of a live frame: a page less what the kernel keeps in front of and behind it, and a little."""
 MAX_SEGMENTS = 64
 """Datagrams that the kernel makes of one frame (UDP_MAX_SEGMENTS in linux/udp.h is no less)."""
 
@@ -62,7 +64,7 @@ class SenderJob(Message):
     a local sender with UDP_SEGMENT does. ``frames``: whole Ethernet frames in hexadecimal, not stamped.
 
     ``generator`` "packet": packet sockets. "xdp": live frames made in the kernel, for stamped streams of at
-    most 3,000 bytes a frame; ``segments`` are then datagrams that follow each other at once. Where the kernel
+    most 2,958 bytes; ``segments`` are then datagrams that follow each other at once. Where the kernel
     does not do that, packets go out instead, and the report says so. ``ramp_to_dps``: the rate at the end,
     reached evenly from ``rate_dps`` over ``duration_s``; "xdp" only.
     """
@@ -169,9 +171,9 @@ class ReceiverJob(Message):
     ``mode`` "ring": AF_PACKET rings that the kernel fills while this process sleeps; checked at the end,
     and on the way only when a ring is half full. ``mode`` "count": a program in the kernel checks headers and
     stamp of each datagram as it arrives; where that is not possible, rings, and the report says so. It sits
-    where the stack takes frames from an ordinary sender, with ``xdp`` in front of it, for XDP frames. ``mode``
-    "udp": ordinary UDP sockets that join the groups, read all the time; payloads are checked whole, and there
-    is no latency.
+    where the stack takes frames from an ordinary sender, with ``xdp`` in front of it, for XDP frames.
+    ``mode`` "udp": ordinary UDP sockets that join the groups, read all the time; payloads are checked whole,
+    and there is no latency.
 
     ``payload_bytes``: what each datagram must carry, ``None`` any. ``full``: check filler and UDP checksum
     too (rings hold whole frames). ``offload``: GSO frames may arrive, implies whole frames. ``keep_frames``:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,8 @@ from lab.traffic.check import (
     latency_of,
     new_tally,
 )
-from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverReport, TrafficError
+from lab.traffic.count import Counter, clock_difference_ns
+from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
 from lab.traffic.ring import Ring, blocks_for, nothing_further
 from lab.traffic.service import Control, serve
 from lab.traffic.sockets import Sockets
@@ -55,6 +56,8 @@ class Captured:
 
     drops: dict[str, int]
     frames: tuple[Frame, ...] = ()
+    mode: ReceiverMode = "ring"
+    instead: str | None = None
 
 
 def work(job: ReceiverJob, control: Control) -> ReceiverReport:
@@ -65,11 +68,24 @@ def work(job: ReceiverJob, control: Control) -> ReceiverReport:
     whole = job.full or job.mode == "udp"
     expectation = Expectation(job.payload_bytes or 0, int(whole))
     clock_before = clock_difference_ns()
-    capture = capture_udp if job.mode == "udp" else capture_ring
+    capture = {"udp": capture_udp, "count": capture_count, "ring": capture_ring}[job.mode]
     captured = capture(job, control, tally, expectation)
     clock_step_ns = clock_difference_ns() - clock_before
     offered = offered_of(job.flows, control.stop_arguments.get("offered") or {})
     return report_of(tally, offered, captured, clock_step_ns)
+
+
+def capture_count(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
+    """Let a program in the kernel check what arrives; where that cannot be, take rings."""
+    try:
+        counter = Counter(job, tally)
+    except OSError as error:
+        return replace(capture_ring(job, control, tally, expectation), instead=str(error))
+    with counter:
+        control.say_ready()
+        control.wait_for_stop()
+        wait_for_quiet(lambda: counter.frames, job.quiet_s)
+        return Captured(counter.add_to(tally), mode="count")
 
 
 def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
@@ -122,7 +138,15 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
             for ring in rings:
                 if ring.half_full:
                     drain(ring)
-        wait_for_quiet(rings, job.quiet_s, drain)
+
+        def arrived() -> int:
+            for ring in rings:
+                ring.update_statistics()
+                if ring.half_full:
+                    drain(ring)
+            return sum(ring.packets for ring in rings)
+
+        wait_for_quiet(arrived, job.quiet_s)
         for ring in rings:
             drain_rest(ring, drain)
         drops = {ring.interface: ring.drops for ring in rings}
@@ -130,18 +154,13 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
     return Captured(drops, tuple(kept))
 
 
-def wait_for_quiet(rings: list[Ring], quiet_s: float, drain: Drain) -> None:
-    """Return when no ring has got a frame for ``quiet_s``."""
-    last = time.monotonic()
+def wait_for_quiet(arrived: Callable[[], int], quiet_s: float) -> None:
+    """Return when the number of frames that have ``arrived`` has not changed for ``quiet_s``."""
+    seen, last = arrived(), time.monotonic()
     while time.monotonic() - last < quiet_s:
-        before = sum(ring.packets for ring in rings)
-        for ring in rings:
-            ring.update_statistics()
-            if ring.half_full:
-                drain(ring)
-        if sum(ring.packets for ring in rings) != before:
-            last = time.monotonic()
         time.sleep(quiet_s / 10)
+        if (now := arrived()) != seen:
+            seen, last = now, time.monotonic()
 
 
 def drain_rest(ring: Ring, drain: Drain) -> None:
@@ -169,7 +188,7 @@ def capture_udp(job: ReceiverJob, control: Control, tally: Tally, expectation: E
         sockets.read_until_idle(0, stopped, tally, expectation)  # compiles
         control.say_ready()
         sockets.read_until_idle(round(job.quiet_s * 1000), control.stop_flag, tally, expectation)
-        return Captured(sockets.drops())
+        return Captured(sockets.drops(), mode="udp")
     finally:
         sockets.close()
 
@@ -179,14 +198,6 @@ def snap_bytes(job: ReceiverJob, whole: bool) -> int:
     if not whole:
         return HEADER_BYTES + STAMP_BYTES
     return LARGEST_FRAME if job.offload or job.everything else job.mtu + ETHERNET_AND_TAG
-
-
-def clock_difference_ns() -> int:
-    """CLOCK_REALTIME less CLOCK_MONOTONIC: constant unless the clock is set or slewed."""
-    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    real = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return real - (before + after) // 2
 
 
 def offered_of(flows: tuple[Flow, ...], offered: Mapping[str, int]) -> list[int]:
@@ -227,6 +238,8 @@ def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_n
         last_ns=int(totals[LAST_NS]) or None,
         latency=latency_of(tally, clock_step_ns),
         captured=captured.frames,
+        mode=captured.mode,
+        instead=captured.instead,
     )
 
 

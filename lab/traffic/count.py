@@ -1,0 +1,238 @@
+"""The counting receiver: a program at each interface checks every datagram and lets it go no further.
+
+The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.check`, and it leaves behind
+what a ring of headers and stamps would have led to. It is cheaper by all that a ring costs, which matters as
+the receiving side of a veth pair works on the sender's CPU. Nothing can overrun, so that it loses nothing.
+
+It keeps a byte for each sequence number, as the check of a ring does, and rows for each flow and CPU; what
+does not fit into the job's memory is for rings.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from forwarder.abi import bpf
+from lab.bpf.library import Object
+from lab.traffic import check
+from lab.traffic.check import Integers, Tally
+from lab.traffic.jobs import ReceiverJob
+
+Rows = npt.NDArray[Any]
+
+
+def _row(*names: str, wide: Sequence[str] = ()) -> np.dtype[Any]:
+    """A row of 32-bit words, behind or in front of ``wide`` ones of 64 bits."""
+    return np.dtype([(name, np.uint64 if name in wide else np.uint32) for name in names])
+
+
+CONTROL: Final = np.dtype(
+    [(name, np.uint64) for name in ("payload_bytes", "unicast", "to_realtime", "lowest", "flows", "buckets")]
+)
+INTERFACE: Final = _row("first", "low", "streams", "unused", "unread", wide=("unread",))
+FLOW: Final = _row(
+    *("key", "number", "next", "sequences", "start", "next_expected", "unused"),
+    *("duplicated", "reordered", "corrupted", "line"),
+    wide=("key", "duplicated", "reordered", "corrupted", "line"),
+)
+LATENCY: Final = np.dtype([(name, np.uint64) for name in ("bytes", "lowest", "highest", "sum")])
+TOTAL: Final = np.dtype(
+    [
+        *((name, np.uint64) for name in ("frames", "unexpected", "malformed", "negative", "first", "last")),
+        ("unused", np.uint64, 2),
+    ]
+)
+"""The structures of the program, which says what each field is."""
+
+KNOWN: Final = np.uint64(1 << 63)
+SAME_STREAM: Final = 64
+LARGEST_START: Final = (1 << 32) - 1
+POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
+
+
+class Placed(NamedTuple):
+    """Where the flows of each interface are: a row for each stream from its lowest to its highest.
+
+    ``first``, ``low``, ``streams``: (interfaces,), the row of the lowest, and how many there are; ``row``:
+    (flows,); ``following``: (rows,), where the next flow of the same interface and stream is, 0 for nowhere.
+    """
+
+    first: Integers
+    low: Integers
+    streams: Integers
+    row: Integers
+    following: Integers
+
+
+def place(interface: Integers, stream: Integers, interfaces: int) -> Placed:
+    """Rows for flows on ``interface[i]`` with ``stream[i]``, those that share both behind all others.
+
+    Raises:
+        OSError: more flows share both than the program looks at.
+    """
+    low = np.full(interfaces, 1 << 16, np.int64)
+    high = np.full(interfaces, -1, np.int64)
+    np.minimum.at(low, interface, stream)
+    np.maximum.at(high, interface, stream)
+    streams = np.maximum(high - low + 1, 0)
+    first = np.cumsum(streams) - streams
+    row = first[interface] + stream - low[interface]
+    _, index, counts = np.unique(row, return_index=True, return_counts=True)
+    if len(counts) and counts.max() > SAME_STREAM:
+        raise OSError(f"{counts.max():,} flows of one stream at one interface: at most {SAME_STREAM} allowed")
+    others = np.setdiff1d(np.arange(len(row)), index, assume_unique=True)
+    following = np.zeros(int(streams.sum()) + len(others), np.int64)
+    for new, flow in enumerate(others, start=int(streams.sum())):
+        following[new], following[row[flow]] = following[row[flow]], new
+        row[flow] = new
+    return Placed(first, low, streams, row, following)
+
+
+class Counter:
+    """The program at every interface of a job, counting from here on. A context manager.
+
+    Raises:
+        OSError: not here (no libbpf, no CAP_BPF, no tcx before Linux 6.6), or more than the job's memory.
+    """
+
+    def __init__(self, job: ReceiverJob, tally: Tally) -> None:
+        self._job = job
+        self._indices = [socket.if_nametoindex(name) for name in job.all_interfaces]
+        keys = tally.flow_key
+        self._placed = place(tally.flow_interface, keys & 0xFFFF, len(self._indices))
+        padded = -(-tally.sequences // 4) * 4
+        self._start = np.cumsum(padded) - padded
+        cpus, flows, buckets = _cpus(), max(1, len(keys)), len(tally.histogram)
+        rows, lowest = len(self._placed.following), min(self._indices)
+        sizes = {
+            "interfaces": max(self._indices) - lowest + 1,
+            "flows": max(1, rows),
+            "latencies": cpus * flows,
+            "totals": cpus,
+            "histogram": cpus * buckets,
+            "copies": max(1, -(-int(padded.sum()) // 8)),
+        }
+        widths = {"interfaces": INTERFACE, "flows": FLOW, "latencies": LATENCY, "totals": TOTAL}
+        needed = sum(
+            entries * (widths[name].itemsize if name in widths else 8) for name, entries in sizes.items()
+        )
+        if needed > min(job.ring_bytes_max, LARGEST_START):
+            raise OSError(f"counting needs {needed:,} bytes: {job.ring_bytes_max:,} allowed")
+        with ExitStack() as stack:
+            program = self.object = stack.enter_context(Object("count", sizes))
+            self._interfaces = program.array("interfaces", INTERFACE)
+            self._flows = program.array("flows", FLOW)
+            self._latencies = program.array("latencies", LATENCY).reshape(cpus, flows)
+            self._totals = program.array("totals", TOTAL)
+            self._histogram = program.array("histogram", np.uint64).reshape(cpus, buckets)
+            self._copies = program.array("copies", np.uint64).view(np.uint8)
+            self._lay_out(tally)
+            control = program.array("control", CONTROL)
+            control["payload_bytes"], control["unicast"] = job.payload_bytes or 0, job.unicast
+            control["lowest"], control["flows"], control["buckets"] = lowest, flows, buckets
+            control["to_realtime"] = clock_difference_ns()
+            for name, index in zip(job.all_interfaces, self._indices, strict=True):
+                if job.xdp:
+                    program.attach_xdp("count_frame", name)
+                else:
+                    link = bpf.attach_ingress(program.program("count_packet"), index)
+                    stack.callback(os.close, link)
+            self._stack = stack.pop_all()
+
+    def _lay_out(self, tally: Tally) -> None:
+        placed = self._placed
+        here = self._interfaces[np.array(self._indices) - min(self._indices)]
+        here["first"], here["low"], here["streams"] = placed.first, placed.low, placed.streams
+        self._interfaces[np.array(self._indices) - min(self._indices)] = here
+        rows = np.zeros(len(placed.following), FLOW)
+        rows["next"] = placed.following
+        of_flow = rows[placed.row]
+        of_flow["key"] = tally.flow_key.astype(np.uint64) | KNOWN
+        of_flow["number"] = np.arange(len(placed.row))
+        of_flow["sequences"], of_flow["start"] = tally.sequences, self._start
+        rows[placed.row] = of_flow
+        self._flows[: len(rows)] = rows
+
+    @property
+    def frames(self) -> int:
+        """Taken so far."""
+        return int(self._totals["frames"].sum())
+
+    def add_to(self, tally: Tally) -> dict[str, int]:
+        """What has been counted, into a tally that is empty; returns frames not looked at, by interface."""
+        flows = self._flows[self._placed.row]
+        counts = tally.counts
+        seen = np.array(
+            [
+                np.count_nonzero(self._copies[start : start + sequences])
+                for start, sequences in zip(self._start, tally.sequences, strict=True)
+            ],
+            np.int64,
+        )
+        for column, name in (
+            (check.DUPLICATED, "duplicated"),
+            (check.REORDERED, "reordered"),
+            (check.CORRUPTED, "corrupted"),
+        ):
+            counts[:, column] = flows[name]
+        latencies = self._latencies[:, : len(flows)]
+        counts[:, check.RECEIVED] = seen + counts[:, check.DUPLICATED]
+        counts[:, check.RECEIVED_BYTES] = latencies["bytes"].sum(axis=0)
+        counts[:, check.LATENCY_MIN] = least(latencies["lowest"])
+        counts[:, check.LATENCY_MAX] = latencies["highest"].max(axis=0)
+        counts[:, check.LATENCY_SUM] = latencies["sum"].sum(axis=0)
+        totals = tally.totals
+        totals[check.FRAMES] = self.frames
+        for column, name in (
+            (check.UNEXPECTED, "unexpected"),
+            (check.MALFORMED, "malformed"),
+            (check.NEGATIVE, "negative"),
+        ):
+            totals[column] = self._totals[name].sum()
+        totals[check.FIRST_NS] = least(self._totals["first"])
+        totals[check.LAST_NS] = self._totals["last"].max()
+        totals[check.COPIES_MAX] = self._copies.max()
+        tally.histogram[:] = self._histogram.sum(axis=0)
+        lowest = min(self._indices)
+        return {
+            name: int(self._interfaces["unread"][index - lowest])
+            for name, index in zip(self._job.all_interfaces, self._indices, strict=True)
+        }
+
+    def close(self) -> None:
+        """The interfaces are as before."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def least(values: Rows) -> Rows:
+    """The least of each column that is not 0; 0 where there is none."""
+    found = np.where(values == 0, np.iinfo(np.uint64).max, values).min(axis=0)
+    return np.where(found == np.iinfo(np.uint64).max, 0, found)
+
+
+def clock_difference_ns() -> int:
+    """CLOCK_REALTIME less CLOCK_MONOTONIC: constant unless the clock is set or slewed."""
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    real = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return real - (before + after) // 2
+
+
+def _cpus() -> int:
+    """CPU numbers that the kernel may ever use: "0-3" or "0,2-5"."""
+    return int(POSSIBLE_CPUS.read_text().replace(",", "-").rsplit("-", 1)[-1]) + 1
