@@ -41,7 +41,11 @@ def doubts(seen: ReceiverReport, request: Request) -> list[str]:
 
 
 def notes(
-    sent: SenderReport, seen: ReceiverReport, request: Request, cpus: dict[int, CpuTime], worker_cpus: Sequence[int]
+    sent: SenderReport,
+    seen: ReceiverReport,
+    request: Request,
+    cpus: dict[int, CpuTime],
+    worker_cpus: Sequence[int],
 ) -> list[str]:
     """What a reader should know of a trial that is none the worse for it."""
     found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]

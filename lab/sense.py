@@ -12,7 +12,7 @@ from forwarder.strategy import PRESETS, Grouping, RulePlacement, strategy_proble
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.strategies import strategy_of
-from lab.traffic.jobs import MAX_PAYLOAD_BYTES
+from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from lab.scenario import Scenario
@@ -31,8 +31,14 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         ("measure", scenario.measure),
         *((f"case[{index}].measure", case.measure) for index, case in enumerate(scenario.case)),
     ):
-        if measure and "half-rate" in measure and "zero-loss" not in measure:
-            found.append(Problem(key, str(measure), "zero-loss beside half-rate: half of what it finds"))
+        if measure and "zero-loss" not in measure:
+            for name, why in (
+                ("half-rate", "half of what it finds"),
+                ("latency", "shares of what it finds"),
+                ("pdr", "one search finds both"),
+            ):
+                if name in measure:
+                    found.append(Problem(key, str(measure), f"zero-loss beside {name}: {why}"))
     tables: list[tuple[str, Iterable[Problem]]] = []
     for index, compare in enumerate(scenario.compare):
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
@@ -122,6 +128,9 @@ def _load_problems(values: Defaults) -> Iterable[Problem]:
     if values.burst * values.payload_bytes > MAX_PAYLOAD_BYTES:
         most = MAX_PAYLOAD_BYTES // values.payload_bytes
         yield Problem("burst", str(values.burst), f"at most {most} with {values.payload_bytes} bytes each")
+    if values.generator == "xdp" and values.payload_bytes > MAX_LIVE_PAYLOAD_BYTES:
+        allowed = f"at most {MAX_LIVE_PAYLOAD_BYTES} with generator = 'xdp'"
+        yield Problem("payload_bytes", str(values.payload_bytes), allowed)
     if values.rules < values.inputs:
         allowed = f"at least {values.inputs}: one for each of the inputs"
         yield Problem("rules", str(values.rules), allowed)

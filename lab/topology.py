@@ -62,7 +62,7 @@ class Topology:
     ``rps``: Receive Packet Steering on the forwarder's inputs, over ``rps_cpus`` (empty: all that the lab may
     use). ``igmp_max_memberships``: groups that one socket may join in the forwarder's namespace; the kernel's
     default of 20 is kept so that what works here works on a stock machine. ``napi``: the inputs' receiving
-    ends take XDP frames, for which GRO is on there; UDP is still not merged, as ``rx-udp-gro-forwarding`` is off.
+    ends take XDP frames, for which GRO is on there; UDP is not merged (``rx-udp-gro-forwarding`` is off).
     """
 
     inputs: int = 1

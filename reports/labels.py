@@ -20,6 +20,7 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
     "outputs": lambda s: plural(s.outputs, "output"),
     "flows": lambda s: plural(s.flows, "flow"),
     "burst": lambda s: "no bursts" if s.burst == 1 else f"bursts of {s.burst}",
+    "generator": lambda s: "" if s.generator == "packet" else "live frames",
     "rules": lambda s: plural(s.rules, "rule"),
     "skew": lambda s: "even inputs" if s.skew == 1 else f"{s.skew:,} × the load on the first input",
     "unicast_percent": lambda s: f"{s.unicast_percent} % unicast" if s.unicast_percent else "",
@@ -33,7 +34,10 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
 }
 """What was varied, in words; empty where the strategy's own value holds."""
 
-LOAD = ("payload_bytes", "outputs", "flows", "burst", "rules", "skew", "unicast_percent", "egress")
+LOAD = (
+    *("payload_bytes", "outputs", "flows", "burst", "generator"),
+    *("rules", "skew", "unicast_percent", "egress"),
+)
 """What a forwarder is given to do. Inputs are the strategy's matter: one serves but one."""
 AXES = ("strategy", "groups", "placement", "steering", "hashing")
 """How a forwarder goes about it."""
@@ -64,7 +68,7 @@ def in_words(setting: Setting, names: Iterable[str]) -> str:
 
 def load_words(setting: Setting) -> str:
     """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts, skew and unicast only where there are."""
-    usual = {"burst": 1, "skew": 1, "unicast_percent": 0}
+    usual = {"burst": 1, "generator": "packet", "skew": 1, "unicast_percent": 0}
     names = [name for name in LOAD if name not in usual or getattr(setting, name) != usual[name]]
     return f"{in_words(setting, names)}, {egress(setting)}"
 

@@ -3,7 +3,8 @@
 What they mean on veth (Linux 6.18, checked by ``tests/kernel/test_lab_measure.py``): a frame handed to one
 end is counted as sent there *and* received at the peer, or, when the peer's CPU has no room in its backlog
 (``net.core.netdev_max_backlog``), as ``tx_dropped`` here, as ``rx_dropped`` there and, for the whole machine,
-in ``/proc/net/softnet_stat``: one drop, of which a ledger takes the first counter. A frame is
+in ``/proc/net/softnet_stat``: one drop, of which a ledger takes one counter. XDP frames that receive packet
+steering finds no room for are counted at the peer only, so on the way in it is the peer's. A frame is
 a datagram, unless segmentation offload passes it whole.
 """
 
@@ -73,7 +74,7 @@ def since(
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What the sending ends of a lab's links counted as dropped, on the way in and on the way out; frames."""
+    """What a lab's links dropped, frames: on the way in (as the receiving ends say) and out (the sending)."""
 
     input_dropped: int
     output_dropped: int
@@ -89,23 +90,20 @@ class DeviceReader:
 
     def __init__(self, lab: Lab) -> None:
         with ExitStack() as stack:
-            self._gen = stack.enter_context(InterfaceReader(lab.gen))
-            self._fwd = stack.enter_context(InterfaceReader(lab.fwd)) if lab.fwd else None
+            self._reader = stack.enter_context(InterfaceReader(lab.fwd or lab.rcv))
             self._stack = stack.pop_all()
-        self._inputs = [link.sender.interface for link in lab.inputs]
-        self._outputs = [link.sender.interface for link in lab.outputs]
+        self._inputs = [link.receiver.interface for link in lab.inputs]
+        self._outputs = [link.sender.interface for link in lab.outputs] if lab.fwd else []
 
     def read(self) -> Devices:
-        output = _dropped(self._fwd, self._outputs) if self._fwd else 0
-        return Devices(_dropped(self._gen, self._inputs), output)
+        counters = self._reader.read()
+        return Devices(
+            sum(counters[name].rx_dropped for name in self._inputs),
+            sum(counters[name].tx_dropped for name in self._outputs),
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-
-def _dropped(reader: InterfaceReader, names: list[str]) -> int:
-    counters = reader.read()
-    return sum(counters[name].tx_dropped for name in names)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lab.bpf.library import Object
 from lab.traffic.frames import templates
 from lab.traffic.interfaces import mac_of
-from lab.traffic.jobs import GeneratorName, SenderJob
+from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
 from lab.traffic.kernels import Schedule
 from lab.traffic.schedule import Outcome
 from lab.traffic.stamp import HEADER_BYTES
@@ -57,9 +57,6 @@ RUNS = 1 << 16
 
 LEAST_SLOTS = 1024
 
-LARGEST_FRAME = 3000
-"""A page less what the kernel keeps in front of and behind a frame, and a little."""
-
 PARKED_ON = "lo"
 """The kernel patches its dispatcher when it begins to run an XDP program and when it ends, 13 ms each time
 (``bpf_prog_change_xdp``), but not for one that is attached somewhere: this one is, where nothing passes."""
@@ -79,10 +76,9 @@ class LiveGenerator:
 
     def prepare(self, job: SenderJob) -> Integers:
         """Make ready for a job; the stream of each slot by its place in the job."""
-        size = HEADER_BYTES + job.payload_bytes
-        if not job.streams or size > LARGEST_FRAME:
-            what = f"frames of {size} bytes" if job.streams else "frames as they are"
-            raise OSError(f"{what}: stamped datagrams in frames of at most {LARGEST_FRAME} bytes are allowed")
+        if not job.streams or job.payload_bytes > MAX_LIVE_PAYLOAD_BYTES:
+            what = f"{job.payload_bytes} bytes" if job.streams else "frames as they are"
+            raise OSError(f"{what}: stamped datagrams of at most {MAX_LIVE_PAYLOAD_BYTES} bytes are allowed")
         turn = order([stream.share for stream in job.streams])
         if self._object is None or len(turn) > len(self._slots):
             self._load(max(LEAST_SLOTS, len(turn)))

@@ -140,5 +140,5 @@ def test_frames_that_are_too_large_go_out_as_packets(live: Bench) -> None:
     )
     assert sent.generator == "packet"
     assert sent.instead is not None
-    assert "9014 bytes" in sent.instead
+    assert "8972 bytes" in sent.instead
     assert_perfect(sent, seen, 8972)
