@@ -74,6 +74,21 @@ class Running(Protocol):
     def stop(self) -> None: ...
 
 
+@runtime_checkable
+class Changing(Protocol):
+    """A running subject whose rules can be changed while it forwards; both raise :class:`PeerError`."""
+
+    @property
+    def joins_upstream(self) -> bool:
+        """Whether it asks the network for the groups of its rules (IGMP)."""
+
+    def add(self, rule: Rule) -> None:
+        """Forward by one more rule; returns when it says that it does."""
+
+    def remove(self, rule: Rule) -> None:
+        """Forward by it no longer."""
+
+
 class Peer(Protocol):
     @property
     def name(self) -> str:

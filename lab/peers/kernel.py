@@ -26,6 +26,17 @@ MAX_INTERFACES = 32
 LIMITS = Limits(interfaces=MAX_INTERFACES, why=f"it routes between {MAX_INTERFACES} interfaces")
 
 
+def _route(rule: Rule) -> dict[str, Any]:
+    """A rule as ``mroute_daemon.py`` takes it."""
+    return {
+        "source": rule.source,
+        "group": rule.group,
+        "input": rule.input_interface,
+        "outputs": rule.output_interfaces,
+        "ttl": 1,
+    }
+
+
 @dataclass
 class _Routing:
     """The process that holds the kernel's routes."""
@@ -74,6 +85,21 @@ class _Routing:
             )
         )
 
+    @property
+    def joins_upstream(self) -> bool:
+        return False
+
+    def add(self, rule: Rule) -> None:
+        self._change("add", rule)
+
+    def remove(self, rule: Rule) -> None:
+        self._change("remove", rule)
+
+    def _change(self, verb: str, rule: Rule) -> None:
+        answer = self.ask(f"{verb} {json.dumps(_route(rule))}")
+        if "error" in answer:
+            raise PeerError(f"kernel: {verb} {rule.rule_id}: {answer['error']}")
+
     def stop(self) -> None:
         self.process.kill()
         self.process.communicate()
@@ -102,16 +128,7 @@ class _Kernel:
         routing = _Routing(process)
         request = {
             "interfaces": [end.interface for end in lab.topology.ends("fwd")],
-            "routes": [
-                {
-                    "source": rule.source,
-                    "group": rule.group,
-                    "input": rule.input_interface,
-                    "outputs": rule.output_interfaces,
-                    "ttl": 1,
-                }
-                for rule in rules
-            ],
+            "routes": [_route(rule) for rule in rules],
         }
         try:
             routing.ask(json.dumps(request))

@@ -90,6 +90,16 @@ class Forwarder:
         )
         return Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
 
+    @property
+    def joins_upstream(self) -> bool:
+        return True
+
+    def add(self, rule: Rule) -> None:
+        self.ask("add", **rules_document([rule]))
+
+    def remove(self, rule: Rule) -> None:
+        self.ask("remove", rule_id=rule.rule_id)
+
     def stop(self) -> None:
         """Stop it as a service manager would; kill it when it does not heed. Safe to call again."""
         self.finish()

@@ -6,9 +6,11 @@ starts at once). The first line on stdin is a JSON object::
     {"interfaces": ["in0", "out0"], "routes": [{"source": "10.10.0.1", "group": "239.1.0.0",
      "input": "in0", "outputs": ["out0"], "ttl": 1}]}
 
-It answers ``{"ready": true}`` once every route is in the kernel, then one JSON line for each line ``stats``:
-``{"matched": n, "copies_due": n, "wrong_interface": n, "routes": n}``, in packets. The kernel drops the
-routes when the socket closes, so the end of this process (or of its stdin) is the clean-up.
+It answers ``{"ready": true}`` once every route is in the kernel, then one JSON line for each line. ``stats``:
+``{"matched": n, "copies_due": n, "wrong_interface": n, "routes": n}``, in packets, of all routes that there
+were. ``add`` or ``remove``, a space and a route as above: ``{"done": true}``, or ``{"error": …}``.
+The kernel drops the routes when the socket closes, so the end of this process (or of its stdin) is the
+clean-up.
 
 Facts used: the kernel accepts 32 interfaces (MAXVIFS); a route matches (source, group) and forwards the
 group unchanged; a copy leaves an interface when the packet's TTL is above the route's threshold for it.
@@ -23,10 +25,12 @@ import json
 import socket
 import struct
 import sys
+from typing import Any
 
 MRT_INIT = 200
 MRT_ADD_VIF = 202
 MRT_ADD_MFC = 204
+MRT_DEL_MFC = 205
 VIFF_USE_IFINDEX = 0x8
 MAXVIFS = 32
 SIOCGETSGCNT = 0x89E1  # SIOCPROTOPRIVATE + 1
@@ -48,7 +52,10 @@ class Routes:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_INIT, 1)
         self._vifs: dict[str, int] = {}
-        self._keys: list[tuple[bytes, bytes, int]] = []
+        self._outputs: dict[tuple[bytes, bytes], int] = {}
+        """Of each route, by source and group."""
+        self._gone = [0, 0, 0]
+        """What routes that were removed had counted: matched, copies due, wrong interface."""
 
     def add_interface(self, name: str) -> None:
         number = len(self._vifs)
@@ -66,22 +73,33 @@ class Routes:
         key = (socket.inet_aton(source), socket.inet_aton(group))
         route = _MFCCTL.pack(*key, self._vifs[parent], bytes(thresholds), 0, 0, 0, 0)
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_ADD_MFC, route)
-        self._keys.append((*key, len(outputs)))
+        self._outputs[key] = len(outputs)
+
+    def remove_route(self, source: str, group: str) -> None:
+        key = (socket.inet_aton(source), socket.inet_aton(group))
+        outputs = self._outputs.pop(key)
+        counted = self._count(key, outputs)
+        route = _MFCCTL.pack(*key, 0, bytes(MAXVIFS), 0, 0, 0, 0)
+        self._socket.setsockopt(socket.IPPROTO_IP, MRT_DEL_MFC, route)
+        self._gone = [before + more for before, more in zip(self._gone, counted, strict=True)]
+
+    def _count(self, key: tuple[bytes, bytes], outputs: int) -> tuple[int, int, int]:
+        """Of one route: matched, copies due, wrong interface."""
+        request = bytearray(_SG_REQUEST.pack(*key, 0, 0, 0))
+        fcntl.ioctl(self._socket, SIOCGETSGCNT, request)
+        _, _, packets, _, elsewhere = _SG_REQUEST.unpack(request)
+        return packets - elsewhere, (packets - elsewhere) * outputs, elsewhere
 
     def stats(self) -> dict[str, int]:
-        matched = copies = wrong = 0
-        for source, group, outputs in self._keys:
-            request = bytearray(_SG_REQUEST.pack(source, group, 0, 0, 0))
-            fcntl.ioctl(self._socket, SIOCGETSGCNT, request)
-            _, _, packets, _, elsewhere = _SG_REQUEST.unpack(request)
-            matched += packets - elsewhere
-            copies += (packets - elsewhere) * outputs
-            wrong += elsewhere
+        matched, copies, wrong = self._gone
+        for key, outputs in self._outputs.items():
+            more = self._count(key, outputs)
+            matched, copies, wrong = matched + more[0], copies + more[1], wrong + more[2]
         return {
             "matched": matched,
             "copies_due": copies,
             "wrong_interface": wrong,
-            "routes": len(self._keys),
+            "routes": len(self._outputs),
         }
 
 
@@ -91,14 +109,29 @@ def main() -> int:
     for name in request["interfaces"]:
         routes.add_interface(name)
     for route in request["routes"]:
-        routes.add_route(route["source"], route["group"], route["input"], route["outputs"], route["ttl"])
+        _change(routes, "add", route)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        if line.strip() == "stats":
-            print(json.dumps(routes.stats()), flush=True)
+        verb, _, rest = line.strip().partition(" ")
+        if verb == "stats":
+            answer: dict[str, object] = {**routes.stats()}
+        elif verb in ("add", "remove"):
+            try:
+                _change(routes, verb, json.loads(rest))
+                answer = {"done": True}
+            except (OSError, ValueError, KeyError) as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
         else:
-            print(json.dumps({"error": f"{line.strip()!r}: only 'stats' is understood"}), flush=True)
+            answer = {"error": f"{line.strip()!r}: 'stats', 'add ROUTE' and 'remove ROUTE' are understood"}
+        print(json.dumps(answer), flush=True)
     return 0
+
+
+def _change(routes: Routes, verb: str, route: dict[str, Any]) -> None:
+    if verb == "add":
+        routes.add_route(route["source"], route["group"], route["input"], route["outputs"], route["ttl"])
+    else:
+        routes.remove_route(route["source"], route["group"])
 
 
 if __name__ == "__main__":
