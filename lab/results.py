@@ -60,6 +60,8 @@ class RunStarted(Record):
     """UTC, ISO 8601."""
     profile: str
     scenarios: list[str]
+    rfc3918: dict[str, list[str]] = {}
+    """Tests of RFC 3918, by their sections, that a scenario makes."""
     provenance: Provenance
 
 
@@ -375,6 +377,72 @@ class Footprint(Record):
     warnings: list[str] = []
 
 
+class Delay(Record):
+    """How long after a request to add or remove a rule its effect was seen, over all repetitions."""
+
+    kind: Literal["delay"] = "delay"
+    scenario: str
+    case: str
+    subject: Subject
+    setting: Setting
+    change: Literal["add", "remove"]
+    sign: Literal["datagram", "membership report"]
+    """What was waited for: the group's first datagram after an addition, its last one after a removal; or
+    the IGMP report on the input that joins or leaves the group."""
+    interface: str
+    """Where."""
+    offered_dps: int
+    """Of the group that is joined and left."""
+    values_ns: list[int]
+    answered_ns: list[int] = []
+    """From each request to its answer."""
+    missed: int = 0
+    """Repetitions without the sign."""
+    gaps: int = 0
+    """Datagrams that were lost between the first and the last of a repetition."""
+    warnings: list[str] = []
+
+    @property
+    def resolution_ns(self) -> int:
+        """What a delay is known to: the interval between two datagrams; a report has its own time stamp."""
+        return NS_PER_S // self.offered_dps if self.sign == "datagram" else 0
+
+
+class CapacityStep(Record):
+    """One number of groups that was tried."""
+
+    groups: int
+    offered: int = 0
+    expected: int = 0
+    delivered: int = 0
+    silent: int = 0
+    """Groups, over all outputs, of which nothing arrived."""
+    held: bool
+    why: str = ""
+    """It did not hold, where that is not to be seen from the counts."""
+    trial_ids: list[str] = []
+
+
+class Capacity(Record):
+    """The largest number of groups, a rule each, that were all forwarded without loss."""
+
+    kind: Literal["capacity"] = "capacity"
+    scenario: str
+    case: str
+    subject: Subject
+    setting: Setting
+    """``rules`` and ``flows`` are those of the last step that held, or of the first."""
+    offered_dps: int
+    steps: list[CapacityStep]
+    bound_by: Literal["limit", "loss", "refused"]
+    """What ended it: the largest number that was to be tried, a loss, or the subject's refusal."""
+    warnings: list[str] = []
+
+    @property
+    def groups(self) -> int | None:
+        return max((step.groups for step in self.steps if step.held), default=None)
+
+
 class Check(Record):
     """One functional expectation, met or not."""
 
@@ -396,7 +464,8 @@ class RunEnded(Record):
 
 
 AnyRecord = Annotated[
-    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Check | RunEnded, Field(discriminator="kind")
+    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Check | RunEnded,
+    Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
 
