@@ -55,8 +55,9 @@ ProfileOption = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="quick: minutes, for CI. full: longer trials, more pairs and cases.",
-        metavar="quick|full",
+        help="quick: minutes, for CI. full: longer trials, more pairs and cases. conservative: trials of "
+        "60 s, as RFC 2544 has them; hours.",
+        metavar="quick|full|conservative",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
@@ -104,8 +105,9 @@ def run(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="quick (default): minutes, for CI. full: longer trials, more pairs and cases.",
-            metavar="quick|full",
+            help="quick (default): minutes, for CI. full: longer trials, more pairs and cases. conservative: "
+            "trials of 60 s, as RFC 2544 has them; hours.",
+            metavar="quick|full|conservative",
         ),
     ] = None,
     out_dir: Annotated[

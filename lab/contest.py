@@ -8,6 +8,8 @@ What a value is, by metric:
 * *CPU per copy*: both sides at the same rate, half of the lower zero-loss rate; the generator's and the
   receivers' own time, measured without a subject at that rate, is taken off.
 * *latency p99*: each side at half its own zero-loss rate.
+
+Latency and CPU are compared at half a rate: loaded, not overloaded.
 """
 
 from __future__ import annotations
@@ -23,9 +25,6 @@ from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, Series, StepError
 from lab.trial import NONE
-
-HALF = 0.5
-"""Latency and CPU are compared at half a zero-loss rate: loaded, not overloaded."""
 
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""
@@ -121,6 +120,8 @@ def goal_of(step: matrix.Search | matrix.Comparison) -> Goal:
         width=profile.search_width,
         trials=profile.search_trials,
         trials_max=profile.search_trials_max,
+        exceed_ratio=profile.search_exceed,
+        initial_s=None if profile.search_initial_ms is None else profile.search_initial_ms / 1000,
     )
 
 
@@ -130,7 +131,7 @@ def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, C
     known_a, known_b = _best(step, step.a, context), _best(step, step.b, context)
     if step.metric == "zero-loss rate":
         return _by_search(step, step.a, known_a, context), _by_search(step, step.b, known_b, context)
-    rates = {side: _lower(known) * HALF for side, known in (("a", known_a), ("b", known_b))}
+    rates = {side: _lower(known) * matrix.HALF for side, known in (("a", known_a), ("b", known_b))}
     if step.metric == "latency p99":
         return (
             _by_trial(step, step.a, known_a, context, rates["a"], "latency", _p99),

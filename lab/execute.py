@@ -6,7 +6,7 @@ from lab import contest, expectation, matrix
 from lab.footprint import misses, run_footprint
 from lab.functional import run_checks
 from lab.results import ZeroLoss
-from lab.search import Found, find_zero_loss
+from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
 from lab.trial import NONE
 
@@ -98,25 +98,27 @@ def _search(step: matrix.Search, context: Context) -> None:
     words = []
     if step.zero_loss:
         ceiling = context.ceiling(matrix.calibration_setting(step.scenario, step.case))
-        found = find_zero_loss(series.observe, ceiling, contest.goal_of(step))
-        context.archive.write(
-            ZeroLoss(
-                scenario=step.scenario.name,
-                case=step.case.name,
-                subject=step.subject,
-                setting=step.setting,
-                goal_loss_ratio=0.0,
-                lower_dps=found.lower_dps,
-                upper_dps=found.upper_dps,
-                generator_ceiling_dps=ceiling,
-                bound_by=found.bound_by,
-                trial_ids=list(series.trial_ids),
-                warnings=list(found.warnings),
+        loss_ratios = (0.0, step.scenario.pdr_loss_ratio) if step.pdr else (0.0,)
+        every = find_rates(series.observe, ceiling, contest.goal_of(step), loss_ratios)
+        for loss_ratio, found in zip(loss_ratios, every, strict=True):
+            context.archive.write(
+                ZeroLoss(
+                    scenario=step.scenario.name,
+                    case=step.case.name,
+                    subject=step.subject,
+                    setting=step.setting,
+                    goal_loss_ratio=loss_ratio,
+                    lower_dps=found.lower_dps,
+                    upper_dps=found.upper_dps,
+                    generator_ceiling_dps=ceiling,
+                    bound_by=found.bound_by,
+                    trial_ids=list(series.trial_ids),
+                    warnings=list(found.warnings),
+                )
             )
-        )
-        words.append(_line(found))
-        if step.half_rate and found.lower_dps is not None:
-            words.append(_half_rate(step, context, series, found.lower_dps))
+            words.append(_line(found, loss_ratio))
+        if (zero_loss_dps := every[0].lower_dps) is not None:
+            words += [loaded(step, context, series, zero_loss_dps, share) for share in step.loads]
     if step.flat_out:
         series.purpose = "fixed"
         trial = series.run(None, seconds)
@@ -124,18 +126,19 @@ def _search(step: matrix.Search, context: Context) -> None:
     context.reporter.outcome("; ".join(words))
 
 
-def _half_rate(step: matrix.Search, context: Context, series: Series, zero_loss_dps: float) -> str:
-    """Latency, CPU per copy and shares at a load that is no overload, as comparisons take them."""
-    dps, seconds = zero_loss_dps * contest.HALF, step.profile.trial_ms / 1000 * contest.LONG
+def loaded(step: matrix.Search, context: Context, series: Series, zero_loss_dps: float, share: float) -> str:
+    """Latency, CPU per copy and workers' shares at ``share`` of a zero-loss rate, as comparisons take them."""
+    dps, seconds = zero_loss_dps * share, step.profile.trial_ms / 1000 * contest.LONG
     baseline = contest.baseline(step, step.case, context, dps, seconds)
     series.purpose = "latency"
-    trial = series.run(dps, seconds, baseline)
+    trial = series.run(dps, seconds, baseline, share)
     p99_us = trial.latency.p99 / 1000 if trial.latency else 0
     return f"p99 {p99_us:,.0f} µs at {dps:,.0f} dps"
 
 
-def _line(found: Found) -> str:
+def _line(found: Found, loss_ratio: float) -> str:
+    words = f"at most {loss_ratio:.3g} of copies lost" if loss_ratio else "zero loss"
     if found.lower_dps is None:
-        return "no rate without loss"
+        return f"{words} at no rate"
     limit = ", the generator was the limit" if found.bound_by == "generator" else ""
-    return f"zero loss up to {found.lower_dps:,.0f} dps{limit}"
+    return f"{words} up to {found.lower_dps:,.0f} dps{limit}"

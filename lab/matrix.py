@@ -25,8 +25,15 @@ ESTIMATED_WIDTH = 0.05
 TRIALS_PER_HALVING = 2
 """More trials for half the width."""
 
-HALF_RATE_TRIALS = 4
+PDR_TRIALS = 4
+"""What a second goal adds to a search."""
+
+LOADED_TRIALS = 4
 """In time: two, with and without the subject, each as long as three."""
+
+HALF = 0.5
+LOADS = (0.1, HALF, 0.9)
+"""Shares of the zero-loss rate at which latency is measured."""
 
 TRIAL_OVERHEAD_S = 0.15
 """Arming the receivers, draining the queues and reading every counter, for each trial."""
@@ -132,15 +139,16 @@ class Calibrate(Step):
 
 @dataclass(frozen=True)
 class Search(Step):
-    """The zero-loss rate of one subject with one steering; with ``flat_out`` one trial more, unpaced, with
-    ``half_rate`` a long one at half that rate."""
+    """The zero-loss rate of one subject with one steering; with ``pdr`` that with little loss, too; with
+    ``flat_out`` one trial more, unpaced; a long one at each of ``loads``, shares of the zero-loss rate."""
 
     case: Case
     subject: str
     rps: bool
     zero_loss: bool
+    pdr: bool
     flat_out: bool
-    half_rate: bool
+    loads: tuple[float, ...]
 
     @property
     def step_id(self) -> str:
@@ -154,7 +162,8 @@ class Search(Step):
     @property
     def trials(self) -> int:
         searched = _search_trials(SEARCH_TRIALS, self.profile) * self.zero_loss
-        return searched + self.flat_out + HALF_RATE_TRIALS * self.half_rate
+        searched += PDR_TRIALS * self.pdr
+        return searched + self.flat_out + LOADED_TRIALS * len(self.loads)
 
 
 @dataclass(frozen=True)
@@ -281,8 +290,9 @@ def _searches(scenario: Scenario, profile: Profile, case: Case, present: Sequenc
                 subject,
                 rps,
                 zero_loss="zero-loss" in measure,
+                pdr="pdr" in measure,
                 flat_out="flat-out" in measure,
-                half_rate="half-rate" in measure,
+                loads=LOADS if "latency" in measure else (HALF,) if "half-rate" in measure else (),
             )
 
 

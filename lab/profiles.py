@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lab.scenario_tables import Model
 
-ProfileName = Literal["quick", "full"]
+ProfileName = Literal["quick", "full", "conservative"]
 
 
 class Profile(Model):
@@ -19,7 +19,11 @@ class Profile(Model):
     search_width: Annotated[float, Field(gt=0, lt=1)]
     """Relative distance of the two bounds at which a search ends."""
     search_trials: Annotated[int, Field(ge=1, le=100)]
-    """Trials that decide about one rate: it holds when at least half of them lost nothing."""
+    """Trials of ``trial_ms`` that decide about one rate (together: MLRsearch's duration sum)."""
+    search_exceed: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The share of them that may lose more than the goal allows (exceed ratio)."""
+    search_initial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
+    """Length of the trials with which a search begins (initial trial duration); ``trial_ms`` if left out."""
     search_trials_max: Annotated[int, Field(ge=2, le=1000)]
     """Trials after which a search ends, settled or not."""
     pairs: Annotated[int, Field(ge=1, le=200)]
@@ -32,13 +36,26 @@ class Profile(Model):
 PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(trial_ms=300, search_width=0.05, search_trials=2, search_trials_max=14, pairs=2),
     "full": Profile(trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8),
+    "conservative": Profile(
+        trial_ms=60_000,
+        search_width=0.005,
+        search_trials=1,
+        search_exceed=0.0,
+        search_initial_ms=1000,
+        search_trials_max=60,
+        pairs=8,
+    ),
 }
+"""``conservative`` is the goal of draft-ietf-bmwg-mlrsearch that complies with RFC 2544: trials of 60 s, of
+which none may be bad. It takes hours."""
 
 
 class ProfileOverride(Model):
     trial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
     search_width: Annotated[float, Field(gt=0, lt=1)] | None = None
     search_trials: Annotated[int, Field(ge=1, le=100)] | None = None
+    search_exceed: Annotated[float, Field(ge=0, lt=1)] | None = None
+    search_initial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
     search_trials_max: Annotated[int, Field(ge=2, le=1000)] | None = None
     pairs: Annotated[int, Field(ge=1, le=200)] | None = None
     cases: list[str] | None = None

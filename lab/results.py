@@ -251,6 +251,8 @@ class Trial(Record):
     purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional"]
     asked_dps: int | None
     """Offered rate asked for; ``None`` for as fast as the generator can."""
+    load_share: float | None = None
+    """That rate over the subject's zero-loss rate, where it was chosen as a share of it."""
     duration_ns: int
     drain_ns: int = 0
     """From the last datagram offered to the last copy received: for so long buffers were being emptied."""
@@ -261,6 +263,8 @@ class Trial(Record):
     validity: Validity
     warnings: list[str] = []
     bound_by: Literal["generator", "forwarder", "receiver", "asked", "unknown"] = "unknown"
+    ended: str | None = None
+    """How the subject ended before the trial was over, if it did: "socat: exited 1: its message"."""
     ledger: Ledger
     generated: Generated | None = None
     streams: Streams | None = None
@@ -292,7 +296,10 @@ class Trial(Record):
 
 
 class ZeroLoss(Record):
-    """The outcome of a search: the highest offered rate with no loss (NDR), and between what it lies."""
+    """The outcome of a search: the highest offered rate that met a goal, and between what it lies.
+
+    With a goal of 0 it is the rate without loss (NDR), else the one with little (PDR).
+    """
 
     kind: Literal["zero-loss"] = "zero-loss"
     scenario: str

@@ -55,6 +55,8 @@ class Scenario(BaseModel):
     functional: bool = False
     subjects: list[SubjectName] = []
     measure: list[Measure] = []
+    pdr_loss_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """The share of copies that may be lost at the rate that ``pdr`` finds."""
     setting: Defaults = Defaults()
     rps: dict[SubjectName, PacketSteering] = {}
     case: list[Case] = []
@@ -84,7 +86,17 @@ class Scenario(BaseModel):
         values = self.settings_of(case)
         loads = {
             key: getattr(values, key)
-            for key in ("payload_bytes", "inputs", "skew", "outputs", "flows", "burst", "generator", "rules", "egress")
+            for key in (
+                "payload_bytes",
+                "inputs",
+                "skew",
+                "outputs",
+                "flows",
+                "burst",
+                "generator",
+                "rules",
+                "egress",
+            )
         }
         if subject != "mcrd":
             return Setting(**loads, rps=rps)

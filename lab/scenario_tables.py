@@ -15,8 +15,8 @@ from lab.traffic.jobs import MAX_SEGMENTS, GeneratorName
 
 Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "pdr", "flat-out", "half-rate", "latency"]
-"""The highest rate without loss; with little loss, found in the same search; what is delivered under overload;
-latency and CPU at half the first; at 10, 50 and 90 % of it."""
+"""The highest rate without loss; with little loss, found in the same search; what is delivered under
+overload; latency and CPU at half the first; at 10, 50 and 90 % of it."""
 
 
 def _one_of(names: Iterable[str]) -> AfterValidator:

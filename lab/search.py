@@ -1,10 +1,15 @@
-"""The zero-loss rate of a subject, by MLRsearch (draft-ietf-bmwg-mlrsearch). Pure but for the measuring.
+"""Rates without loss (NDR) and with little (PDR), by MLRsearch (draft-ietf-bmwg-mlrsearch).
+
+Pure but for the measuring.
 
 How the library's terms are used, read from the installed release (MLRsearch 1.2.1):
 
-* A trial counts as lossy, too, when what it offered piled up in a buffer that had not run over yet.
-* One goal, loss ratio 0. A rate holds when at most half of ``trials`` trials at it (``exceed_ratio``) lost
-  anything: one stall of a shared machine must not decide.
+* A trial counts as lossy, too, when what it offered piled up in a buffer that had not run over yet: what the
+  subject was late with is as good as lost.
+* Each loss ratio is a goal of one search: a trial says something about every one of them. With the quick and
+  the full profile a rate holds when at most half of ``trials`` trials at it (``exceed_ratio``) lost more: one
+  stall of a shared machine must not decide. The conservative profile is the draft's goal that complies with
+  RFC 2544: one trial of 60 s, none of which may be bad, after shorter ones that lead to it.
 * ``max_load`` is the generator's ceiling measured in the same run, so a subject that loses nothing there
   is bound by the generator, and the search says so rather than extrapolating.
 * A trial that offered less than was asked is *invalid*, never loss. The search begins by finding what the
@@ -23,9 +28,9 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
 
@@ -46,13 +51,24 @@ _LOWEST_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Goal:
-    """What ends a search: ``trials`` of ``trial_s`` seconds decide a rate; bounds ``width`` apart suffice."""
+    """What ends a search, in the terms of MLRsearch.
+
+    ``trials`` of ``trial_s`` seconds (final trial duration; their sum is the duration sum) decide about a
+    rate; it holds when at most the share ``exceed_ratio`` of them is bad. Bounds ``width`` apart suffice.
+    ``initial_s``: shorter trials lead to the final ones; as long as those when ``None``.
+    """
 
     trial_s: float
     width: float
     trials: int
     trials_max: int
-    loss_ratio: float = 0.0
+    exceed_ratio: float = 0.5
+    initial_s: float | None = None
+
+    @property
+    def first_s(self) -> float:
+        """Seconds of the first trial."""
+        return self.trial_s if self.initial_s is None else min(self.initial_s, self.trial_s)
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,7 @@ class Observation:
     """One trial as the search sees it: datagrams asked for and offered, copies due and delivered.
 
     ``kept_up``: nothing piled up. A rate that fills a buffer is lost sooner or later: in a longer trial.
+    ``late``: copies that piled up, of those delivered.
     """
 
     asked: int
@@ -67,11 +84,17 @@ class Observation:
     expected: int
     delivered: int
     kept_up: bool = True
+    late: int = 0
 
     @property
-    def held(self) -> bool:
-        """The subject forwarded all that it was offered, as fast as that came."""
-        return self.delivered >= self.expected and self.kept_up
+    def missed(self) -> int:
+        """Copies that a longer trial would have lost: 0 only where the subject kept up with all of them."""
+        missed = self.expected - self.delivered + (0 if self.kept_up else self.late)
+        return max(missed, 0 if self.kept_up else 1)
+
+    def held(self, loss_ratio: float = 0.0) -> bool:
+        """The subject forwarded what it was offered, but for this share, as fast as that came."""
+        return self.missed <= loss_ratio * self.expected
 
     @property
     def short(self) -> bool:
@@ -84,12 +107,26 @@ Measure = Callable[[float, float], Observation]
 
 @dataclass(frozen=True)
 class Found:
-    """The bounds: ``lower_dps`` lost nothing; ``upper_dps`` did. ``None``: there is no such rate."""
+    """The bounds: ``lower_dps`` met the goal; ``upper_dps`` did not. ``None``: there is no such rate."""
 
     lower_dps: float | None
     upper_dps: float | None
     bound_by: Literal["generator", "forwarder", "unknown"]
     warnings: tuple[str, ...] = ()
+
+
+def find_rates(
+    measure: Measure, ceiling_dps: float, goal: Goal, loss_ratios: Sequence[float]
+) -> tuple[Found, ...]:
+    """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order."""
+    record = _Measurer(measure, goal.trials_max * len(loss_ratios))
+    high = record.reach(goal.first_s, ceiling_dps)
+    low = min(ceiling_dps * _LOWEST_SHARE, high * 0.9)
+    bounds, warnings = _search(record, goal, loss_ratios, low, high)
+    return tuple(
+        _conclude(record, loss_ratio, lower, upper, low, high, warnings)
+        for loss_ratio, (lower, upper) in zip(loss_ratios, bounds, strict=True)
+    )
 
 
 def find_zero_loss(
@@ -102,34 +139,9 @@ def find_zero_loss(
     low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
     high = min(high, ceiling_dps)
     record = _Measurer(measure, goal.trials_max)
-    high = record.reach(goal.trial_s, high)
+    high = record.reach(goal.first_s, high)
     low = min(low, high * 0.9)
-    search_goal = SearchGoal(
-        loss_ratio=goal.loss_ratio,
-        exceed_ratio=0.5,
-        relative_width=goal.width,
-        initial_trial_duration=goal.trial_s,
-        final_trial_duration=goal.trial_s,
-        duration_sum=goal.trial_s * goal.trials,
-        preceding_targets=1,
-        expansion_coefficient=4,
-        fail_fast=False,
-    )
-    config = Config(
-        goals=[search_goal],
-        min_load=low,
-        max_load=high,
-        search_duration_max=_FOREVER_S,
-        warmup_duration=0.0,
-    )
-    warnings: list[str] = []
-    try:
-        result = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)[search_goal]
-        lower = float(result.relevant_lower_bound) if result.relevant_lower_bound else None
-        upper = float(result.relevant_upper_bound) if result.relevant_upper_bound else None
-    except _EnoughError:
-        lower, upper = record.bounds()
-        warnings.append(f"the search had not settled after {goal.trials_max} trials")
+    ((lower, upper),), warnings = _search(record, goal, (0.0,), low, high)
     rest = replace(goal, trials_max=record.trials_left)
     if lower is None and within is not None and rest.trials_max:
         below = find_zero_loss(measure, low, rest)
@@ -138,27 +150,71 @@ def find_zero_loss(
     if unbound and within is not None and rest.trials_max:
         above = find_zero_loss(measure, ceiling_dps, rest, (high, ceiling_dps))
         return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
-    return _conclude(record, lower, upper, low, high, warnings)
+    return _conclude(record, 0.0, lower, upper, low, high, warnings)
+
+
+Bounds = tuple[float | None, float | None]
+
+
+def _search(
+    record: _Measurer, goal: Goal, loss_ratios: Sequence[float], low: float, high: float
+) -> tuple[list[Bounds], list[str]]:
+    """The bounds for each loss ratio between ``low`` and ``high``, and what is to be said about them."""
+    goals = [
+        SearchGoal(
+            loss_ratio=loss_ratio,
+            exceed_ratio=goal.exceed_ratio,
+            relative_width=goal.width,
+            initial_trial_duration=goal.first_s,
+            final_trial_duration=goal.trial_s,
+            duration_sum=goal.trial_s * goal.trials,
+            preceding_targets=1 if goal.first_s == goal.trial_s else 2,
+            expansion_coefficient=4,
+            fail_fast=False,
+        )
+        for loss_ratio in loss_ratios
+    ]
+    config = Config(
+        goals=goals,
+        min_load=low,
+        max_load=high,
+        search_duration_max=_FOREVER_S,
+        warmup_duration=0.0,
+    )
+    try:
+        results = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)
+    except _EnoughError:
+        bounds = [record.bounds(goal, loss_ratio) for loss_ratio in loss_ratios]
+        most = goal.trials_max * len(loss_ratios)
+        return bounds, [f"the search had not settled after {most} trials"]
+    found = [results[search_goal] for search_goal in goals]
+    return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found], []
+
+
+def _load(bound: SupportsFloat | None) -> float | None:
+    return float(bound) if bound else None
 
 
 def _conclude(
     record: _Measurer,
+    loss_ratio: float,
     lower: float | None,
     upper: float | None,
     low: float,
     high: float,
-    warnings: list[str],
+    warnings: Sequence[str],
 ) -> Found:
-    if upper is not None and record.out_of_reach(upper):
-        warnings.append(f"beside this subject the generator cannot offer {upper:,.0f} dps")
-        return Found(lower, None, "generator", tuple(warnings))
+    said = list(warnings)
+    if upper is not None and record.out_of_reach(upper, loss_ratio):
+        said.append(f"beside this subject the generator cannot offer {upper:,.0f} dps")
+        return Found(lower, None, "generator", tuple(said))
     if upper is None:
         if high < record.asked_first:
-            warnings.append(f"beside this subject the generator holds {high:,.0f} dps")
-        return Found(lower, None, "generator", tuple(warnings))
+            said.append(f"beside this subject the generator holds {high:,.0f} dps")
+        return Found(lower, None, "generator", tuple(said))
     if lower is None:
-        warnings.append(f"loss already at {low:,.0f} dps, the lowest rate tried")
-    return Found(lower, upper, "forwarder", tuple(warnings))
+        said.append(f"loss already at {low:,.0f} dps, the lowest rate tried")
+    return Found(lower, upper, "forwarder", tuple(said))
 
 
 class _EnoughError(Exception):
@@ -171,7 +227,8 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
 
     measure_once: Measure
     trials_left: int
-    seen: list[tuple[float, Observation]] = field(default_factory=list)
+    seen: list[tuple[float, float, Observation]] = field(default_factory=list)
+    """Rate, seconds, and what was seen."""
     asked_first: float = 0.0
     _probed: tuple[float, Observation] | None = None
     """The trial that :meth:`reach` ended with: the library's first one, at the highest load, is the same."""
@@ -191,15 +248,12 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
         observation = self._observe(intended_duration, intended_load)
-        self.seen.append((intended_load, observation))
+        self.seen.append((intended_load, intended_duration, observation))
         asked = observation.asked if observation.short else observation.offered
         # Loss is counted in copies and the load in datagrams: scale, but never round a loss to none.
-        lost_copies = observation.expected - observation.delivered
         lost = 0
-        if lost_copies > 0 and observation.expected:
-            lost = max(1, round(lost_copies * observation.offered / observation.expected))
-        elif not observation.held:
-            lost = 1
+        if observation.missed > 0 and observation.expected:
+            lost = max(1, round(observation.missed * observation.offered / observation.expected))
         return MeasurementResult(
             intended_duration=intended_duration,
             intended_load=intended_load,
@@ -224,17 +278,19 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         self.trials_left -= 1
         return self.measure_once(seconds, dps)
 
-    def out_of_reach(self, load: float) -> bool:
-        """Whether every trial at ``load`` lost nothing, but offered too little."""
-        trials = [seen for at, seen in self.seen if at == load]
-        return bool(trials) and all(trial.short and trial.held for trial in trials)
+    def out_of_reach(self, load: float, loss_ratio: float) -> bool:
+        """Whether every trial at ``load`` held, but offered too little."""
+        trials = [seen for at, _, seen in self.seen if at == load]
+        return bool(trials) and all(trial.short and trial.held(loss_ratio) for trial in trials)
 
-    def bounds(self) -> tuple[float | None, float | None]:
-        """The best rate at which at least half of the trials lost nothing, and the lowest other one above."""
+    def bounds(self, goal: Goal, loss_ratio: float) -> Bounds:
+        """The best rate at which enough trials held, and the lowest other one above."""
         outcomes: dict[float, list[bool]] = {}
-        for at, trial in self.seen:
-            outcomes.setdefault(at, []).append(not trial.short and trial.held)
-        good = [at for at, fine in outcomes.items() if 2 * sum(fine) >= len(fine)]
+        for at, seconds, trial in self.seen:
+            if seconds < goal.trial_s:
+                continue  # led to the final ones, and says nothing of as long a time
+            outcomes.setdefault(at, []).append(not trial.short and trial.held(loss_ratio))
+        good = [at for at, fine in outcomes.items() if fine.count(False) <= goal.exceed_ratio * len(fine)]
         lower = max(good, default=None)
         bad = [at for at in outcomes if at not in good and (lower is None or at > lower)]
         return lower, min(bad, default=None)

@@ -96,11 +96,12 @@ class Context:
         return max(trial.offered_dps for trial in held or paced)
 
     def searches(self, scenario: str, side: matrix.Side) -> list[ZeroLoss]:
-        """What the searches of one side found: one for each steering that it may have."""
+        """The zero-loss rates of one side that were found: one for each steering that it may have."""
         return [
             found
             for found in self.of_kind(ZeroLoss)
             if (found.scenario, found.case, found.subject) == (scenario, side.case.name, side.subject)
+            and found.goal_loss_ratio == 0
             and side.rps in (None, found.setting.rps)
         ]
 
@@ -126,8 +127,18 @@ class Series:
     def bench(self) -> Bench:
         return self.context.benches.get(plan_for(self.step.scenario, self.case, self.subject, self.setting))
 
-    def run(self, dps: float | None, seconds: float, baseline: float | None = None) -> Trial:
-        """One trial, or the same one as it was recorded before the run was cut short."""
+    def run(
+        self,
+        dps: float | None,
+        seconds: float,
+        baseline: float | None = None,
+        load_share: float | None = None,
+    ) -> Trial:
+        """One trial, or the same one as it was recorded before the run was cut short.
+
+        Args:
+            load_share: ``dps`` over the subject's zero-loss rate, to be recorded, where it was chosen so.
+        """
         self.context.interruption.check()
         self.context.trials += 1
         request = Request(
@@ -143,7 +154,7 @@ class Series:
         archive = self.context.archive
         trial = archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
         if trial is None:
-            trial = self.bench.measure(request)
+            trial = self.bench.measure(request).model_copy(update={"load_share": load_share})
         self.trial_ids.append(trial.trial_id)
         archive.write(trial)
         self.context.reporter.trial(trial)
@@ -162,6 +173,7 @@ class Series:
             expected=trial.expected,
             delivered=trial.delivered + own,
             kept_up=trial.kept_up,
+            late=round(trial.delivered * trial.drain_ns / (trial.duration_ns + trial.drain_ns)),
         )
 
 

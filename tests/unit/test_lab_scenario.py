@@ -168,6 +168,8 @@ def test_a_setting_says_what_differs_from_the_strategy() -> None:
         (('steering = "cpu"', 'steering = "dice"'), "case[1].steering"),
         (("rules = 8", "rules = 3"), "case[0].rules"),
         (('measure = ["zero-loss"]', 'measure = ["half-rate"]'), "measure"),
+        (('measure = ["zero-loss"]', 'measure = ["latency"]'), "measure"),
+        (('measure = ["zero-loss"]', 'measure = ["flat-out", "pdr"]'), "measure"),
         (("measure = []", 'measure = ["half-rate"]'), "case[1].measure"),
         (("flows = 8", "flows = 6"), "case[0].flows"),
         (("inputs = 4", "inputs = 1\nskew = 2"), "case[0].skew"),

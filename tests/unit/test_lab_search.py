@@ -7,7 +7,7 @@ import random
 import pytest
 
 from lab.results import DRAIN_ALLOWED_NS, DRAIN_ALLOWED_SHARE, keeps_up
-from lab.search import Goal, Observation, find_zero_loss
+from lab.search import Goal, Observation, find_rates, find_zero_loss
 
 GOAL = Goal(trial_s=0.4, width=0.05, trials=2, trials_max=24)
 CEILING = 500_000.0
@@ -138,3 +138,57 @@ def test_a_search_without_trials_for_an_answer_says_so() -> None:
     found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, Goal(0.4, 0.05, 2, trials_max=1))
     assert found.lower_dps is None
     assert "not settled after 1 trials" in found.warnings[0]
+
+
+PDR = 0.005
+
+
+@pytest.mark.parametrize("capacity", [7_000, 40_000, 123_456, 300_000])
+def test_one_search_finds_the_rate_without_loss_and_the_one_with_little(capacity: int) -> None:
+    """Beyond its capacity this subject loses the excess: half a percent at ``capacity / (1 - 0.005)``."""
+    subject = Subject(capacity)
+    ndr, pdr = find_rates(subject.measure, CEILING, Goal(0.4, 0.002, 2, trials_max=40), (0.0, PDR))
+    together = subject.trials
+    assert ndr.lower_dps is not None
+    assert pdr.lower_dps is not None
+    assert ndr.upper_dps is not None
+    assert pdr.upper_dps is not None
+    assert ndr.lower_dps <= capacity + 2 / 0.4 <= ndr.upper_dps + 4 / 0.4
+    assert pdr.lower_dps <= capacity / (1 - PDR) + 2 / 0.4 <= pdr.upper_dps + 4 / 0.4
+    assert pdr.lower_dps > ndr.lower_dps
+    apart = 0
+    for loss_ratio in (0.0, PDR):
+        alone = Subject(capacity)
+        find_rates(alone.measure, CEILING, Goal(0.4, 0.002, 2, trials_max=40), (loss_ratio,))
+        apart += alone.trials
+    assert together <= apart
+
+
+def test_what_piles_up_counts_towards_the_loss_that_a_goal_allows() -> None:
+    """This subject loses nothing: it is 10 % late at 1.1 times its capacity, and so on."""
+
+    def measure(seconds: float, dps: float) -> Observation:
+        offered = round(dps * seconds)
+        late = max(0, offered - round(100_000 * seconds))
+        return Observation(offered, offered, offered, offered, kept_up=not late, late=late)
+
+    _, pdr = find_rates(measure, CEILING, GOAL, (0.0, PDR))
+    assert pdr.lower_dps == pytest.approx(100_000, rel=GOAL.width + PDR)
+
+
+def test_a_conservative_search_decides_by_one_long_trial_that_shorter_ones_led_to() -> None:
+    """It loses one datagram in every long trial above 90,000/s, and short ones do not show it."""
+    lengths: list[float] = []
+
+    def measure(seconds: float, dps: float) -> Observation:
+        lengths.append(seconds)
+        offered = round(dps * seconds)
+        lost = max(0, offered - round(100_000 * seconds)) + (dps > 90_000 and seconds > 30)
+        return Observation(offered, offered, offered, offered - lost)
+
+    goal = Goal(60.0, 0.005, 1, trials_max=60, exceed_ratio=0.0, initial_s=1.0)
+    (found,) = find_rates(measure, CEILING, goal, (0.0,))
+    assert found.lower_dps is not None
+    assert 90_000 * (1 - 0.005) <= found.lower_dps <= 90_000
+    assert lengths[0] == 1.0
+    assert set(lengths) >= {1.0, 60.0}
