@@ -47,6 +47,8 @@ class Dataset:
     ended: RunEnded | None
     trials: tuple[Trial, ...]
     zero_losses: tuple[ZeroLoss, ...]
+    partial_drops: tuple[ZeroLoss, ...]
+    """Rates that some loss was allowed at (PDR)."""
     comparisons: tuple[Comparison, ...]
     footprints: tuple[Footprint, ...]
     checks: tuple[Check, ...]
@@ -99,7 +101,8 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         run=runs[0] if runs else None,
         ended=ends[-1] if ends else None,
         trials=of(Trial),
-        zero_losses=of(ZeroLoss),
+        zero_losses=tuple(z for z in of(ZeroLoss) if not z.goal_loss_ratio),
+        partial_drops=tuple(z for z in of(ZeroLoss) if z.goal_loss_ratio),
         comparisons=of(Comparison),
         footprints=of(Footprint),
         checks=of(Check),
@@ -173,6 +176,7 @@ TRIALS: Columns[Trial] = {
     "case": lambda t: t.case,
     "subject": lambda t: t.subject,
     "purpose": lambda t: t.purpose,
+    "load_share": lambda t: t.load_share,
     **_setting(lambda t: t.setting),
     "asked_dps": lambda t: t.asked_dps,
     "duration_ns": lambda t: t.duration_ns,
@@ -325,7 +329,7 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "drops": frame(drops(data.trials), DROPS),
         "workers": frame([(t, worker) for t in data.trials for worker in t.workers], WORKERS),
         "inputs": frame([(t, one) for t in data.trials for one in t.inputs], INPUTS),
-        "zero-loss": frame(data.zero_losses, ZERO_LOSSES),
+        "zero-loss": frame((*data.zero_losses, *data.partial_drops), ZERO_LOSSES),
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),
         "checks": frame(data.checks, CHECKS),

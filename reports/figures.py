@@ -25,7 +25,7 @@ from reports.drawing import (
 from reports.folds import ROWS_SHOWN, by_scenario
 from reports.labels import in_order
 from reports.model import Figure
-from reports.tables import latency_groups, latency_medians
+from reports.tables import latency_groups, latency_medians, load_share
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LOSS_KNEE = 0.01
@@ -246,7 +246,7 @@ def latency(data: Dataset) -> list[Figure]:
 def _latency_figure(
     data: Dataset, scenario: str, groups: Sequence[Sequence[Trial]], subjects: Sequence[str]
 ) -> Figure:
-    names = [f"{labels.label(data, g[0])}, {labels.steered(g[0])}" for g in groups]
+    names = [_loaded_name(data, g[0]) for g in groups]
     medians = [latency_medians(g) for g in groups]
     doubts = [(name, words.group_doubts(g)) for name, g in zip(names, groups, strict=True)]
 
@@ -284,6 +284,11 @@ def _latency_figure(
         words.shared(doubts),
         f"{scenario}: {quantity.plural(len(groups), 'row')}, drawn" if scenario else "",
     )
+
+
+def _loaded_name(data: Dataset, trial: Trial) -> str:
+    share = load_share(trial)
+    return f"{labels.label(data, trial)}, {labels.steered(trial)}{f', at {share}' if share else ''}"
 
 
 def _latency_value(values: Sequence[float]) -> str:

@@ -26,7 +26,8 @@ SCENARIOS_NAMED = 8
 
 RATES = (
     "Rates are datagrams a second (offered) or copies a second (one datagram on one output). A rate without "
-    "loss is the highest that the search confirmed; ≥ means that the generator ended first."
+    "loss (NDR), or with little (PDR), is the highest that the search confirmed; ≥ means that the generator "
+    "ended first."
 )
 EGRESS = (
     "Wire-like: the kernel cuts every GSO frame into datagrams before the output device, as for a network "
@@ -102,6 +103,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
             (RATES, EGRESS, STEERING),
             *figures.zero_loss(data),
             *tables.zero_loss(data),
+            *tables.partial_drop(data),
             *tables.fixed_rates(data),
         ),
         _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data)),

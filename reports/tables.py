@@ -15,6 +15,8 @@ from reports.folds import split
 from reports.labels import in_order
 from reports.model import Cell, Column, Row, Table, Tone
 
+HALF = 0.5
+"""Of the zero-loss rate: where processor time is compared."""
 SHARES_LISTED = 8
 """With more workers than this a table gives the spread of their shares, not each."""
 
@@ -106,37 +108,62 @@ def _median(values: Sequence[float]) -> str:
 
 
 def zero_loss(data: Dataset) -> list[Table]:
-    columns = (
+    title = "Highest rate without loss, and where loss began"
+    return split("zero-loss", title, _rate_columns("Zero-loss rate"), _rate_rows(data, data.zero_losses))
+
+
+def partial_drop(data: Dataset) -> list[Table]:
+    title = "Highest rate with no more loss than allowed, and where more began"
+    columns = _rate_columns("Partial-drop rate")
+    return split("partial-drop", title, columns, _rate_rows(data, data.partial_drops))
+
+
+def _rate_columns(found: str) -> tuple[Column, ...]:
+    return (
         Column("Case"),
         Column("Subject", word=True),
-        Column("Zero-loss rate", "datagrams/s", numeric=True),
-        Column("First rate with loss", "datagrams/s", numeric=True),
+        Column(found, "datagrams/s", numeric=True),
+        Column(
+            "First rate with more loss" if "Partial" in found else "First rate with loss",
+            "datagrams/s",
+            numeric=True,
+        ),
         Column("Copies delivered", "copies/s", numeric=True),
         Column("Generator's ceiling", "datagrams/s", numeric=True),
         Column("Bounded by", word=True),
     )
-    rows = []
-    for z in data.zero_losses:
-        found = "none found" if z.lower_dps is None else words.at_least(z)
-        goal = f"with {quantity.percent(z.goal_loss_ratio)} loss allowed" if z.goal_loss_ratio else ""
-        copies = None if z.lower_dps is None else z.lower_dps * z.setting.outputs
-        rows.append(
-            (
-                z.scenario,
-                Row(
-                    (
-                        row_name(data, z),
-                        Cell(labels.steered(z)),
-                        Cell(found, goal, words.own(z.warnings)),
-                        Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
-                        Cell(quantity.rate(copies)),
-                        Cell(quantity.rate(z.generator_ceiling_dps)),
-                        Cell(words.bound(z.bound_by)),
-                    )
-                ),
-            )
+
+
+def _rate_rows(data: Dataset, found: Sequence[ZeroLoss]) -> list[tuple[str, Row]]:
+    return [
+        (
+            z.scenario,
+            Row(
+                (
+                    row_name(data, z),
+                    Cell(labels.steered(z)),
+                    Cell(
+                        "none found" if z.lower_dps is None else words.at_least(z),
+                        f"with {quantity.percent(z.goal_loss_ratio)} loss allowed"
+                        if z.goal_loss_ratio
+                        else "",
+                        words.own(z.warnings),
+                    ),
+                    Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
+                    Cell(
+                        quantity.rate(
+                            None
+                            if z.lower_dps is None
+                            else z.lower_dps * z.setting.outputs * (1 - z.goal_loss_ratio)
+                        )
+                    ),
+                    Cell(quantity.rate(z.generator_ceiling_dps)),
+                    Cell(words.bound(z.bound_by)),
+                )
+            ),
         )
-    return split("zero-loss", "Highest rate without loss, and where loss began", columns, rows)
+        for z in found
+    ]
 
 
 def fixed_rates(data: Dataset) -> list[Table]:
@@ -188,7 +215,9 @@ def cpu(data: Dataset) -> list[Table]:
     rows = []
     groups = _preferred(
         data,
-        lambda t: t.cpu is not None and t.cpu.copies > 0 and t.subject != "none",
+        lambda t: (
+            t.cpu is not None and t.cpu.copies > 0 and t.subject != "none" and t.load_share in (None, HALF)
+        ),
         lambda t: t.cpu is not None and t.cpu.baseline_ns is not None,
     )
     for trials in groups:
@@ -236,7 +265,7 @@ def latency(data: Dataset) -> list[Table]:
                     (
                         row_name(data, trials[0]),
                         Cell(labels.steered(trials[0])),
-                        Cell(quantity.rate(median(t.offered_dps for t in trials))),
+                        Cell(quantity.rate(median(t.offered_dps for t in trials)), load_share(trials[0])),
                         Cell(quantity.microseconds(values[0]), doubts=doubts),
                         *(Cell(quantity.microseconds(value)) for value in values[1:]),
                         Cell(quantity.count(len(trials))),
@@ -245,6 +274,11 @@ def latency(data: Dataset) -> list[Table]:
             )
         )
     return split("latency", "Latency percentiles, medians over the trials", columns, rows)
+
+
+def load_share(trial: Trial) -> str:
+    """``50 % of the zero-loss rate``, the subject's own; empty where the rate was not chosen so."""
+    return "" if trial.load_share is None else f"{quantity.percent(trial.load_share)} of the zero-loss rate"
 
 
 def latency_groups(data: Dataset) -> list[list[Trial]]:
@@ -272,11 +306,15 @@ def _preferred(
 
 
 def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]]:
-    """Trials alike in scenario, case, subject and setting; invalid ones only where there is no other."""
+    """Trials alike in scenario, case, subject, setting and share of the zero-loss rate.
+
+    Invalid ones only where there is no other.
+    """
     groups: dict[str, list[Trial]] = {}
     for trial in data.trials:
         if wanted(trial):
             key = f"{trial.scenario}\0{trial.case}\0{trial.subject}\0{trial.setting.model_dump_json()}"
+            key += f"\0{trial.load_share}"
             groups.setdefault(key, []).append(trial)
     return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
 

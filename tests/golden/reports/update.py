@@ -257,6 +257,18 @@ def replication() -> Iterator[AnyRecord]:
         trial_ids=["kernel-fan-out"],
         warnings=["no rate without loss found"],
     )
+    yield ZeroLoss(
+        scenario="fanout-replication",
+        case="1→8",
+        subject="kernel",
+        setting=setting("kernel", 64, outputs=8),
+        goal_loss_ratio=0.005,
+        lower_dps=18_500.0,
+        upper_dps=19_000.0,
+        generator_ceiling_dps=470_000.0,
+        bound_by="forwarder",
+        trial_ids=["kernel-fan-out"],
+    )
 
 
 def latency_trials() -> Iterator[AnyRecord]:
@@ -272,6 +284,7 @@ def latency_trials() -> Iterator[AnyRecord]:
                 setting=setting(subject, 64),
                 purpose="latency",
                 asked_dps=offered,
+                load_share=(0.1, 0.5)[turn] if subject == "mcrd" else None,
                 duration_ns=SECOND,
                 offered=offered,
                 delivered=offered,
