@@ -117,6 +117,18 @@ def build(account: Account, outside: Outside) -> Ledger:
     )
 
 
+def ended(outside: Outside, outputs: int, subject: str) -> Ledger:
+    """The ledger of a subject that ended before it could account for what it got.
+
+    Every datagram that reached it was due on every output; what did not arrive went with it.
+    """
+    matched = (outside.offered - outside.input_dropped) * outside.receivers
+    due = matched * outputs
+    elsewhere = outside.receiver_dropped + outside.output_dropped * outside.device_counts_datagrams
+    gone = max(0, due - outside.arrived - elsewhere)
+    return build(Account(matched, due, egress={(subject, "ended"): gone}), outside)
+
+
 def direct(outside: Outside) -> Ledger:
     """The ledger of the generator straight into the receivers: everything that arrives counts as matched."""
     matched = outside.offered - outside.input_dropped

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from lab import ledger, mixed, observed
 from lab.build import Lab, build
@@ -22,10 +23,11 @@ from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
 from lab.measure.routed import RoutedReader
 from lab.peers import PEERS
-from lab.peers.base import Running, Sample
+from lab.peers.base import Peer, Running, Sample
 from lab.results import Cpu, Ledger, Setting, Trial, Validity, keeps_up
 from lab.search import SHORTFALL_LIMIT
 from lab.strategies import receivers_of
+from lab.subject import Subject
 from lab.topology import Topology
 from lab.traffic.jobs import ReceiverJob, ReceiverReport, SenderReport
 from lab.traffic.receiver import Receiver, start_receiver
@@ -36,6 +38,9 @@ SETTLE_S = 2.0
 
 WARM_UP_DPS, WARM_UP_S = 1000, 0.05
 """The first transfer of a bench loads compiled code and touches memory; it is not recorded."""
+
+FIRST_COPY_S = 10.0
+"""So long a subject that cannot say when it is ready may take to forward its first datagram."""
 
 SENDER_NICE = -20
 
@@ -122,7 +127,7 @@ class Bench:
         self,
         plan: BenchPlan,
         lab: Lab,
-        subject: Running | None,
+        subject: Subject | None,
         devices: DeviceReader,
         sender: Sender,
         receiver: Receiver,
@@ -137,13 +142,17 @@ class Bench:
         # A worker beside the generator does its work in user time: then nothing can be left out.
         self._spinning = None if plan.sender_cpu in plan.worker_cpus else plan.sender_cpu
         self._outputs = [link.receiver.interface for link in lab.outputs]
-        self._transfer(_warm_up(plan))
+        self._warm_up()
 
     def measure(self, request: Request) -> Trial:
-        """Run one trial. Raises TrafficError, PeerError or NetnsError when the bench itself fails."""
-        capture = capture_of(self.plan, request, self._outputs)
-        self._receiver.again(capture)
-        self._sender.again(sender_job(request, self.plan.sender_cpu))
+        """Run one trial. Raises TrafficError, PeerError or NetnsError when the bench itself fails.
+
+        That the subject ends is a result. It is started again for the next trial.
+        """
+        if self._subject is not None and self._subject.start():
+            self._arm(_warm_up(self.plan))
+            self._warm_up()
+        capture = self._arm(request)
         if request.setting.unicast_percent and self._routed is None:
             self._routed = RoutedReader(self.lab.fwd)
         before = self._count()
@@ -152,8 +161,8 @@ class Bench:
 
     @property
     def subject(self) -> Running | None:
-        """The running subject, for who changes its rules."""
-        return self._subject
+        """The running subject, for who changes its rules; ``None`` when it has ended."""
+        return None if self._subject is None else self._subject.running
 
     @property
     def sender(self) -> Sender:
@@ -169,6 +178,25 @@ class Bench:
         """Close what the bench opened by itself."""
         if self._routed is not None:
             self._routed.close()
+
+    def _arm(self, request: Request) -> ReceiverJob:
+        """Give sender and receivers their jobs."""
+        capture = capture_of(self.plan, request, self._outputs)
+        self._receiver.again(capture)
+        self._sender.again(sender_job(request, self.plan.sender_cpu))
+        return capture
+
+    def _warm_up(self) -> None:
+        """The first transfer; more of them for a subject that does not say when it is ready."""
+        request = _warm_up(self.plan)
+        deadline = time.monotonic() + FIRST_COPY_S
+        while not self._transfer(request).seen.delivered:
+            subject = self._subject
+            if subject is None or subject.fate or subject.peer.says_when_ready:
+                return
+            if time.monotonic() > deadline:
+                return
+            self._arm(request)
 
     def _transfer(self, request: Request, before: _Counters | None = None) -> _Transfer:
         """Do the jobs that sender and receiver have been given."""
@@ -202,6 +230,7 @@ class Bench:
     ) -> Trial:
         sent, seen = transfer.sent, transfer.seen
         after = self._count()
+        fate = None if self._subject is None else self._subject.fate
         booked = self._booked(before, after, sent, seen)
         spent = busy(transfer.cpus, self._spinning)
         copies = 1 if self.plan.topology.direct else len(self._outputs)
@@ -210,6 +239,10 @@ class Bench:
         short = asked is not None and sent.offered < asked * (1 - SHORTFALL_LIMIT)
         doubts = [*ledger.doubts(booked), *observed.doubts(seen, request)]
         warnings = [f"offered {sent.offered:,} of {asked:,} datagrams asked for"] if short else []
+        if fate is not None:
+            warnings.append(fate)
+        elif not delivered:
+            warnings.append("nothing was delivered")
         notes = observed.notes(sent, seen, request, transfer.cpus, self.plan.worker_cpus)
         drain_ns = observed.drain_ns(sent, seen)
         kept_up = keeps_up(drain_ns, sent.duration_ns)
@@ -232,6 +265,7 @@ class Bench:
             validity=validity,
             warnings=[*warnings, *doubts, *notes],
             bound_by=observed.bound_by(request, seen, expected - delivered, short, kept_up),
+            ended=fate,
             ledger=booked,
             generated=observed.generated(sent),
             streams=observed.streams(seen, request),
@@ -262,15 +296,15 @@ class Bench:
             device_counts_datagrams=self._device_counts_datagrams,
         )
         account = after.account_since(before)
+        if account is None and self._subject is not None:
+            return ledger.ended(outside, len(self._outputs), self.plan.subject)
         return ledger.direct(outside) if account is None else ledger.build(account, outside)
 
     @property
     def _device_counts_datagrams(self) -> bool:
         """Where no subject hands over whole bursts, one frame is one datagram."""
-        subject = self.plan.subject
-        return self.plan.setting.egress == "wire-like" or not (
-            subject in PEERS and PEERS[subject].sends_bursts
-        )
+        subject = self._subject
+        return self.plan.setting.egress == "wire-like" or subject is None or not subject.peer.sends_bursts
 
     def _count(self) -> _Counters:
         routed = None if self._routed is None else self._routed.read()
@@ -287,8 +321,12 @@ def _warm_up(plan: BenchPlan) -> Request:
 
 
 @contextmanager
-def bench(plan: BenchPlan, run_id: str) -> Iterator[Bench]:
-    """Build, start, and take down whatever happens. ``run_id`` must be unique among standing benches."""
+def bench(plan: BenchPlan, run_id: str, peers: Mapping[str, Peer] = PEERS) -> Iterator[Bench]:
+    """Build, start, and take down whatever happens. ``run_id`` must be unique among standing benches.
+
+    Args:
+        peers: the subjects that there are; a run's own where the user chose a program.
+    """
     warm_up = _warm_up(plan)
     with ExitStack() as stack:
         lab = stack.enter_context(build(plan.topology, run_id))
@@ -296,10 +334,11 @@ def bench(plan: BenchPlan, run_id: str) -> Iterator[Bench]:
         # Sender, receiver and subject take their time to load: all at once.
         sender = stack.enter_context(start_sender(lab.gen, sender_job(warm_up, plan.sender_cpu)))
         receiver = stack.enter_context(start_receiver(lab.rcv, capture_of(plan, warm_up, outputs)))
-        subject: Running | None = None
+        subject: Subject | None = None
         if plan.subject != NONE:
+            peer = peers[plan.subject]
             rules = rules_of(plan.setting, [link.sender.interface for link in lab.outputs])
-            subject = PEERS[plan.subject].start(lab, rules, plan.setting, plan.worker_cpus)
+            subject = Subject(peer, partial(peer.start, lab, rules, plan.setting, plan.worker_cpus))
             stack.callback(subject.stop)
         devices = stack.enter_context(DeviceReader(lab))
         made = Bench(plan, lab, subject, devices, sender, receiver)

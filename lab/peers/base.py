@@ -99,6 +99,10 @@ class Peer(Protocol):
         """Whether it hands frames of several datagrams to a device that takes them."""
 
     @property
+    def says_when_ready(self) -> bool:
+        """Whether ``start`` returns when it forwards; if not, a bench sends to it until a copy arrives."""
+
+    @property
     def limits(self) -> Limits:
         """A scenario that asks for more is refused."""
 
@@ -106,7 +110,7 @@ class Peer(Protocol):
         """Why it cannot run here, and how to get what is missing; ``None`` when it can."""
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Running:
-        """Start in ``lab.fwd`` and return once ready to forward; ``cpus`` are those it may work on.
+        """Start in ``lab.fwd`` and return once ready, as far as it can say; ``cpus``: it may work on these.
 
         Raises :class:`PeerError`.
         """

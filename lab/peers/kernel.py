@@ -109,6 +109,7 @@ class _Routing:
 class _Kernel:
     name: str = "kernel"
     sends_bursts: bool = False
+    says_when_ready: bool = True
     limits: Limits = LIMITS
 
     def missing(self) -> str | None:

@@ -86,6 +86,7 @@ def account_of(
 class _Mcr:
     name: str = NAME
     sends_bursts: bool = False
+    says_when_ready: bool = False
     limits: Limits = LIMITS
     mcrd: Path | None = None
 

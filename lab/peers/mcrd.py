@@ -167,6 +167,7 @@ def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
 class _Mcrd:
     name: str = "mcrd"
     sends_bursts: bool = True
+    says_when_ready: bool = True
     limits: Limits = UNLIMITED
 
     def missing(self) -> str | None:

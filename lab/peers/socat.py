@@ -132,6 +132,7 @@ def command(program: str, rule: Rule, output_address: str, mtu: int) -> list[str
 class _Socat:
     name: str = NAME
     sends_bursts: bool = False
+    says_when_ready: bool = True
     limits: Limits = LIMITS
     program: str | None = None
 

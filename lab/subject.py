@@ -1,0 +1,68 @@
+"""The subject of a bench: started, asked, and started again for the next trial when it has ended.
+
+A subject that ends is no failure of the lab but what there is to say of it: nothing is delivered from then
+on, and how it ended stands beside that. One that never became ready is not tried a second time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab.peers.base import Peer, PeerError, Running, Sample
+
+ENDING_S = 2.0
+"""From the first question without an answer to the end of a process that is ending."""
+
+
+class Subject:
+    """``launch`` starts it, and raises :class:`PeerError` when that fails."""
+
+    def __init__(self, peer: Peer, launch: Callable[[], Running]) -> None:
+        self.peer = peer
+        self._launch = launch
+        self.running: Running | None = None
+        self.fate: str | None = None
+        """How it ended, or why it could not begin; ``None`` while it runs."""
+        self.start()
+
+    def start(self) -> bool:
+        """Start it if it does not run, but for one that never did; true when it has been started."""
+        if self.running is None:
+            if self.fate is not None:
+                return False
+        elif self._ended() is None:
+            return False
+        self.stop()
+        try:
+            self.running = self._launch()
+        except PeerError as error:
+            self.fate = str(error)
+            return False
+        self.fate = None
+        return True
+
+    def sample(self) -> Sample | None:
+        """What it has counted; ``None`` once it has ended. PeerError when it runs and gives no answer."""
+        if self.running is None or self._ended() is not None:
+            return None
+        try:
+            return self.running.sample()
+        except PeerError:
+            # What it is asked by goes before it has ended for good.
+            deadline = time.monotonic() + ENDING_S
+            while self._ended() is None:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+            return None
+
+    def stop(self) -> None:
+        if self.running is not None:
+            self.running.stop()
+            self.running = None
+
+    def _ended(self) -> str | None:
+        if self.running is not None and (how := self.running.ended()) is not None:
+            self.fate = f"{self.peer.name}: {how}"
+        return self.fate
