@@ -17,7 +17,7 @@ from lab.peers.base import Rule
 from lab.results import Setting
 from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
 
-Purpose = Literal["calibration", "search", "fixed", "comparison", "latency", "functional"]
+Purpose = Literal["calibration", "search", "fixed", "comparison", "latency", "functional", "sweep", "soak"]
 
 FIRST_GROUP = int(IPv4Address("239.1.0.0"))
 PORT = 5001

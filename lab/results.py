@@ -248,7 +248,7 @@ class Trial(Record):
     """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
     subject: Subject
     setting: Setting
-    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional"]
+    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional", "sweep", "soak"]
     asked_dps: int | None
     """Offered rate asked for; ``None`` for as fast as the generator can."""
     load_share: float | None = None
@@ -450,6 +450,56 @@ class Capacity(Record):
         return max((step.groups for step in self.steps if step.held), default=None)
 
 
+class SoakSample(Record):
+    """What the subject's processes, all together, held at one moment."""
+
+    pids: list[int]
+    private_bytes: int
+    """USS, packet-socket rings not included."""
+    descriptors: int
+
+
+class Soak(Record):
+    """One rate for a long time, in trials one after another."""
+
+    kind: Literal["soak"] = "soak"
+    scenario: str
+    case: str
+    subject: Subject
+    setting: Setting
+    asked_dps: int
+    trial_ids: list[str]
+    duration_ns: int
+    """Of sending, all trials together."""
+    offered: int
+    expected: int
+    delivered: int
+    p99_ns: list[int] = []
+    """Latency of each trial, in order."""
+    first: SoakSample | None = None
+    """After the first trial; ``None`` where the subject has no processes, or had ended."""
+    last: SoakSample | None = None
+    """After the last one."""
+    warnings: list[str] = []
+
+    @property
+    def comparable(self) -> bool:
+        return self.first is not None and self.last is not None and self.first.pids == self.last.pids
+
+    @property
+    def grown_bytes(self) -> int | None:
+        """Private memory, from first to last; ``None`` where the processes are not the same."""
+        if self.first is None or self.last is None or not self.comparable:
+            return None
+        return self.last.private_bytes - self.first.private_bytes
+
+    @property
+    def grown_descriptors(self) -> int | None:
+        if self.first is None or self.last is None or not self.comparable:
+            return None
+        return self.last.descriptors - self.first.descriptors
+
+
 class Check(Record):
     """One functional expectation, met or not."""
 
@@ -471,7 +521,7 @@ class RunEnded(Record):
 
 
 AnyRecord = Annotated[
-    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Check | RunEnded,
+    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Soak | Check | RunEnded,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

@@ -1,4 +1,4 @@
-"""Processor time of processes. Nanoseconds."""
+"""Processor time and open files of processes. Times are nanoseconds."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def processor_ns(pids: Iterable[int]) -> int:
         except (FileNotFoundError, ProcessLookupError) as error:
             raise ProcessLookupError(f"process {pid} is gone") from error
     return total
+
+
+def descriptors(pid: int) -> int:
+    """How many files, sockets and the like ``pid`` has open. ProcessLookupError when it is gone."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"process {pid} is gone") from error
