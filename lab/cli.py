@@ -152,7 +152,8 @@ def run(
             run_id, chosen = new_run_id(), _profile(profile or "quick")
             scenarios = load_scenarios(names or [])
             archive = Archive.create(out_dir or OUT / run_id)
-            begin(archive, run_id, chosen, [_reference(s, names or []) for s in scenarios])
+            sections = {scenario.name: scenario.rfc3918 for scenario in scenarios if scenario.rfc3918}
+            begin(archive, run_id, chosen, [_reference(s, names or []) for s in scenarios], sections)
     except ArchiveError as error:
         raise BadInputError(str(error)) from error
     with archive:

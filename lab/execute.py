@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab import contest, expectation, matrix
+from lab import capacity, contest, delays, expectation, latency, matrix
 from lab.footprint import misses, run_footprint
 from lab.functional import run_checks
 from lab.results import ZeroLoss
@@ -30,6 +30,12 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
         _calibrate(step, context)
     elif isinstance(step, matrix.Search):
         _search(step, context)
+    elif isinstance(step, matrix.LatencySet):
+        latency.measure(step, context)
+    elif isinstance(step, matrix.Delay):
+        delays.measure(step, context)
+    elif isinstance(step, matrix.Capacity):
+        capacity.measure(step, context)
     else:
         contest.compare(step, context)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lab.profiles import Profile, ProfileName
 from lab.results import Setting
+from lab.rfc3918 import CapacityTable, Chosen, DelayTable, LatencyTable
 from lab.scenario import Scenario
 from lab.scenario_tables import Case, Compare, Expect, FootprintCase, Metric
 from lab.strategies import workers_in_all
@@ -40,6 +41,12 @@ TRIAL_OVERHEAD_S = 0.15
 
 BENCH_START_S = 1.5
 """Namespaces, forwarder, sender and receiver, on average: some steps find their bench standing."""
+
+CHANGE_S = 0.01
+"""A rule added or removed, beside the time that is waited between two changes."""
+
+RULES_PER_S = 5_000
+"""That a bench takes while it is built: subject, sender and receivers get as many."""
 
 FUNCTIONAL_S = 8.0
 FOOTPRINT_S, FOOTPRINT_WORKER_S = 4.0, 0.013
@@ -211,6 +218,82 @@ class Comparison(Step):
         return (4 if self.metric == "CPU per copy" else 2) * each * self.profile.pairs
 
 
+@dataclass(frozen=True)
+class Probe(Step):
+    """What a table ``[[latency]]``, ``[[delay]]`` or ``[[capacity]]`` asks of a subject in a case."""
+
+    case: Case
+    subject: str
+    number: int
+    """Of the table among those of its kind, from 1."""
+
+    @property
+    def rps(self) -> bool:
+        return self.scenario.rps_of(self.subject)[0]
+
+    @property
+    def setting(self) -> Setting:
+        return self.scenario.result_setting(self.case, self.subject, self.rps)
+
+    def named(self, kind: str) -> str:
+        return f"{self.scenario.name}/{self.case.name}/{self.subject}/{kind}-{self.number}"
+
+
+@dataclass(frozen=True)
+class LatencySet(Probe):
+    """The latencies of each output at several rates."""
+
+    table: LatencyTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("latency")
+
+    @property
+    def trials(self) -> int:
+        return (LOADED_TRIALS // 2) * (len(self.table.shares) + len(self.table.multicast_dps))
+
+
+@dataclass(frozen=True)
+class Delay(Probe):
+    """Join and leave delay."""
+
+    table: DelayTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("delay")
+
+    @property
+    def seconds(self) -> float:
+        each = 2 * (self.table.hold_ms / 1000 + CHANGE_S)
+        return 2 * BENCH_START_S + self.profile.repetitions * each
+
+
+@dataclass(frozen=True)
+class Capacity(Probe):
+    """The largest number of groups."""
+
+    table: CapacityTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("capacity")
+
+    @property
+    def trials(self) -> int:
+        return len(self.table.groups)
+
+    @property
+    def seconds(self) -> float:
+        sending = sum(groups * self.table.per_group / self.table.dps for groups in self.table.groups)
+        building = sum(BENCH_START_S + groups / RULES_PER_S for groups in self.table.groups)
+        return building + max(sending, self.trials * self.profile.trial_ms / 1000)
+
+    def setting_of(self, groups: int) -> Setting:
+        return self.setting.model_copy(update={"rules": groups, "flows": groups})
+
+
 def _search_trials(at_estimated_width: int, profile: Profile) -> int:
     halvings = math.log2(ESTIMATED_WIDTH / profile.search_width)
     return max(2, round(at_estimated_width + TRIALS_PER_HALVING * halvings))
@@ -231,7 +314,7 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
     )
 
 
-AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison
+AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison | LatencySet | Delay | Capacity
 
 
 def steps(scenarios: Iterable[Scenario], profile: ProfileName, absent: Collection[str] = ()) -> list[AnyStep]:
@@ -275,6 +358,25 @@ def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterat
         for compare, a, b in pairs:
             if case in (a.case, b.case) and a.case in searched and b.case in searched:
                 yield Comparison(scenario, profile, compare, a, b)
+        yield from _probes(scenario, profile, case, present)
+
+
+def _probes(
+    scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]
+) -> Iterator[LatencySet | Delay | Capacity]:
+    def of(table: Chosen) -> Iterator[str]:
+        if table.cases is None or case.name in table.cases:
+            yield from (each for each in table.subjects or present if each in present)
+
+    for number, latency in enumerate(scenario.latency, start=1):
+        for subject in of(latency):
+            yield LatencySet(scenario, profile, case, subject, number, latency)
+    for number, delay in enumerate(scenario.delay, start=1):
+        for subject in of(delay):
+            yield Delay(scenario, profile, case, subject, number, delay)
+    for number, capacity in enumerate(scenario.capacity, start=1):
+        for subject in of(capacity):
+            yield Capacity(scenario, profile, case, subject, number, capacity)
 
 
 def _searches(scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]) -> Iterator[Search]:

@@ -51,6 +51,11 @@ def unicast_streams(setting: Setting, model: Stream) -> list[Stream]:
     ]
 
 
+def with_unicast(multicast_dps: int, unicast_percent: int) -> int:
+    """The rate of the whole load in which multicast has this one."""
+    return round(multicast_dps * 100 / (100 - unicast_percent))
+
+
 def is_unicast(stream_id: int, setting: Setting) -> bool:
     return stream_id >= setting.flows
 

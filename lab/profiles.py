@@ -27,6 +27,8 @@ class Profile(Model):
     search_trials_max: Annotated[int, Field(ge=2, le=1000)]
     """Trials after which a search ends, settled or not."""
     pairs: Annotated[int, Field(ge=1, le=200)]
+    repetitions: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Of a change whose delay is measured."""
     cases: list[str] | None = None
     """Cases to run; all when left out. Footprints always run."""
     demand_targets: bool = False
@@ -35,7 +37,9 @@ class Profile(Model):
 
 PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(trial_ms=300, search_width=0.05, search_trials=2, search_trials_max=14, pairs=2),
-    "full": Profile(trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8),
+    "full": Profile(
+        trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8, repetitions=200
+    ),
     "conservative": Profile(
         trial_ms=60_000,
         search_width=0.005,
@@ -58,5 +62,6 @@ class ProfileOverride(Model):
     search_initial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
     search_trials_max: Annotated[int, Field(ge=2, le=1000)] | None = None
     pairs: Annotated[int, Field(ge=1, le=200)] | None = None
+    repetitions: Annotated[int, Field(ge=1, le=10_000)] | None = None
     cases: list[str] | None = None
     demand_targets: bool | None = None

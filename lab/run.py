@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -40,14 +40,21 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def begin(archive: Archive, run_id: str, profile: str, scenarios: Sequence[str]) -> None:
-    """The first record of a new run."""
+def begin(
+    archive: Archive,
+    run_id: str,
+    profile: str,
+    scenarios: Sequence[str],
+    rfc3918: Mapping[str, Sequence[str]],
+) -> None:
+    """The first record of a new run; ``scenarios``: how each can be loaded again."""
     archive.write(
         RunStarted(
             run_id=run_id,
             started_at=_now(),
             profile=profile,
             scenarios=list(scenarios),
+            rfc3918={name: list(sections) for name, sections in rfc3918.items()},
             provenance=provenance.gather(),
         )
     )

@@ -2,7 +2,8 @@
 
 A scenario is a list of *cases* (rows), each a full setting; what is done with them is said by what the
 file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject,
-``[[expect]]`` for what one trial must show exactly, and ``[[compare]]`` for paired comparisons.
+``[[expect]]`` for what one trial must show exactly, ``[[latency]]``, ``[[delay]]`` and ``[[capacity]]`` for
+what RFC 3918 asks besides rates, and ``[[compare]]`` for paired comparisons.
 ``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
 is reported at once, by key, with the value and what is allowed (:class:`ScenarioError`); what a file's
 tables must say together is in :mod:`lab.sense`.
@@ -22,6 +23,7 @@ from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
 from forwarder.strategy import PRESETS, Grouping
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
+from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable, Section
 from lab.scenario_tables import (
     BOTH_STEERINGS,
     Case,
@@ -63,6 +65,11 @@ class Scenario(BaseModel):
     expect: list[Expect] = []
     compare: list[Compare] = []
     footprint: list[FootprintCase] = []
+    latency: list[LatencyTable] = []
+    delay: list[DelayTable] = []
+    capacity: list[CapacityTable] = []
+    rfc3918: list[Section] = []
+    """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, ProfileOverride] = {}
 
     def profile_named(self, name: ProfileName) -> Profile:
@@ -94,6 +101,7 @@ class Scenario(BaseModel):
                 "flows",
                 "burst",
                 "generator",
+                "unicast_percent",
                 "rules",
                 "egress",
             )
@@ -140,11 +148,13 @@ def parse_scenario(text: str, source: str) -> Scenario:
 def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Scenario]:
     """Scenarios by name (in ``directory``) or by path; all default ones when ``names`` is empty.
 
+    A name that is none stands for all that begin with it: ``rfc3918`` for ``rfc3918-delay`` and the others.
+
     Raises :class:`ScenarioError` with the problems of every file that has any.
     """
     chosen = list(names)
     available = {path.stem: path for path in sorted(directory.glob("*.toml"))}
-    paths = [available.get(name, Path(name)) for name in chosen] or list(available.values())
+    paths = [path for name in chosen for path in _named(name, available)] or list(available.values())
     scenarios: list[Scenario] = []
     problems: list[Problem] = []
     for path in paths:
@@ -168,6 +178,13 @@ def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Sc
         raise ScenarioError(problems)
     # What forwards wrongly need not be measured: the functional checks come first.
     return sorted(scenarios, key=lambda scenario: not scenario.functional)
+
+
+def _named(name: str, available: Mapping[str, Path]) -> list[Path]:
+    """The scenario of that name; else all whose names begin with it and a hyphen; else the file."""
+    if name in available:
+        return [available[name]]
+    return [path for stem, path in available.items() if stem.startswith(f"{name}-")] or [Path(name)]
 
 
 _BOUNDS: Mapping[str, tuple[str, str]] = {
@@ -203,6 +220,9 @@ _TABLES: Mapping[str, type[Model]] = {
     "expect": Expect,
     "compare": Compare,
     "footprint": FootprintCase,
+    "latency": LatencyTable,
+    "delay": DelayTable,
+    "capacity": CapacityTable,
     "profile": ProfileOverride,
 }
 

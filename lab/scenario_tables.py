@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forwarder.strategy import PRESETS, Hashing, RulePlacement, Steering
+from lab.mixed import MOST_PERCENT
 from lab.peers import PEERS
 from lab.results import Setting
 from lab.topology import MAX_LINKS
@@ -65,6 +66,10 @@ Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
 """Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
 
 
+Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
+"""Of all datagrams offered, those that are unicast, to each output in turn; the kernel routes them."""
+
+
 class Defaults(Model):
     """``[setting]``: where every case starts from."""
 
@@ -76,6 +81,7 @@ class Defaults(Model):
     burst: Burst = 1
     generator: GeneratorName = "packet"
     """Packet sockets, or live frames made in the kernel: several times the rate, veth only."""
+    unicast_percent: Percent = 0
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Of each worker group."""
@@ -106,6 +112,7 @@ class Case(Model):
     flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
     burst: Burst | None = None
     generator: GeneratorName | None = None
+    unicast_percent: Percent | None = None
     rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     strategy: StrategyName | None = None

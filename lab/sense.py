@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from forwarder.problems import Problem
-from forwarder.strategy import PRESETS, Grouping, RulePlacement, strategy_problems
+from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, strategy_problems
+from lab import mixed
 from lab.peers import PEERS
 from lab.peers.base import Peer
+from lab.rfc3918 import LatencyTable
 from lab.strategies import strategy_of
 from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
+    from lab.rfc3918 import Chosen
     from lab.scenario import Scenario
     from lab.scenario_tables import Compare, Defaults, Expect, FootprintCase
 
@@ -44,11 +47,15 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
     for index, expect in enumerate(scenario.expect):
         tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
+    for key, probes in _probes(scenario):
+        for index, probe in enumerate(probes):
+            tables.append((f"{key}[{index}]", _probe_problems(scenario, key, probe)))
     for index, footprint in enumerate(scenario.footprint):
         tables.append((f"footprint[{index}]", _strategy_problems(footprint)))
     for index, case in enumerate(scenario.case):
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
+        tables.append((f"case[{index}]", _unicast_problems(values)))
         limits = (_limit_problems(values, PEERS[subject]) for subject in scenario.subjects)
         tables.append((f"case[{index}]", chain.from_iterable(limits)))
         if "mcrd" in scenario.subjects:
@@ -78,6 +85,9 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
         references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
         references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
     references += [(f"expect[{index}].case", expect.case) for index, expect in enumerate(scenario.expect)]
+    for key, probes in _probes(scenario):
+        for index, probe in enumerate(probes):
+            references += [(f"{key}[{index}].cases", name) for name in probe.cases or []]
     for field, reference in references:
         if reference is not None and reference not in known:
             yield Problem(field, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
@@ -103,6 +113,41 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
     for key, name in (*named, ("a_case", compare.a_case), ("b_case", compare.b_case)):
         if name in unmeasured:
             yield Problem(key, repr(name), "a case of which something is measured")
+
+
+def _probes(scenario: Scenario) -> tuple[tuple[str, Sequence[Chosen]], ...]:
+    return ("latency", scenario.latency), ("delay", scenario.delay), ("capacity", scenario.capacity)
+
+
+def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Problem]:
+    for name in probe.subjects or []:
+        if name not in scenario.subjects:
+            yield Problem("subjects", repr(name), f"some of the subjects: {', '.join(scenario.subjects)}")
+    chosen = [case for case in scenario.case if probe.cases is None or case.name in probe.cases]
+    for case in chosen:
+        values = scenario.settings_of(case)
+        if key == "delay" and values.egress != "wire-like":
+            yield Problem("cases", repr(case.name), 'cases with egress = "wire-like": each datagram a frame')
+        if key == "capacity" and (values.inputs > 1 or values.unicast_percent):
+            yield Problem("cases", repr(case.name), "cases with one input and without unicast")
+        if isinstance(probe, LatencyTable) and probe.shares and "zero-loss" not in scenario.measured_in(case):
+            yield Problem("shares", repr(case.name), "cases whose zero-loss rate is measured")
+
+
+def _unicast_problems(values: Defaults) -> Iterable[Problem]:
+    if not values.unicast_percent:
+        return
+    beside = f"with unicast_percent = {values.unicast_percent}"
+    if values.inputs > 1:
+        yield Problem("inputs", str(values.inputs), f"1 {beside}")
+    if values.burst > 1:
+        yield Problem("burst", str(values.burst), f"1 {beside}")
+    if values.steering == Steering.UNGROUPED:
+        yield Problem("steering", values.steering, f"one by which one worker gets each datagram, {beside}")
+    most = max(mixed.shares(values.unicast_percent, values.flows, values.outputs))
+    if most > mixed.LARGEST_SHARE:
+        allowed = f"fewer {beside}: one stream would have {most:,} datagrams in a turn, at most"
+        yield Problem("flows", str(values.flows), f"{allowed} {mixed.LARGEST_SHARE:,}")
 
 
 def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:

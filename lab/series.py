@@ -111,7 +111,7 @@ class Series:
     """Trials of one step on one bench, numbered and recorded."""
 
     context: Context
-    step: matrix.Expectation | matrix.Calibrate | matrix.Search | matrix.Comparison
+    step: matrix.Step
     case: Case
     subject: str
     setting: Setting
