@@ -17,10 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from forwarder.problems import ProblemsError
 from lab.profiles import ProfileName
 from lab.progress import choose, duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
-from lab.scenario import DIRECTORY, Scenario, ScenarioError, load_scenarios
+from lab.scenario import DIRECTORY, Scenario, load_scenarios
 
 if TYPE_CHECKING:
     from lab.run import Ended
@@ -120,18 +121,28 @@ def run(
         Path | None,
         typer.Option("--resume", help="Go on with the interrupted run in this directory; give nothing else."),
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="NAME=PATH",
+            help="The program of a subject, or its directory; mcr=PATH: upstream's mcrd and mcrctl.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run scenarios; results and report go to the run's directory.
 
     Each trial is in results.jsonl as soon as it ends. Ctrl-C ends the run after the trial under way (again:
-    at once); what is done is kept and reported, and --resume goes on with the rest.
+    at once); what is done is kept and reported, and --resume goes on with the rest. Subjects that are not on
+    this machine are left out and named; one that ends while it is measured has that as its result.
 
     Progress is on stderr; with --json stdout is one JSON document. Exit status: 0 passed; 1 a check or an
     expectation failed, a ledger does not balance or a promised ratio was missed; 2 bad input;
     130 interrupted.
     """
     from lab.archive import Archive, ArchiveError
+    from lab.attendance import attend, parse
     from lab.matrix import steps
     from lab.run import begin, new_run_id
     from lab.run import run as run_steps
@@ -140,24 +151,32 @@ def run(
         raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
     try:
         if resume is not None:
-            if names or out_dir or profile:
-                raise BadInputError("--resume takes scenarios, profile and directory from the run: give none")
+            if names or out_dir or profile or peer:
+                raise BadInputError(
+                    "--resume takes scenarios, profile, peers and directory from the run: give none"
+                )
             archive = Archive.resume(resume)
             started = archive.started
             if started is None:
                 raise BadInputError(f"{resume}: no run was started there")
             run_id, chosen = started.run_id, _profile(started.profile)
             scenarios = load_scenarios(started.scenarios)
+            present = attend({name: Path(path) for name, path in started.peers.items()})
         else:
             run_id, chosen = new_run_id(), _profile(profile or "quick")
             scenarios = load_scenarios(names or [])
+            paths = parse(peer or [])
+            present = attend(paths)
             archive = Archive.create(out_dir or OUT / run_id)
             sections = {scenario.name: scenario.rfc3918 for scenario in scenarios if scenario.rfc3918}
-            begin(archive, run_id, chosen, [_reference(s, names or []) for s in scenarios], sections)
+            references = [_reference(s, names or []) for s in scenarios]
+            begin(archive, run_id, chosen, references, sections, paths)
     except ArchiveError as error:
         raise BadInputError(str(error)) from error
     with archive:
-        ended = run_steps(steps(scenarios, chosen), archive, choose(as_json), run_id)
+        planned = steps(scenarios, chosen, present.absent)
+        skipped = present.skipped(scenarios)
+        ended = run_steps(planned, archive, choose(as_json), run_id, present.peers, skipped)
         written = _write_report(archive.results, archive.directory)
         records = list(archive.records)
     if as_json:
@@ -166,6 +185,7 @@ def run(
                 "outcome": ended.outcome,
                 "failures": ended.failures,
                 "inconclusive": ended.inconclusive,
+                "skipped": ended.skipped,
                 "directory": str(archive.directory),
                 "report": [str(path) for path in written],
                 "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
@@ -256,7 +276,7 @@ def main() -> None:
     errors = Console(stderr=True)
     try:
         app()
-    except (BadInputError, ScenarioError, ResultsError) as error:
+    except (BadInputError, ProblemsError, ResultsError) as error:
         for line in str(error).splitlines():
             errors.print(f"mcastlab: {line}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
@@ -334,6 +354,8 @@ def _summarise(records: list[AnyRecord], ended: Ended, written: list[Path]) -> N
         for record in comparisons:
             _add_comparison(table, record)
         out.print(table)
+    for reason in ended.skipped:
+        out.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
     for reason in ended.inconclusive:
         out.print(f"no conclusion: {reason}", markup=False, highlight=False, soft_wrap=True)
     for failure in ended.failures:

@@ -23,7 +23,7 @@ from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
-from lab.series import Context, Series, StepError
+from lab.series import Context, NoFigureError, Series, StepError
 from lab.trial import NONE
 
 NARROW = (0.6, 1.6)
@@ -55,9 +55,11 @@ def compare(step: matrix.Comparison, context: Context) -> None:
     for side in interleaved(step.profile.pairs):
         values[side].append((a if side == "a" else b).value())
     pairs = [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
-    warnings = list(dict.fromkeys([*a.warnings, *b.warnings]))
+    fates = [*a.series.fates, *b.series.fates]
+    warnings = list(dict.fromkeys([*fates, *a.warnings, *b.warnings]))
     if not pairs:
-        raise StepError(f"{step.metric}: no pair of values to compare {'; '.join(warnings) or values}")
+        text = f"{step.metric}: no pair of values to compare: {'; '.join(warnings) or values}"
+        raise NoFigureError(text) if fates else StepError(text)
     if len(pairs) < step.profile.pairs:
         warnings.append(f"{step.profile.pairs - len(pairs)} of {step.profile.pairs} pairs had no value")
     a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]
@@ -148,8 +150,21 @@ def _best(step: matrix.Comparison, side: matrix.Side, context: Context) -> ZeroL
     """The search with the highest zero-loss rate: the steering that suits this side."""
     found = [known for known in context.searches(step.scenario.name, side) if known.lower_dps is not None]
     if not found:
-        raise StepError(f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at")
+        fates = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
+        text = f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at"
+        raise NoFigureError(f"{text}: {'; '.join(fates)}") if fates else StepError(text)
     return max(found, key=_lower)
+
+
+def _tried(step: matrix.Comparison, side: matrix.Side, context: Context) -> list[Trial]:
+    """The trials of one side's searches, and those flat out."""
+    return [
+        trial
+        for trial in context.of_kind(Trial)
+        if (trial.scenario, trial.case, trial.subject) == (step.scenario.name, side.case.name, side.subject)
+        and trial.purpose in ("search", "fixed")
+        and side.rps in (None, trial.setting.rps)
+    ]
 
 
 def _lower(known: ZeroLoss) -> float:
@@ -180,16 +195,13 @@ def _by_search(step: matrix.Comparison, side: matrix.Side, known: ZeroLoss, cont
 
 def _by_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -> Contender:
     """At the offered rate at which the side delivered most so far, under its best steering."""
-    trials = [
-        trial
-        for trial in context.of_kind(Trial)
-        if (trial.scenario, trial.case, trial.subject) == (step.scenario.name, side.case.name, side.subject)
-        and trial.purpose in ("search", "fixed")
-        and side.rps in (None, trial.setting.rps)
-    ]
+    trials = _tried(step, side, context)
     if not trials:
         raise StepError(f"{side.subject}, {side.case.name}: no trial says at which rate it delivers most")
     best = max(trials, key=lambda trial: trial.delivered_dps)
+    if not best.delivered:
+        why = best.ended or "it runs and forwards nothing"
+        raise NoFigureError(f"{side.subject}, {side.case.name}: delivered nothing at any rate: {why}")
     series = _series(step, side, best.setting.rps, context, "comparison")
 
     def value() -> float | None:

@@ -17,10 +17,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab import netns
 from lab.netlink import Netlink
+from lab.peers import PEERS
+from lab.peers.base import Located, Peer
 from lab.provenance import sysctl
 
 CHILD_TIMEOUT_S = 60
@@ -242,6 +245,12 @@ def _multicast_loop() -> str:
     return "joined a group on the loopback interface"
 
 
+def _presence(peer: Peer) -> str:
+    if why := peer.missing():
+        raise RuntimeError(why)
+    return "is here"
+
+
 CHECKUPS = (
     Checkup("system", True, _system, "Linux 6.6 or later on x86-64"),
     Checkup("root", True, _root, "run as root (sudo): namespaces and packet sockets need it"),
@@ -286,6 +295,13 @@ CHECKUPS = (
         "multicast routing",
         False,
         _mroute,
-        "a kernel with CONFIG_IP_MROUTE; without it leave out scenarios with the subject kernel",
+        "a kernel with CONFIG_IP_MROUTE; without it a run leaves the subject kernel out",
+    ),
+    *(
+        Checkup(
+            f"subject {name}", False, partial(_presence, peer), "without it a run leaves it out, and says so"
+        )
+        for name, peer in PEERS.items()
+        if isinstance(peer, Located)
     ),
 )

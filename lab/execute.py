@@ -119,7 +119,7 @@ def _search(step: matrix.Search, context: Context) -> None:
                     generator_ceiling_dps=ceiling,
                     bound_by=found.bound_by,
                     trial_ids=list(series.trial_ids),
-                    warnings=list(found.warnings),
+                    warnings=[*found.warnings, *series.fates],
                 )
             )
             words.append(_line(found, loss_ratio))
@@ -129,7 +129,7 @@ def _search(step: matrix.Search, context: Context) -> None:
         series.purpose = "fixed"
         trial = series.run(None, seconds)
         words.append(f"{trial.delivered_dps:,.0f} copies/s at {trial.offered_dps:,.0f} dps offered")
-    context.reporter.outcome("; ".join(words))
+    context.reporter.outcome("; ".join([*words, *series.fates]))
 
 
 def loaded(step: matrix.Search, context: Context, series: Series, zero_loss_dps: float, share: float) -> str:

@@ -60,6 +60,8 @@ class RunStarted(Record):
     """UTC, ISO 8601."""
     profile: str
     scenarios: list[str]
+    peers: dict[str, str] = {}
+    """Paths of the programs that the user chose, by subject."""
     rfc3918: dict[str, list[str]] = {}
     """Tests of RFC 3918, by their sections, that a scenario makes."""
     provenance: Provenance
@@ -518,6 +520,8 @@ class RunEnded(Record):
     failures: list[str] = []
     inconclusive: list[str] = []
     """Comparisons that nothing came out of, each with the reason: tried again when the run is resumed."""
+    skipped: list[str] = []
+    """Subjects that could not run on this machine, each with the scenarios and the reason."""
 
 
 AnyRecord = Annotated[

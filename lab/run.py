@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from lab import provenance
@@ -14,10 +15,11 @@ from lab.execute import execute
 from lab.interruption import Interruption
 from lab.matrix import AnyStep
 from lab.netns import NetnsError
-from lab.peers.base import PeerError
+from lab.peers import PEERS
+from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
 from lab.results import RunEnded, RunStarted
-from lab.series import BenchPool, Context, StepError
+from lab.series import BenchPool, Context, NoFigureError, StepError
 from lab.traffic.jobs import TrafficError
 
 Outcome = Literal["passed", "failed", "interrupted"]
@@ -28,11 +30,12 @@ RUN_STEP = "(start)"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended. ``failures`` and ``inconclusive``: one sentence each."""
+    """How a run ended. ``failures``, ``inconclusive``, ``skipped``: one sentence each."""
 
     outcome: Outcome
     failures: tuple[str, ...]
     inconclusive: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 def new_run_id() -> str:
@@ -46,8 +49,14 @@ def begin(
     profile: str,
     scenarios: Sequence[str],
     rfc3918: Mapping[str, Sequence[str]],
+    peers: Mapping[str, Path],
 ) -> None:
-    """The first record of a new run; ``scenarios``: how each can be loaded again."""
+    """The first record of a new run.
+
+    Args:
+        scenarios: how each can be loaded again.
+        peers: the programs that the user chose, by subject.
+    """
     archive.write(
         RunStarted(
             run_id=run_id,
@@ -55,17 +64,30 @@ def begin(
             profile=profile,
             scenarios=list(scenarios),
             rfc3918={name: list(sections) for name, sections in rfc3918.items()},
+            peers={name: str(path) for name, path in peers.items()},
             provenance=provenance.gather(),
         )
     )
     archive.finish(RUN_STEP)
 
 
-def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: str) -> Ended:
+def run(
+    steps: Sequence[AnyStep],
+    archive: Archive,
+    reporter: Reporter,
+    run_id: str,
+    peers: Mapping[str, Peer] = PEERS,
+    skipped: Sequence[str] = (),
+) -> Ended:
     """Do every step that the archive does not have. An interruption (Ctrl-C) keeps the trials that are done.
 
     A step that fails is noted and the next one tried; what has been recorded of it stays. That a shared
-    machine was too noisy to conclude a comparison is no failure, unless the profile demands the targets.
+    machine was too noisy to conclude a comparison is no failure, unless the profile demands the targets; that
+    a subject ended is none, either.
+
+    Args:
+        peers: the subjects that there are.
+        skipped: what was left out of the steps, one sentence each.
     """
     due = [step for step in steps if step.step_id not in archive.finished]
     reporter.begin(len(due), sum(step.seconds for step in due))
@@ -73,7 +95,7 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
     inconclusive: list[str] = []
     interruption = Interruption()
     try:
-        with interruption.heeded(), BenchPool(run_id) as benches:
+        with interruption.heeded(), BenchPool(run_id, peers) as benches:
             for step in due:
                 interruption.check()
                 reporter.step(step.step_id)
@@ -82,7 +104,8 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
                 try:
                     execute(step, context)
                 except StepError as error:
-                    kept = broken if step.profile.demand_targets else inconclusive
+                    demanded = step.profile.demand_targets and not isinstance(error, NoFigureError)
+                    kept = broken if demanded else inconclusive
                     kept.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"no conclusion: {error}")
                     archive.give_up(step.step_id)
@@ -104,8 +127,16 @@ def run(steps: Sequence[AnyStep], archive: Archive, reporter: Reporter, run_id: 
         reporter.end()
     failures = [*archive.failures, *broken]
     outcome: Outcome = "interrupted" if interruption.asked else "failed" if failures else "passed"
-    archive.write(RunEnded(ended_at=_now(), outcome=outcome, failures=failures, inconclusive=inconclusive))
-    return Ended(outcome, tuple(failures), tuple(inconclusive))
+    archive.write(
+        RunEnded(
+            ended_at=_now(),
+            outcome=outcome,
+            failures=failures,
+            inconclusive=inconclusive,
+            skipped=list(skipped),
+        )
+    )
+    return Ended(outcome, tuple(failures), tuple(inconclusive), tuple(skipped))
 
 
 def _now() -> str:

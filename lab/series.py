@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,6 +12,7 @@ from lab import matrix
 from lab.archive import Archive
 from lab.interruption import Interruption
 from lab.load import Purpose, Request, standing
+from lab.peers.base import Peer
 from lab.progress import Reporter
 from lab.results import AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Scenario
@@ -22,6 +23,8 @@ from lab.trial import NONE, Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
+OURS = "mcrd"
+
 STANDING_BENCHES = 8
 """Kept up at a time: an idle bench costs some 300 MB of memory, starting one takes seconds."""
 
@@ -30,11 +33,16 @@ class StepError(RuntimeError):
     """A step that could not be concluded; the message says what was missing."""
 
 
+class NoFigureError(StepError):
+    """A subject has nothing to be compared: it ended, or delivers nothing. That is what is to be said."""
+
+
 class BenchPool:
     """Benches by plan, the ones used longest ago taken down when there are too many. A context manager."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, peers: Mapping[str, Peer]) -> None:
         self._run_id = run_id
+        self._peers = peers
         self._made = 0
         self._standing: OrderedDict[BenchPlan, tuple[Bench, ExitStack]] = OrderedDict()
 
@@ -47,7 +55,7 @@ class BenchPool:
             oldest.close()
         self._made += 1
         stack = ExitStack()
-        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}"))
+        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}", self._peers))
         self._standing[plan] = (made, stack)
         return made
 
@@ -117,6 +125,8 @@ class Series:
     setting: Setting
     purpose: Purpose
     trial_ids: list[str] = field(default_factory=list)
+    fates: list[str] = field(default_factory=list)
+    """How the subject ended, where it did, each in the words of the trial."""
 
     def __post_init__(self) -> None:
         # Both sides of a comparison stand before the first trial, unless that has been recorded already.
@@ -158,6 +168,10 @@ class Series:
         self.trial_ids.append(trial.trial_id)
         archive.write(trial)
         self.context.reporter.trial(trial)
+        if trial.ended is not None and trial.ended not in self.fates:
+            self.fates.append(trial.ended)
+            if self.subject == OURS:  # of another program it is a result, of this project's a fault
+                self.context.failures.append(f"{trial.trial_id}: {trial.ended}")
         if not trial.ledger.balanced:
             why = "; ".join(trial.warnings)
             self.context.failures.append(f"{trial.trial_id}: the ledger does not balance: {why}")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab import ledger
+from lab.attendance import PeerOptionError, attend, parse
+from lab.doctor import CHECKUPS, check
 from lab.matrix import Comparison, Expectation, Search, steps
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate
@@ -104,6 +106,52 @@ def test_an_absent_peer_is_left_out_of_searches_comparisons_and_expectations() -
     assert [step.compare.b for step in planned if isinstance(step, Comparison)] == ["kernel"]
     assert [step.number for step in planned if isinstance(step, Expectation)] == [2], "numbered as with it"
     assert not steps([made], "quick", absent=set(PEERS))
+
+
+def test_what_is_left_out_is_named_with_its_scenarios_and_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    present = attend({})
+    assert set(present.absent) == {"socat", "mcr"}
+    assert present.skipped([scenario()]) == [
+        "socat in peers: socat is not installed: apt-get install socat",
+        "mcr in peers: upstream's binaries are not here: --peer mcr=PATH says where",
+    ]
+    for name in ("mcrd", "mcrctl"):
+        (tmp_path / name).touch(mode=0o755)
+    chosen = attend(parse([f"mcr={tmp_path}"]))
+    assert set(chosen.absent) == {"socat"}
+    assert chosen.peers["mcr"] == mcr.PEER.at(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("mcr", "NAME=PATH"),
+        ("mcr=", "NAME=PATH"),
+        ("kernel=/usr", "a path for one of mcr, socat"),
+        ("netcat=/usr", "a path for one of mcr, socat"),
+        ("mcr=/nowhere", "no program is at /nowhere"),
+        ("socat=/nowhere", "/nowhere: no program is there"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_bad_input(option: str, words: str) -> None:
+    with pytest.raises(PeerOptionError, match=words):
+        attend(parse([option]))
+    with pytest.raises(PeerOptionError, match="once"):
+        parse(["mcr=/a", "mcr=/b"])
+
+
+def test_the_doctor_says_which_programs_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    findings = {
+        finding.check: finding
+        for finding in (check(one) for one in CHECKUPS if one.name.startswith("subject"))
+    }
+    assert set(findings) == {"subject mcr", "subject socat"}
+    assert findings["subject socat"].found == "socat is not installed: apt-get install socat"
+    assert not findings["subject socat"].needed
 
 
 RULE = Rule("r", "239.1.0.0", 5001, "10.10.0.1", "in0", ("out0", "out1"))
