@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import netns
+from lab.borrow import Loan, borrowed
 from lab.features import set_features
 from lab.netlink import Netlink
 from lab.topology import SEGMENTATION, Link, Side, Topology
@@ -68,8 +69,11 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             netns.create(name)
         lab = Lab(topology, run_id, spaces["gen"], spaces.get("fwd", ""), spaces["rcv"])
         links = {side: stack.enter_context(Netlink(name)) for side, name in spaces.items()}
-        for number, link in enumerate(topology.links):
-            _add_link(links[link.sender.side], lab, link, FIRST_INDEX + number)
+        if topology.cables:
+            stack.enter_context(borrowed(_loans(lab), topology.mtu))
+        else:
+            for number, link in enumerate(topology.links):
+                _add_link(links[link.sender.side], lab, link, FIRST_INDEX + number)
         for side in topology.sides:
             _settle(links[side], lab, side)
         for side in topology.sides:
@@ -79,6 +83,15 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
         for side in topology.sides:
             _await_up(links[side], topology, side)
         yield lab
+
+
+def _loans(lab: Lab) -> list[Loan]:
+    """Each cable's ends, in the place of a link's."""
+    return [
+        Loan(name, lab.namespace(end.side), end.interface)
+        for cable, link in zip(lab.topology.cables, lab.topology.links, strict=True)
+        for name, end in ((cable.sender, link.sender), (cable.receiver, link.receiver))
+    ]
 
 
 def _add_link(netlink: Netlink, lab: Lab, link: Link, index: int) -> None:

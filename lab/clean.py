@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab import netns
+from lab.borrow import give_back_all
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A namespace that was removed, and how many processes were killed in it."""
+    """A namespace that was removed, and how many processes were killed in it.
+
+    ``returned``: interfaces that the lab had not made, and that were given back.
+    """
 
     namespace: str
     processes: int
+    returned: tuple[str, ...] = ()
 
 
 def clean(everything: bool = False) -> list[Removed]:
@@ -23,6 +28,8 @@ def clean(everything: bool = False) -> list[Removed]:
         targets = [(leftover.name, len(leftover.pids)) for leftover in netns.leftovers()]
     removed = []
     for name, processes in targets:
+        netns.kill_processes(name)
+        returned = give_back_all(name)
         netns.remove(name)
-        removed.append(Removed(name, processes))
+        removed.append(Removed(name, processes, tuple(returned)))
     return removed

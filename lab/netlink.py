@@ -27,7 +27,7 @@ from pyroute2.netlink import (
     NLMSG_ERROR,
     nlmsg,
 )
-from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
@@ -49,9 +49,9 @@ LARGEST_ANSWER = 1 << 18
 
 
 class Netlink:
-    """A socket in ``namespace``; a context manager. Errors are :class:`NetnsError`."""
+    """A socket in ``namespace`` (``None``: the caller's own); a context manager. Errors are NetnsError."""
 
-    def __init__(self, namespace: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, namespace: str | None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._namespace = namespace
         self._timeout_s = timeout_s
         self._marshal = MarshalRtnl()
@@ -91,6 +91,27 @@ class Netlink:
         message["flags"] = message["change"] = IFF_UP
         self.ask(message, RTM_NEWLINK, CHANGE, f"setting interface {index} up")
 
+    def set_down(self, index: int) -> None:
+        message = ifinfmsg()
+        message["index"] = index
+        message["flags"], message["change"] = 0, IFF_UP
+        self.ask(message, RTM_NEWLINK, CHANGE, f"setting interface {index} down")
+
+    def change(self, index: int, **attributes: Any) -> None:
+        """Its ``ifname``, ``ifalias``, ``mtu``."""
+        message = ifinfmsg()
+        message["index"] = index
+        message["attrs"] = _attributes(attributes)
+        self.ask(message, RTM_NEWLINK, CHANGE, f"changing interface {index} to {attributes}")
+
+    def move(self, index: int, namespace: str | None) -> None:
+        """Into another namespace; ``None``: the caller's own."""
+        with netns.opened(namespace) as descriptor:
+            message = ifinfmsg()
+            message["index"] = index
+            message["attrs"] = [("IFLA_NET_NS_FD", descriptor)]
+            self.ask(message, RTM_NEWLINK, CHANGE, f"moving interface {index} to {namespace or 'its home'}")
+
     def add_address(self, index: int, address: str, prefix_length: int) -> None:
         """An IPv4 address."""
         message = ifaddrmsg()
@@ -109,6 +130,12 @@ class Netlink:
         message["attrs"] = [("NDA_DST", address), ("NDA_LLADDR", mac)]
         what = f"adding neighbour {address} of interface {index}"
         self.ask(message, RTM_NEWNEIGH, CHANGE | NLM_F_CREATE, what)
+
+    def addresses(self) -> list[tuple[int, str]]:
+        """Interfaces' indices and their addresses, IPv4 and IPv6."""
+        dump = NLM_F_REQUEST | NLM_F_DUMP
+        found = self.ask(ifaddrmsg(), RTM_GETADDR, dump, "listing the addresses")
+        return [(item["index"], item.get("IFA_LOCAL") or item.get("IFA_ADDRESS")) for item in found]
 
     def links(self) -> list[nlmsg]:
         """Every interface."""
@@ -140,7 +167,10 @@ class Netlink:
         self.close()
 
     def _open(self) -> None:
-        self._socket = netns.open_netlink(self._namespace)
+        if self._namespace is None:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        else:
+            self._socket = netns.open_netlink(self._namespace)
         self._socket.settimeout(self._timeout_s)
 
     def _exchange(self, message: nlmsg, kind: int, flags: int) -> list[nlmsg]:

@@ -86,9 +86,10 @@ def open_netlink(name: str) -> socket.socket:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[int]:
-    """A descriptor that stands for the namespace ``name``, for the length of a ``with`` block."""
-    descriptor = os.open(DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
+def opened(name: str | None) -> Iterator[int]:
+    """A descriptor that stands for the namespace ``name`` (``None``: this process's own), while it is used."""
+    path = Path("/proc/self/ns/net") if name is None else DIRECTORY / name
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

@@ -54,6 +54,14 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Cable:
+    """Two interfaces that exist already, connected with each other."""
+
+    sender: str
+    receiver: str
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """N inputs, M outputs, and what the kernel may do on the way.
 
@@ -63,6 +71,7 @@ class Topology:
     use). ``igmp_max_memberships``: groups that one socket may join in the forwarder's namespace; the kernel's
     default of 20 is kept so that what works here works on a stock machine. ``napi``: the inputs' receiving
     ends take XDP frames, for which GRO is on there; UDP is not merged (``rx-udp-gro-forwarding`` is off).
+    ``cables``: existing interfaces to take for each link, inputs first, instead of making veth pairs.
     """
 
     inputs: int = 1
@@ -74,6 +83,7 @@ class Topology:
     rps_cpus: tuple[int, ...] = ()
     igmp_max_memberships: int = 20
     napi: bool = False
+    cables: tuple[Cable, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [
@@ -87,6 +97,8 @@ class Topology:
             problems.append(f"egress {self.egress!r}: 'wire-like' or 'offload' are allowed")
         if self.direct and self.inputs != self.outputs:
             problems.append(f"direct with {self.inputs} inputs and {self.outputs} outputs: must be equal")
+        if self.cables and len(self.cables) != len(self.links):
+            problems.append(f"{len(self.cables)} cables for {len(self.links)} links: as many are needed")
         if problems:
             raise ValueError("topology: " + "; ".join(problems))
 

@@ -1,0 +1,113 @@
+"""Interfaces that the lab did not make, lent to it for the length of a bench, and given back as they were.
+
+An interface that carries an address is in use, and is refused: moving it into a namespace takes its addresses
+and routes away. What it was called is written into its alias, so that ``clean`` can give it back when the lab
+was killed. Name, MTU, features and whether it was up are restored.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pyroute2.netlink import nlmsg
+
+from lab.features import features_of, set_features
+from lab.netlink import Netlink
+from lab.netns import NetnsError
+from lab.topology import SEGMENTATION
+
+ALIAS = "mcastlab: "
+"""Before an interface's own name, in its alias (IFLA_IFALIAS)."""
+IFF_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """One interface: its own ``name``, and what it is called in ``namespace``."""
+
+    name: str
+    namespace: str
+    called: str
+
+
+@contextmanager
+def borrowed(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
+    """Move interfaces of the caller's own namespace away, and back again at the end.
+
+    Raises :class:`NetnsError`, and nothing is moved, when one does not exist or carries an address.
+    """
+    with Netlink(None) as home, ExitStack() as stack:
+        if problems := _obstacles(home, [loan.name for loan in loans]):
+            raise NetnsError("; ".join(problems))
+        there = {link.get("ifname"): link for link in home.links()}
+        for loan in loans:
+            link = there[loan.name]
+            before = features_of(home, loan.name, SEGMENTATION)
+            stack.callback(_give_back, home, loan, link, before)
+            home.set_down(link["index"])
+            home.change(link["index"], ifname=loan.called, ifalias=ALIAS + loan.name, mtu=mtu)
+            home.move(link["index"], loan.namespace)
+        yield
+
+
+def obstacles(names: Sequence[str]) -> list[str]:
+    """Why interfaces cannot be taken, a sentence each."""
+    with Netlink(None) as home:
+        return _obstacles(home, names)
+
+
+def _obstacles(home: Netlink, names: Sequence[str]) -> list[str]:
+    there = {link.get("ifname") for link in home.links()}
+    return [
+        *(f"interface {name}: there is none" for name in names if name not in there),
+        *(
+            f"interface {name} has address {address}: it is in use and is not taken; remove the address first"
+            for name, address in _addresses(home)
+            if name in names
+        ),
+    ]
+
+
+def _give_back(home: Netlink, loan: Loan, link: nlmsg, features: dict[str, bool]) -> None:
+    with Netlink(loan.namespace) as away:
+        _return(away, loan.called, loan.name, mtu=link.get("mtu"))
+    found = {one.get("ifname"): one for one in home.links()}
+    set_features(home, loan.name, features)
+    if link["flags"] & IFF_UP:
+        home.set_up(found[loan.name]["index"])
+
+
+def _return(away: Netlink, called: str, name: str, **was: int) -> None:
+    """Home again, under its own name."""
+    index = next((link["index"] for link in away.links() if link.get("ifname") == called), None)
+    if index is None:
+        return  # it never left, or a cable was pulled with its card
+    away.set_down(index)
+    away.change(index, ifname=name, ifalias="", **was)
+    away.move(index, None)
+
+
+def give_back_all(namespace: str) -> list[str]:
+    """Return what a killed lab had borrowed for ``namespace``; the interfaces' names."""
+    returned = []
+    with Netlink(namespace) as away:
+        for link in away.links():
+            alias = link.get("ifalias") or ""
+            if alias.startswith(ALIAS):
+                name = alias.removeprefix(ALIAS)
+                _return(away, link.get("ifname"), name)
+                returned.append(name)
+    return returned
+
+
+def _addresses(home: Netlink) -> list[tuple[str, str]]:
+    """Interfaces and the addresses that they carry; an address of the link itself (fe80::) says nothing."""
+    names = {link["index"]: link.get("ifname") for link in home.links()}
+    return [
+        (names.get(index, ""), address)
+        for index, address in home.addresses()
+        if not ipaddress.ip_address(address).is_link_local
+    ]
