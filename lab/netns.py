@@ -87,7 +87,7 @@ def open_netlink(name: str) -> socket.socket:
 
 @contextmanager
 def opened(name: str | None) -> Iterator[int]:
-    """A descriptor that stands for the namespace ``name`` (``None``: this process's own), while it is used."""
+    """A descriptor that stands for the namespace ``name``, this process's own with ``None``, while used."""
     path = Path("/proc/self/ns/net") if name is None else DIRECTORY / name
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
