@@ -150,9 +150,9 @@ class Counter:
 
     def _lay_out(self, tally: Tally) -> None:
         placed = self._placed
-        here = self._interfaces[np.array(self._indices) - min(self._indices)]
-        here["first"], here["low"], here["streams"] = placed.first, placed.low, placed.streams
-        self._interfaces[np.array(self._indices) - min(self._indices)] = here
+        at = np.array(self._indices) - min(self._indices)
+        for name in ("first", "low", "streams"):
+            self._interfaces[name][at] = getattr(placed, name)
         rows = np.zeros(len(placed.following), FLOW)
         rows["next"] = placed.following
         of_flow = rows[placed.row]

@@ -91,6 +91,8 @@ def _arithmetic(operation: int, a: int, operand: int) -> int:
             return (a - operand) & WORD
         case 0x20:
             return (a * operand) & WORD
+        case 0x50:
+            return a & operand
         case 0x70:
             return a >> operand
         case 0x90:
