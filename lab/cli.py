@@ -85,7 +85,7 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 @app.command()
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
-    from lab.matrix import steps
+    from lab.planning import steps
 
     planned = steps(load_scenarios(names or []), _profile(profile))
     total = sum(step.seconds for step in planned)
@@ -143,7 +143,7 @@ def run(
     """
     from lab.archive import Archive, ArchiveError
     from lab.attendance import attend, parse
-    from lab.matrix import steps
+    from lab.planning import steps
     from lab.run import begin, new_run_id
     from lab.run import run as run_steps
 

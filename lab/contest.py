@@ -148,12 +148,12 @@ def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, C
 
 def _best(step: matrix.Comparison, side: matrix.Side, context: Context) -> ZeroLoss:
     """The search with the highest zero-loss rate: the steering that suits this side."""
-    found = [known for known in context.searches(step.scenario.name, side) if known.lower_dps is not None]
-    if not found:
+    known = context.best_rate(step.scenario.name, side)
+    if known is None:
         fates = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
         text = f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at"
         raise NoFigureError(f"{text}: {'; '.join(fates)}") if fates else StepError(text)
-    return max(found, key=_lower)
+    return known
 
 
 def _tried(step: matrix.Comparison, side: matrix.Side, context: Context) -> list[Trial]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab import capacity, contest, delays, expectation, latency, matrix
+from lab import capacity, contest, delays, expectation, latency, matrix, soak, sweep
 from lab.footprint import misses, run_footprint
 from lab.functional import run_checks
 from lab.results import ZeroLoss
@@ -36,6 +36,10 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
         delays.measure(step, context)
     elif isinstance(step, matrix.Capacity):
         capacity.measure(step, context)
+    elif isinstance(step, matrix.Sweep):
+        sweep.measure(step, context)
+    elif isinstance(step, matrix.Soak):
+        soak.measure(step, context)
     else:
         contest.compare(step, context)
 

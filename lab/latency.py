@@ -13,13 +13,11 @@ def measure(step: matrix.LatencySet, context: Context) -> None:
     rates: list[float] = []
     rps = step.rps
     if step.table.shares:
-        side = matrix.Side(step.subject, step.case)
-        found = [each for each in context.searches(step.scenario.name, side) if each.lower_dps is not None]
-        if not found:
+        best = context.best_rate(step.scenario.name, matrix.Side(step.subject, step.case))
+        if best is None:
             raise StepError(
                 f"{step.subject}, {step.case.name}: no zero-loss rate was found to take a share of"
             )
-        best = max(found, key=lambda each: each.lower_dps or 0.0)
         rps = best.setting.rps
         rates += [(best.lower_dps or 0.0) * share for share in step.table.shares]
     setting = step.scenario.result_setting(step.case, step.subject, rps)

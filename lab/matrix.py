@@ -1,19 +1,17 @@
-"""From scenarios and a profile to the steps of a run, in order. Pure: ``mcastlab plan`` prints these.
+"""The steps of a run: what each is called, what it is about, how long it takes. Pure.
 
-A *step* is what is finished or not. A case's expectations come first; then
-it is calibrated (the generator alone), searched for each subject and steering, and compared; comparisons use
-what the searches found to choose each subject's steering and to narrow their own searches.
+A *step* is what is finished or not; :mod:`lab.planning` says which there are, and in which order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab.profiles import Profile, ProfileName
+from lab.loads import SoakTable, SweepTable
+from lab.profiles import Profile
 from lab.results import Setting
-from lab.rfc3918 import CapacityTable, Chosen, DelayTable, LatencyTable
+from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable
 from lab.scenario import Scenario
 from lab.scenario_tables import Case, Compare, Expect, FootprintCase, Metric
 from lab.strategies import workers_in_all
@@ -294,6 +292,40 @@ class Capacity(Probe):
         return self.setting.model_copy(update={"rules": groups, "flows": groups})
 
 
+@dataclass(frozen=True)
+class Sweep(Probe):
+    """A trial at each of several rates."""
+
+    table: SweepTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("sweep")
+
+    @property
+    def trials(self) -> int:
+        return len(self.table.ceiling_shares) + len(self.table.dps)
+
+
+@dataclass(frozen=True)
+class Soak(Probe):
+    """One rate for a long time."""
+
+    table: SoakTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("soak")
+
+    @property
+    def trials(self) -> int:
+        return self.table.trials
+
+    @property
+    def seconds(self) -> float:
+        return self.trials * (self.table.trial_s + TRIAL_OVERHEAD_S) + BENCH_START_S
+
+
 def _search_trials(at_estimated_width: int, profile: Profile) -> int:
     halvings = math.log2(ESTIMATED_WIDTH / profile.search_width)
     return max(2, round(at_estimated_width + TRIALS_PER_HALVING * halvings))
@@ -314,100 +346,5 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
     )
 
 
-AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison | LatencySet | Delay | Capacity
-
-
-def steps(scenarios: Iterable[Scenario], profile: ProfileName, absent: Collection[str] = ()) -> list[AnyStep]:
-    """Every step of a run, in order; a calibration that an earlier case covers is left out.
-
-    Args:
-        absent: subjects that cannot run here: what is to be done with them is left out, too.
-    """
-    calibrated: list[Setting] = []
-    result: list[AnyStep] = []
-    for scenario in scenarios:
-        for step in _of(scenario, scenario.profile_named(profile), absent):
-            if isinstance(step, Calibrate):
-                if step.setting in calibrated:
-                    continue
-                calibrated.append(step.setting)
-            result.append(step)
-    return result
-
-
-def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterator[AnyStep]:
-    if scenario.functional:
-        yield Checks(scenario, profile)
-    for footprint in scenario.footprint:
-        yield Footprint(scenario, profile, footprint)
-    cases = scenario.cases_in(profile)
-    measured = [case for case in cases if scenario.measured_in(case)]
-    comparable = [each for each in scenario.compare if each.a not in absent and each.b not in absent]
-    pairs = [(compare, *sides) for compare in comparable for sides in _pairs(compare, measured)]
-    present = [subject for subject in scenario.subjects if subject not in absent]
-    searched: list[Case] = []
-    for case in cases:
-        for number, expect in enumerate(scenario.expect, start=1):
-            if expect.case == case.name and expect.subject not in absent:
-                yield Expectation(scenario, profile, case, expect, number)
-        if scenario.measured_in(case) and present:
-            yield Calibrate(scenario, profile, case)
-        yield from _searches(scenario, profile, case, present)
-        searched.append(case)
-        # As soon as both sides have been searched: their benches still stand.
-        for compare, a, b in pairs:
-            if case in (a.case, b.case) and a.case in searched and b.case in searched:
-                yield Comparison(scenario, profile, compare, a, b)
-        yield from _probes(scenario, profile, case, present)
-
-
-def _probes(
-    scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]
-) -> Iterator[LatencySet | Delay | Capacity]:
-    def of(table: Chosen) -> Iterator[str]:
-        if table.cases is None or case.name in table.cases:
-            yield from (each for each in table.subjects or present if each in present)
-
-    for number, latency in enumerate(scenario.latency, start=1):
-        for subject in of(latency):
-            yield LatencySet(scenario, profile, case, subject, number, latency)
-    for number, delay in enumerate(scenario.delay, start=1):
-        for subject in of(delay):
-            yield Delay(scenario, profile, case, subject, number, delay)
-    for number, capacity in enumerate(scenario.capacity, start=1):
-        for subject in of(capacity):
-            yield Capacity(scenario, profile, case, subject, number, capacity)
-
-
-def _searches(scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]) -> Iterator[Search]:
-    measure = scenario.measured_in(case)
-    if not measure:
-        return
-    for subject in present:
-        for rps in scenario.rps_of(subject):
-            yield Search(
-                scenario,
-                profile,
-                case,
-                subject,
-                rps,
-                zero_loss="zero-loss" in measure,
-                pdr="pdr" in measure,
-                flat_out="flat-out" in measure,
-                loads=LOADS if "latency" in measure else (HALF,) if "half-rate" in measure else (),
-            )
-
-
-def _pairs(compare: Compare, cases: Sequence[Case]) -> Iterator[tuple[Side, Side]]:
-    named = {case.name: case for case in cases}
-    if compare.a_case is not None and compare.b_case is not None:
-        # A profile may leave one of the two cases out: then there is nothing to compare.
-        if compare.a_case in named and compare.b_case in named:
-            yield (
-                Side(compare.a, named[compare.a_case], compare.a_rps),
-                Side(compare.b, named[compare.b_case], compare.b_rps),
-            )
-        return
-    for case in cases:
-        if compare.cases is None or case.name in compare.cases:
-            yield Side(compare.a, case, compare.a_rps), Side(compare.b, case, compare.b_rps)
+Probed = LatencySet | Delay | Capacity | Sweep | Soak
+AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison | Probed

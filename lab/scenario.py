@@ -3,7 +3,8 @@
 A scenario is a list of *cases* (rows), each a full setting; what is done with them is said by what the
 file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject,
 ``[[expect]]`` for what one trial must show exactly, ``[[latency]]``, ``[[delay]]`` and ``[[capacity]]`` for
-what RFC 3918 asks besides rates, and ``[[compare]]`` for paired comparisons.
+what RFC 3918 asks besides rates, ``[[sweep]]`` and ``[[soak]]`` for loads that are given, and
+``[[compare]]`` for paired comparisons.
 ``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
 is reported at once, by key, with the value and what is allowed (:class:`ScenarioError`); what a file's
 tables must say together is in :mod:`lab.sense`.
@@ -21,6 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
 from forwarder.strategy import PRESETS, Grouping
+from lab.loads import SoakTable, SweepTable
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
 from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable, Section
@@ -68,6 +70,8 @@ class Scenario(BaseModel):
     latency: list[LatencyTable] = []
     delay: list[DelayTable] = []
     capacity: list[CapacityTable] = []
+    sweep: list[SweepTable] = []
+    soak: list[SoakTable] = []
     rfc3918: list[Section] = []
     """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, ProfileOverride] = {}
@@ -223,6 +227,8 @@ _TABLES: Mapping[str, type[Model]] = {
     "latency": LatencyTable,
     "delay": DelayTable,
     "capacity": CapacityTable,
+    "sweep": SweepTable,
+    "soak": SoakTable,
     "profile": ProfileOverride,
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from forwarder.problems import Problem
 from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, strategy_problems
 from lab import mixed
+from lab.loads import SoakTable
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.rfc3918 import LatencyTable
@@ -116,7 +117,13 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
 
 
 def _probes(scenario: Scenario) -> tuple[tuple[str, Sequence[Chosen]], ...]:
-    return ("latency", scenario.latency), ("delay", scenario.delay), ("capacity", scenario.capacity)
+    return (
+        ("latency", scenario.latency),
+        ("delay", scenario.delay),
+        ("capacity", scenario.capacity),
+        ("sweep", scenario.sweep),
+        ("soak", scenario.soak),
+    )
 
 
 def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Problem]:
@@ -130,8 +137,12 @@ def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Pro
             yield Problem("cases", repr(case.name), 'cases with egress = "wire-like": each datagram a frame')
         if key == "capacity" and (values.inputs > 1 or values.unicast_percent):
             yield Problem("cases", repr(case.name), "cases with one input and without unicast")
-        if isinstance(probe, LatencyTable) and probe.shares and "zero-loss" not in scenario.measured_in(case):
+        if "zero-loss" in scenario.measured_in(case):
+            continue
+        if isinstance(probe, LatencyTable) and probe.shares:
             yield Problem("shares", repr(case.name), "cases whose zero-loss rate is measured")
+        if isinstance(probe, SoakTable) and probe.zero_loss_share is not None:
+            yield Problem("zero_loss_share", repr(case.name), "cases whose zero-loss rate is measured")
 
 
 def _unicast_problems(values: Defaults) -> Iterable[Problem]:

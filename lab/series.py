@@ -113,6 +113,11 @@ class Context:
             and side.rps in (None, found.setting.rps)
         ]
 
+    def best_rate(self, scenario: str, side: matrix.Side) -> ZeroLoss | None:
+        """The search of one side with the highest zero-loss rate: the steering that suits it."""
+        found = [known for known in self.searches(scenario, side) if known.lower_dps is not None]
+        return max(found, key=lambda known: known.lower_dps or 0.0, default=None)
+
 
 @dataclass
 class Series:

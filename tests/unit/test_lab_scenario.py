@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from forwarder.strategy import PRESETS
-from lab.matrix import Calibrate, Comparison, Expectation, Search, steps
+from lab.matrix import Calibrate, Comparison, Expectation, Search, Soak, Sweep
+from lab.planning import steps
 from lab.profiles import PROFILES
 from lab.scenario import DIRECTORY, ScenarioError, load_scenarios, parse_scenario
 
@@ -368,3 +369,54 @@ def test_a_profile_leaves_cases_out_with_all_their_steps() -> None:
     planned = steps([parse_scenario(GOOD, "x.toml")], "quick")
     assert planned
     assert not [step for step in planned if "large" in step.step_id]
+
+
+LOADS = """
+name = "loads"
+title = "Loads that are given"
+seed = "x"
+subjects = ["mcrd", "kernel"]
+[[case]]
+name = "swept"
+[[case]]
+name = "soaked"
+flows = 4
+measure = ["zero-loss"]
+[[sweep]]
+cases = ["swept"]
+ceiling_shares = [0.5, 1.0]
+dps = [1000]
+[[soak]]
+cases = ["soaked"]
+subjects = ["mcrd"]
+zero_loss_share = 0.5
+seconds = 60
+trial_s = 20
+"""
+
+
+def test_a_case_that_is_only_swept_is_calibrated_and_one_that_is_soaked_is_searched_first() -> None:
+    planned = steps([parse_scenario(LOADS, "x.toml")], "quick")
+    swept, soaked = ([s for s in planned if f"/{name}/" in s.step_id] for name in ("swept", "soaked"))
+    assert [type(step) for step in swept] == [Calibrate, Sweep, Sweep]
+    assert [step.trials for step in swept[1:]] == [3, 3]
+    assert isinstance(soaked[-1], Soak)
+    assert soaked[-1].trials == 3
+    assert 60 <= soaked[-1].seconds < 70
+    assert any(isinstance(step, Search) and step.subject == "mcrd" for step in soaked[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "allowed"),
+    [
+        (("ceiling_shares = [0.5, 1.0]\ndps = [1000]", ""), "sweep[0]", "ceiling_shares or dps"),
+        (("[0.5, 1.0]", "[1.5]"), "sweep[0].ceiling_shares[0]", "at most 1"),
+        (("seconds = 60", "seconds = 30"), "soak[0]", "at least two trials, 40"),
+        (("zero_loss_share = 0.5", ""), "soak[0]", "dps or zero_loss_share"),
+        (("zero_loss_share = 0.5", "dps = 5\nzero_loss_share = 0.5"), "soak[0]", "not both"),
+        (('cases = ["soaked"]', 'cases = ["swept"]'), "soak[0].zero_loss_share", "is measured"),
+        (('cases = ["swept"]', 'cases = ["wept"]'), "sweep[0].cases", "swept, soaked"),
+    ],
+)
+def test_loads_that_make_no_sense_are_refused(change: tuple[str, str], field: str, allowed: str) -> None:
+    assert allowed in problems(LOADS.replace(*change))[field]

@@ -10,9 +10,10 @@ import pytest
 from lab import ledger
 from lab.attendance import PeerOptionError, attend, parse
 from lab.doctor import CHECKUPS, check
-from lab.matrix import Comparison, Expectation, Search, steps
+from lab.matrix import Comparison, Expectation, Search
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate
+from lab.planning import steps
 from lab.scenario import Scenario, ScenarioError, parse_scenario
 
 TEXT = """

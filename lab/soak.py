@@ -1,0 +1,89 @@
+"""One rate for a long time: is anything lost, does latency creep up, do memory or descriptors grow?
+
+The subject's processes are looked at after the first trial, when all that they touch has been touched, and
+after the last one. A soak that was cut short begins anew when the run is resumed: processes that were started
+again have nothing to say about how those before them grew.
+"""
+
+from __future__ import annotations
+
+from lab import matrix
+from lab.measure.memory import process_memory
+from lab.measure.processes import descriptors
+from lab.results import Soak, SoakSample
+from lab.series import Context, Series, StepError
+from lab.trial import Bench
+
+
+def measure(step: matrix.Soak, context: Context) -> None:
+    """The trials of the table, one after another, and a record of what changed from first to last.
+
+    Raises:
+        StepError: its rate is a share of a zero-loss rate, and none was found.
+    """
+    context.archive.recall(step.step_id, lambda _trial: False)
+    table, rps = step.table, step.rps
+    dps = float(table.dps or 0)
+    if table.zero_loss_share is not None:
+        best = context.best_rate(step.scenario.name, matrix.Side(step.subject, step.case))
+        if best is None:
+            raise StepError(
+                f"{step.subject}, {step.case.name}: no zero-loss rate was found to take a share of"
+            )
+        rps, dps = best.setting.rps, (best.lower_dps or 0.0) * table.zero_loss_share
+    setting = step.scenario.result_setting(step.case, step.subject, rps)
+    series = Series(context, step, step.case, step.subject, setting, "soak")
+    trials = [series.run(dps, table.trial_s, load_share=table.zero_loss_share)]
+    first = _sample(series.bench)
+    trials += [
+        series.run(dps, table.trial_s, load_share=table.zero_loss_share) for _ in range(table.trials - 1)
+    ]
+    last = _sample(series.bench)
+    warnings = [f"a trial of it: {text}" for trial in trials for text in trial.warnings]
+    if first is not None and last is not None and first.pids != last.pids:
+        warnings.append("its processes are not those that it began with: what they hold cannot be compared")
+    record = Soak(
+        scenario=step.scenario.name,
+        case=step.case.name,
+        subject=step.subject,
+        setting=setting,
+        asked_dps=round(dps),
+        trial_ids=series.trial_ids,
+        duration_ns=sum(trial.duration_ns for trial in trials),
+        offered=sum(trial.offered for trial in trials),
+        expected=sum(trial.expected for trial in trials),
+        delivered=sum(trial.delivered for trial in trials),
+        p99_ns=[trial.latency.p99 for trial in trials if trial.latency is not None],
+        first=first,
+        last=last,
+        warnings=list(dict.fromkeys(warnings)),
+    )
+    context.archive.write(record)
+    context.reporter.outcome(describe(record))
+
+
+def _sample(bench: Bench) -> SoakSample | None:
+    """``None`` where the work is the kernel's, or the subject has ended: there is no process to look at."""
+    running = bench.subject
+    if running is None or running.ended() is not None or not (pids := tuple(running.pids)):
+        return None
+    return SoakSample(
+        pids=list(pids),
+        private_bytes=sum(process_memory(pid).private_bytes for pid in pids),
+        descriptors=sum(map(descriptors, pids)),
+    )
+
+
+def describe(record: Soak) -> str:
+    """A soak in one line."""
+    line = f"{record.offered:,} datagrams in {record.duration_ns / 1e9:,.0f} s"
+    line += f", {record.expected - record.delivered:,} of {record.expected:,} copies lost"
+    if record.p99_ns:
+        line += (
+            f", p99 {record.p99_ns[0] / 1000:,.0f} µs at first and {record.p99_ns[-1] / 1000:,.0f} µs at last"
+        )
+    if record.grown_bytes is not None and record.grown_descriptors is not None:
+        line += (
+            f", private memory {record.grown_bytes / 1e6:+,.2f} MB, {record.grown_descriptors:+} descriptors"
+        )
+    return line
