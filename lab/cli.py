@@ -24,7 +24,10 @@ from lab.results import AnyRecord, Comparison, ResultsError, read_results
 from lab.scenario import DIRECTORY, Scenario, load_scenarios
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lab.run import Ended
+    from lab.wires import Wires
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -129,6 +132,16 @@ def run(
             help="The program of a subject, or its directory; mcr=PATH: upstream's mcrd and mcrctl.",
         ),
     ] = None,
+    wires: Annotated[
+        Path | None,
+        typer.Option(
+            "--wires",
+            metavar="FILE",
+            help="Take existing interfaces instead of making veth pairs: this TOML file says which, and how "
+            "they are cabled (inputs and outputs, pairs of names). They go back afterwards; one that carries "
+            "an address is refused. Checks and footprints still use veth.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run scenarios; results and report go to the run's directory.
@@ -146,14 +159,15 @@ def run(
     from lab.planning import steps
     from lab.run import begin, new_run_id
     from lab.run import run as run_steps
+    from lab.wires import Wires, load_wires
 
     if os.geteuid():
         raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
     try:
         if resume is not None:
-            if names or out_dir or profile or peer:
+            if names or out_dir or profile or peer or wires:
                 raise BadInputError(
-                    "--resume takes scenarios, profile, peers and directory from the run: give none"
+                    "--resume takes scenarios, profile, peers, wires and directory from the run: give none"
                 )
             archive = Archive.resume(resume)
             started = archive.started
@@ -162,21 +176,24 @@ def run(
             run_id, chosen = started.run_id, _profile(started.profile)
             scenarios = load_scenarios(started.scenarios)
             present = attend({name: Path(path) for name, path in started.peers.items()})
+            cables = None if started.wires is None else Wires.model_validate(started.wires)
         else:
             run_id, chosen = new_run_id(), _profile(profile or "quick")
             scenarios = load_scenarios(names or [])
             paths = parse(peer or [])
             present = attend(paths)
+            cables = load_wires(wires) if wires else None
+            _check_wires(cables, scenarios)
             archive = Archive.create(out_dir or OUT / run_id)
             sections = {scenario.name: scenario.rfc3918 for scenario in scenarios if scenario.rfc3918}
             references = [_reference(s, names or []) for s in scenarios]
-            begin(archive, run_id, chosen, references, sections, paths)
+            begin(archive, run_id, chosen, references, sections, paths, cables)
     except ArchiveError as error:
         raise BadInputError(str(error)) from error
     with archive:
         planned = steps(scenarios, chosen, present.absent)
         skipped = present.skipped(scenarios)
-        ended = run_steps(planned, archive, choose(as_json), run_id, present.peers, skipped)
+        ended = run_steps(planned, archive, choose(as_json), run_id, present.peers, skipped, cables)
         written = _write_report(archive.results, archive.directory)
         records = list(archive.records)
     if as_json:
@@ -194,6 +211,19 @@ def run(
     else:
         _summarise(records, ended, written or [archive.results])
     raise typer.Exit({"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome])
+
+
+def _check_wires(wires: Wires | None, scenarios: Iterable[Scenario]) -> None:
+    """Raises WiresError and BadInputError: nothing has been touched by then."""
+    from lab.borrow import obstacles
+    from lab.wires import WiresError, misfits
+
+    if wires is None:
+        return
+    if problems := list(misfits(wires, scenarios)):
+        raise WiresError(problems)
+    if found := obstacles(wires.names):
+        raise BadInputError("; ".join(found))
 
 
 @app.command()
@@ -266,7 +296,8 @@ def clean(
         _print_json([asdict(item) for item in removed])
         return
     for item in removed:
-        out.print(f"removed {item.namespace}, {item.processes} processes", highlight=False)
+        back = f", gave back {', '.join(item.returned)}" if item.returned else ""
+        out.print(f"removed {item.namespace}, {item.processes} processes{back}", highlight=False)
     if not removed:
         out.print("nothing to remove")
 

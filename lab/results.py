@@ -64,6 +64,8 @@ class RunStarted(Record):
     """Paths of the programs that the user chose, by subject."""
     rfc3918: dict[str, list[str]] = {}
     """Tests of RFC 3918, by their sections, that a scenario makes."""
+    wires: dict[str, list[tuple[str, str]]] | None = None
+    """Existing interfaces that took the place of veth pairs, as the user's file names them."""
     provenance: Provenance
 
 
@@ -409,6 +411,8 @@ class Delay(Record):
     """Repetitions without the sign."""
     gaps: int = 0
     """Datagrams that were lost between the first and the last of a repetition."""
+    held_back: int = 0
+    """Datagrams that were sent before the request and came after it."""
     warnings: list[str] = []
 
     @property
@@ -443,8 +447,8 @@ class Capacity(Record):
     """``rules`` and ``flows`` are those of the last step that held, or of the first."""
     offered_dps: int
     steps: list[CapacityStep]
-    bound_by: Literal["limit", "loss", "refused"]
-    """What ended it: the largest number that was to be tried, a loss, or the subject's refusal."""
+    bound_by: Literal["limit", "loss", "refused", "generator"]
+    """What ended it: the largest number to be tried, a loss, the subject's refusal, or too little offered."""
     warnings: list[str] = []
 
     @property

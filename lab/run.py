@@ -21,6 +21,7 @@ from lab.progress import Reporter
 from lab.results import RunEnded, RunStarted
 from lab.series import BenchPool, Context, NoFigureError, StepError
 from lab.traffic.jobs import TrafficError
+from lab.wires import Wires
 
 Outcome = Literal["passed", "failed", "interrupted"]
 
@@ -50,12 +51,14 @@ def begin(
     scenarios: Sequence[str],
     rfc3918: Mapping[str, Sequence[str]],
     peers: Mapping[str, Path],
+    wires: Wires | None = None,
 ) -> None:
     """The first record of a new run.
 
     Args:
         scenarios: how each can be loaded again.
         peers: the programs that the user chose, by subject.
+        wires: the existing interfaces that the user lent.
     """
     archive.write(
         RunStarted(
@@ -65,6 +68,7 @@ def begin(
             scenarios=list(scenarios),
             rfc3918={name: list(sections) for name, sections in rfc3918.items()},
             peers={name: str(path) for name, path in peers.items()},
+            wires=None if wires is None else wires.model_dump(mode="json"),
             provenance=provenance.gather(),
         )
     )
@@ -78,6 +82,7 @@ def run(
     run_id: str,
     peers: Mapping[str, Peer] = PEERS,
     skipped: Sequence[str] = (),
+    wires: Wires | None = None,
 ) -> Ended:
     """Do every step that the archive does not have. An interruption (Ctrl-C) keeps the trials that are done.
 
@@ -88,6 +93,7 @@ def run(
     Args:
         peers: the subjects that there are.
         skipped: what was left out of the steps, one sentence each.
+        wires: existing interfaces to take instead of making veth pairs.
     """
     due = [step for step in steps if step.step_id not in archive.finished]
     reporter.begin(len(due), sum(step.seconds for step in due))
@@ -95,7 +101,7 @@ def run(
     inconclusive: list[str] = []
     interruption = Interruption()
     try:
-        with interruption.heeded(), BenchPool(run_id, peers) as benches:
+        with interruption.heeded(), BenchPool(run_id, peers, wires) as benches:
             for step in due:
                 interruption.check()
                 reporter.step(step.step_id)

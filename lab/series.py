@@ -20,6 +20,7 @@ from lab.scenario_tables import Case
 from lab.search import Observation
 from lab.strategies import workers_in_all
 from lab.trial import NONE, Bench, BenchPlan, bench, place
+from lab.wires import Wires
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
@@ -40,9 +41,12 @@ class NoFigureError(StepError):
 class BenchPool:
     """Benches by plan, the ones used longest ago taken down when there are too many. A context manager."""
 
-    def __init__(self, run_id: str, peers: Mapping[str, Peer]) -> None:
+    def __init__(self, run_id: str, peers: Mapping[str, Peer], wires: Wires | None = None) -> None:
         self._run_id = run_id
         self._peers = peers
+        self._wires = wires
+        # Interfaces that exist already can be in one place only.
+        self._most = STANDING_BENCHES if wires is None else 1
         self._made = 0
         self._standing: OrderedDict[BenchPlan, tuple[Bench, ExitStack]] = OrderedDict()
 
@@ -50,12 +54,12 @@ class BenchPool:
         if plan in self._standing:
             self._standing.move_to_end(plan)
             return self._standing[plan][0]
-        while len(self._standing) >= STANDING_BENCHES:
+        while len(self._standing) >= self._most:
             _, (_, oldest) = self._standing.popitem(last=False)
             oldest.close()
         self._made += 1
         stack = ExitStack()
-        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}", self._peers))
+        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}", self._peers, self._wires))
         self._standing[plan] = (made, stack)
         return made
 

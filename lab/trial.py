@@ -32,6 +32,7 @@ from lab.topology import Topology
 from lab.traffic.jobs import ReceiverJob, ReceiverReport, SenderReport
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.sender import Sender, start_sender
+from lab.wires import Wires
 
 SETTLE_S = 2.0
 """So long a subject may take, after the last datagram was sent, to account for all of them."""
@@ -321,15 +322,19 @@ def _warm_up(plan: BenchPlan) -> Request:
 
 
 @contextmanager
-def bench(plan: BenchPlan, run_id: str, peers: Mapping[str, Peer] = PEERS) -> Iterator[Bench]:
+def bench(
+    plan: BenchPlan, run_id: str, peers: Mapping[str, Peer] = PEERS, wires: Wires | None = None
+) -> Iterator[Bench]:
     """Build, start, and take down whatever happens. ``run_id`` must be unique among standing benches.
 
     Args:
         peers: the subjects that there are; a run's own where the user chose a program.
+        wires: existing interfaces to take instead of making veth pairs.
     """
+    topology = plan.topology if wires is None else wires.under(plan.topology)
     warm_up = _warm_up(plan)
     with ExitStack() as stack:
-        lab = stack.enter_context(build(plan.topology, run_id))
+        lab = stack.enter_context(build(topology, run_id))
         outputs = [link.receiver.interface for link in lab.outputs]
         # Sender, receiver and subject take their time to load: all at once.
         sender = stack.enter_context(start_sender(lab.gen, sender_job(warm_up, plan.sender_cpu)))

@@ -12,12 +12,14 @@ A trial without a forwarder (calibration) uses the input cables, their receiving
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forwarder.problems import Problem, ProblemsError, key, shown
+from lab.scenario import Scenario
 from lab.topology import Cable, Topology
 
 Pair = tuple[str, str]
@@ -55,6 +57,20 @@ class Wires(BaseModel):
             raise WiresError(problems)
         chosen = (*self.inputs[: topology.inputs], *self.outputs[:outputs])
         return replace(topology, cables=tuple(Cable(*pair) for pair in chosen))
+
+
+def misfits(wires: Wires, scenarios: Iterable[Scenario]) -> Iterator[Problem]:
+    """What scenarios ask for that these cables cannot give."""
+    for scenario in scenarios:
+        for case in scenario.case:
+            values = scenario.settings_of(case)
+            for name, pairs in (("inputs", wires.inputs), ("outputs", wires.outputs)):
+                if (wanted := getattr(values, name)) > len(pairs):
+                    where = f"{scenario.name}: case {case.name!r}: {name}"
+                    yield Problem(where, str(wanted), f"at most {len(pairs)}: so many cables are there")
+            if values.generator == "xdp":
+                where = f"{scenario.name}: case {case.name!r}: generator"
+                yield Problem(where, "'xdp'", "'packet' with --wires: live frames are for veth")
 
 
 def load_wires(path: Path) -> Wires:

@@ -1,4 +1,4 @@
-"""libbpf (``apt-get install libbpf1``) as far as the lab uses it: load an object, map its arrays, attach, run.
+"""libbpf (``apt-get install libbpf1``) as far as the lab uses it: load an object, map arrays, attach, run.
 
 Only calls of libbpf 1.0 and later: Debian 12 has 1.1. Every failure is an :class:`OSError` that says what was
 tried; EPERM means that CAP_BPF and CAP_NET_ADMIN are needed.
