@@ -14,16 +14,18 @@ from lab.results import Capacity, CapacityStep
 from lab.series import Context, Series
 
 ATTEMPTS = 3
+SHORT = "the generator offered too little"
 
 
 def measure(step: matrix.Capacity, context: Context) -> None:
     """Go up until a number of groups does not hold, and record every step."""
     tried: list[CapacityStep] = []
-    bound_by: Literal["limit", "loss", "refused"] = "limit"
+    bound_by: Literal["limit", "loss", "refused", "generator"] = "limit"
     for groups in step.table.groups:
         tried.append(_try(step, context, groups))
         if not tried[-1].held:
-            bound_by = "refused" if tried[-1].why else "loss"
+            why = tried[-1].why
+            bound_by = "generator" if why == SHORT else "refused" if why else "loss"
             break
     best = max((each.groups for each in tried if each.held), default=step.table.groups[0])
     record = Capacity(
@@ -61,6 +63,6 @@ def _try(step: matrix.Capacity, context: Context, groups: int) -> CapacityStep:
         delivered=trial.delivered,
         silent=trial.streams.silent or 0 if trial.streams else 0,
         held=trial.validity != "invalid" and trial.delivered >= trial.expected,
-        why="the generator offered too little" if trial.validity == "invalid" else "",
+        why=SHORT if trial.validity == "invalid" else "",
         trial_ids=list(series.trial_ids),
     )

@@ -36,6 +36,7 @@ class Arrival:
 
     time_ns: int
     sequence: int
+    sent_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Seen:
     leaves_missed: int
     gaps: int
     """Datagrams that did not come between the first and the last of a repetition."""
+    held_back: int
+    """Datagrams sent before the addition: kernel routing keeps a few of a group that it has no route for."""
 
 
 def delays(changes: Sequence[Change], arrivals: Sequence[Arrival], interval_ns: int) -> Seen:
@@ -56,7 +59,7 @@ def delays(changes: Sequence[Change], arrivals: Sequence[Arrival], interval_ns: 
     times = [arrival.time_ns for arrival in arrivals]
     joins: list[int] = []
     leaves: list[int] = []
-    joins_missed = leaves_missed = gaps = 0
+    joins_missed = leaves_missed = gaps = held_back = 0
     for number in range(0, len(changes), 2):
         added, removed = changes[number], changes[number + 1]
         last = number + 2 == len(changes)
@@ -72,9 +75,11 @@ def delays(changes: Sequence[Change], arrivals: Sequence[Arrival], interval_ns: 
             leaves_missed += 1
             continue
         leaves.append(max(0, times[stop - 1] - removed.asked_ns))
-        sequences = {arrival.sequence for arrival in arrivals[start:stop]}
-        gaps += max(sequences) - min(sequences) + 1 - len(sequences)
-    return Seen(tuple(joins), tuple(leaves), joins_missed, leaves_missed, gaps)
+        fresh = {each.sequence for each in arrivals[start:stop] if each.sent_ns >= added.asked_ns}
+        held_back += sum(each.sent_ns < added.asked_ns for each in arrivals[start:stop])
+        if fresh:
+            gaps += max(fresh) - min(fresh) + 1 - len(fresh)
+    return Seen(tuple(joins), tuple(leaves), joins_missed, leaves_missed, gaps, held_back)
 
 
 def reported(

@@ -26,7 +26,7 @@ from lab.search import SHORTFALL_LIMIT
 from lab.series import Context, StepError, plan_for
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.traffic.receiver import Receiver, start_receiver
-from lab.traffic.stamp import HEADER_BYTES
+from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.trial import Bench
 
 BATCH = 20
@@ -182,8 +182,9 @@ class _Probe:
 
 
 def _arrival(frame: Frame) -> Arrival:
-    """Its time and the sequence number in its stamp (``lab/traffic/stamp.py``)."""
-    return Arrival(frame.time_ns, int(frame.data[2 * HEADER_BYTES + 8 : 2 * HEADER_BYTES + 16], 16))
+    """Its time, and what its stamp says (``lab/traffic/stamp.py``)."""
+    stamp = bytes.fromhex(frame.data[2 * HEADER_BYTES : 2 * (HEADER_BYTES + STAMP_BYTES)])
+    return Arrival(frame.time_ns, int.from_bytes(stamp[4:8], "big"), int.from_bytes(stamp[8:16], "big"))
 
 
 def _records(
@@ -192,7 +193,8 @@ def _records(
     made = []
     for interface in outputs:
         seen = delays(evidence.changes, evidence.arrivals.get(interface, []), interval_ns)
-        made.append(_record(step, evidence, "add", "datagram", interface, seen.joins, seen.joins_missed))
+        joining = _record(step, evidence, "add", "datagram", interface, seen.joins, seen.joins_missed)
+        made.append(joining.model_copy(update={"held_back": seen.held_back}))
         leaving = _record(step, evidence, "remove", "datagram", interface, seen.leaves, seen.leaves_missed)
         made.append(leaving.model_copy(update={"gaps": seen.gaps}))
     return made

@@ -7,6 +7,8 @@ from lab.contest import LONG
 from lab.results import Trial
 from lab.series import Context, Series, StepError
 
+ATTEMPTS = 3
+
 
 def measure(step: matrix.LatencySet, context: Context) -> None:
     """One trial at each rate of the table: at shares of the zero-loss rate, then at multicast rates."""
@@ -23,8 +25,17 @@ def measure(step: matrix.LatencySet, context: Context) -> None:
     setting = step.scenario.result_setting(step.case, step.subject, rps)
     rates += [mixed.with_unicast(dps, setting.unicast_percent) for dps in step.table.multicast_dps]
     series = Series(context, step, step.case, step.subject, setting, "latency")
-    trials = [series.run(dps, step.profile.trial_ms / 1000 * LONG) for dps in rates]
+    trials = [_at(series, dps, step.profile.trial_ms / 1000 * LONG) for dps in rates]
     context.reporter.outcome("; ".join(map(_line, trials)))
+
+
+def _at(series: Series, dps: float, seconds: float) -> Trial:
+    """One trial that was offered what was asked for; of a shared machine, several may be needed."""
+    for _attempt in range(ATTEMPTS):
+        trial = series.run(dps, seconds)
+        if trial.validity != "invalid":
+            break
+    return trial
 
 
 def _line(trial: Trial) -> str:

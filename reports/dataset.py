@@ -14,10 +14,14 @@ import pandas as pd
 
 from lab.results import (
     AnyRecord,
+    Capacity,
+    CapacityStep,
     Check,
     Comparison,
+    Delay,
     Footprint,
     InputSample,
+    OutputSample,
     ResultsError,
     RunEnded,
     RunStarted,
@@ -51,6 +55,8 @@ class Dataset:
     """Rates that some loss was allowed at (PDR)."""
     comparisons: tuple[Comparison, ...]
     footprints: tuple[Footprint, ...]
+    delays: tuple[Delay, ...]
+    capacities: tuple[Capacity, ...]
     checks: tuple[Check, ...]
     varied: Mapping[RowKey, tuple[str, ...]]
     """Settings that differ between rows which would read the same without them."""
@@ -59,7 +65,8 @@ class Dataset:
 
     @property
     def empty(self) -> bool:
-        return not (self.trials or self.zero_losses or self.comparisons or self.footprints or self.checks)
+        rates = self.trials or self.zero_losses or self.comparisons
+        return not (rates or self.footprints or self.delays or self.capacities or self.checks)
 
     @property
     def finished(self) -> bool:
@@ -105,6 +112,8 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         partial_drops=tuple(z for z in of(ZeroLoss) if z.goal_loss_ratio),
         comparisons=of(Comparison),
         footprints=of(Footprint),
+        delays=of(Delay),
+        capacities=of(Capacity),
         checks=of(Check),
         varied=_varied([*of(Trial), *of(ZeroLoss)]),
         shared_cases=_shared_cases(every),
@@ -236,6 +245,49 @@ INPUTS: Columns[tuple[Trial, InputSample]] = {
     "duplicated_copies": lambda i: i[1].duplicated,
 }
 
+OUTPUTS: Columns[tuple[Trial, OutputSample]] = {
+    "trial_id": lambda o: o[0].trial_id,
+    "scenario": lambda o: o[0].scenario,
+    "case": lambda o: o[0].case,
+    "subject": lambda o: o[0].subject,
+    "interface": lambda o: o[1].interface,
+    "traffic": lambda o: o[1].traffic,
+    "streams": lambda o: o[1].streams,
+    "offered": lambda o: o[1].offered,
+    "delivered": lambda o: o[1].delivered,
+    "latency_min_ns": lambda o: o[1].latency_min_ns,
+    "latency_mean_ns": lambda o: o[1].latency_mean_ns,
+    "latency_max_ns": lambda o: o[1].latency_max_ns,
+}
+
+DELAYS: Columns[tuple[Delay, int]] = {
+    "scenario": lambda d: d[0].scenario,
+    "case": lambda d: d[0].case,
+    "subject": lambda d: d[0].subject,
+    **_setting(lambda d: d[0].setting),
+    "change": lambda d: d[0].change,
+    "sign": lambda d: d[0].sign,
+    "interface": lambda d: d[0].interface,
+    "offered_dps": lambda d: d[0].offered_dps,
+    "resolution_ns": lambda d: d[0].resolution_ns,
+    "delay_ns": lambda d: d[1],
+}
+
+CAPACITIES: Columns[tuple[Capacity, CapacityStep]] = {
+    "scenario": lambda c: c[0].scenario,
+    "case": lambda c: c[0].case,
+    "subject": lambda c: c[0].subject,
+    "offered_dps": lambda c: c[0].offered_dps,
+    "groups": lambda c: c[1].groups,
+    "held": lambda c: c[1].held,
+    "offered": lambda c: c[1].offered,
+    "expected_copies": lambda c: c[1].expected,
+    "delivered_copies": lambda c: c[1].delivered,
+    "silent": lambda c: c[1].silent,
+    "why": lambda c: c[1].why,
+    "bound_by": lambda c: c[0].bound_by,
+}
+
 ZERO_LOSSES: Columns[ZeroLoss] = {
     "scenario": lambda z: z.scenario,
     "case": lambda z: z.case,
@@ -329,6 +381,9 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "drops": frame(drops(data.trials), DROPS),
         "workers": frame([(t, worker) for t in data.trials for worker in t.workers], WORKERS),
         "inputs": frame([(t, one) for t in data.trials for one in t.inputs], INPUTS),
+        "outputs": frame([(t, one) for t in data.trials for one in t.outputs], OUTPUTS),
+        "delays": frame([(d, value) for d in data.delays for value in d.values_ns], DELAYS),
+        "capacities": frame([(c, step) for c in data.capacities for step in c.steps], CAPACITIES),
         "zero-loss": frame((*data.zero_losses, *data.partial_drops), ZERO_LOSSES),
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from lab.results import Check, Comparison, Footprint, Setting, Trial, ZeroLoss
+from lab.results import Capacity, Check, Comparison, Delay, Footprint, Setting, Trial, ZeroLoss
 from reports.dataset import Dataset, row_key
 from reports.quantity import plural
 
@@ -52,7 +52,7 @@ def subject(name: str) -> str:
     return SUBJECTS.get(name, name)
 
 
-def steered(record: Trial | ZeroLoss) -> str:
+def steered(record: Trial | ZeroLoss | Delay | Capacity) -> str:
     """The subject, and whether receive packet steering spread its input over the CPUs."""
     return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
 

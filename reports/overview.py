@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
+from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, ZeroLoss
 from reports import quantity, words
 from reports.dataset import Dataset
 from reports.labels import in_order
@@ -22,8 +22,9 @@ def scenarios(data: Dataset) -> Table | None:
         Column("Ledger"),
         Column("Doubts", "records", numeric=True),
     )
-    records: list[Check | Trial | ZeroLoss | Comparison | Footprint] = [*data.checks, *data.trials]
-    records += [*data.zero_losses, *data.comparisons, *data.footprints]
+    records: list[Check | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity]
+    records = [*data.checks, *data.trials, *data.zero_losses, *data.comparisons, *data.footprints]
+    records += [*data.delays, *data.capacities]
     names = in_order(record.scenario for record in records)
     if data.run is not None:
         names = in_order([*(n for n in data.run.scenarios if n in names), *names])
@@ -37,7 +38,9 @@ def _row(data: Dataset, name: str) -> Row:
     rates = [z for z in data.zero_losses if z.scenario == name]
     pairs = [c for c in data.comparisons if c.scenario == name]
     sizes = [f for f in data.footprints if f.scenario == name]
-    cases = in_order([*(t.case for t in trials), *(z.case for z in rates), *(f.case for f in sizes)])
+    named: list[Trial | ZeroLoss | Footprint | Delay] = [*trials, *rates, *sizes]
+    named += [d for d in data.delays if d.scenario == name]
+    cases = in_order(each.case for each in named)
     kept = [aim.met for c in pairs if (aim := words.target(c)) is not None]
     kept += [promise.met for f in sizes for promise in words.promises(f)]
     best = max((z for z in rates if z.lower_dps), key=lambda z: z.lower_dps or 0, default=None)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import rfc3918_records
 import strategy_records
 
 from lab.results import (
@@ -65,6 +66,7 @@ def records() -> Iterator[AnyRecord]:
     yield from strategy_records.isolation()
     yield from strategy_records.multiplexing()
     yield from strategy_records.many_workers()
+    yield from rfc3918_records.rfc3918()
     yield RunEnded(
         ended_at="2025-01-02T03:09:05Z",
         outcome="failed",
@@ -87,7 +89,9 @@ def run() -> RunStarted:
             "isolation",
             "multiplexing",
             "table-row-7",
+            *rfc3918_records.SECTIONS,
         ],
+        rfc3918=rfc3918_records.SECTIONS,
         provenance=Provenance(
             kernel="6.18.0",
             machine="x86_64",
