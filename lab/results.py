@@ -60,8 +60,12 @@ class RunStarted(Record):
     """UTC, ISO 8601."""
     profile: str
     scenarios: list[str]
+    peers: dict[str, str] = {}
+    """Paths of the programs that the user chose, by subject."""
     rfc3918: dict[str, list[str]] = {}
     """Tests of RFC 3918, by their sections, that a scenario makes."""
+    wires: dict[str, list[tuple[str, str]]] | None = None
+    """Existing interfaces that took the place of veth pairs, as the user's file names them."""
     provenance: Provenance
 
 
@@ -248,9 +252,11 @@ class Trial(Record):
     """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
     subject: Subject
     setting: Setting
-    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional"]
+    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional", "sweep", "soak"]
     asked_dps: int | None
     """Offered rate asked for; ``None`` for as fast as the generator can."""
+    load_share: float | None = None
+    """That rate over the subject's zero-loss rate, where it was chosen as a share of it."""
     duration_ns: int
     drain_ns: int = 0
     """From the last datagram offered to the last copy received: for so long buffers were being emptied."""
@@ -261,6 +267,8 @@ class Trial(Record):
     validity: Validity
     warnings: list[str] = []
     bound_by: Literal["generator", "forwarder", "receiver", "asked", "unknown"] = "unknown"
+    ended: str | None = None
+    """How the subject ended before the trial was over, if it did: "socat: exited 1: its message"."""
     ledger: Ledger
     generated: Generated | None = None
     streams: Streams | None = None
@@ -292,7 +300,10 @@ class Trial(Record):
 
 
 class ZeroLoss(Record):
-    """The outcome of a search: the highest offered rate with no loss (NDR), and between what it lies."""
+    """The outcome of a search: the highest offered rate that met a goal, and between what it lies.
+
+    With a goal of 0 it is the rate without loss (NDR), else the one with little (PDR).
+    """
 
     kind: Literal["zero-loss"] = "zero-loss"
     scenario: str
@@ -400,6 +411,8 @@ class Delay(Record):
     """Repetitions without the sign."""
     gaps: int = 0
     """Datagrams that were lost between the first and the last of a repetition."""
+    held_back: int = 0
+    """Datagrams that were sent before the request and came after it."""
     warnings: list[str] = []
 
     @property
@@ -434,13 +447,63 @@ class Capacity(Record):
     """``rules`` and ``flows`` are those of the last step that held, or of the first."""
     offered_dps: int
     steps: list[CapacityStep]
-    bound_by: Literal["limit", "loss", "refused"]
-    """What ended it: the largest number that was to be tried, a loss, or the subject's refusal."""
+    bound_by: Literal["limit", "loss", "refused", "generator"]
+    """What ended it: the largest number to be tried, a loss, the subject's refusal, or too little offered."""
     warnings: list[str] = []
 
     @property
     def groups(self) -> int | None:
         return max((step.groups for step in self.steps if step.held), default=None)
+
+
+class SoakSample(Record):
+    """What the subject's processes, all together, held at one moment."""
+
+    pids: list[int]
+    private_bytes: int
+    """USS, packet-socket rings not included."""
+    descriptors: int
+
+
+class Soak(Record):
+    """One rate for a long time, in trials one after another."""
+
+    kind: Literal["soak"] = "soak"
+    scenario: str
+    case: str
+    subject: Subject
+    setting: Setting
+    asked_dps: int
+    trial_ids: list[str]
+    duration_ns: int
+    """Of sending, all trials together."""
+    offered: int
+    expected: int
+    delivered: int
+    p99_ns: list[int] = []
+    """Latency of each trial, in order."""
+    first: SoakSample | None = None
+    """After the first trial; ``None`` where the subject has no processes, or had ended."""
+    last: SoakSample | None = None
+    """After the last one."""
+    warnings: list[str] = []
+
+    @property
+    def comparable(self) -> bool:
+        return self.first is not None and self.last is not None and self.first.pids == self.last.pids
+
+    @property
+    def grown_bytes(self) -> int | None:
+        """Private memory, from first to last; ``None`` where the processes are not the same."""
+        if self.first is None or self.last is None or not self.comparable:
+            return None
+        return self.last.private_bytes - self.first.private_bytes
+
+    @property
+    def grown_descriptors(self) -> int | None:
+        if self.first is None or self.last is None or not self.comparable:
+            return None
+        return self.last.descriptors - self.first.descriptors
 
 
 class Check(Record):
@@ -461,10 +524,12 @@ class RunEnded(Record):
     failures: list[str] = []
     inconclusive: list[str] = []
     """Comparisons that nothing came out of, each with the reason: tried again when the run is resumed."""
+    skipped: list[str] = []
+    """Subjects that could not run on this machine, each with the scenarios and the reason."""
 
 
 AnyRecord = Annotated[
-    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Check | RunEnded,
+    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Soak | Check | RunEnded,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
