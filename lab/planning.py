@@ -61,9 +61,9 @@ def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterat
     measured = [case for case in cases if scenario.measured_in(case)]
     comparable = [each for each in scenario.compare if each.a not in absent and each.b not in absent]
     pairs = [(compare, *sides) for compare in comparable for sides in _pairs(compare, measured)]
-    present = [subject for subject in scenario.subjects if subject not in absent]
     searched: list[Case] = []
     for case in cases:
+        present = [subject for subject in scenario.subjects_in(case) if subject not in absent]
         for number, expect in enumerate(scenario.expect, start=1):
             if expect.case == case.name and expect.subject not in absent:
                 yield Expectation(scenario, profile, case, expect, number)

@@ -235,6 +235,8 @@ class Setting(Record):
     """What differs from the strategy's own; ``None`` where nothing does."""
     options: tuple[str, ...] = ()
     """More words of the subject's command line."""
+    commit: str | None = None
+    """The forwarder is that of this commit, not the installed one."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     rps: bool = False
 

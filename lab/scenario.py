@@ -82,11 +82,20 @@ class Scenario(BaseModel):
         return PROFILES[name].model_copy(update=changes)
 
     def settings_of(self, case: Case) -> Defaults:
-        return self.setting.model_copy(update=case.model_dump(exclude_none=True, exclude={"name", "measure"}))
+        own = case.model_dump(exclude_none=True, exclude={"name", "measure", "subjects"})
+        return self.setting.model_copy(update=own)
 
     def rps_of(self, subject: str) -> list[bool]:
         """With and without packet steering: what is tried for a subject."""
         return self.rps.get(subject, list(BOTH_STEERINGS))
+
+    def commits(self) -> list[str]:
+        """The commits whose forwarder is wanted, each once."""
+        found = (self.settings_of(case).commit for case in self.case)
+        return list(dict.fromkeys(commit for commit in found if commit is not None))
+
+    def subjects_in(self, case: Case) -> list[SubjectName]:
+        return self.subjects if case.subjects is None else case.subjects
 
     def measured_in(self, case: Case) -> list[Measure]:
         """What is measured of a case, for each subject."""
@@ -124,6 +133,7 @@ class Scenario(BaseModel):
             steering=values.steering if values.steering != own.steering else None,
             hashing=values.hashing if values.hashing != own.hashing else None,
             options=tuple(values.options),
+            commit=values.commit,
         )
 
     def cases_in(self, profile: Profile) -> list[Case]:

@@ -70,6 +70,10 @@ Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
 """Of all datagrams offered, those that are unicast, to each output in turn; the kernel routes them."""
 
 
+Commit = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~^/@{}-]*$", max_length=100)]
+"""As git understands it."""
+
+
 class Defaults(Model):
     """``[setting]``: where every case starts from."""
 
@@ -94,6 +98,8 @@ class Defaults(Model):
     """Left out: the strategy's own."""
     options: list[str] = []
     """More words for the command line of ``mcrd supervisor``."""
+    commit: Commit | None = None
+    """The forwarder of this commit; left out: the one that is installed."""
     generator_apart: bool = False
     """The generator has a CPU to itself even when the workers do not fit on the others."""
     egress: Literal["wire-like", "offload"] = "wire-like"
@@ -105,6 +111,8 @@ class Case(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     measure: list[Measure] | None = None
+    subjects: list[SubjectName] | None = None
+    """Those of the scenario's that are measured in it; all when left out."""
     payload_bytes: Payload | None = None
     inputs: Inputs | None = None
     skew: Skew | None = None
@@ -121,6 +129,7 @@ class Case(Model):
     steering: SteeringName | None = None
     hashing: HashingName | None = None
     options: list[str] | None = None
+    commit: Commit | None = None
     generator_apart: bool | None = None
     egress: Literal["wire-like", "offload"] | None = None
     mtu: Annotated[int, Field(ge=576, le=9000)] | None = None

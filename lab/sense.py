@@ -54,12 +54,16 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
     for index, footprint in enumerate(scenario.footprint):
         tables.append((f"footprint[{index}]", _strategy_problems(footprint)))
     for index, case in enumerate(scenario.case):
+        for name in case.subjects or []:
+            if name not in scenario.subjects:
+                allowed = f"some of the subjects: {', '.join(scenario.subjects)}"
+                found.append(Problem(f"case[{index}].subjects", repr(name), allowed))
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
         tables.append((f"case[{index}]", _unicast_problems(values)))
-        limits = (_limit_problems(values, PEERS[subject]) for subject in scenario.subjects)
+        limits = (_limit_problems(values, PEERS[subject]) for subject in scenario.subjects_in(case))
         tables.append((f"case[{index}]", chain.from_iterable(limits)))
-        if "mcrd" in scenario.subjects:
+        if "mcrd" in scenario.subjects_in(case):
             tables.append((f"case[{index}]", _strategy_problems(values)))
     found += [
         replace(problem, field=f"{table}.{problem.field}")

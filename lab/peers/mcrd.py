@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from lab.results import Setting, WorkerSample
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
+COMPILED_TIMEOUT_S = 600.0
+"""A forwarder that has never run compiles its packet path first, which takes a minute on a busy machine."""
 
 EGRESS_REASONS = frozenset({"ttl_expired", "too_big", "output_absent", "transmit_refused", "interrupted"})
 """Reasons that count copies of datagrams that matched; all others count datagrams."""
@@ -169,6 +171,12 @@ class _Mcrd:
     sends_bursts: bool = True
     says_when_ready: bool = True
     limits: Limits = UNLIMITED
+    trees: Mapping[str, Path] = field(default_factory=dict)
+    """Where the forwarders of other commits are."""
+
+    def with_trees(self, trees: Mapping[str, Path]) -> _Mcrd:
+        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.trees`)."""
+        return replace(self, trees=trees)
 
     def missing(self) -> str | None:
         return None
@@ -183,6 +191,7 @@ class _Mcrd:
             workers=setting.workers or 1,
             cpus=cpus,
             options=[*strategy_options(setting), *setting.options],
+            tree=None if setting.commit is None else self.trees[setting.commit],
         )
 
 
@@ -207,19 +216,27 @@ def start_forwarder(
     workers: int | None = 1,
     cpus: Sequence[int] = (),
     options: Sequence[str] = (),
+    tree: Path | None = None,
 ) -> Forwarder:
     """Start ``mcrd supervisor`` in ``namespace`` and return once it says that it is ready.
 
     ``interfaces``: inputs; those of the rules when there are none. ``document``: the rules as ``--rules``
     takes them; ``cpus``: those that it may place workers on; ``strategy`` and ``workers``: ``None`` leaves
-    the option out.
+    the option out. ``tree``: where the source of another forwarder than the installed one is.
     """
     directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
     (directory / "rules.json").write_text(json.dumps(document))
     flag = "--interface" if len(interfaces) == 1 else "--interfaces"
     chosen = [flag, ",".join(interfaces)] if interfaces else []
+    # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
+    other = [
+        sys.executable,
+        "-P",
+        "-c",
+        "import sys; sys.argv[0] = 'mcrd'; from forwarder.cli import mcrd; mcrd()",
+    ]
     command = [
-        str(Path(sys.executable).with_name("mcrd")),
+        *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else other),
         "supervisor",
         *(("--strategy", strategy) if strategy else ()),
         *chosen,
@@ -229,6 +246,7 @@ def start_forwarder(
         "--json",
         *options,
     ]
+    environment = {**os.environ, "PYTHONPATH": str(tree)} if tree else os.environ
     notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notice.bind(str(directory / "notify"))
     began = time.monotonic_ns()
@@ -240,11 +258,11 @@ def start_forwarder(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
-            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+            env={**environment, "NOTIFY_SOCKET": str(directory / "notify")},
         )
         forwarder = Forwarder(process, directory, outputs_per_rule, 0)
         try:
-            _await_ready(forwarder, notice)
+            _await_ready(forwarder, notice, READY_TIMEOUT_S if tree is None else COMPILED_TIMEOUT_S)
         except BaseException:
             forwarder.stop()
             raise
@@ -252,10 +270,10 @@ def start_forwarder(
     return forwarder
 
 
-def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
+def _await_ready(forwarder: Forwarder, notice: socket.socket, timeout_s: float) -> None:
     """Wait for READY=1 (sd_notify(3)), or for the end of the process, whichever comes first."""
     exited = os.pidfd_open(forwarder.process.pid)
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(notice, selectors.EVENT_READ)
@@ -269,7 +287,7 @@ def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
                     raise PeerError(f"mcrd: not ready, {forwarder.ended()}")
     finally:
         os.close(exited)
-    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{forwarder.said()}")
+    raise PeerError(f"mcrd: not ready within {timeout_s:g} s{forwarder.said()}")
 
 
 PEER = _Mcrd()

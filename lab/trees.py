@@ -1,0 +1,76 @@
+"""The forwarder of other commits: a work tree for each, beside this one, for as long as it is wanted.
+
+``git worktree`` shares the repository, so a tree takes a fraction of a second; what is compiled in it is not
+shared, so its forwarder takes a minute to start for the first time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from forwarder.problems import Problem, ProblemsError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HASH_LENGTH = 12
+"""Of a commit's name: enough to be unique, and short enough to read."""
+
+
+class TreeError(ProblemsError):
+    """Commits that there are none of, or that cannot be checked out."""
+
+
+def resolved(commit: str) -> str:
+    """The name of a commit as git understands it (``HEAD~3``, a branch, a hash), shortened.
+
+    Raises:
+        TreeError: there is no such commit, or this is no repository.
+    """
+    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+    if found.returncode:
+        why = found.stderr.strip() or f"a commit of {REPOSITORY}"
+        raise TreeError([Problem("commit", repr(commit), why)])
+    return found.stdout.strip()[:HASH_LENGTH]
+
+
+@contextmanager
+def checked_out(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
+    """A directory for each commit, removed again whatever happens in the ``with`` block.
+
+    Raises:
+        TreeError: one cannot be checked out.
+    """
+    trees: dict[str, Path] = {}
+    with ExitStack() as stack:
+        for commit in dict.fromkeys(commits):
+            parent = Path(tempfile.mkdtemp(prefix="mcl-tree-"))
+            stack.callback(_remove, parent)
+            parent.chmod(0o755)  # workers are nobody in particular, and import from there
+            tree = parent / commit
+            added = _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            if added.returncode:
+                raise TreeError([Problem("commit", repr(commit), added.stderr.strip())])
+            trees[commit] = tree
+        yield trees
+
+
+def _remove(parent: Path) -> None:
+    shutil.rmtree(parent, ignore_errors=True)
+    _git("worktree", "prune")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    except FileNotFoundError as error:
+        raise TreeError([Problem("commit", "no git", "git installed: apt-get install git")]) from error
