@@ -2,7 +2,7 @@
 
 An interface that carries an address is in use, and is refused: moving it into a namespace takes its addresses
 and routes away. What it was called is written into its alias, so that ``clean`` can give it back when the lab
-was killed. Name, MTU, features and whether it was up are restored.
+was killed. Name, MTU, features and whether it was up are restored; of a killed lab's, name and MTU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.netns import NetnsError
 from lab.topology import SEGMENTATION
 
 ALIAS = "mcastlab: "
-"""Before an interface's own name, in its alias (IFLA_IFALIAS)."""
+"""Before an interface's own name and MTU, in its alias (IFLA_IFALIAS)."""
 IFF_UP = 1
 
 
@@ -48,7 +48,9 @@ def borrowed(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
             before = features_of(home, loan.name, SEGMENTATION)
             stack.callback(_give_back, home, loan, link, before)
             home.set_down(link["index"])
-            home.change(link["index"], ifname=loan.called, ifalias=ALIAS + loan.name, mtu=mtu)
+            home.change(
+                link["index"], ifname=loan.called, ifalias=f"{ALIAS}{loan.name} {link.get('mtu')}", mtu=mtu
+            )
             home.move(link["index"], loan.namespace)
         yield
 
@@ -80,13 +82,13 @@ def _give_back(home: Netlink, loan: Loan, link: nlmsg, features: dict[str, bool]
         home.set_up(found[loan.name]["index"])
 
 
-def _return(away: Netlink, called: str, name: str, **was: int) -> None:
+def _return(away: Netlink, called: str, name: str, mtu: int) -> None:
     """Home again, under its own name."""
     index = next((link["index"] for link in away.links() if link.get("ifname") == called), None)
     if index is None:
         return  # it never left, or a cable was pulled with its card
     away.set_down(index)
-    away.change(index, ifname=name, ifalias="", **was)
+    away.change(index, ifname=name, ifalias="", mtu=mtu)
     away.move(index, None)
 
 
@@ -97,8 +99,8 @@ def give_back_all(namespace: str) -> list[str]:
         for link in away.links():
             alias = link.get("ifalias") or ""
             if alias.startswith(ALIAS):
-                name = alias.removeprefix(ALIAS)
-                _return(away, link.get("ifname"), name)
+                name, own_mtu = alias.removeprefix(ALIAS).split()
+                _return(away, link.get("ifname"), name, mtu=int(own_mtu))
                 returned.append(name)
     return returned
 
