@@ -10,7 +10,7 @@ from typing import Literal
 
 from lab import matrix
 from lab.peers.base import PeerError
-from lab.results import Capacity, CapacityStep
+from lab.results import Capacity, CapacityStep, Trial
 from lab.series import Context, Series
 
 ATTEMPTS = 3
@@ -51,7 +51,7 @@ def _try(step: matrix.Capacity, context: Context, groups: int) -> CapacityStep:
         series = Series(context, step, step.case, step.subject, step.setting_of(groups), "fixed")
         for _attempt in range(ATTEMPTS):
             trial = series.run(table.dps, seconds)
-            if trial.validity != "invalid" and trial.delivered >= trial.expected:
+            if _whole(trial):
                 break
     except PeerError as error:
         context.benches.close()
@@ -62,7 +62,12 @@ def _try(step: matrix.Capacity, context: Context, groups: int) -> CapacityStep:
         expected=trial.expected,
         delivered=trial.delivered,
         silent=trial.streams.silent or 0 if trial.streams else 0,
-        held=trial.validity != "invalid" and trial.delivered >= trial.expected,
-        why=SHORT if trial.validity == "invalid" else "",
+        held=_whole(trial),
+        why=SHORT if trial.delivered >= trial.expected and not _whole(trial) else "",
         trial_ids=list(series.trial_ids),
     )
+
+
+def _whole(trial: Trial) -> bool:
+    """Whether every group got something, and all that was offered. (Less than was asked for will do.)"""
+    return trial.delivered >= trial.expected and trial.streams is not None and trial.streams.silent == 0
