@@ -13,7 +13,8 @@
 #include "stamp.h"
 
 #define CHECKED 60 /* headers and stamp */
-#define FILTERED 31 /* up to the first octet of the destination */
+#define PROTOCOL_END 24 /* up to IPv4's protocol */
+#define GROUP_END 31 /* up to the first octet of the destination */
 #define IPV4 0x0800
 #define UDP 17
 #define MULTICAST 14 /* upper four bits of the destination */
@@ -176,9 +177,9 @@ static __always_inline bool check(void *data, void *end, __u32 length, __u32 ifi
 {
 	__u8 *frame = data;
 	struct control *run = at(&control, 0);
-	if (!run || data + FILTERED > end || *(__be16 *)(frame + 12) != bpf_htons(IPV4) || frame[23] != UDP)
+	if (!run || data + PROTOCOL_END > end || *(__be16 *)(frame + 12) != bpf_htons(IPV4) || frame[23] != UDP)
 		return false;
-	bool multicast = frame[30] >> 4 == MULTICAST;
+	bool multicast = data + GROUP_END <= end && frame[30] >> 4 == MULTICAST;
 	if (!multicast && !run->unicast)
 		return false;
 	__u32 cpu = bpf_get_smp_processor_id();

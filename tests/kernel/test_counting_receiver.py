@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernel_support.bpf_run import run
 from kernel_support.traffic import Bench, bench, flows, streams
@@ -140,12 +140,17 @@ def _captured(job: ReceiverJob, tally: Tally, frame: bytes, time_ns: int) -> boo
     return bool(kept)
 
 
+CUT_SHORT = [bytes(_stamped(STREAM, 0, 64, LONG_AGO_NS))[:size] for size in range(14, 62)]
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 @given(
     seen=st.lists(frames, max_size=40),
     payload_bytes=st.sampled_from([64, 64, None]),
     unicast=st.booleans(),
 )
+@example(seen=CUT_SHORT, payload_bytes=64, unicast=True)
+@example(seen=CUT_SHORT, payload_bytes=64, unicast=False)
 @settings(max_examples=60)
 def test_every_frame_is_judged_as_a_captured_one(
     program: str, seen: list[bytes], payload_bytes: int | None, unicast: bool
