@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,9 @@ LIMITS = Limits(
 )
 STOP_TIMEOUT_S = 10.0
 
+STILL_S = 0.3
+"""Without statistics, what it has not sent yet is taken for lost when it has sent nothing for so long."""
+
 
 @dataclass
 class _Relay:
@@ -43,6 +46,9 @@ class _Relay:
     directory: Path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    handed_on: int = 0
+    handed_on_at: float = 0.0
+    """What its outputs had been given, and when that last grew (time.monotonic)."""
 
     @property
     def pids(self) -> Sequence[int]:
@@ -57,7 +63,13 @@ class _Relay:
             frames = procnet.read_interfaces(self.process.pid)
         except OSError as error:
             raise PeerError(f"{NAME}: {self.ended() or error}") from error
-        return Sample(account_of(frames, self.inputs, self.outputs))
+        handed_on = sum(frames[name].sent + frames[name].send_dropped for name in self.outputs)
+        now = time.monotonic()
+        if handed_on != self.handed_on:
+            self.handed_on, self.handed_on_at = handed_on, now
+        received = sum(frames[name].received for name in self.inputs)
+        still = now - self.handed_on_at >= STILL_S
+        return Sample(account_of(received, handed_on, len(self.outputs), still))
 
     def stop(self) -> None:
         """Its workers do not die with it: it is asked first, and what is left goes with the namespace."""
@@ -70,15 +82,21 @@ class _Relay:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def account_of(
-    frames: Mapping[str, procnet.Frames], inputs: Sequence[str], outputs: Sequence[str]
-) -> Account:
-    """The account in the counters of the interfaces; each datagram that came in is due on every output."""
-    matched = sum(frames[name].received for name in inputs)
-    handed_on = sum(frames[name].sent + frames[name].send_dropped for name in outputs)
-    due = matched * len(outputs)
+def account_of(received: int, handed_on: int, outputs: int, still: bool) -> Account:
+    """The account in the counters of the interfaces; each datagram that came in is due on every output.
+
+    Args:
+        received: frames of the inputs.
+        handed_on: frames that the outputs were given, those that they dropped among them.
+        still: whether it has stopped sending.
+    """
+    due = received * outputs
+    missing = max(0, due - handed_on)
     return Account(
-        matched=matched, copies_due=due, egress={(NAME, "received, not sent"): max(0, due - handed_on)}
+        matched=received,
+        copies_due=due,
+        egress={(NAME, "received, not sent"): missing},
+        pending=0 if still else missing,
     )
 
 

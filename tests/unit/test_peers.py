@@ -228,16 +228,12 @@ def test_socat_has_an_account_in_which_each_copy_is_somewhere() -> None:
 
 
 def test_the_account_of_a_peer_without_statistics_is_that_of_its_interfaces() -> None:
-    frames = {
-        "in0": procnet.Frames(received=100, sent=3, send_dropped=0),
-        "out0": procnet.Frames(received=2, sent=90, send_dropped=4),
-        "out1": procnet.Frames(received=2, sent=100, send_dropped=0),
-    }
-    account = mcr.account_of(frames, ["in0"], ["out0", "out1"])
-    assert (account.matched, account.copies_due) == (100, 200)
+    account = mcr.account_of(received=100, handed_on=194, outputs=2, still=True)
+    assert (account.matched, account.copies_due, account.pending) == (100, 200, 0)
     assert account.egress == {("mcr", "received, not sent"): 6}
     booked = ledger.build(account, ledger.Outside(100, 0, 4, 0, arrived=189))
     assert booked.egress.unattributed == 1, "a copy that was sent and never arrived must show"
+    assert mcr.account_of(100, 194, 2, still=False).pending == 6, "it may still send them"
 
 
 def test_counters_are_read_as_the_kernel_writes_them() -> None:
