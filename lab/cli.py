@@ -1,4 +1,4 @@
-"""``mcastlab``: list, plan, run, report, compare, doctor, clean.
+"""``mcastlab``: list, plan, run, compare, report, comparisons, doctor, clean.
 
 Exit status: 0 passed; 1 a check or an expectation failed, a ledger does not balance, or a promised ratio was
 missed where the profile demands it; 2 bad input; 130 interrupted.
@@ -6,32 +6,34 @@ missed where the profile demands it; 2 bad input; 130 interrupted.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from forwarder.problems import ProblemsError
-from lab.profiles import ProfileName
-from lab.progress import choose, duration
+from lab.progress import duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
 from lab.scenario import DIRECTORY, Scenario, load_scenarios
+from lab.terminal import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    PASSED,
+    BadInputError,
+    add_comparison,
+    comparison_table,
+    out,
+    print_json,
+    profile_named,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from lab.run import Ended
-    from lab.wires import Wires
-
-PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-
-OUT = Path("reports/out")
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +48,6 @@ app = typer.Typer(
         "touched, and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
     ),
 )
-out = Console()
-
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -67,16 +67,12 @@ ProfileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
-class BadInputError(Exception):
-    """What the user gave cannot be used; the message says what and why."""
-
-
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios, and the line of the architecture document that each covers."""
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
-        _print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
+        print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
         return
     table = Table("scenario", "what it shows", "covers", box=None)
     for scenario in scenarios:
@@ -90,11 +86,11 @@ def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOpt
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
     from lab.planning import steps
 
-    planned = steps(load_scenarios(names or []), _profile(profile))
+    planned = steps(load_scenarios(names or []), profile_named(profile))
     total = sum(step.seconds for step in planned)
     if as_json:
         rows = [{"step": s.step_id, "trials": s.trials, "seconds": round(s.seconds, 1)} for s in planned]
-        _print_json({"steps": rows, "seconds": round(total, 1)})
+        print_json({"steps": rows, "seconds": round(total, 1)})
         return
     table = Table("step", "trials", "about", box=None)
     for step in planned:
@@ -154,76 +150,108 @@ def run(
     expectation failed, a ledger does not balance or a promised ratio was missed; 2 bad input;
     130 interrupted.
     """
-    from lab.archive import Archive, ArchiveError
-    from lab.attendance import attend, parse
-    from lab.planning import steps
-    from lab.run import begin, new_run_id
-    from lab.run import run as run_steps
-    from lab.wires import Wires, load_wires
+    from lab import session
 
-    if os.geteuid():
-        raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
-    try:
-        if resume is not None:
-            if names or out_dir or profile or peer or wires:
-                raise BadInputError(
-                    "--resume takes scenarios, profile, peers, wires and directory from the run: give none"
-                )
-            archive = Archive.resume(resume)
-            started = archive.started
-            if started is None:
-                raise BadInputError(f"{resume}: no run was started there")
-            run_id, chosen = started.run_id, _profile(started.profile)
-            scenarios = load_scenarios(started.scenarios)
-            present = attend({name: Path(path) for name, path in started.peers.items()})
-            cables = None if started.wires is None else Wires.model_validate(started.wires)
-        else:
-            run_id, chosen = new_run_id(), _profile(profile or "quick")
-            scenarios = load_scenarios(names or [])
-            paths = parse(peer or [])
-            present = attend(paths)
-            cables = load_wires(wires) if wires else None
-            _check_wires(cables, scenarios)
-            archive = Archive.create(out_dir or OUT / run_id)
-            sections = {scenario.name: scenario.rfc3918 for scenario in scenarios if scenario.rfc3918}
-            references = [_reference(s, names or []) for s in scenarios]
-            begin(archive, run_id, chosen, references, sections, paths, cables)
-    except ArchiveError as error:
-        raise BadInputError(str(error)) from error
-    with archive:
-        planned = steps(scenarios, chosen, present.absent)
-        skipped = present.skipped(scenarios)
-        ended = run_steps(planned, archive, choose(as_json), run_id, present.peers, skipped, cables)
-        written = _write_report(archive.results, archive.directory)
-        records = list(archive.records)
-    if as_json:
-        _print_json(
-            {
-                "outcome": ended.outcome,
-                "failures": ended.failures,
-                "inconclusive": ended.inconclusive,
-                "skipped": ended.skipped,
-                "directory": str(archive.directory),
-                "report": [str(path) for path in written],
-                "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
-            }
-        )
+    if resume is not None:
+        if names or out_dir or profile or peer or wires:
+            raise BadInputError(
+                "--resume takes scenarios, profile, peers, wires and directory from the run: give none"
+            )
+        going = session.resumed(resume)
     else:
-        _summarise(records, ended, written or [archive.results])
-    raise typer.Exit({"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome])
+        scenarios = load_scenarios(names or [])
+        going = session.begun(
+            {_reference(scenario, names or []): scenario for scenario in scenarios},
+            profile_named(profile or "quick"),
+            out_dir,
+            peers=peer or [],
+            wires=wires,
+        )
+    raise typer.Exit(session.conduct(going, as_json))
 
 
-def _check_wires(wires: Wires | None, scenarios: Iterable[Scenario]) -> None:
-    """Raises WiresError and BadInputError: nothing has been touched by then."""
-    from lab.borrow import obstacles
-    from lab.wires import WiresError, misfits
+@app.command()
+def compare(
+    a: Annotated[str | None, typer.Argument(metavar="A", help="One side.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="B", help="The other side.")] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="KEY=VALUE",
+            help="What both sides start from, for instance payload_bytes=512, outputs=8, flows=16 or "
+            "rules=1000. As often as needed.",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What is compared: zero-loss, delivered, cpu or latency; all four if not given. As often as "
+            "needed.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option("--pairs", help="How many pairs; as the profile says if not given.")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="quick (default): a first look. full: longer trials, more pairs. conservative: 60 s each.",
+            metavar="quick|full|conservative",
+        ),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Directory for results and report; a new one in reports/out if not given."
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Go on with the comparison in this directory; give nothing else."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="NAME=PATH", help="The program of a subject, as for `run`."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two forwarders, two ways to run one, or two commits: paired, in turn, with a verdict.
 
-    if wires is None:
-        return
-    if problems := list(misfits(wires, scenarios)):
-        raise WiresError(problems)
-    if found := obstacles(wires.names):
-        raise BadInputError("; ".join(found))
+    A side is a subject (mcrd, kernel, socat …), or changes to mcrd separated by commas, or both:
+
+    - `mcastlab compare mcrd kernel`
+    - `mcastlab compare strategy=pool,workers=2 strategy=fanout,workers=2 --case flows=16`
+    - `mcastlab compare mcrd,options=--skip-host-stack mcrd --case outputs=8 --metric zero-loss`
+    - `mcastlab compare mcrd commit=HEAD~3 --pairs 8`
+
+    Keys are those of a `[[case]]` in a scenario file, and rps=on or rps=off: packet steering, otherwise tried
+    both ways for each side, the better one kept. `commit` takes the forwarder of that commit, from a
+    temporary work tree; what is not committed counts as neither.
+
+    Each side is searched for its zero-loss rate first, then both are measured in turn (A B B A …). The
+    verdict, better, worse or no difference of A against B, follows the interval of the ratio; beside it
+    stands the smallest difference that could have been seen: for a smaller one, take more --pairs.
+    The run's directory holds the scenario file that it made: compare.toml, for `mcastlab run`.
+    """
+    from lab import session, versus
+    from lab.run import new_run_id
+    from lab.trees import resolved
+
+    if resume is not None:
+        if a or b or case or metric or pairs or profile or out_dir or peer:
+            raise BadInputError("--resume takes everything from the run in its directory: give nothing else")
+        raise typer.Exit(session.conduct(session.resumed(resume), as_json))
+    if a is None or b is None:
+        raise BadInputError("two sides are wanted, A and B: see mcastlab compare --help")
+    asked = versus.ask(a, b, case or [], metric or [], pairs, profile or "quick", resolved)
+    directory = out_dir or session.OUT / new_run_id()
+    file = directory.resolve() / versus.FILE
+    going = session.begun({str(file): asked.scenario}, asked.profile, directory, peers=peer or [])
+    file.write_text(asked.text, encoding="utf-8")
+    raise typer.Exit(session.conduct(going, as_json))
 
 
 @app.command()
@@ -234,13 +262,15 @@ def report(
     ] = None,
 ) -> None:
     """Write the report (HTML, Markdown, CSV, figures) of a run again, for instance of one that was killed."""
+    from reports.html import write_report
+
     path = _results_file(results)
-    for written in _write_report(path, out_dir or path.parent):
+    for written in write_report(path, out_dir or path.parent):
         out.print(str(written), highlight=False)
 
 
 @app.command()
-def compare(
+def comparisons(
     results: Annotated[list[Path], typer.Argument(help="Runs' directories, or their results.jsonl.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -251,11 +281,11 @@ def compare(
     """
     rows = [(path, r) for path in results for r in _read(path) if isinstance(r, Comparison)]
     if as_json:
-        _print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
+        print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
         return
-    table = _comparison_table(several=len(results) > 1)
+    table = comparison_table(several=len(results) > 1)
     for path, record in rows:
-        _add_comparison(table, record, str(path) if len(results) > 1 else None)
+        add_comparison(table, record, str(path) if len(results) > 1 else None)
     out.print(table)
 
 
@@ -271,7 +301,7 @@ def doctor(as_json: JsonOption = False) -> None:
     findings = examine()
     ready = all(finding.ok for finding in findings if finding.needed)
     if as_json:
-        _print_json({"ready": ready, "checks": [asdict(finding) for finding in findings]})
+        print_json({"ready": ready, "checks": [asdict(finding) for finding in findings]})
     else:
         for line in report_lines(findings):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -293,7 +323,7 @@ def clean(
 
     removed = remove(everything)
     if as_json:
-        _print_json([asdict(item) for item in removed])
+        print_json([asdict(item) for item in removed])
         return
     for item in removed:
         back = f", gave back {', '.join(item.returned)}" if item.returned else ""
@@ -315,14 +345,6 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _profile(name: str) -> ProfileName:
-    for known in get_args(ProfileName):
-        if name == known:
-            profile: ProfileName = known
-            return profile
-    raise BadInputError(f"--profile {name!r}: {' or '.join(get_args(ProfileName))} are allowed")
-
-
 def _reference(scenario: Scenario, names: list[str]) -> str:
     """How to load the scenario again: by name when it is ours, else by the path that was given."""
     for name in names:
@@ -340,60 +362,6 @@ def _results_file(path: Path) -> Path:
 
 def _read(path: Path) -> list[AnyRecord]:
     return list(read_results(_results_file(path)))
-
-
-def _write_report(results: Path, directory: Path) -> list[Path]:
-    from reports.html import write_report
-
-    return write_report(results, directory)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def _comparison_table(several: bool) -> Table:
-    columns = ["case", "metric", "ratio", "interval", "verdict", "detectable", "promised", ""]
-    return Table(*(["run", *columns] if several else columns), box=None)
-
-
-def _add_comparison(table: Table, record: Comparison, source: str | None = None) -> None:
-    from lab.contest import is_kept
-
-    promised = ""
-    if record.target is not None:
-        promised = f"{'≥' if record.higher_is_better else '≤'} {record.target:g}"
-        promised += " kept" if is_kept(record) else " missed"
-    note = f"bound by {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""
-    cells = [
-        f"{record.scenario}: {record.case}",
-        f"{record.metric}, {record.a} / {record.b}",
-        f"{record.ratio:.2f}",
-        f"{record.low:.2f} to {record.high:.2f}",
-        record.verdict or "",
-        "" if record.detectable is None else f"{record.detectable:.1%}",
-        promised,
-        note,
-    ]
-    table.add_row(*([source, *cells] if source else cells))
-
-
-def _summarise(records: list[AnyRecord], ended: Ended, written: list[Path]) -> None:
-    comparisons = [record for record in records if isinstance(record, Comparison)]
-    if comparisons:
-        table = _comparison_table(several=False)
-        for record in comparisons:
-            _add_comparison(table, record)
-        out.print(table)
-    for reason in ended.skipped:
-        out.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
-    for reason in ended.inconclusive:
-        out.print(f"no conclusion: {reason}", markup=False, highlight=False, soft_wrap=True)
-    for failure in ended.failures:
-        out.print(f"FAILED {failure}", markup=False, highlight=False, soft_wrap=True)
-    for path in written:
-        out.print(str(path), highlight=False, soft_wrap=True)
-    out.print(ended.outcome)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def checked_out(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
             parent = Path(tempfile.mkdtemp(prefix="mcl-tree-"))
             stack.callback(_remove, parent)
             parent.chmod(0o755)  # workers are nobody in particular, and import from there
-            tree = parent / commit
+            tree = parent / "tree"
             added = _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
             if added.returncode:
                 raise TreeError([Problem("commit", repr(commit), added.stderr.strip())])

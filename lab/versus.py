@@ -13,15 +13,18 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
-from forwarder.problems import Problem
+from forwarder.problems import Problem, ProblemsError
 from lab.peers import PEERS
-from lab.scenario import ScenarioError, parse_scenario
+from lab.profiles import ProfileName
+from lab.scenario import Scenario, ScenarioError, parse_scenario
 from lab.scenario_tables import HIGHER_IS_BETTER, Case
 
 NAME = "compare"
+FILE = "compare.toml"
 KEYS = tuple(key for key in Case.model_fields if key not in ("name", "measure", "subjects"))
 """What may be changed."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
@@ -150,7 +153,7 @@ def _table(head: str, **values: object) -> list[str]:
     return [*(["", head] if head else []), *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
 
 
-def problems_of(text: str) -> list[Problem]:
+def _problems_of(text: str) -> list[Problem]:
     """What is wrong with the scenario, in terms of the two sides."""
     try:
         parse_scenario(text, NAME)
@@ -171,7 +174,7 @@ def _side_of(name: str) -> str:
     return name
 
 
-def metrics_of(given: Sequence[str]) -> tuple[list[str], list[Problem]]:
+def _metrics_of(given: Sequence[str]) -> tuple[list[str], list[Problem]]:
     """All metrics where none is given; short names are allowed: the first word."""
     problems: list[Problem] = []
     chosen: list[str] = []
@@ -183,3 +186,71 @@ def metrics_of(given: Sequence[str]) -> tuple[list[str], list[Problem]]:
             problems.append(Problem("--metric", repr(name), allowed))
         chosen += found
     return list(dict.fromkeys(chosen)) or list(HIGHER_IS_BETTER), problems
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line comes to."""
+
+    text: str
+    """The scenario file."""
+    scenario: Scenario
+    profile: ProfileName
+
+
+def ask(
+    a: str,
+    b: str,
+    base: Sequence[str],
+    metrics: Sequence[str],
+    pairs: int | None,
+    profile: str,
+    resolve: Callable[[str], str],
+) -> Asked:
+    """The scenario that compares ``a`` with ``b``.
+
+    Args:
+        base: ``KEY=VALUE`` of both.
+        metrics: all where none is named.
+        pairs: as the profile says when ``None``.
+        resolve: the name of a commit for good: what ``HEAD`` is called now. Raises ProblemsError.
+
+    Raises:
+        VersusError: with everything that is wrong.
+    """
+    (side_a, found_a), (side_b, found_b) = parse_side("A", a), parse_side("B", b)
+    common, found_base = parse_base(base)
+    chosen, found_metrics = _metrics_of(metrics)
+    problems = [*found_a, *found_b, *found_base, *found_metrics]
+    known = [name for name in get_args(ProfileName) if name == profile]
+    if not known:
+        problems.append(Problem("--profile", repr(profile), " or ".join(get_args(ProfileName))))
+    settled = []
+    for where, values in (("A", side_a.changes), ("B", side_b.changes), ("--case", common)):
+        changed, found = _settled(where, values, resolve)
+        settled.append(changed)
+        problems += found
+    side_a, side_b = replace(side_a, changes=settled[0]), replace(side_b, changes=settled[1])
+    text = scenario_text(side_a, side_b, settled[2], chosen, known[0] if known else "quick", pairs)
+    problems += _problems_of(text)
+    if problems:
+        raise VersusError(problems)
+    return Asked(text, parse_scenario(text, NAME), known[0])
+
+
+def _settled(
+    where: str, values: Mapping[str, object], resolve: Callable[[str], str]
+) -> tuple[dict[str, object], list[Problem]]:
+    """``values`` with the commit, if there is one, by its name for good."""
+    settled = dict(values)
+    if "commit" not in values:
+        return settled, []
+    try:
+        settled["commit"] = resolve(str(settled.pop("commit")))
+    except ProblemsError as error:
+        return settled, [replace(problem, field=f"{where}.{problem.field}") for problem in error.problems]
+    return settled, []
+
+
+class VersusError(ProblemsError):
+    """Sides that cannot be compared."""

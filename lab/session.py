@@ -1,0 +1,139 @@
+"""One run from the command line: begun or resumed, conducted, reported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import run as runs
+from lab.archive import Archive, ArchiveError
+from lab.attendance import Attendance, attend, parse
+from lab.borrow import obstacles
+from lab.peers import mcrd
+from lab.planning import steps
+from lab.profiles import ProfileName
+from lab.progress import choose
+from lab.results import Comparison
+from lab.scenario import Scenario, load_scenarios
+from lab.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
+from lab.trees import checked_out
+from lab.wires import Wires, WiresError, load_wires, misfits
+
+OUT = Path("reports/out")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run is made of."""
+
+    archive: Archive
+    run_id: str
+    profile: ProfileName
+    scenarios: Sequence[Scenario]
+    present: Attendance
+    wires: Wires | None
+
+
+def begun(
+    scenarios: Mapping[str, Scenario],
+    profile: ProfileName,
+    directory: Path | None,
+    *,
+    peers: Sequence[str] = (),
+    wires: Path | None = None,
+) -> Session:
+    """A new run in ``directory``, or in one of its own.
+
+    Args:
+        scenarios: by how each can be loaded again.
+        peers: ``NAME=PATH`` of the programs that the user chose.
+        wires: the file that says which existing interfaces are lent.
+
+    Raises:
+        BadInputError, ProblemsError: nothing has been touched by then.
+    """
+    _demand_root()
+    run_id = runs.new_run_id()
+    paths = parse(peers)
+    present = attend(paths)
+    cables = load_wires(wires) if wires else None
+    _check_wires(cables, scenarios.values())
+    try:
+        archive = Archive.create(directory or OUT / run_id)
+    except ArchiveError as error:
+        raise BadInputError(str(error)) from error
+    sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
+    runs.begin(archive, run_id, profile, list(scenarios), sections, paths, cables)
+    return Session(archive, run_id, profile, list(scenarios.values()), present, cables)
+
+
+def resumed(directory: Path) -> Session:
+    """The run in ``directory``, to go on with. Raises BadInputError, ProblemsError."""
+    _demand_root()
+    try:
+        archive = Archive.resume(directory)
+    except ArchiveError as error:
+        raise BadInputError(str(error)) from error
+    started = archive.started
+    if started is None:
+        raise BadInputError(f"{directory}: no run was started there")
+    return Session(
+        archive,
+        started.run_id,
+        profile_named(started.profile),
+        load_scenarios(started.scenarios),
+        attend({name: Path(path) for name, path in started.peers.items()}),
+        None if started.wires is None else Wires.model_validate(started.wires),
+    )
+
+
+def conduct(session: Session, as_json: bool) -> int:
+    """Do what is left of a run, write its report, say what came of it; returns the exit status."""
+    from reports.html import write_report
+
+    archive, scenarios, present = session.archive, session.scenarios, session.present
+    commits = (commit for scenario in scenarios for commit in scenario.commits())
+    with archive, checked_out(commits) as trees:
+        ended = runs.run(
+            steps(scenarios, session.profile, present.absent),
+            archive,
+            choose(as_json),
+            session.run_id,
+            {**present.peers, mcrd.PEER.name: mcrd.PEER.with_trees(trees)} if trees else present.peers,
+            present.skipped(scenarios),
+            session.wires,
+        )
+        written = write_report(archive.results, archive.directory)
+        records = list(archive.records)
+    if as_json:
+        print_json(
+            {
+                "outcome": ended.outcome,
+                "failures": ended.failures,
+                "inconclusive": ended.inconclusive,
+                "skipped": ended.skipped,
+                "directory": str(archive.directory),
+                "report": [str(path) for path in written],
+                "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
+            }
+        )
+    else:
+        summarise(records, ended, written or [archive.results])
+    return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
+
+
+def _demand_root() -> None:
+    if os.geteuid():
+        raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
+
+
+def _check_wires(wires: Wires | None, scenarios: Iterable[Scenario]) -> None:
+    """Raises WiresError and BadInputError: nothing has been touched by then."""
+    if wires is None:
+        return
+    if problems := list(misfits(wires, scenarios)):
+        raise WiresError(problems)
+    if found := obstacles(wires.names):
+        raise BadInputError("; ".join(found))

@@ -1,0 +1,81 @@
+"""What the commands of ``mcastlab`` say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.profiles import ProfileName
+from lab.results import AnyRecord, Comparison
+
+if TYPE_CHECKING:
+    from lab.run import Ended
+
+PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+out = Console()
+
+
+class BadInputError(Exception):
+    """What the user gave cannot be used; the message says what and why."""
+
+
+def profile_named(name: str) -> ProfileName:
+    for known in get_args(ProfileName):
+        if name == known:
+            profile: ProfileName = known
+            return profile
+    raise BadInputError(f"--profile {name!r}: {' or '.join(get_args(ProfileName))} are allowed")
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def comparison_table(several: bool) -> Table:
+    columns = ["case", "metric", "ratio", "interval", "verdict", "detectable", "promised", ""]
+    return Table(*(["run", *columns] if several else columns), box=None)
+
+
+def add_comparison(table: Table, record: Comparison, source: str | None = None) -> None:
+    from lab.contest import is_kept
+
+    promised = ""
+    if record.target is not None:
+        promised = f"{'≥' if record.higher_is_better else '≤'} {record.target:g}"
+        promised += " kept" if is_kept(record) else " missed"
+    note = f"bound by {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""
+    cells = [
+        f"{record.scenario}: {record.case}",
+        f"{record.metric}, {record.a} / {record.b}",
+        f"{record.ratio:.2f}",
+        f"{record.low:.2f} to {record.high:.2f}",
+        record.verdict or "",
+        "" if record.detectable is None else f"{record.detectable:.1%}",
+        promised,
+        note,
+    ]
+    table.add_row(*([source, *cells] if source else cells))
+
+
+def summarise(records: list[AnyRecord], ended: Ended, written: list[Path]) -> None:
+    comparisons = [record for record in records if isinstance(record, Comparison)]
+    if comparisons:
+        table = comparison_table(several=False)
+        for record in comparisons:
+            add_comparison(table, record)
+        out.print(table)
+    for reason in ended.skipped:
+        out.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for reason in ended.inconclusive:
+        out.print(f"no conclusion: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for failure in ended.failures:
+        out.print(f"FAILED {failure}", markup=False, highlight=False, soft_wrap=True)
+    for path in written:
+        out.print(str(path), highlight=False, soft_wrap=True)
+    out.print(ended.outcome)

@@ -1,0 +1,140 @@
+"""``mcastlab compare A B``: two texts to a scenario, and everything wrong with them at once."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from forwarder.problems import ProblemsError
+from lab import trees
+from lab.matrix import Calibrate, Comparison, Search
+from lab.planning import steps
+from lab.scenario_tables import HIGHER_IS_BETTER
+from lab.versus import Asked, ask
+
+
+def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:
+    return ask(a, b, base, metrics, pairs, "quick", lambda commit: f"hash-of-{commit}")
+
+
+def wrong(
+    a: str, b: str, *base: str, metrics: tuple[str, ...] = (), profile: str = "quick"
+) -> dict[str, str]:
+    """What is wrong, by field."""
+
+    def unknown(commit: str) -> str:
+        raise trees.TreeError([trees.Problem("commit", repr(commit), "a commit")])
+
+    with pytest.raises(ProblemsError) as raised:
+        ask(a, b, base, metrics, None, profile, unknown)
+    return {problem.field: problem.allowed for problem in raised.value.problems}
+
+
+def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_metric() -> None:
+    made = asked("mcrd,options=--skip-host-stack", "kernel,rps=on", "outputs=8", "flows=16", pairs=3)
+    planned = steps([made.scenario], made.profile)
+    searches = [(s.subject, s.rps) for s in planned if isinstance(s, Search)]
+    assert searches == [("mcrd", False), ("mcrd", True), ("kernel", True)]
+    assert sum(isinstance(step, Calibrate) for step in planned) == 1
+    compared = [step for step in planned if isinstance(step, Comparison)]
+    assert [step.metric for step in compared] == list(HIGHER_IS_BETTER)
+    assert {step.profile.pairs for step in compared} == {3}
+    assert {(step.a.subject, step.b.subject, step.b.rps) for step in compared} == {("mcrd", "kernel", True)}
+    ours, theirs = (
+        made.scenario.result_setting(side.case, side.subject, rps=False)
+        for side in (compared[0].a, compared[0].b)
+    )
+    assert (ours.options, ours.outputs, ours.flows) == (("--skip-host-stack",), 8, 16)
+    assert (theirs.options, theirs.outputs) == ((), 8)
+
+
+def test_a_side_without_a_subject_is_ours_and_values_have_their_types() -> None:
+    made = asked("strategy=pool,workers=2", "strategy=fanout,workers=2", metrics=("zero-loss", "cpu"))
+    first, second = (made.scenario.settings_of(case) for case in made.scenario.case)
+    assert (first.strategy, first.workers) == ("pool", 2)
+    assert (second.strategy, second.workers) == ("fanout", 2)
+    assert [compare.metric for compare in made.scenario.compare] == ["zero-loss rate", "CPU per copy"]
+
+
+def test_options_are_words_and_a_part_in_quotes_may_hold_a_comma() -> None:
+    made = asked('mcrd,"options=--worker-cpus 0,1 --skip-host-stack"', "mcrd")
+    options = made.scenario.settings_of(made.scenario.case[0]).options
+    assert options == ["--worker-cpus", "0,1", "--skip-host-stack"]
+
+
+def test_one_thing_may_be_compared_with_itself() -> None:
+    made = asked("mcrd", "mcrd")
+    names = [case.name for case in made.scenario.case]
+    assert len(set(names)) == 2
+    assert {(c.a_case, c.b_case) for c in made.scenario.compare} == {tuple(names)}
+
+
+def test_a_commit_is_recorded_by_its_name_for_good() -> None:
+    made = asked("mcrd", "commit=HEAD~3")
+    assert made.scenario.commits() == ["hash-of-HEAD~3"]
+    setting = made.scenario.result_setting(made.scenario.case[1], "mcrd", rps=False)
+    assert setting.commit == "hash-of-HEAD~3"
+
+
+def test_everything_wrong_is_said_at_once_and_by_side() -> None:
+    found = wrong(
+        "kernle,rps=maybe",
+        "strategy=poool,workers=0,colour=red,commit=none",
+        "outputs=many",
+        "flows",
+        metrics=("speed",),
+        profile="slow",
+    )
+    assert set(found) == {
+        *("A", "A.rps", "B.strategy", "B.workers", "B.colour", "B.commit"),
+        *("--case.outputs", "--case", "--metric", "--profile"),
+    }
+    assert "kernel" in found["A"]
+    assert "workers" in found["B.colour"]
+
+
+def test_what_the_sides_ask_for_together_is_checked_too() -> None:
+    # Kernel routing has room for 32 interfaces; mcrd beside it for more.
+    assert wrong("kernel,outputs=40", "mcrd,outputs=40").keys() == {"A.outputs"}
+    assert wrong("mcrd,payload_bytes=8000", "mcrd").keys() == {"A.payload_bytes"}
+    assert wrong("mcrd,kernel", "mcrd").keys() == {"A"}
+    assert wrong("mcrd,workers=1,workers=2", "mcrd").keys() == {"A.workers"}
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two commits of one file."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    git = ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    for text in ("first", "second"):
+        (root / "file").write_text(text)
+        subprocess.run([*git, "add", "file"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "-m", text], check=True)
+    monkeypatch.setattr(trees, "REPOSITORY", root)
+    return root
+
+
+def test_commits_are_checked_out_beside_each_other_and_removed_whatever_happens(repository: Path) -> None:
+    old, new = trees.resolved("HEAD~1"), trees.resolved("HEAD")
+    with pytest.raises(KeyboardInterrupt), trees.checked_out([old, new, old]) as made:
+        assert {commit: (tree / "file").read_text() for commit, tree in made.items()} == {
+            old: "first",
+            new: "second",
+        }
+        kept = list(made.values())
+        raise KeyboardInterrupt
+    assert not any(tree.parent.exists() for tree in kept)
+    listed = subprocess.run(
+        ["git", "-C", str(repository), "worktree", "list"], capture_output=True, text=True, check=True
+    )
+    assert len(listed.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("commit", ["HEAD~9", "nonsense", "--all"])
+def test_a_commit_that_there_is_none_of_is_named(repository: Path, commit: str) -> None:
+    with pytest.raises(trees.TreeError, match=commit):
+        trees.resolved(commit)
