@@ -38,7 +38,7 @@ def print_json(value: object) -> None:
 
 
 def comparison_table(several: bool) -> Table:
-    columns = ["case", "metric", "ratio", "interval", "verdict", "detectable", "promised", ""]
+    columns = ["case", "metric", "ratio", "interval", "verdict (visible)", "promised", ""]
     return Table(*(["run", *columns] if several else columns), box=None)
 
 
@@ -55,8 +55,7 @@ def add_comparison(table: Table, record: Comparison, source: str | None = None) 
         f"{record.metric}, {record.a} / {record.b}",
         f"{record.ratio:.2f}",
         f"{record.low:.2f} to {record.high:.2f}",
-        record.verdict or "",
-        "" if record.detectable is None else f"{record.detectable:.1%}",
+        (record.verdict or "") + ("" if record.detectable is None else f" ({record.detectable:.1%})"),
         promised,
         note,
     ]

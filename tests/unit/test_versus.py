@@ -120,13 +120,18 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commits_are_checked_out_beside_each_other_and_removed_whatever_happens(repository: Path) -> None:
     old, new = trees.resolved("HEAD~1"), trees.resolved("HEAD")
-    with pytest.raises(KeyboardInterrupt), trees.checked_out([old, new, old]) as made:
-        assert {commit: (tree / "file").read_text() for commit, tree in made.items()} == {
-            old: "first",
-            new: "second",
-        }
-        kept = list(made.values())
-        raise KeyboardInterrupt
+    kept: list[Path] = []
+
+    def interrupted() -> None:
+        with trees.checked_out([old, new, old]) as made:
+            texts = {commit: (tree / "file").read_text() for commit, tree in made.items()}
+            assert texts == {old: "first", new: "second"}
+            kept.extend(made.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert kept
     assert not any(tree.parent.exists() for tree in kept)
     listed = subprocess.run(
         ["git", "-C", str(repository), "worktree", "list"], capture_output=True, text=True, check=True
@@ -134,7 +139,8 @@ def test_commits_are_checked_out_beside_each_other_and_removed_whatever_happens(
     assert len(listed.stdout.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("commit", ["HEAD~9", "nonsense", "--all"])
-def test_a_commit_that_there_is_none_of_is_named(repository: Path, commit: str) -> None:
+def test_a_commit_that_there_is_none_of_is_named(commit: str) -> None:
     with pytest.raises(trees.TreeError, match=commit):
         trees.resolved(commit)
