@@ -29,7 +29,7 @@ def clean(everything: bool = False) -> list[Removed]:
     removed = []
     for name, processes in targets:
         netns.kill_processes(name)
-        returned = give_back_all(name)
+        returned = give_back_all(name) if netns.is_made(name) else []
         netns.remove(name)
         removed.append(Removed(name, processes, tuple(returned)))
     return removed

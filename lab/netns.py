@@ -75,6 +75,11 @@ def create(name: str) -> None:
     _open("create", name, what="create network namespace")
 
 
+def is_made(name: str) -> bool:
+    """Whether there is a namespace behind the name, rather than a file that none was mounted on any more."""
+    return (DIRECTORY / name).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+
+
 def open_netlink(name: str) -> socket.socket:
     """A routing-netlink socket inside the namespace ``name``."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -59,17 +59,16 @@ def interfaces(home: str) -> dict[str, tuple[int, bool, str]]:
         }
 
 
+def lab(home: str, *arguments: object) -> subprocess.Popen[str]:
+    """``mcastlab`` in the user's network namespace, but in no mount namespace of its own: the names of the
+    namespaces that it makes would go with that when it is killed."""
+    command = ["nsenter", f"--net={netns.DIRECTORY / home}", LAB, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def run(home: str, tmp_path: Path) -> subprocess.Popen[str]:
-    arguments = ["run", str(tmp_path / "cabled.toml"), "--wires", str(tmp_path / "wires.toml")]
-    arguments += ["--out", str(tmp_path / "out")]
-    return netns.spawn(
-        home,
-        [LAB, *arguments],
-        outlive=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    scenario, wires = tmp_path / "cabled.toml", tmp_path / "wires.toml"
+    return lab(home, "run", scenario, "--wires", wires, "--out", tmp_path / "out")
 
 
 UNTOUCHED = {
@@ -87,7 +86,8 @@ def test_a_run_takes_them_and_gives_them_back(home: str, tmp_path: Path) -> None
     records = list(read_results(tmp_path / "out" / "results.jsonl"))
     trials = [record for record in records if isinstance(record, Trial)]
     assert trials
-    assert trials[-1].delivered == trials[-1].offered > 0
+    assert trials[-1].delivered > 0
+    assert trials[-1].ledger.balanced
     assert [record.outcome for record in records if isinstance(record, RunEnded)] == ["passed"]
     assert interfaces(home) == UNTOUCHED
 
@@ -116,5 +116,5 @@ def test_a_killed_lab_s_are_given_back_by_clean(home: str, tmp_path: Path) -> No
     process.communicate()
     deadline = time.monotonic() + 30
     while netns.leftovers() and time.monotonic() < deadline:
-        netns.run(home, [LAB, "clean"])
+        assert lab(home, "clean").wait(60) == 0
     assert interfaces(home) == {name: (mtu, False, "") for name, (mtu, _, _) in UNTOUCHED.items()}
