@@ -224,6 +224,23 @@ def _numba_cache() -> str:
     return str(directory)
 
 
+_LIVE = """
+from lab.bpf.library import Object
+with Object("generate") as loaded:
+    loaded.run_live("generate", bytes(64), 2, 1)
+"""
+
+
+def _live_frames() -> str:
+    # Nothing is asked of the program, so it gives each frame back.
+    finished = subprocess.run(
+        [sys.executable, "-c", _LIVE], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
+    )
+    if finished.returncode:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    return "libbpf loads programs, the kernel runs them on live frames"
+
+
 def _open_files() -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 4096:
@@ -296,6 +313,13 @@ CHECKUPS = (
         False,
         _mroute,
         "a kernel with CONFIG_IP_MROUTE; without it a run leaves the subject kernel out",
+    ),
+    Checkup(
+        "eBPF",
+        False,
+        _live_frames,
+        "apt-get install libbpf1, and root with CAP_BPF and CAP_NET_ADMIN; without it packet sockets generate "
+        "where live frames are asked for, receivers capture into rings, and results say so",
     ),
     *(
         Checkup(
