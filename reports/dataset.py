@@ -26,6 +26,7 @@ from lab.results import (
     RunEnded,
     RunStarted,
     Setting,
+    Soak,
     Stage,
     Trial,
     WorkerSample,
@@ -57,6 +58,7 @@ class Dataset:
     footprints: tuple[Footprint, ...]
     delays: tuple[Delay, ...]
     capacities: tuple[Capacity, ...]
+    soaks: tuple[Soak, ...]
     checks: tuple[Check, ...]
     varied: Mapping[RowKey, tuple[str, ...]]
     """Settings that differ between rows which would read the same without them."""
@@ -114,6 +116,7 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         footprints=of(Footprint),
         delays=of(Delay),
         capacities=of(Capacity),
+        soaks=of(Soak),
         checks=of(Check),
         varied=_varied([*of(Trial), *of(ZeroLoss)]),
         shared_cases=_shared_cases(every),
@@ -359,6 +362,23 @@ FOOTPRINTS: Columns[Footprint] = {
     "warnings": lambda f: "; ".join(f.warnings),
 }
 
+SOAKS: Columns[Soak] = {
+    "scenario": lambda s: s.scenario,
+    "case": lambda s: s.case,
+    "subject": lambda s: s.subject,
+    **_setting(lambda s: s.setting),
+    "asked_dps": lambda s: s.asked_dps,
+    "trials": lambda s: len(s.trial_ids),
+    "duration_ns": lambda s: s.duration_ns,
+    "offered": lambda s: s.offered,
+    "expected": lambda s: s.expected,
+    "delivered": lambda s: s.delivered,
+    "p99_ns": lambda s: " ".join(map(str, s.p99_ns)),
+    "grown_bytes": lambda s: s.grown_bytes,
+    "grown_descriptors": lambda s: s.grown_descriptors,
+    "warnings": lambda s: "; ".join(s.warnings),
+}
+
 CHECKS: Columns[Check] = {
     "scenario": lambda c: c.scenario,
     "case": lambda c: c.case,
@@ -387,6 +407,7 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "zero-loss": frame((*data.zero_losses, *data.partial_drops), ZERO_LOSSES),
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),
+        "soaks": frame(data.soaks, SOAKS),
         "checks": frame(data.checks, CHECKS),
         "provenance": pd.DataFrame(provenance_rows(data), columns=["key", "value"]),
     }

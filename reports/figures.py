@@ -153,7 +153,7 @@ def _zero_loss_figure(
 
 def loss(data: Dataset) -> list[Figure]:
     """One figure a scenario, one panel a case: share of copies lost at each rate that was offered."""
-    trials = [t for t in data.trials if t.subject != "none" and t.purpose in ("search", "fixed")]
+    trials = [t for t in data.trials if t.subject != "none" and t.purpose in ("search", "fixed", "sweep")]
     scenarios = in_order(t.scenario for t in trials)
     return [
         _loss_figure(data, name, [t for t in trials if t.scenario == name], len(scenarios) > OPEN_FIGURES)

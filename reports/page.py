@@ -10,6 +10,7 @@ from reports import (
     figures,
     footprints,
     inputs,
+    loads,
     overview,
     rfc3918,
     strategy_figures,
@@ -65,6 +66,10 @@ LOSS = (
     "rate counts as one without loss only if nothing piled up either: the last copy came within 10 ms, and "
     "2 % of the trial, of the last datagram offered."
 )
+SOAK = (
+    "One rate, in trials one after another. Memory is private to the subject's processes; it and the "
+    "descriptors that they have open are read after the first trial and after the last."
+)
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
 MEMORY = (
     "MB is 1,000,000 bytes, as in the architecture document. Documented is its table's figure; modelled is "
@@ -107,7 +112,8 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
             *tables.partial_drop(data),
             *tables.fixed_rates(data),
         ),
-        _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data)),
+        _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data), *loads.sweeps(data)),
+        _section("soak", "Soak", (SOAK,), *loads.soaks(data)),
         _section("inputs", "Loss of each input", (INPUTS,), *inputs.inputs(data)),
         _section("latency", "Latency", (LATENCY,), *figures.latency(data), *tables.latency(data)),
         rfc3918.section(data),

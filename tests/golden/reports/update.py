@@ -31,6 +31,8 @@ from lab.results import (
     RunEnded,
     RunStarted,
     Setting,
+    Soak,
+    SoakSample,
     Stage,
     Streams,
     Trial,
@@ -59,6 +61,7 @@ def records() -> Iterator[AnyRecord]:
             yield zero_loss(subject, payload, trials)
     yield from replication()
     yield from latency_trials()
+    yield from given_loads()
     yield from comparisons()
     yield footprint(4, 4_000_000, ready_ns=640_000_000)
     yield footprint(96, 96_000_000, ready_ns=1_870_000_000)
@@ -304,6 +307,56 @@ def latency_trials() -> Iterator[AnyRecord]:
                 ),
                 cpu=Cpu(busy_ns=700_000_000, softirq_ns=200_000_000, baseline_ns=300_000_000, copies=offered),
             )
+
+
+def given_loads() -> Iterator[AnyRecord]:
+    """A sweep that meets a limit, and a soak whose memory grows."""
+    for number, (offered, lost) in enumerate(((100_000, 0), (200_000, 0), (400_000, 60_000)), start=1):
+        yield Trial(
+            trial_id=f"kernel-sweep-{number}",
+            scenario="sweep",
+            case="swept",
+            subject="kernel",
+            setting=setting("kernel", 64),
+            purpose="sweep",
+            asked_dps=offered,
+            duration_ns=SECOND,
+            offered=offered,
+            delivered=offered - lost,
+            expected=offered,
+            validity="valid",
+            bound_by="forwarder" if lost else "asked",
+            ledger=Ledger(
+                ingress=Stage(
+                    entered=offered,
+                    left=offered - lost,
+                    drops=[Drop(place="softnet", reason="backlog full", count=lost)] if lost else [],
+                ),
+                egress=Stage(entered=offered - lost, left=offered - lost),
+            ),
+            latency=Latency(
+                count=offered, p50=9_000 * number, p90=20_000, p99=40_000 * number, p999=90_000, max=900_000
+            ),
+        )
+    samples = [
+        SoakSample(pids=[11, 12], private_bytes=size, descriptors=count)
+        for size, count in ((21_400_000, 64), (21_900_000, 66))
+    ]
+    yield Soak(
+        scenario="soak",
+        case="soaked",
+        subject="mcrd",
+        setting=setting("mcrd", 64),
+        asked_dps=200_000,
+        trial_ids=[f"mcrd-soak-{number}" for number in range(1, 7)],
+        duration_ns=60 * SECOND,
+        offered=12_000_000,
+        expected=12_000_000,
+        delivered=11_999_998,
+        p99_ns=[61_000, 62_500, 60_800, 64_000, 61_900, 63_000],
+        first=samples[0],
+        last=samples[1],
+    )
 
 
 def comparisons() -> Iterator[AnyRecord]:
