@@ -318,7 +318,7 @@ CHECKUPS = (
         "eBPF",
         False,
         _live_frames,
-        "apt-get install libbpf1, and root with CAP_BPF and CAP_NET_ADMIN; without it packet sockets generate "
+        "apt-get install libbpf1, and root with CAP_BPF and CAP_NET_ADMIN; without it packet sockets send "
         "where live frames are asked for, receivers capture into rings, and results say so",
     ),
     *(
