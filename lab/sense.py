@@ -211,8 +211,9 @@ def _limit_problems(values: Defaults, peer: Peer) -> Iterable[Problem]:
     if limits.copies is not None and values.rules * values.outputs > limits.copies:
         allowed = f"at most {limits.copies // values.outputs} with outputs = {values.outputs} and {why}"
         yield Problem("rules", str(values.rules), allowed)
-    if limits.wire_like and values.egress != "wire-like":
-        yield Problem("egress", repr(values.egress), f"'wire-like' with {why}")
+    if limits.counts_frames and values.egress == "offload" and values.burst > 1:
+        allowed = f"1 with egress = 'offload' and the subject {peer.name}, whose account is in frames"
+        yield Problem("burst", str(values.burst), allowed)
 
 
 def _strategy_problems(values: Defaults | FootprintCase) -> Iterable[Problem]:

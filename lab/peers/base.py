@@ -49,8 +49,8 @@ class Limits:
     """Inputs and outputs together."""
     copies: int | None = None
     """Rules × outputs."""
-    wire_like: bool = False
-    """Only where each datagram is a frame of its own: ``egress = "offload"`` is refused."""
+    counts_frames: bool = False
+    """Its account is in frames: bursts that cross the links as one (``egress = "offload"``) are refused."""
     why: str = ""
     """For the message of what is refused."""
 

@@ -23,7 +23,9 @@ END_TIMEOUT_S = 5.0
 MAX_INTERFACES = 32
 """MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
 
-LIMITS = Limits(interfaces=MAX_INTERFACES, why=f"it routes between {MAX_INTERFACES} interfaces")
+LIMITS = Limits(
+    interfaces=MAX_INTERFACES, counts_frames=True, why=f"it routes between {MAX_INTERFACES} interfaces"
+)
 
 
 def _route(rule: Rule) -> dict[str, Any]:

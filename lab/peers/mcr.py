@@ -2,7 +2,7 @@
 
 It is driven by what its documents say: ``mcrd supervisor --control-socket-path … --num-workers N``, then
 ``mcrctl --socket-path … add`` for each rule. Nothing is known of its statistics, so its account is that of
-the interfaces: what came in, and what was handed to the outputs. What is missing between the two was lost
+its namespace: what came in, and what the outputs were handed. What is missing between the two was lost
 inside, in its sockets' rings or in its workers; nobody can say where.
 
 ``mcrctl`` answers before a worker has its rule, and there is no notice of that: a bench sends to a new
@@ -29,9 +29,7 @@ from lab.results import Setting
 
 NAME = "mcr"
 MAX_COPIES = 1024
-LIMITS = Limits(
-    copies=MAX_COPIES, wire_like=True, why="a process tells it each rule, and its account is in frames"
-)
+LIMITS = Limits(copies=MAX_COPIES, counts_frames=True, why="a process tells it each rule")
 STOP_TIMEOUT_S = 10.0
 
 STILL_S = 0.3
@@ -44,7 +42,6 @@ class _Relay:
 
     process: subprocess.Popen[bytes]
     directory: Path
-    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     handed_on: int = 0
     handed_on_at: float = 0.0
@@ -61,13 +58,13 @@ class _Relay:
     def sample(self) -> Sample:
         try:
             frames = procnet.read_interfaces(self.process.pid)
+            received = procnet.read_ip(self.process.pid)["InReceives"]
         except OSError as error:
             raise PeerError(f"{NAME}: {self.ended() or error}") from error
         handed_on = sum(frames[name].sent + frames[name].send_dropped for name in self.outputs)
         now = time.monotonic()
         if handed_on != self.handed_on:
             self.handed_on, self.handed_on_at = handed_on, now
-        received = sum(frames[name].received for name in self.inputs)
         still = now - self.handed_on_at >= STILL_S
         return Sample(account_of(received, handed_on, len(self.outputs), still))
 
@@ -83,10 +80,10 @@ class _Relay:
 
 
 def account_of(received: int, handed_on: int, outputs: int, still: bool) -> Account:
-    """The account in the counters of the interfaces; each datagram that came in is due on every output.
+    """The account in the counters of its namespace; each datagram that came in is due on every output.
 
     Args:
-        received: frames of the inputs.
+        received: datagrams that came in: nobody sends to this namespace but the generator.
         handed_on: frames that the outputs were given, those that they dropped among them.
         still: whether it has stopped sending.
     """
@@ -131,8 +128,7 @@ class _Mcr:
             process = netns.spawn(
                 lab.fwd, argv, cpus=cpus, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
             )
-        inputs = tuple(link.receiver.interface for link in lab.inputs)
-        relay = _Relay(process, directory, inputs, rules[0].output_interfaces)
+        relay = _Relay(process, directory, rules[0].output_interfaces)
         try:
             _await_control(relay, control)
             for rule in rules:

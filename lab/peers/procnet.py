@@ -1,10 +1,13 @@
 """What the kernel counts in the namespace of a process: ``/proc/<pid>/net``, readable from outside it.
 
-For subjects that keep no account of their own. The formats are those of proc_pid_net(5); what the UDP
-counters mean on Linux 6.18 (net/ipv4/udp.c): ``InDatagrams`` were handed to a program; ``RcvbufErrors`` and
-``MemErrors`` found no room in a socket's buffer, once for each socket that a multicast datagram is for;
-``IgnoredMulti`` are multicast datagrams that no socket wanted; ``SndbufErrors`` were refused by a device,
-which a program is not told; ``OutDatagrams`` were sent.
+For subjects that keep no account of their own. The formats are those of proc_pid_net(5). What the counters
+mean on Linux 6.18:
+
+* IP ``InReceives``: came through the backlog, whatever became of it later. (An interface's own counter says
+  what came before the backlog or after it, by how the interface is driven.)
+* UDP ``InDatagrams``: handed to a program. ``RcvbufErrors`` and ``MemErrors``: no room in a socket's buffer,
+  once for each socket that a multicast datagram is for. ``IgnoredMulti``: multicast that no socket wanted.
+* UDP ``OutDatagrams``: sent. ``SndbufErrors``: refused by a device, which a program is not told.
 """
 
 from __future__ import annotations
@@ -72,6 +75,11 @@ def _end(text: str) -> tuple[IPv4Address, int]:
 def read_interfaces(pid: int) -> Mapping[str, Frames]:
     """Raises :class:`OSError` once the process is gone."""
     return interfaces(_text(pid, "dev"))
+
+
+def read_ip(pid: int) -> Mapping[str, int]:
+    """Raises :class:`OSError` once the process is gone."""
+    return counters(_text(pid, "snmp"), "Ip")
 
 
 def read_udp(pid: int) -> Mapping[str, int]:

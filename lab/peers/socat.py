@@ -40,9 +40,7 @@ from lab.results import Setting
 
 NAME = "socat"
 MAX_PROCESSES = 256
-LIMITS = Limits(
-    copies=MAX_PROCESSES, wire_like=True, why="a process for each copy, and its account is in frames"
-)
+LIMITS = Limits(copies=MAX_PROCESSES, counts_frames=True, why="a process for each rule and output")
 RECEIVE_BUFFER_BYTES = 4 << 20
 TTL = 15
 """What the other subjects' copies leave with: the generator's, less one."""
@@ -56,7 +54,6 @@ class _Relays:
 
     processes: list[subprocess.Popen[bytes]]
     directory: Path
-    inputs: tuple[str, ...]
     outputs_per_rule: int
 
     @property
@@ -75,10 +72,9 @@ class _Relays:
         try:
             # Against a datagram's way: one that comes in meanwhile shows as pending.
             udp = procnet.read_udp(pid)
-            frames = procnet.read_interfaces(pid)
+            received = procnet.read_ip(pid)["InReceives"]
         except OSError as error:
             raise PeerError(f"{NAME}: {self.ended() or error}") from error
-        received = sum(frames[name].received for name in self.inputs)
         return Sample(account_of(udp, received, self.outputs_per_rule))
 
     def stop(self) -> None:
@@ -93,7 +89,7 @@ def account_of(udp: Mapping[str, int], received: int, outputs_per_rule: int) -> 
     """The account in the namespace's UDP counters.
 
     Args:
-        received: frames that the inputs have received.
+        received: datagrams that came in: nobody sends to this namespace but the generator.
         outputs_per_rule: sockets that each datagram is for.
     """
     matched = received - udp["IgnoredMulti"]
@@ -146,9 +142,8 @@ class _Socat:
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relays:  # noqa: ARG002
         address = {link.sender.interface: link.sender.address for link in lab.outputs}
-        inputs = tuple(link.receiver.interface for link in lab.inputs)
         directory = Path(tempfile.mkdtemp(prefix="mcl-socat-"))
-        relays = _Relays([], directory, inputs, len(rules[0].output_interfaces))
+        relays = _Relays([], directory, len(rules[0].output_interfaces))
         try:
             with (directory / "stderr").open("ab") as errors:
                 for rule in rules:

@@ -84,7 +84,11 @@ def test_steering_is_said_for_each_subject_and_tried_both_ways_for_the_others() 
             "case[0].rules",
             "at most 32 with outputs = 8",
         ),
-        (("outputs = 8", 'outputs = 8\negress = "offload"'), "case[0].egress", "'wire-like'"),
+        (
+            ("outputs = 8", 'outputs = 8\negress = "offload"\nburst = 2'),
+            "case[0].burst",
+            "egress = 'offload'",
+        ),
     ],
 )
 def test_what_a_peer_cannot_do_is_refused(change: tuple[str, str], key: str, words: str) -> None:
