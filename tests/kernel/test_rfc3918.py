@@ -71,6 +71,9 @@ mcrd = [false]
 kernel = [true]
 [[case]]
 name = "case"
+[[latency]]
+subjects = ["mcrd"]
+multicast_dps = [2000, 4000]
 [[delay]]
 dps = 5000
 [[capacity]]
@@ -84,7 +87,7 @@ repetitions = 6
 """
 
 
-def test_delay_and_capacity_of_both_subjects(tmp_path: Path) -> None:
+def test_latency_delay_and_capacity(tmp_path: Path) -> None:
     with Archive.create(tmp_path / "run") as archive:
         with BenchPool("rfc3918", PEERS) as benches:
             for step in steps([parse_scenario(SCENARIO, "probes.toml")], "quick"):
@@ -94,7 +97,12 @@ def test_delay_and_capacity_of_both_subjects(tmp_path: Path) -> None:
         records = list(archive.records)
     check_delays([record for record in records if isinstance(record, Delay)])
     check_capacities([record for record in records if isinstance(record, Capacity)])
-    assert all(record.ledger.balanced for record in records if isinstance(record, Trial))
+    trials = [record for record in records if isinstance(record, Trial)]
+    assert all(trial.ledger.balanced for trial in trials)
+    loaded = [trial for trial in trials if trial.purpose == "latency" and trial.validity != "invalid"]
+    assert {trial.asked_dps for trial in loaded} <= {2000, 4000}
+    assert all([output.interface for output in trial.outputs] == ["r0", "r1"] for trial in loaded)
+    assert all(output.latency_max_ns for trial in loaded for output in trial.outputs if output.delivered)
 
 
 def check_delays(found: list[Delay]) -> None:
@@ -133,7 +141,7 @@ title = "More copies than any subject makes"
 seed = "test"
 subjects = ["kernel"]
 [setting]
-outputs = 16
+outputs = 4
 [rps]
 kernel = [true]
 [[case]]
