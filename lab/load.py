@@ -128,9 +128,12 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
 def receiver_job(request: Request, outputs: Sequence[str], mtu: int, *, direct: bool) -> ReceiverJob:
     """The capture of one trial, with room for what can arrive at ``outputs``.
 
-    ``direct``: what is sent on an input arrives at the output of the same number, and nowhere else.
+    ``direct``: what is sent on an input arrives at the output of the same number, and nowhere else. Frames
+    that carry several datagrams are for rings, others are counted; live ones, where no subject makes packets
+    of them, before the stack would.
     """
     setting = request.setting
+    offload = setting.egress == "offload"
     streams = streams_of(setting)
     turn = sum(stream.share for stream in streams)
     offered = (request.dps or FASTEST_DPS) * request.seconds
@@ -150,7 +153,9 @@ def receiver_job(request: Request, outputs: Sequence[str], mtu: int, *, direct: 
         ),
         unicast=setting.unicast_percent > 0,
         payload_bytes=setting.payload_bytes,
-        offload=setting.egress == "offload",
+        mode="ring" if offload else "count",
+        xdp=direct and not offload and setting.generator == "xdp",
+        offload=offload,
         mtu=mtu,
         frames_max=max(1, round(FASTEST_COPIES_DPS * request.seconds)),
         quiet_s=QUIET_S,

@@ -49,6 +49,8 @@ def notes(
 ) -> list[str]:
     """What a reader should know of a trial that is none the worse for it."""
     found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]
+    if seen.instead is not None:
+        found.append(f"captured in rings: {seen.instead}")
     workers = workers_in_all(request.setting)
     if workers > len(worker_cpus):
         found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPUs")
