@@ -285,7 +285,10 @@ def burdened(data: Dataset) -> Table | None:
 
 
 def _latency_trials(data: Dataset, test: str) -> list[Trial]:
-    return [t for t in _of(data, test, data.trials) if t.purpose == "latency" and t.outputs]
+    """Of each rate the last trial: one that was offered too little is repeated."""
+    found = [t for t in _of(data, test, data.trials) if t.purpose == "latency" and t.outputs]
+    last = {(t.scenario, t.case, t.subject, t.setting, t.asked_dps): t for t in found}
+    return list(last.values())
 
 
 def _loaded(t: Trial) -> tuple[Cell, ...]:
