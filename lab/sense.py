@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from forwarder.problems import Problem
@@ -61,8 +60,8 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
         tables.append((f"case[{index}]", _unicast_problems(values)))
-        limits = (_limit_problems(values, PEERS[subject]) for subject in scenario.subjects_in(case))
-        tables.append((f"case[{index}]", chain.from_iterable(limits)))
+        for subject in scenario.subjects_in(case):
+            tables.append((f"case[{index}]", _limit_problems(values, PEERS[subject])))
         if "mcrd" in scenario.subjects_in(case):
             tables.append((f"case[{index}]", _strategy_problems(values)))
     found += [

@@ -420,3 +420,23 @@ def test_a_case_that_is_only_swept_is_calibrated_and_one_that_is_soaked_is_searc
 )
 def test_loads_that_make_no_sense_are_refused(change: tuple[str, str], field: str, allowed: str) -> None:
     assert allowed in problems(LOADS.replace(*change))[field]
+
+
+def test_a_subject_s_limits_are_those_of_the_cases_that_it_is_in() -> None:
+    """10,000 rules are too many for socat, which has no part in that case."""
+    text = """
+name = "limits"
+title = "Two cases"
+seed = "Scaling Analysis"
+subjects = ["mcrd", "socat"]
+measure = ["zero-loss"]
+[[case]]
+name = "few"
+[[case]]
+name = "many"
+rules = 10000
+subjects = ["mcrd"]
+"""
+    assert [case.name for case in parse_scenario(text, "limits.toml").case] == ["few", "many"]
+    with pytest.raises(ScenarioError, match=r"case\[1\].rules: 10000"):
+        parse_scenario(text.replace('subjects = ["mcrd"]', 'subjects = ["socat"]'), "limits.toml")
