@@ -60,8 +60,10 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         values = scenario.settings_of(case)
         tables.append((f"case[{index}]", _load_problems(values)))
         tables.append((f"case[{index}]", _unicast_problems(values)))
-        for subject in scenario.subjects_in(case):
-            tables.append((f"case[{index}]", _limit_problems(values, PEERS[subject])))
+        tables += [
+            (f"case[{index}]", _limit_problems(values, PEERS[subject]))
+            for subject in scenario.subjects_in(case)
+        ]
         if "mcrd" in scenario.subjects_in(case):
             tables.append((f"case[{index}]", _strategy_problems(values)))
     found += [
