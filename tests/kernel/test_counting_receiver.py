@@ -151,7 +151,7 @@ CUT_SHORT = [bytes(_stamped(STREAM, 0, 64, LONG_AGO_NS))[:size] for size in rang
 )
 @example(seen=CUT_SHORT, payload_bytes=64, unicast=True)
 @example(seen=CUT_SHORT, payload_bytes=64, unicast=False)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_every_frame_is_judged_as_a_captured_one(
     program: str, seen: list[bytes], payload_bytes: int | None, unicast: bool
 ) -> None:
