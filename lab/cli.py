@@ -193,7 +193,7 @@ def compare(
         ),
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option("--pairs", help="How many pairs; as the profile says if not given.")
+        int | None, typer.Option("--pairs", help="How many pairs: at least 6 for a verdict; 8 if not given.")
     ] = None,
     profile: Annotated[
         str | None,

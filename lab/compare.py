@@ -27,8 +27,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """How surely a difference as large as the detectable one would have been seen."""
 _RESAMPLES = 9999
-_FEW_PAIRS = 6
-"""Below this the bootstrap has under a few hundred distinct resamples: the interval is a rough guide."""
+FEW_PAIRS = 6
+"""Below this the bootstrap has too few distinct resamples: its interval is at most as wide as the values are
+apart, which of 2 pairs of equal subjects leaves 1 out every other time (of 5 pairs, once in 16)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def paired_ratio(
     pairs = len(logs)
     if pairs == 1:
         return Ratio(value, value, value, confidence, pairs, ("one pair: no interval",))
-    warnings = (f"{pairs} pairs: the interval is a rough guide",) if pairs < _FEW_PAIRS else ()
+    warnings = (f"{pairs} pairs: the interval is a rough guide",) if pairs < FEW_PAIRS else ()
     if float(np.ptp(logs)) == 0.0:
         return Ratio(value, value, value, confidence, pairs, warnings)
     result = stats.bootstrap(
@@ -88,12 +89,12 @@ def _expanded(confidence: float, pairs: int) -> float:
 
 
 def verdict(ratio: Ratio, higher_is_better: bool, resolution: float = 0.0) -> Verdict | None:
-    """What an interval says of ``a`` against ``b``; ``None`` of a single pair, which has none.
+    """What an interval says of ``a`` against ``b``; ``None`` where there are too few pairs to trust it.
 
     ``resolution``: the relative difference below which a single measurement cannot tell two values apart
     (0.02 is 2 %), such as the width at which a search ends. What is smaller is no difference.
     """
-    if ratio.pairs < 2:
+    if ratio.pairs < FEW_PAIRS:
         return None
     if ratio.low <= 1 <= ratio.high or abs(math.log(ratio.value)) < math.log1p(resolution):
         return "no difference"

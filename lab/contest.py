@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab import matrix
-from lab.compare import detectable, interleaved, meets, paired_ratio, verdict
+from lab.compare import FEW_PAIRS, detectable, interleaved, meets, paired_ratio, verdict
 from lab.load import Purpose
 from lab.results import Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
@@ -105,7 +105,9 @@ def describe(record: Comparison) -> str:
     """A comparison in one line."""
     line = f"{record.metric}: {record.a} / {record.b} = {record.ratio:.2f}"
     line += f" ({record.low:.2f} to {record.high:.2f})"
-    if record.verdict is not None and record.detectable is not None:
+    if record.verdict is None:
+        line += f", undecided: {FEW_PAIRS} pairs are the least for a verdict"
+    elif record.detectable is not None:
         line += f", {record.verdict}; {record.detectable:.1%} could have been seen"
     if record.target is not None:
         promise = "at least" if record.higher_is_better else "at most"

@@ -147,7 +147,7 @@ def loaded(step: matrix.Search, context: Context, series: Series, zero_loss_dps:
 
 
 def _line(found: Found, loss_ratio: float) -> str:
-    words = f"at most {loss_ratio:.3g} of copies lost" if loss_ratio else "zero loss"
+    words = f"at most {loss_ratio:.2%} of copies lost" if loss_ratio else "zero loss"
     if found.lower_dps is None:
         return f"{words} at no rate"
     limit = ", the generator was the limit" if found.bound_by == "generator" else ""

@@ -346,7 +346,7 @@ class Comparison(Record):
     target: float | None = None
     """The ratio the project promises, when it does."""
     verdict: Literal["better", "worse", "no difference"] | None = None
-    """Of ``a`` against ``b``; ``None`` where a single pair has no interval."""
+    """Of ``a`` against ``b``; ``None`` where there are too few pairs to tell."""
     detectable: float | None = None
     """The smallest relative difference that these pairs could have shown: 0.03 is 3 %."""
     bound_by: Literal["generator", "forwarder", "receiver", "unknown"] = "unknown"

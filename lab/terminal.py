@@ -55,7 +55,9 @@ def add_comparison(table: Table, record: Comparison, source: str | None = None) 
         f"{record.metric}, {record.a} / {record.b}",
         f"{record.ratio:.2f}",
         f"{record.low:.2f} to {record.high:.2f}",
-        (record.verdict or "") + ("" if record.detectable is None else f" ({record.detectable:.1%})"),
+        "undecided"
+        if record.verdict is None or record.detectable is None
+        else f"{record.verdict} ({record.detectable:.1%})",
         promised,
         note,
     ]

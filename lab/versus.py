@@ -19,7 +19,7 @@ from typing import get_args
 
 from forwarder.problems import Problem, ProblemsError
 from lab.peers import PEERS
-from lab.profiles import ProfileName
+from lab.profiles import PROFILES, ProfileName
 from lab.scenario import Scenario, ScenarioError, parse_scenario
 from lab.scenario_tables import HIGHER_IS_BETTER, Case
 
@@ -27,6 +27,8 @@ NAME = "compare"
 FILE = "compare.toml"
 KEYS = tuple(key for key in Case.model_fields if key not in ("name", "measure", "subjects"))
 """What may be changed."""
+PAIRS = 8
+"""Where none are asked for and the profile has fewer: enough for a verdict."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
 _STEERING = {"on": True, "off": False}
 
@@ -139,8 +141,9 @@ def scenario_text(
         lines += _table(
             "", **{f"{key}_rps": side.rps for key, side in (("a", a), ("b", b)) if side.rps is not None}
         )
-    if pairs is not None:
-        lines += _table(f"[profile.{profile}]", pairs=pairs)
+    if pairs is None:
+        pairs = max((PAIRS, *(known.pairs for name, known in PROFILES.items() if name == profile)))
+    lines += _table(f"[profile.{profile}]", pairs=pairs)
     return "\n".join(lines) + "\n"
 
 
@@ -212,7 +215,7 @@ def ask(
     Args:
         base: ``KEY=VALUE`` of both.
         metrics: all where none is named.
-        pairs: as the profile says when ``None``.
+        pairs: as the profile says when ``None``, but enough for a verdict.
         resolve: the name of a commit for good: what ``HEAD`` is called now. Raises ProblemsError.
 
     Raises:

@@ -97,6 +97,8 @@ def _interval(c: Comparison) -> str:
 
 
 def _visible(c: Comparison) -> str:
+    if words.verdict(c) == "undecided":
+        return f"{words.DECIDING_PAIRS} pairs are the least"
     return f"{words.visible(c)} could have been seen" if words.visible(c) else ""
 
 

@@ -24,6 +24,9 @@ NAMED = 4
 AGREES = 0.05
 """Memory measured within this of a documented or modelled figure agrees with it."""
 
+DECIDING_PAIRS = 6
+"""Of fewer the bootstrap's interval leaves 1 out too often for equal subjects; see :mod:`lab.compare`."""
+
 Verdict = Literal["better", "worse", "no difference", "undecided"]
 
 BOUNDS = {
@@ -50,9 +53,9 @@ def bound(name: str) -> str:
 def verdict(comparison: Comparison) -> Verdict:
     """What the run concluded of ``a`` against ``b``, or its interval says where it did not conclude.
 
-    One pair has no interval, so it says nothing.
+    So few pairs as have no interval that can be trusted say nothing.
     """
-    if comparison.pairs < 2:
+    if comparison.pairs < DECIDING_PAIRS:
         return "undecided"
     if comparison.verdict is not None:
         return comparison.verdict
