@@ -5,7 +5,8 @@ Times are nanoseconds of one clock (CLOCK_REALTIME). A repetition is an addition
 * *join delay*: from the request to the first datagram of the group on an output;
 * *leave delay*: from the request to the last one. A datagram may have left the generator up to one interval
   before or after the change took hold, so neither is known to less than that interval;
-* *missed*: nothing came before the rule was removed, or it came on until the rule was added again.
+* *missed*: nothing came before the rule was removed, or nothing any more when it was, or it came on until
+  the rule was added again.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def delays(changes: Sequence[Change], arrivals: Sequence[Arrival], interval_ns: 
         joins.append(times[start] - added.asked_ns)
         if end_ns is not None and end_ns - times[stop - 1] < STOPPED_INTERVALS * interval_ns:
             leaves_missed += 1
+            continue
+        if removed.asked_ns - times[stop - 1] > STOPPED_INTERVALS * interval_ns:
+            leaves_missed += 1  # the generator was held up: nothing was there to be forwarded
             continue
         leaves.append(max(0, times[stop - 1] - removed.asked_ns))
         fresh = {each.sequence for each in arrivals[start:stop] if each.sent_ns >= added.asked_ns}

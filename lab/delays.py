@@ -165,6 +165,8 @@ class _Probe:
             evidence.warnings.append(f"offered {sent.offered:,} of {asked:,.0f} datagrams asked for")
         if dropped := sum(seen.drops.values()):
             evidence.warnings.append(f"the receivers' own rings dropped {dropped:,} frames")
+        if len(seen.captured) != seen.frames:
+            evidence.warnings.append(f"kept {len(seen.captured):,} of {seen.frames:,} frames that arrived")
         for frame in seen.captured:
             evidence.arrivals.setdefault(frame.interface, []).append(_arrival(frame))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -125,11 +126,12 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
 
         def drain(ring: Ring) -> None:
             if len(kept) < job.keep_frames:
-                for frame in ring.waiting_frames():
-                    kept.append(frame)
-                    if len(kept) == job.keep_frames:
-                        break
-            ring.drain(tally, expectation)
+                # To read them takes time, in which more may come: those are kept the next time.
+                waiting = ring.waiting_blocks
+                kept.extend(islice(ring.waiting_frames(waiting), job.keep_frames - len(kept)))
+                ring.drain(tally, expectation, waiting)
+            else:
+                ring.drain(tally, expectation)
 
         for ring in rings:
             drain(ring)  # compiles, or loads what was compiled before

@@ -152,18 +152,37 @@ class Ring:
         block = (int(self.cursor[0]) + self.blocks // 2) % self.blocks
         return bool(load_acquire(self.words, block * BLOCK_WORDS + STATUS_WORD) & TP_STATUS_USER)
 
-    def drain(self, tally: Tally, expectation: Expectation) -> None:
-        """Check every packet in the blocks that the kernel has handed over, and give the blocks back."""
-        self.taken += drain_blocks(
-            self.words, self.bytes, self.blocks, self.cursor, self.number, self.vnet, tally, expectation
-        )
-
-    def waiting_frames(self) -> Iterator[Frame]:
-        """The frames in the blocks that are handed over, not taking them."""
+    @property
+    def waiting_blocks(self) -> int:
+        """How many blocks the kernel has handed over so far."""
         for step in range(self.blocks):
             block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
             if not load_acquire(self.words, block + STATUS_WORD) & TP_STATUS_USER:
-                return
+                return step
+        return self.blocks
+
+    def drain(self, tally: Tally, expectation: Expectation, most: int | None = None) -> None:
+        """Check every packet in the blocks that the kernel has handed over, and give the blocks back.
+
+        ``most``: at most so many blocks.
+        """
+        limit = self.blocks if most is None else most
+        self.taken += drain_blocks(
+            self.words,
+            self.bytes,
+            self.blocks,
+            limit,
+            self.cursor,
+            self.number,
+            self.vnet,
+            tally,
+            expectation,
+        )
+
+    def waiting_frames(self, blocks: int) -> Iterator[Frame]:
+        """The frames in so many of the blocks that are handed over, not taking them."""
+        for step in range(blocks):
+            block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
             packet = block + int(self.words[block + FIRST_WORD]) // 4
             for _ in range(int(self.words[block + COUNT_WORD])):
                 yield self._frame(packet)
@@ -196,6 +215,7 @@ def drain_blocks(
     words: Words,
     data: Bytes,
     blocks: int,
+    most: int,
     cursor: Integers,
     interface: int,
     vnet: bool,
@@ -204,7 +224,7 @@ def drain_blocks(
 ) -> int:
     """Check the packets of every block handed over, moving ``cursor`` to the next; returns how many."""
     taken = 0
-    for _ in range(blocks):
+    for _ in range(most):
         block = cursor[0] * BLOCK_WORDS
         if not load_acquire(words, block + STATUS_WORD) & TP_STATUS_USER:
             break

@@ -118,6 +118,7 @@ def check_delays(found: list[Delay]) -> None:
         assert len(each.values_ns) + each.missed == len(each.answered_ns) == 6, said
         assert len(each.values_ns) >= 3, said
         assert all(value >= 0 for value in each.values_ns), said
+        assert not [warning for warning in each.warnings if "kept" in warning], said
         # Only multicast routing keeps datagrams of groups that it does not know yet.
         assert each.held_back == 0 or each.subject == "kernel", said
     joins = {(each.subject, each.interface): each for each in found if each.change == "add"}

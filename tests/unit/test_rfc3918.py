@@ -59,6 +59,11 @@ def test_what_never_came_or_never_ceased_is_missed() -> None:
     assert (too_late.joins, too_late.joins_missed) == ((5,), 1)
 
 
+def test_a_stream_that_had_stopped_before_says_nothing_of_the_leave() -> None:
+    stalled = delays(CHANGES, stream((1250, 1500), (4100, 5000)), INTERVAL_NS)
+    assert (len(stalled.joins), len(stalled.leaves), stalled.leaves_missed) == (2, 1, 1)
+
+
 def test_lost_between_and_held_back_are_counted() -> None:
     arrivals = stream((1200, 1500), (1800, 2000), (4100, 5000))
     held_back = [Arrival(1150, 3, 300), Arrival(1160, 4, 400)]
