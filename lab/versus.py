@@ -21,12 +21,14 @@ from forwarder.problems import Problem, ProblemsError
 from lab.peers import PEERS
 from lab.profiles import PROFILES, ProfileName
 from lab.scenario import Scenario, ScenarioError, parse_scenario
-from lab.scenario_tables import HIGHER_IS_BETTER, Case
+from lab.scenario_tables import Case, Metric
 
 NAME = "compare"
 FILE = "compare.toml"
 KEYS = tuple(key for key in Case.model_fields if key not in ("name", "measure", "subjects"))
 """What may be changed."""
+METRICS: tuple[Metric, ...] = ("zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99")
+"""What two subjects can be compared in."""
 PAIRS = 8
 """Where none are asked for and the profile has fewer: enough for a verdict."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
@@ -182,13 +184,13 @@ def _metrics_of(given: Sequence[str]) -> tuple[list[str], list[Problem]]:
     problems: list[Problem] = []
     chosen: list[str] = []
     for name in given:
-        found = [metric for metric in HIGHER_IS_BETTER if name in (metric, metric.split()[0].lower())]
+        found = [metric for metric in METRICS if name in (metric, metric.split()[0].lower())]
         if not found:
-            short = ", ".join(metric.split()[0].lower() for metric in HIGHER_IS_BETTER)
-            allowed = f"one of {', '.join(HIGHER_IS_BETTER)}; or in short: {short}"
+            short = ", ".join(metric.split()[0].lower() for metric in METRICS)
+            allowed = f"one of {', '.join(METRICS)}; or in short: {short}"
             problems.append(Problem("--metric", repr(name), allowed))
         chosen += found
-    return list(dict.fromkeys(chosen)) or list(HIGHER_IS_BETTER), problems
+    return list(dict.fromkeys(chosen)) or list(METRICS), problems
 
 
 @dataclass(frozen=True)

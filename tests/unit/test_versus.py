@@ -11,8 +11,7 @@ from forwarder.problems import ProblemsError
 from lab import trees
 from lab.matrix import Calibrate, Comparison, Search
 from lab.planning import steps
-from lab.scenario_tables import HIGHER_IS_BETTER
-from lab.versus import Asked, ask
+from lab.versus import METRICS, Asked, ask
 
 
 def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:
@@ -39,7 +38,7 @@ def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_met
     assert searches == [("mcrd", False), ("mcrd", True), ("kernel", True)]
     assert sum(isinstance(step, Calibrate) for step in planned) == 1
     compared = [step for step in planned if isinstance(step, Comparison)]
-    assert [step.metric for step in compared] == list(HIGHER_IS_BETTER)
+    assert [step.metric for step in compared] == list(METRICS)
     assert {step.profile.pairs for step in compared} == {3}
     assert {(step.a.subject, step.b.subject, step.b.rps) for step in compared} == {("mcrd", "kernel", True)}
     ours, theirs = (
