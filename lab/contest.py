@@ -14,17 +14,16 @@ Latency and CPU are compared at half a rate: loaded, not overloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lab import matrix
 from lab.compare import FEW_PAIRS, detectable, interleaved, meets, paired_ratio, verdict
 from lab.load import Purpose
-from lab.results import Comparison, Trial, ZeroLoss
+from lab.results import NONE, Check, Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, NoFigureError, Series, StepError
-from lab.trial import NONE
 
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""
@@ -94,6 +93,42 @@ def compare(step: matrix.Comparison, context: Context) -> None:
     if step.profile.demand_targets and not is_kept(record):
         context.failures.append(f"{step.step_id}: {line}")
     context.reporter.outcome(line)
+    if step.compare.repeat == step.number > 1 and step.a == step.b:
+        _against_itself(step, record, context)
+
+
+def _against_itself(step: matrix.Comparison, last: Comparison, context: Context) -> None:
+    """Whether the instrument sees differences where there are none."""
+    taken = [
+        record
+        for record in context.of_kind(Comparison)
+        if (record.scenario, record.case, record.metric, record.a, record.b)
+        == (last.scenario, last.case, last.metric, last.a, last.b)
+    ]
+    check = same(taken, step.compare.within)
+    context.archive.write(check)
+    if not check.passed:
+        context.failures.append(f"{step.step_id}: expected {check.expected}, observed {check.observed}")
+    context.reporter.outcome(check.observed)
+
+
+def same(taken: Sequence[Comparison], within: float | None) -> Check:
+    """What comparisons of a subject with itself come to. One in twenty may see a difference: an interval of
+    95 % leaves out the truth as often."""
+    allowed = -(-len(taken) // 20)
+    different = sum(record.verdict in ("better", "worse") for record in taken)
+    widest = max((record.high - record.low) / 2 / record.ratio for record in taken)
+    words = "no difference in {} of {}, intervals of ±{:.1%} at most"
+    expected = f"no difference in {len(taken) - allowed} of {len(taken)} or more"
+    if within is not None:
+        expected += f", intervals of ±{within:.1%} at most"
+    return Check(
+        scenario=taken[0].scenario,
+        case=f"{taken[0].case}: {taken[0].a} against itself, {taken[0].metric}",
+        passed=different <= allowed and (within is None or widest <= within),
+        expected=expected,
+        observed=words.format(len(taken) - different, len(taken), widest),
+    )
 
 
 def is_kept(record: Comparison) -> bool:
@@ -130,6 +165,8 @@ def goal_of(step: matrix.Search | matrix.Comparison) -> Goal:
 
 
 def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, Contender]:
+    if step.metric == "generator rate":
+        return _by_generator(step, step.a, context), _by_generator(step, step.b, context)
     if step.metric == "delivered copies/s":
         return _by_delivery(step, step.a, context), _by_delivery(step, step.b, context)
     known_a, known_b = _best(step, step.a, context), _best(step, step.b, context)
@@ -146,6 +183,13 @@ def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, C
         _by_trial(step, step.a, known_a, context, rate, "comparison", _cpu_per_copy),
         _by_trial(step, step.b, known_b, context, rate, "comparison", _cpu_per_copy),
     )
+
+
+def _by_generator(step: matrix.Comparison, side: matrix.Side, context: Context) -> Contender:
+    """What arrives of all that the generator can make, and is checked: nothing in between."""
+    setting = matrix.calibration_setting(step.scenario, side.case)
+    series = Series(context, step, side.case, NONE, setting, "calibration")
+    return Contender(series, lambda: series.run(None, step.profile.trial_ms / 1000).delivered_dps)
 
 
 def _best(step: matrix.Comparison, side: matrix.Side, context: Context) -> ZeroLoss:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from lab import capacity, contest, delays, expectation, latency, matrix, soak, sweep
 from lab.footprint import misses, run_footprint
 from lab.functional import run_checks
-from lab.results import ZeroLoss
+from lab.results import NONE, ZeroLoss
 from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
-from lab.trial import NONE
 
 EXPECTATION_TRIALS = 6
 CALIBRATION_TRIALS = 8

@@ -28,6 +28,7 @@ def name_of(expect: Expect, setting: Setting) -> str:
 def checks(expect: Expect, trial: Trial) -> list[Check]:
     """One for each key that ``expect`` has, in their order."""
     judged = {
+        "pace": _pace,
         "copies": _copies,
         "lost": _lost,
         "others_lost": _others_lost,
@@ -51,6 +52,14 @@ def checks(expect: Expect, trial: Trial) -> list[Check]:
 
 
 Judgement = tuple[bool, str]
+
+
+def _pace(wanted: object, trial: Trial) -> Judgement:
+    asked = trial.asked_dps or 0
+    away = abs(trial.offered_dps / asked - 1) if asked else 1.0
+    late = f", {trial.generated.late_ns_max / 1000:,.0f} µs late at most" if trial.generated else ""
+    text = f"{trial.offered_dps:,.0f} of {asked:,} dps{late}"
+    return isinstance(wanted, float) and away <= wanted, text
 
 
 def _copies(wanted: object, trial: Trial) -> Judgement:

@@ -192,6 +192,8 @@ class Comparison(Step):
     compare: Compare
     a: Side
     b: Side
+    number: int = 1
+    """Among the repetitions of the same."""
 
     @property
     def metric(self) -> Metric:
@@ -207,7 +209,8 @@ class Comparison(Step):
     def step_id(self) -> str:
         metric = self.metric.replace(" ", "-").replace("/", "-per-")
         sides = f"{self.a.subject}{_suffix(self.a)}-{self.b.subject}{_suffix(self.b)}"
-        return f"{self.scenario.name}/{self.case_name}/{sides}/{metric}"
+        again = f"/{self.number}" if self.compare.repeat > 1 else ""
+        return f"{self.scenario.name}/{self.case_name}/{sides}/{metric}{again}"
 
     @property
     def trials(self) -> int:

@@ -28,7 +28,7 @@ from lab.matrix import (
     Sweep,
 )
 from lab.profiles import Profile, ProfileName
-from lab.results import Setting
+from lab.results import NONE, Setting
 from lab.rfc3918 import Chosen
 from lab.scenario import Scenario
 from lab.scenario_tables import Case, Compare
@@ -60,7 +60,11 @@ def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterat
     cases = scenario.cases_in(profile)
     measured = [case for case in cases if scenario.measured_in(case)]
     comparable = [each for each in scenario.compare if each.a not in absent and each.b not in absent]
-    pairs = [(compare, *sides) for compare in comparable for sides in _pairs(compare, measured)]
+    pairs = [
+        (compare, *sides)
+        for compare in comparable
+        for sides in _pairs(compare, cases if compare.a == NONE else measured)
+    ]
     searched: list[Case] = []
     for case in cases:
         present = [subject for subject in scenario.subjects_in(case) if subject not in absent]
@@ -76,7 +80,8 @@ def _of(scenario: Scenario, profile: Profile, absent: Collection[str]) -> Iterat
         # As soon as both sides have been searched: their benches still stand.
         for compare, a, b in pairs:
             if case in (a.case, b.case) and a.case in searched and b.case in searched:
-                yield Comparison(scenario, profile, compare, a, b)
+                for number in range(1, compare.repeat + 1):
+                    yield Comparison(scenario, profile, compare, a, b, number)
         yield from probes
 
 

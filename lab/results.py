@@ -242,6 +242,8 @@ class Setting(Record):
 
 
 Validity = Literal["valid", "invalid", "doubtful"]
+NONE = "none"
+"""The subject of a calibration: generator straight into the receivers."""
 Subject = str
 """``none`` (generator straight to receivers), ``mcrd``, ``kernel``, or a later peer's name."""
 

@@ -14,7 +14,7 @@ from lab.results import Setting
 from lab.topology import MAX_LINKS
 from lab.traffic.jobs import MAX_SEGMENTS, GeneratorName
 
-Metric = Literal["zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99"]
+Metric = Literal["zero-loss rate", "delivered copies/s", "generator rate", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "pdr", "flat-out", "half-rate", "latency"]
 """The highest rate without loss; with little loss, found in the same search; what is delivered under
 overload; latency and CPU at half the first; at 10, 50 and 90 % of it."""
@@ -32,6 +32,8 @@ def _one_of(names: Iterable[str]) -> AfterValidator:
 
 
 SubjectName = Annotated[str, _one_of(PEERS)]
+SideName = Annotated[str, _one_of([*PEERS, "none"])]
+"""A subject, or the generator alone."""
 """See :mod:`lab.peers`."""
 StrategyName = Annotated[str, _one_of(PRESETS)]
 PlacementName = Annotated[str, _one_of(RulePlacement)]
@@ -41,12 +43,14 @@ HashingName = Annotated[str, _one_of(Hashing)]
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "zero-loss rate": True,
     "delivered copies/s": True,
+    "generator rate": True,
     "CPU per copy": False,
     "latency p99": False,
 }
 UNITS: Mapping[str, str] = {
     "zero-loss rate": "dps",
     "delivered copies/s": "copies/s",
+    "generator rate": "dps",
     "CPU per copy": "ns",
     "latency p99": "ns",
 }
@@ -146,8 +150,8 @@ class Compare(Model):
     """``[[compare]]``: ``a / b`` in one metric, paired and interleaved."""
 
     metric: Metric
-    a: SubjectName
-    b: SubjectName
+    a: SideName
+    b: SideName
     cases: list[str] | None = None
     """Cases in which both are taken; all when left out. Not together with ``a_case`` and ``b_case``."""
     a_case: str | None = None
@@ -156,6 +160,11 @@ class Compare(Model):
     b_rps: bool | None = None
     """Steering of each side; its best one when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
+    repeat: Annotated[int, Field(ge=1, le=100)] = 1
+    """Comparisons, each of its own. Several of a subject with itself show what the instrument finds where
+    there is nothing to find: at most one in twenty may see a difference."""
+    within: Annotated[float, Field(gt=0)] | None = None
+    """Of a subject with itself: what the intervals may be wide, to either side, as a share of the ratio."""
 
 
 class Expect(Model):
@@ -167,6 +176,8 @@ class Expect(Model):
     """Packet steering; left out: the first that is tried."""
     dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Offered rate; left out: as fast as the generator can."""
+    pace: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The generator kept its rate, to this share of it."""
     copies: Annotated[int, Field(ge=1, le=254)] | None = None
     """Every copy that is due arrives exactly so many times."""
     lost: Literal[0, "some"] | None = None

@@ -12,6 +12,7 @@ from lab import mixed
 from lab.loads import SoakTable
 from lab.peers import PEERS
 from lab.peers.base import Peer
+from lab.results import NONE
 from lab.rfc3918 import LatencyTable
 from lab.strategies import strategy_of
 from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
@@ -100,7 +101,13 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
 
 
 def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]:
+    alone = compare.metric == "generator rate"
     for side in ("a", "b"):
+        if alone or getattr(compare, side) == NONE:
+            if not alone or getattr(compare, side) != NONE:
+                allowed = "'none' with metric = 'generator rate', and only there"
+                yield Problem(side, repr(getattr(compare, side)), allowed)
+            continue
         if getattr(compare, side) not in scenario.subjects:
             allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
             yield Problem(side, repr(getattr(compare, side)), allowed)
@@ -111,8 +118,15 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
         yield Problem("a_case", repr(compare.a_case), "a_case and b_case together, or neither")
     if compare.cases is not None and compare.a_case is not None:
         yield Problem("cases", repr(compare.cases), "cases, or a_case and b_case, not both")
-    if (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps):
-        yield Problem("b", repr(compare.b), "another subject than a, or another case")
+    same = (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps)
+    if same and compare.repeat == 1:
+        yield Problem("b", repr(compare.b), "another subject than a, or another case; the same with repeat")
+    if compare.within is not None and not same:
+        yield Problem("within", str(compare.within), "left out but for a subject compared with itself")
+    if alone and compare.a_case is None:
+        yield Problem("a_case", "None", "a_case and b_case with metric = 'generator rate'")
+    if alone:
+        return
     # A comparison starts from what the searches of its cases found.
     unmeasured = {case.name for case in scenario.case if not scenario.measured_in(case)}
     named = [("cases", name) for name in compare.cases or []]
@@ -170,6 +184,8 @@ def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:
     if expect.subject not in scenario.subjects:
         allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
         yield Problem("subject", repr(expect.subject), allowed)
+    if expect.pace is not None and expect.dps is None:
+        yield Problem("pace", str(expect.pace), "left out without dps: there is no rate to keep")
     if not expect.expected:
         keys = [key for key in type(expect).model_fields if key not in ("case", "subject", "rps", "dps")]
         yield Problem("(table)", "nothing expected", f"at least one of {', '.join(keys)}")

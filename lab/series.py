@@ -14,12 +14,12 @@ from lab.interruption import Interruption
 from lab.load import Purpose, Request, standing
 from lab.peers.base import Peer
 from lab.progress import Reporter
-from lab.results import AnyRecord, Setting, Trial, ZeroLoss
+from lab.results import NONE, AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Scenario
 from lab.scenario_tables import Case
 from lab.search import Observation
 from lab.strategies import workers_in_all
-from lab.trial import NONE, Bench, BenchPlan, bench, place
+from lab.trial import Bench, BenchPlan, bench, place
 from lab.wires import Wires
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)

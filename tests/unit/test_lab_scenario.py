@@ -354,7 +354,7 @@ def test_a_comparison_follows_the_searches_of_both_its_sides() -> None:
                 calibrated.append(step.setting)
             if isinstance(step, Search):
                 searched.add((step.subject, step.case.name, step.rps))
-            if isinstance(step, Comparison):
+            if isinstance(step, Comparison) and step.metric != "generator rate":
                 for side in (step.a, step.b):
                     steerings = [rps for rps in (False, True) if side.rps in (None, rps)]
                     assert any((side.subject, side.case.name, rps) in searched for rps in steerings)
@@ -440,3 +440,53 @@ subjects = ["mcrd"]
     assert [case.name for case in parse_scenario(text, "limits.toml").case] == ["few", "many"]
     with pytest.raises(ScenarioError, match=r"case\[1\].rules: 10000"):
         parse_scenario(text.replace('subjects = ["mcrd"]', 'subjects = ["socat"]'), "limits.toml")
+
+
+GENERATORS = """
+name = "generators"
+title = "Two generators"
+seed = "Performance Characteristics"
+subjects = ["mcrd"]
+[[case]]
+name = "live"
+generator = "xdp"
+[[case]]
+name = "packets"
+[[compare]]
+metric = "generator rate"
+a = "none"
+b = "none"
+a_case = "live"
+b_case = "packets"
+"""
+
+
+def test_generators_are_compared_without_a_subject() -> None:
+    parsed = parse_scenario(GENERATORS, "generators.toml")
+    assert [step.step_id for step in steps([parsed], "quick")] == [
+        "generators/live / packets/none-none/generator-rate"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"generator rate"', '"zero-loss rate"', "'none'; allowed: 'none' with metric = 'generator rate'"),
+        ('a = "none"', 'a = "mcrd"', "'mcrd'; allowed: 'none' with metric = 'generator rate'"),
+        ('b_case = "packets"', 'b_case = "live"', "another case; the same with repeat"),
+        ('b_case = "packets"', 'b_case = "packets"\nwithin = 0.03', "left out but for a subject compared"),
+    ],
+)
+def test_nonsense_about_generators_is_refused(old: str, new: str, words: str) -> None:
+    with pytest.raises(ScenarioError, match=words):
+        parse_scenario(GENERATORS.replace(old, new), "generators.toml")
+
+
+def test_a_subject_is_compared_with_itself_so_many_times() -> None:
+    text = GENERATORS.replace('"none"', '"mcrd"').replace('"generator rate"', '"zero-loss rate"')
+    text = text.replace("a_case", "repeat = 3\nwithin = 0.03\na_case").replace(
+        'b_case = "packets"', 'b_case = "live"'
+    )
+    text = text.replace('subjects = ["mcrd"]', 'subjects = ["mcrd"]\nmeasure = ["zero-loss"]')
+    ids = [step.step_id for step in steps([parse_scenario(text, "itself.toml")], "quick")]
+    assert [name.rsplit("/", 1)[1] for name in ids if "mcrd-mcrd" in name] == ["1", "2", "3"]
