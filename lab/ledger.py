@@ -65,8 +65,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Outside:
-    """What generator, devices and receivers counted. ``arrived`` with duplicates; in copies but
-    ``offered`` and ``input_dropped``, which are datagrams."""
+    """What generator, devices and receivers counted. ``arrived`` with duplicates; in copies but ``offered``,
+    which are datagrams, and ``input_dropped``, frames."""
 
     offered: int
     input_dropped: int
@@ -77,6 +77,15 @@ class Outside:
     """Of the subject's workers, how many get each datagram."""
     device_counts_datagrams: bool = True
     """False with offloads on: the output devices then count frames."""
+    frame_datagrams: int = 1
+    """In each frame that the generator sends: a burst, with offloads on. A backlog and a ring lose frames."""
+    frame_datagrams_max: int = 1
+    """In a frame of which the receivers know only that they lost it."""
+
+    @property
+    def input_lost(self) -> int:
+        """``input_dropped`` in datagrams."""
+        return self.input_dropped * self.frame_datagrams
 
 
 NOT_MULTICAST: Where = ("forwarder", "not_multicast")
@@ -100,7 +109,9 @@ def mixed(account: Account, routed: int) -> Account:
 def build(account: Account, outside: Outside) -> Ledger:
     """Book every datagram and copy once."""
     ingress = dict(account.ingress)
-    ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_dropped * outside.receivers
+    ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_lost * outside.receivers
+    if RING_FULL in ingress:
+        ingress[RING_FULL] *= outside.frame_datagrams
     egress = {where: count for where, count in account.egress.items() if where != REFUSED}
     egress[RECEIVER] = egress.get(RECEIVER, 0) + outside.receiver_dropped
     refused = account.egress.get(REFUSED, 0)
@@ -108,6 +119,11 @@ def build(account: Account, outside: Outside) -> Ledger:
         egress[BACKLOG_OUT] = egress.get(BACKLOG_OUT, 0) + outside.output_dropped
         left_open = account.copies_due - outside.arrived - sum(egress.values())
         refused = min(refused, max(0, left_open))
+    elif outside.receiver_dropped:
+        # Frames, too, of a length that nobody knows: what is open and would fit into them was in them.
+        left_open = account.copies_due - outside.arrived - sum(egress.values()) - refused
+        more = outside.receiver_dropped * (outside.frame_datagrams_max - 1)
+        egress[RECEIVER] += min(max(0, left_open), more)
     egress[REFUSED] = refused
     return Ledger(
         ingress=Stage(
@@ -122,7 +138,7 @@ def ended(outside: Outside, outputs: int, subject: str) -> Ledger:
 
     Every datagram that reached it was due on every output; what did not arrive went with it.
     """
-    matched = (outside.offered - outside.input_dropped) * outside.receivers
+    matched = (outside.offered - outside.input_lost) * outside.receivers
     due = matched * outputs
     elsewhere = outside.receiver_dropped + outside.output_dropped * outside.device_counts_datagrams
     gone = max(0, due - outside.arrived - elsewhere)
@@ -131,7 +147,7 @@ def ended(outside: Outside, outputs: int, subject: str) -> Ledger:
 
 def direct(outside: Outside) -> Ledger:
     """The ledger of the generator straight into the receivers: everything that arrives counts as matched."""
-    matched = outside.offered - outside.input_dropped
+    matched = outside.offered - outside.input_lost
     return build(Account(matched=matched, copies_due=matched), replace(outside, output_dropped=0))
 
 

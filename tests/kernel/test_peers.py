@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,10 +50,9 @@ def balanced(trial: Trial) -> None:
     assert trial.ended is None
 
 
-@pytest.mark.parametrize("rules", [1, 3])
-def test_socat_copies_every_datagram_of_every_rule_to_every_output(rules: int) -> None:
-    with standing(socat.PEER, rules=rules, outputs=2) as (ready, asked):
-        trial = ready.measure(request(asked, 2_000, flows=2 * rules, payload_bytes=1472))
+def test_socat_copies_every_datagram_of_every_rule_to_every_output() -> None:
+    with standing(socat.PEER, rules=3, outputs=2) as (ready, asked):
+        trial = ready.measure(request(asked, 2_000, flows=6, payload_bytes=1472))
     balanced(trial)
     assert trial.delivered == trial.expected == 2 * trial.offered > 0
     assert trial.streams is not None
@@ -78,43 +76,52 @@ def test_a_peer_that_exits_at_once_delivers_nothing_and_says_why(tmp_path: Path)
     broken = socat.PEER.at(script(tmp_path / "socat", "echo no such option >&2; exit 3"))
     with standing(broken) as (ready, asked):
         trial = ready.measure(request(asked, 2_000))
-    assert (trial.delivered, trial.validity) == (0, "valid"), trial.warnings
-    assert trial.offered == trial.expected == 400
+    assert trial.delivered == 0 < trial.offered == trial.expected
+    assert trial.validity != "doubtful", trial.warnings
     assert trial.ended == "socat: not ready, exited 3: no such option"
-    assert trial.warnings[0] == trial.ended
+    assert trial.ended in trial.warnings
     assert trial.ledger.balanced
-    assert [(d.place, d.reason, d.count) for d in trial.ledger.egress.drops] == [("socat", "ended", 400)]
+    assert [(d.place, d.reason, d.count) for d in trial.ledger.egress.drops] == [
+        ("socat", "ended", trial.offered)
+    ]
 
 
-def test_a_peer_that_is_killed_in_mid_trial_is_told_and_started_again() -> None:
+def test_a_peer_that_hangs_delivers_nothing_and_one_that_is_killed_is_started_again() -> None:
     with standing(socat.PEER) as (ready, asked):
         assert ready.subject is not None
-        (victim,) = ready.subject.pids
-        seconds = 0.6
-        killer = threading.Timer(seconds / 2, os.kill, (victim, signal.SIGKILL))
+        (pid,) = ready.subject.pids
+        os.kill(pid, signal.SIGSTOP)
+        hanging = ready.measure(request(asked, 2_000))
+        os.kill(pid, signal.SIGCONT)
+        assert hanging.delivered == 0
+        assert "nothing was delivered" in hanging.warnings
+        assert hanging.ended is None
+
+        seconds = 0.5
+        killer = threading.Timer(seconds / 2, os.kill, (pid, signal.SIGKILL))
         killer.start()
-        trial = ready.measure(request(asked, 2_000, seconds))
+        cut_short = ready.measure(request(asked, 2_000, seconds))
         killer.join()
-        assert 0 < trial.delivered < trial.expected, trial.warnings
-        assert trial.ended == "socat: killed by SIGKILL"
-        assert trial.ledger.balanced
-        assert trial.ledger.egress.left == trial.delivered
+        assert cut_short.delivered < cut_short.expected, cut_short.warnings
+        assert cut_short.ended == "socat: killed by SIGKILL"
+        assert cut_short.ledger.balanced
         again = ready.measure(request(asked, 2_000))
         balanced(again)
         assert again.delivered == again.expected > 0
 
 
-def test_a_peer_that_runs_and_forwards_nothing_is_found_by_that() -> None:
-    """It takes no datagram: its sockets do, until they are full."""
-    with standing(socat.PEER) as (ready, asked):
-        assert ready.subject is not None
-        for pid in ready.subject.pids:
-            os.kill(pid, signal.SIGSTOP)
-        began = time.monotonic()
-        trial = ready.measure(request(asked, 2_000))
-        for pid in ready.subject.pids:
-            os.kill(pid, signal.SIGCONT)
-    assert time.monotonic() - began < 20
-    assert trial.delivered == 0
-    assert "nothing was delivered" in trial.warnings
-    assert trial.ended is None
+FLOODS: dict[str, dict[str, object]] = {
+    "socat": {"outputs": 2, "rules": 2, "rps": True},
+    "mcrd": {"outputs": 4, "workers": 1, "strategy": "fanout", "options": ("--ring-frames", "64")},
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_of_a_flood_every_datagram_is_accounted_for(flood: str) -> None:
+    with standing(PEERS[flood], **FLOODS[flood]) as (ready, asked):
+        for load in ({}, {"burst": 16}):
+            trial = ready.measure(request(asked, None, 0.15, flows=4, **load))
+            balanced(trial)
+            assert trial.expected == trial.offered * asked.setting.outputs > 0
+            lost = sum(drop.count for drop in trial.ledger.egress.drops)
+            assert trial.delivered + lost == trial.ledger.egress.entered

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from forwarder.packet import layout
-from lab.ledger import BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts
+from lab.ledger import BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
+from lab.measure.backlog import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
 
@@ -118,3 +119,40 @@ def test_mcrds_reasons_for_copies_are_booked_on_the_way_out(reason: str) -> None
     assert (account.copies_due, account.pending) == (40, 6)
     assert sum(account.egress.values()) == 2
     assert account.ingress == {("packet-socket", "ring full"): 7, ("forwarder", "no_rule"): 1}
+
+
+def test_with_bursts_in_one_frame_what_is_lost_on_the_way_in_is_counted_in_datagrams() -> None:
+    """1,600 datagrams in 100 frames: 3 frames in the backlog, 7 in a ring."""
+    account = Account(matched=1440, copies_due=1440, ingress={("packet-socket", "ring full"): 7})
+    ledger = build(account, outside(offered=1600, input_dropped=3, arrived=1440, frame_datagrams=16))
+    assert ledger.balanced
+    assert {drop.reason: drop.count for drop in ledger.ingress.drops} == {
+        "input backlog full": 48,
+        "ring full": 112,
+    }
+
+
+@pytest.mark.parametrize(("open_copies", "unattributed"), [(2, 0), (128, 0), (129, 1), (1, -1)])
+def test_frames_that_a_receiver_lost_held_as_many_datagrams_as_a_frame_can(
+    open_copies: int, unattributed: int
+) -> None:
+    """Two frames, each of 1 to 64 copies: what is open beyond that was lost elsewhere."""
+    account = Account(matched=500, copies_due=500)
+    arrived = 500 - open_copies
+    seen = outside(offered=500, arrived=arrived, receiver_dropped=2, device_counts_datagrams=False)
+    seen = replace(seen, frame_datagrams_max=64)
+    assert build(account, seen).egress.unattributed == unattributed
+
+
+def test_what_a_subject_had_when_it_ended_went_with_it() -> None:
+    ledger = ended(outside(offered=100, input_dropped=4, arrived=50, output_dropped=3), 2, "socat")
+    assert ledger.balanced
+    assert {(drop.place, drop.reason): drop.count for drop in ledger.egress.drops} == {
+        ("socat", "ended"): 139,
+        ("softnet", "output backlog full"): 3,
+    }
+
+
+def test_what_waits_in_the_backlogs_is_read_as_the_kernel_writes_it() -> None:
+    line = "205bdf28 00000001 00000038 0 0 0 0 0 0 000843f0 00000000 {:08x} 00000000 00000009 00000003"
+    assert waiting(f"{line.format(12)}\n{line.format(300)}\n") == 312
