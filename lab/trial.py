@@ -25,7 +25,7 @@ from lab.measure.interfaces import DeviceReader, Devices
 from lab.measure.routed import RoutedReader
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running, Sample
-from lab.results import Cpu, Ledger, Setting, Trial, Validity, keeps_up
+from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up
 from lab.search import SHORTFALL_LIMIT
 from lab.strategies import receivers_of
 from lab.subject import Subject
@@ -45,9 +45,6 @@ FIRST_COPY_S = 10.0
 """So long a subject that cannot say when it is ready may take to forward its first datagram."""
 
 SENDER_NICE = -20
-
-NONE = "none"
-"""The subject of a calibration: generator straight into the receivers."""
 
 
 @dataclass(frozen=True)
