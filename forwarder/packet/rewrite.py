@@ -20,6 +20,8 @@ HEADER_BYTES: Final = 10 + 14 + 20 + 8
 """virtio_net_hdr, Ethernet, IPv4, UDP."""
 HEADER_SHIFT: Final = 0
 """Where a header starts in its 64-byte slot: its IPv4 part, 24 bytes on, then stands on a 32-bit word."""
+SHORT_SEGMENT: Final = 256
+"""Payload bytes of a segment that is copied rather than referred to."""
 _NETWORK: Final = HEADER_SHIFT + 24
 _UDP: Final = _NETWORK + 20
 
@@ -55,6 +57,18 @@ def outgoing_ttl(frame: Any, output: Any) -> int:
 
 
 @njit
+def contiguous_bytes(length: int, segment: int) -> int:
+    """How much of a frame that the kernel is to cut it should hold in one piece (``hdr_len``).
+
+    The rest goes into pages, of which each segment gets a reference: cheap for long ones, dearer than a copy
+    for short ones (``packet_alloc_skb`` in net/packet/af_packet.c, ``skb_segment`` in net/core/skbuff.c).
+    """
+    if not segment:
+        return 0
+    return 42 + (length if segment <= SHORT_SEGMENT else 0)
+
+
+@njit
 def write_header(
     header: Any, frame: Any, output: Any, link: Any, ttl: int, length: int, segment: int, identification: int
 ) -> None:
@@ -81,7 +95,7 @@ def write_header(
     vnet = HEADER_SHIFT
     header[vnet] = 1 if partial else 0
     header[vnet + 1] = 5 if segment else 0
-    _put16_raw(header, vnet + 2, 42 if segment else 0)
+    _put16_raw(header, vnet + 2, contiguous_bytes(length, segment))
     _put16_raw(header, vnet + 4, segment)
     _put16_raw(header, vnet + 6, 34 if partial else 0)
     _put16_raw(header, vnet + 8, 6 if partial else 0)

@@ -37,6 +37,7 @@ struct control {
 	__u64 lowest;        /* interface index that is first in "interfaces" */
 	__u64 flows;         /* in one CPU's rows of "latencies" */
 	__u64 buckets;       /* in one CPU's row of "histogram" */
+	__u64 untimed;       /* of a sequence number, the bits that are 0 where the clock is read; 0: always */
 };
 
 struct interface {
@@ -171,6 +172,16 @@ static __always_inline struct flow *find(struct interface *interface, __u64 key,
 	return 0;
 }
 
+/* The time, CLOCK_REALTIME: first or last so far. */
+static __always_inline __u64 arrival(struct control *run, struct total *total)
+{
+	__u64 now = bpf_ktime_get_ns() + run->to_realtime;
+	total->last = now;
+	if (!total->first)
+		total->first = now;
+	return now;
+}
+
 /* Check a frame of "length" bytes, of which those up to "end" can be read: all, or at least CHECKED. Whether it is one
  * that a receiver takes. */
 static __always_inline bool check(void *data, void *end, __u32 length, __u32 ifindex)
@@ -188,11 +199,8 @@ static __always_inline bool check(void *data, void *end, __u32 length, __u32 ifi
 	if (!interface || !total)
 		return false;
 
-	__u64 now = bpf_ktime_get_ns() + run->to_realtime;
+	__u64 now = run->untimed ? 0 : arrival(run, total);
 	total->frames++;
-	total->last = now;
-	if (!total->first)
-		total->first = now;
 	if (data + CHECKED > end) {
 		total->malformed++; /* no room for a stamp */
 		return true;
@@ -234,7 +242,10 @@ static __always_inline bool check(void *data, void *end, __u32 length, __u32 ifi
 	}
 	if (!in_order(flow, sequence))
 		__sync_fetch_and_add(&flow->reordered, 1);
-	record(run, total, row, cpu, now - time, multicast);
+	if (run->untimed && !(sequence & run->untimed))
+		now = arrival(run, total);
+	if (now)
+		record(run, total, row, cpu, now - time, multicast);
 	return true;
 }
 
@@ -246,11 +257,25 @@ static __always_inline void unread(__u32 ifindex)
 		__sync_fetch_and_add(&interface->unread, 1);
 }
 
+/* Room to read what lies scattered: pulling it together would move the packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64[8]);
+} beginning SEC(".maps");
+
 /* Frames as the stack has them: of ordinary senders. */
 SEC("tc")
 int count_packet(struct __sk_buff *packet)
 {
 	__u32 needed = packet->len < CHECKED ? packet->len : CHECKED;
+	if ((void *)(long)packet->data + CHECKED > (void *)(long)packet->data_end && packet->len >= CHECKED) {
+		/* Headers here, payload in a page: what the kernel cuts from a burst. */
+		void *copy = at(&beginning, 0);
+		if (copy && !bpf_skb_load_bytes(packet, 0, copy, CHECKED))
+			return check(copy, copy + CHECKED, packet->len, packet->ifindex) ? TCX_DROP : TCX_NEXT;
+	}
 	if ((void *)(long)packet->data + needed > (void *)(long)packet->data_end && bpf_skb_pull_data(packet, needed)) {
 		unread(packet->ifindex);
 		return TCX_NEXT;

@@ -36,7 +36,10 @@ def _row(*names: str, wide: Sequence[str] = ()) -> np.dtype[Any]:
 
 
 CONTROL: Final = np.dtype(
-    [(name, np.uint64) for name in ("payload_bytes", "unicast", "to_realtime", "lowest", "flows", "buckets")]
+    [
+        (name, np.uint64)
+        for name in ("payload_bytes", "unicast", "to_realtime", "lowest", "flows", "buckets", "untimed")
+    ]
 )
 INTERFACE: Final = _row("first", "low", "streams", "unused", "unread", wide=("unread",))
 FLOW: Final = _row(
@@ -140,6 +143,7 @@ class Counter:
             control = program.array("control", CONTROL)
             control["payload_bytes"], control["unicast"] = job.payload_bytes or 0, job.unicast
             control["lowest"], control["flows"], control["buckets"] = lowest, flows, buckets
+            control["untimed"] = job.timed_every - 1
             control["to_realtime"] = clock_difference_ns()
             for name, index in zip(job.all_interfaces, self._indices, strict=True):
                 if job.xdp:
