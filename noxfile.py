@@ -40,7 +40,7 @@ def bench(session: nox.Session) -> None:
     """Print speed and memory as ratios within one run; arguments go to ``mcastlab run``."""
     install(session)
     session.run("mcastlab", "doctor")
-    session.run("mcastlab", "run", "bench", "bench-strategies", *session.posargs)
+    session.run("mcastlab", "run", "bench", "bench-strategies", "instrument", *session.posargs)
 
 
 @nox.session
