@@ -27,7 +27,7 @@ SOURCE_PORTS = 50_000
 QUIET_S = 0.05
 """The receivers' silence that ends a trial: what the subject has sent by then crosses one queue."""
 
-FASTEST_DPS = 3_000_000
+FASTEST_DPS = 8_000_000
 """Above what any generator here reaches: bounds the sequence numbers of a trial without a rate."""
 
 FASTEST_COPIES_DPS = 1_500_000

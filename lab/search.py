@@ -45,7 +45,7 @@ _REACH_MARGIN = 0.96
 _REACH_STEP = 0.4
 """At most so far down at once: where the generator was merely held up, it offered next to nothing."""
 
-_LOWEST_SHARE = 0.01
+_LOWEST_SHARE = 0.002
 """The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
 
 
