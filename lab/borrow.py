@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pyroute2.netlink import nlmsg
 
 from lab.features import features_of, set_features
-from lab.netlink import Netlink
+from lab.netlink import IFF_UP, Netlink
 from lab.netns import NetnsError
 from lab.topology import SEGMENTATION
 
 ALIAS = "mcastlab: "
 """Before an interface's own name and MTU, in its alias (IFLA_IFALIAS)."""
-IFF_UP = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,10 @@ ProfileOption = Annotated[
         metavar="quick|full|conservative",
     ),
 ]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Directory for results and report; a new one in reports/out if not given."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -110,12 +114,7 @@ def run(
             metavar="quick|full|conservative",
         ),
     ] = None,
-    out_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Directory for results and report; a new one in reports/out if not given."
-        ),
-    ] = None,
+    out_dir: OutOption = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", help="Go on with the interrupted run in this directory; give nothing else."),
@@ -202,12 +201,7 @@ def compare(
             metavar="quick|full|conservative",
         ),
     ] = None,
-    out_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Directory for results and report; a new one in reports/out if not given."
-        ),
-    ] = None,
+    out_dir: OutOption = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", help="Go on with the comparison in this directory; give nothing else."),

@@ -7,7 +7,7 @@ narrow their own searches. What other tables ask for comes last: it may start fr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from lab.matrix import (
     HALF,
@@ -32,6 +32,15 @@ from lab.results import NONE, Setting
 from lab.rfc3918 import Chosen
 from lab.scenario import Scenario
 from lab.scenario_tables import Case, Compare
+
+PROBES: Mapping[str, Callable[..., Probed]] = {
+    "latency": LatencySet,
+    "delay": Delay,
+    "capacity": Capacity,
+    "sweep": Sweep,
+    "soak": Soak,
+}
+"""The step that a table of each kind asks for, one for each subject in each case."""
 
 
 def steps(scenarios: Iterable[Scenario], profile: ProfileName, absent: Collection[str] = ()) -> list[AnyStep]:
@@ -90,21 +99,10 @@ def _probes(scenario: Scenario, profile: Profile, case: Case, present: Sequence[
         if table.cases is None or case.name in table.cases:
             yield from (each for each in table.subjects or present if each in present)
 
-    for number, latency in enumerate(scenario.latency, start=1):
-        for subject in of(latency):
-            yield LatencySet(scenario, profile, case, subject, number, latency)
-    for number, delay in enumerate(scenario.delay, start=1):
-        for subject in of(delay):
-            yield Delay(scenario, profile, case, subject, number, delay)
-    for number, capacity in enumerate(scenario.capacity, start=1):
-        for subject in of(capacity):
-            yield Capacity(scenario, profile, case, subject, number, capacity)
-    for number, sweep in enumerate(scenario.sweep, start=1):
-        for subject in of(sweep):
-            yield Sweep(scenario, profile, case, subject, number, sweep)
-    for number, soak in enumerate(scenario.soak, start=1):
-        for subject in of(soak):
-            yield Soak(scenario, profile, case, subject, number, soak)
+    for key, tables in scenario.probes():
+        for number, table in enumerate(tables, start=1):
+            for subject in of(table):
+                yield PROBES[key](scenario, profile, case, subject, number, table)
 
 
 def _searches(scenario: Scenario, profile: Profile, case: Case, present: Sequence[str]) -> Iterator[Search]:

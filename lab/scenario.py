@@ -13,7 +13,7 @@ tables must say together is in :mod:`lab.sense`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from forwarder.strategy import PRESETS, Grouping
 from lab.loads import SoakTable, SweepTable
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
-from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable, Section
+from lab.rfc3918 import CapacityTable, Chosen, DelayTable, LatencyTable, Section
 from lab.scenario_tables import (
     BOTH_STEERINGS,
     Case,
@@ -75,6 +75,16 @@ class Scenario(BaseModel):
     rfc3918: list[Section] = []
     """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, ProfileOverride] = {}
+
+    def probes(self) -> tuple[tuple[str, Sequence[Chosen]], ...]:
+        """The tables that choose cases and subjects, by their key."""
+        return (
+            ("latency", self.latency),
+            ("delay", self.delay),
+            ("capacity", self.capacity),
+            ("sweep", self.sweep),
+            ("soak", self.soak),
+        )
 
     def profile_named(self, name: ProfileName) -> Profile:
         override = self.profile.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
     for index, expect in enumerate(scenario.expect):
         tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
-    for key, probes in _probes(scenario):
+    for key, probes in scenario.probes():
         for index, probe in enumerate(probes):
             tables.append((f"{key}[{index}]", _probe_problems(scenario, key, probe)))
     for index, footprint in enumerate(scenario.footprint):
@@ -92,7 +92,7 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
         references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
         references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
     references += [(f"expect[{index}].case", expect.case) for index, expect in enumerate(scenario.expect)]
-    for key, probes in _probes(scenario):
+    for key, probes in scenario.probes():
         for index, probe in enumerate(probes):
             references += [(f"{key}[{index}].cases", name) for name in probe.cases or []]
     for field, reference in references:
@@ -133,16 +133,6 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
     for key, name in (*named, ("a_case", compare.a_case), ("b_case", compare.b_case)):
         if name in unmeasured:
             yield Problem(key, repr(name), "a case of which something is measured")
-
-
-def _probes(scenario: Scenario) -> tuple[tuple[str, Sequence[Chosen]], ...]:
-    return (
-        ("latency", scenario.latency),
-        ("delay", scenario.delay),
-        ("capacity", scenario.capacity),
-        ("sweep", scenario.sweep),
-        ("soak", scenario.soak),
-    )
 
 
 def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Problem]:
