@@ -323,8 +323,8 @@ class Bench:
 
 
 def frame_datagrams(setting: Setting) -> int:
-    """In each frame of the generator: with offloads on, a burst crosses a link as one."""
-    return setting.burst if setting.egress == "offload" else 1
+    """In each frame of the generator: with offloads on, a burst of packet sockets' crosses a link as one."""
+    return setting.burst if setting.egress == "offload" and setting.generator == "packet" else 1
 
 
 def capture_of(plan: BenchPlan, request: Request, outputs: Sequence[str]) -> ReceiverJob:
