@@ -1,0 +1,90 @@
+"""What a run leaves behind: records of one schema, one JSON object a line.
+
+Rules:
+
+* integers are counted, rates are derived: a record stores how many and how long, properties divide;
+* a doubt travels with the number: ``warnings`` and ``validity`` sit beside the figure they are about;
+* a *datagram* is one UDP packet on the wire; a *copy* is one datagram on one output; times are nanoseconds.
+"""
+
+from lab.results.files import AnyRecord, ResultsError, dump_line, parse_line, read_results
+from lab.results.parts import (
+    DRAIN_ALLOWED_NS,
+    DRAIN_ALLOWED_SHARE,
+    NONE,
+    NS_PER_S,
+    CapacityStep,
+    Cpu,
+    Drop,
+    Generated,
+    InputSample,
+    Latency,
+    Ledger,
+    Memory,
+    OutputSample,
+    Provenance,
+    Record,
+    Setting,
+    SoakSample,
+    Stage,
+    Streams,
+    Subject,
+    Validity,
+    WorkerSample,
+    keeps_up,
+)
+from lab.results.records import (
+    SCHEMA,
+    Capacity,
+    Check,
+    Comparison,
+    Delay,
+    Footprint,
+    RunEnded,
+    RunStarted,
+    Soak,
+    Trial,
+    ZeroLoss,
+)
+
+__all__ = [
+    "DRAIN_ALLOWED_NS",
+    "DRAIN_ALLOWED_SHARE",
+    "NONE",
+    "NS_PER_S",
+    "SCHEMA",
+    "AnyRecord",
+    "Capacity",
+    "CapacityStep",
+    "Check",
+    "Comparison",
+    "Cpu",
+    "Delay",
+    "Drop",
+    "Footprint",
+    "Generated",
+    "InputSample",
+    "Latency",
+    "Ledger",
+    "Memory",
+    "OutputSample",
+    "Provenance",
+    "Record",
+    "ResultsError",
+    "RunEnded",
+    "RunStarted",
+    "Setting",
+    "Soak",
+    "SoakSample",
+    "Stage",
+    "Streams",
+    "Subject",
+    "Trial",
+    "Validity",
+    "WorkerSample",
+    "ZeroLoss",
+    "dump_line",
+    "keeps_up",
+    "parse_line",
+    "read_results",
+]
