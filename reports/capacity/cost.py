@@ -1,0 +1,78 @@
+"""What one datagram costs the processor of a worker, term by term. Nanoseconds.
+
+A worker that falls behind finds a full batch of frames in each ring, and sends what it can put together of
+them as one frame to each output (:mod:`forwarder.packet.coalesce`). So its cost is
+
+    receive + outputs × (frame ÷ datagrams in a frame + copy + byte × payload) + look-up × log10(rules)
+
+and, where the kernel receives on the worker's own processor (a network card's queues, or packet steering),
+for every datagram that arrives, forwarded or not,
+
+    arrive + arrive byte × payload + host stack.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+BATCH_FRAMES = 128
+"""Frames that a worker takes from one ring at a time (``forwarder/packet/layout.py``)."""
+MOST_SEGMENTS, MOST_PAYLOAD_BYTES = 64, 65_507
+"""Of one frame that is sent (``forwarder/packet/coalesce.py``)."""
+
+HUNDRED_BYTES = 100
+"""The unit of the terms for payload: coefficients of one size."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Load:
+    """What one worker is given."""
+
+    payload_bytes: int
+    outputs: int
+    rules: int
+    """That it holds."""
+    flows: int
+    """That reach it, from all of its interfaces."""
+    interfaces: int = 1
+    burst: int = 1
+    """Datagrams of one flow that arrive back to back."""
+    steered: bool = True
+    """The kernel's part of receiving is done by the worker's own processor."""
+    host_skipped: bool = False
+    """Of these datagrams the host's own stack is spared (``--skip-host-stack``)."""
+
+    @property
+    def datagrams_per_frame(self) -> float:
+        """What a worker that has enough to do puts into one frame: a batch divided among a ring's flows."""
+        flows_of_a_ring = max(1.0, self.flows / self.interfaces)
+        together = max(float(self.burst), BATCH_FRAMES / flows_of_a_ring)
+        return max(1.0, min(together, MOST_SEGMENTS, MOST_PAYLOAD_BYTES // self.payload_bytes))
+
+    @property
+    def quantities(self) -> dict[str, float]:
+        """What a model must have measured to know of this load, by the name that messages use."""
+        return {
+            "payload_bytes": self.payload_bytes,
+            "outputs": self.outputs,
+            "rules": self.rules,
+            "datagrams_per_frame": self.datagrams_per_frame,
+            "interfaces": self.interfaces,
+        }
+
+
+def terms(load: Load, arrived_per_forwarded: float = 1.0) -> dict[str, float]:
+    """The terms of a datagram that is forwarded; so many arrived for each one that was."""
+    hundreds = load.payload_bytes / HUNDRED_BYTES
+    arrived = arrived_per_forwarded if load.steered else 0.0
+    return {
+        "receive": 1.0,
+        "frame": load.outputs / load.datagrams_per_frame,
+        "copy": float(load.outputs),
+        "copy_bytes": load.outputs * hundreds,
+        "lookup": math.log10(max(1, load.rules)),
+        "arrive": arrived,
+        "arrive_bytes": arrived * hundreds,
+        "host_stack": 0.0 if load.host_skipped else arrived,
+    }

@@ -1,0 +1,150 @@
+"""A model from runs: laws, ranges, points, and how well cases are predicted that the fit had not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from reports.capacity.cost import Load, terms
+from reports.capacity.fitting import FitError, Observation, fit_law, robust_scatter
+from reports.capacity.holdout import hold_out_memory, hold_out_rates, hold_out_zero_loss
+from reports.capacity.law import Law, Range, Spread
+from reports.capacity.memory import (
+    Measured,
+    MemoryModel,
+    kernel_terms,
+    measured,
+    private_terms,
+    ranges_of,
+    template_terms,
+)
+from reports.capacity.model import CapacityModel, HeldOut, Point, Source
+from reports.capacity.samples import Rate, Run, Sample, rates, samples
+from reports.capacity.scaling_fit import fit_scaling
+
+ASSUMED_SHARE = Spread(value=0.85, scatter=0.1, cases=0)
+"""Where no search found a zero-loss rate: a sixth less than a worker does that cannot keep up."""
+FEWEST_FOOTPRINTS = 4
+
+
+def fit(runs: Sequence[Run]) -> CapacityModel:
+    """Raises :class:`~reports.capacity.fitting.FitError` when there is too little to fit to."""
+    if len(machines := {_machine(run) for run in runs}) > 1:
+        raise FitError(f"{len(machines)} machines ({'; '.join(sorted(machines))}); allowed: runs of one")
+    known = samples(runs)
+    single = [sample for sample in known if sample.cpus == 1 and sample.workers == 1]
+    observations = [observation(sample) for sample in single]
+    seen = fit_law(observations, "cost of a datagram")
+    held_rates = hold_out_rates(single)
+    cost = _scattered(seen, held_rates)
+    found = rates(runs)
+    share = _share(found, cost)
+    held = [held_rates]
+    if len(found) >= 3:
+        held.append(hold_out_zero_loss(found, single))
+    footprints = [each for run in runs for each in measured(run.run_id, run.footprints)]
+    memory = fit_memory(footprints)
+    if memory is not None:
+        held.append(hold_out_memory(footprints))
+    points = _points(single)
+    return CapacityModel(
+        sources=[_source(run) for run in runs],
+        trials=len(single),
+        cost=cost,
+        steered=any(point.steered for point in points),
+        ranges=_ranges([point.load for point in points]),
+        points=points,
+        zero_loss_share=share,
+        scaling=fit_scaling(known, cost),
+        memory=memory,
+        held_out=[each for each in held if each.cases],
+    )
+
+
+def observation(sample: Sample) -> Observation:
+    return Observation(
+        sample.key, terms(sample.load, sample.arrived_per_forwarded), sample.cost_ns, sample.says == "bound"
+    )
+
+
+def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
+    """``None`` where too few workers were started to fit to."""
+    if len({each.held for each in footprints}) < FEWEST_FOOTPRINTS:
+        return None
+    kernel = [
+        Observation(each.held, kernel_terms(each.held), each.kernel_bytes)
+        for each in footprints
+        if each.kernel_bytes is not None and each.kernel_bytes > 0
+    ]
+    return MemoryModel(
+        private=fit_law(
+            [Observation(each.held, private_terms(each.held), each.private_bytes) for each in footprints],
+            "private memory of a worker",
+        ),
+        template=fit_law(
+            [Observation(each.held, template_terms(each.held), each.template_bytes) for each in footprints],
+            "memory of the supervisor",
+        ),
+        kernel=fit_law(kernel, "memory of the kernel") if len(kernel) >= FEWEST_FOOTPRINTS else None,
+        ranges=ranges_of([each.held for each in footprints]),
+        cases=[each.case for each in footprints],
+    )
+
+
+def _scattered(law: Law, held: HeldOut) -> Law:
+    """With the scatter of cases that were held out: what a new case may be off by."""
+    logs = [math.log(case.predicted / case.measured) for case in held.cases]
+    return law.model_copy(update={"scatter": max(law.scatter, round(robust_scatter(logs), 4))})
+
+
+def _share(found: Sequence[Rate], cost: Law) -> Spread:
+    if not found:
+        return ASSUMED_SHARE
+    logs = [math.log(rate.dps * cost.at(terms(rate.load)) / 1e9) for rate in found]
+    middle = median(logs)
+    scatter = robust_scatter([log - middle for log in logs]) if len(logs) > 2 else ASSUMED_SHARE.scatter
+    return Spread(value=round(math.exp(middle), 4), scatter=round(scatter, 4), cases=len(found))
+
+
+def _points(single: Sequence[Sample]) -> list[Point]:
+    by_load: dict[Load, list[Sample]] = {}
+    for sample in single:
+        if sample.says == "cost":
+            by_load.setdefault(sample.load, []).append(sample)
+    return [
+        Point(
+            case=found[0].case,
+            **{name: getattr(load, name) for name in Load.__dataclass_fields__},
+            dps=round(median(s.forwarded_dps for s in found), 1),
+            least_dps=round(min(s.forwarded_dps for s in found), 1),
+            most_dps=round(max(s.forwarded_dps for s in found), 1),
+            trials=[s.trial for s in found],
+        )
+        for load, found in by_load.items()
+    ]
+
+
+def _ranges(loads: Sequence[Load]) -> dict[str, Range]:
+    every = [load.quantities for load in loads]
+    return {
+        name: Range(least=min(q[name] for q in every), most=max(q[name] for q in every)) for name in every[0]
+    }
+
+
+def _machine(run: Run) -> str:
+    return _source(run).machine
+
+
+def _source(run: Run) -> Source:
+    if run.run is None:
+        raise FitError("a results file without the record that opens a run: on what machine it ran is needed")
+    where = run.run.provenance
+    return Source(
+        run_id=run.run.run_id,
+        started_at=run.run.started_at,
+        commit=where.commit,
+        kernel=where.kernel,
+        cpu_model=where.cpu_model,
+        cpus=where.cpus,
+    )

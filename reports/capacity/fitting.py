@@ -1,0 +1,149 @@
+"""Laws fitted to cases: positive coefficients, residuals of logarithms, bounds that count on one side only.
+
+A residual is the logarithm of predicted over measured, so that a tenth too much weighs as a tenth too little
+whatever the size; large ones weigh less than their square (soft L1), as a stall of a shared machine should. A
+case weighs the same however often it was measured. Resamples draw cases, not trials: trials of one case are
+not independent of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares, nnls
+
+from reports.capacity.law import Law
+
+RESAMPLES = 100
+SEED = 20_250_101
+"""Of the resampling: the same records give the same model."""
+ROBUST_SCALE = 0.1
+"""Residuals up to about this (10 %) count in full."""
+FEWEST_CASES = 3
+LEAST = 1e-6
+"""A coefficient that is no larger is the bound at 0, which the solver does not reach exactly."""
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One measurement: its case, its terms, the value; or no more than that the value is at most this."""
+
+    case: Hashable
+    terms: dict[str, float]
+    value: float
+    at_most: bool = False
+
+
+class FitError(ValueError):
+    """Too little to fit a law to; the message says what is there and what is needed."""
+
+
+def fit_law(observations: Sequence[Observation], what: str) -> Law:
+    """The law of ``observations`` with its resamples; ``what`` names it in :class:`FitError`."""
+    table = _table(observations, what)
+    rng = np.random.default_rng(SEED)
+    number = len(table.cases)
+    coefficients = table.solve(table.weights(np.ones(number)), None)
+    drawn = (np.bincount(rng.integers(0, number, number), minlength=number) for _ in range(RESAMPLES))
+    resamples = [table.solve(table.weights(counts.astype(float)), coefficients) for counts in drawn]
+    return table.law(coefficients, resamples)
+
+
+def fit_coefficients(observations: Sequence[Observation], what: str) -> Law:
+    """The same without resamples: a hundred times as fast."""
+    table = _table(observations, what)
+    return table.law(table.solve(table.weights(np.ones(len(table.cases))), None), [])
+
+
+def _table(observations: Sequence[Observation], what: str) -> _Table:
+    points = [o for o in observations if not o.at_most]
+    cases = {o.case for o in points}
+    if len(cases) < FEWEST_CASES:
+        raise FitError(f"{what}: {len(cases)} cases that show it; allowed: {FEWEST_CASES} or more")
+    every = sorted({name for o in points for name in o.terms})
+    # A term that no point has cannot be told from nothing.
+    return _Table(observations, [name for name in every if any(o.terms.get(name, 0.0) for o in points)])
+
+
+def robust_scatter(logs: Sequence[float]) -> float:
+    """Standard deviation that a few outliers do not move: 1.4826 × the median distance from nothing."""
+    return 1.4826 * float(np.median(np.abs(logs))) if len(logs) else 0.0
+
+
+def _named(names: Sequence[str], values: Array) -> dict[str, float]:
+    # What the bound at 0 leaves is nothing.
+    return {name: float(f"{max(v - LEAST, 0.0):.6g}") for name, v in zip(names, values, strict=True)}
+
+
+class _Table:
+    """Observations as arrays."""
+
+    def __init__(self, observations: Sequence[Observation], names: Sequence[str]) -> None:
+        self.names = names
+        self.cases = list(dict.fromkeys(o.case for o in observations))
+        number = {case: place for place, case in enumerate(self.cases)}
+        self.case = np.array([number[o.case] for o in observations])
+        self.bound = np.array([o.at_most for o in observations])
+        self.rows = np.array([[o.terms.get(name, 0.0) for name in names] for o in observations], dtype=float)
+        self.logs = np.log(np.array([o.value for o in observations], dtype=float))
+        counts = np.bincount(self.case, minlength=len(self.cases))
+        self.each = 1 / counts[self.case]
+
+    def weights(self, of_case: Array) -> Array:
+        weight: Array = np.sqrt(self.each * of_case[self.case])
+        return weight
+
+    def solve(self, weights: Array, start: Array | None) -> Array:
+        kept = weights > 0
+        rows, logs, bound, weight = self.rows[kept], self.logs[kept], self.bound[kept], weights[kept]
+        if start is None:
+            # Relative residuals of the points alone: linear, and near enough to begin with.
+            scale = (weight / np.exp(logs))[~bound]
+            start = nnls(rows[~bound] * scale[:, None], np.exp(logs[~bound]) * scale)[0]
+
+        def predicted(theta: Array) -> Array:
+            value: Array = np.maximum(rows @ theta, 1e-9)
+            return value
+
+        def residuals(theta: Array) -> Array:
+            off = np.log(predicted(theta)) - logs
+            residual: Array = np.where(bound, np.maximum(off, 0.0), off) * weight
+            return residual
+
+        def slopes(theta: Array) -> Array:
+            value = predicted(theta)
+            counted = np.where(bound & (np.log(value) <= logs), 0.0, weight / value)
+            slope: Array = rows * counted[:, None]
+            return slope
+
+        found = least_squares(
+            residuals,
+            np.maximum(start, 1e-3),
+            jac=slopes,
+            bounds=(0.0, np.inf),
+            loss="soft_l1",
+            f_scale=ROBUST_SCALE,
+            x_scale=np.maximum(start, 1.0),
+            max_nfev=60,
+        )
+        return np.asarray(found.x)
+
+    def law(self, coefficients: Array, resamples: Sequence[Array]) -> Law:
+        own = self.case_errors(coefficients)
+        return Law(
+            coefficients=_named(self.names, coefficients),
+            resamples=[_named(self.names, each) for each in resamples],
+            scatter=round(robust_scatter(own), 4),
+            cases=len(own),
+        )
+
+    def case_errors(self, theta: Array) -> list[float]:
+        """The median logarithm of predicted over measured of each case that has points."""
+        off = np.log(np.maximum(self.rows @ theta, 1e-9)) - self.logs
+        picked = [off[(self.case == place) & ~self.bound] for place in range(len(self.cases))]
+        return [float(np.median(each)) for each in picked if len(each)]

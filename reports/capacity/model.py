@@ -1,0 +1,141 @@
+"""The model as a file: JSON, of one schema version, with where every part of it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from reports.capacity.cost import Load
+from reports.capacity.law import Law, Part, Range, Spread
+from reports.capacity.memory import MemoryModel
+from reports.capacity.scaling import Scaling
+
+SCHEMA = "mcastlab.capacity/1"
+SHIPPED = Path(__file__).with_name("models") / "default.json"
+
+
+class Source(Part):
+    """A run that the model was fitted on."""
+
+    run_id: str
+    started_at: str
+    commit: str | None
+    kernel: str
+    cpu_model: str
+    cpus: int
+
+    @property
+    def machine(self) -> str:
+        return f"{self.cpu_model}, {self.cpus} CPUs, Linux {self.kernel}"
+
+
+class Point(Part):
+    """A load that was measured: datagrams/s that one worker forwarded when it could not keep up."""
+
+    case: str
+    payload_bytes: int
+    outputs: int
+    rules: int
+    flows: int
+    interfaces: int
+    burst: int
+    steered: bool
+    host_skipped: bool
+    dps: float
+    least_dps: float
+    most_dps: float
+    trials: list[str]
+
+    @property
+    def load(self) -> Load:
+        return Load(**{name: getattr(self, name) for name in Load.__dataclass_fields__})
+
+
+class HeldOut(Part):
+    """What came of predicting cases that the fit had not seen."""
+
+    what: Literal["rate of a worker", "zero-loss rate", "memory"]
+    cases: list[HeldOutCase]
+
+    @property
+    def errors(self) -> list[float]:
+        """Of each case, predicted over measured less one, without its sign."""
+        return sorted(abs(case.predicted / case.measured - 1) for case in self.cases)
+
+    @property
+    def median_error(self) -> float:
+        errors = self.errors
+        middle = len(errors) // 2
+        return errors[middle] if len(errors) % 2 else (errors[middle - 1] + errors[middle]) / 2
+
+
+class HeldOutCase(Part):
+    case: str
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    records: list[str]
+    """Trials, or the footprint, by run."""
+
+
+class CapacityModel(Part):
+    """All that predictions need. Rates in datagrams/s that arrive, costs in ns, memory in bytes."""
+
+    schema_version: Literal["mcastlab.capacity/1"] = "mcastlab.capacity/1"
+    sources: list[Source] = Field(min_length=1)
+    trials: int
+    """That the cost was fitted to."""
+    cost: Law
+    steered: bool
+    """Whether the kernel's part of receiving, on the worker's own processor, was measured."""
+    ranges: dict[str, Range]
+    points: list[Point]
+    zero_loss_share: Spread
+    """Zero-loss rate over the rate of a worker that cannot keep up."""
+    scaling: Scaling
+    memory: MemoryModel | None
+    held_out: list[HeldOut] = Field(default_factory=list)
+
+    @property
+    def provenance(self) -> str:
+        """Runs and machines, for people."""
+        machines = list(dict.fromkeys(source.machine for source in self.sources))
+        runs = ", ".join(source.run_id for source in self.sources)
+        footprints = len(self.memory.cases) if self.memory else 0
+        return (
+            f"fitted to {self.trials:,} trials of {self.cost.cases} cases and {footprints} footprints, "
+            f"run {runs}, on {'; '.join(machines)}"
+        )
+
+
+class ModelError(ValueError):
+    """A model file that cannot be used; the message says which and why."""
+
+
+def read_model(path: Path) -> CapacityModel:
+    """The model in ``path``; raises :class:`ModelError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not readable as a model file: {error}") from error
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}: not JSON, or cut short: {error}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA:
+        raise ModelError(f"{path}: schema_version: {version!r}; allowed: {SCHEMA!r}")
+    try:
+        return CapacityModel.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+
+
+def dump_model(model: CapacityModel) -> str:
+    return model.model_dump_json(indent=1) + "\n"

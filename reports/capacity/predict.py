@@ -1,0 +1,203 @@
+"""What a model says of a load, of a machine, of memory; every figure with interval, basis and reason. Pure.
+
+The interval of 95 % holds: what other choices of the measured cases would have given, how far cases lie from
+the law, what share of its rate a worker does without loss, and a convention for what lies outside of what was
+measured (:data:`~reports.capacity.law.OUTSIDE_DOUBLING`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reports.capacity.cost import Load, terms
+from reports.capacity.law import (
+    OUTSIDE_DOUBLING,
+    Basis,
+    Law,
+    Prediction,
+    Range,
+    around,
+    weakest,
+)
+from reports.capacity.memory import Holding, kernel_terms, private_terms, template_terms
+from reports.capacity.model import CapacityModel
+from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
+
+NS_PER_S = 1e9
+QUANTITIES = {
+    "payload_bytes": "a payload of {:,.0f} B",
+    "outputs": "{:,.0f} outputs",
+    "rules": "{:,.0f} rules in a worker",
+    "datagrams_per_frame": "{:.3g} datagrams in a frame",
+    "interfaces": "{:,.0f} interfaces of a worker",
+    "workers": "{:,.0f} workers",
+    "rules_per_worker": "{:,.0f} rules a worker",
+    "sockets": "{:,.0f} sockets",
+}
+
+
+class UnknownError(ValueError):
+    """What the model cannot say anything of; the message says what it would need."""
+
+
+def cost_ns(model: CapacityModel, load: Load) -> Prediction:
+    """Processor time of a worker for one datagram that arrives and is forwarded to all outputs."""
+    if load.steered and not model.steered:
+        raise UnknownError(
+            "the model has no trials in which the worker's processor also received (packet steering): "
+            "allowed: a model fitted to a run of scenarios/capacity.toml"
+        )
+    basis, reason, outside = _basis(load.quantities, model.ranges)
+    if basis == "interpolated":
+        point = next((point for point in model.points if point.load == load), None)
+        if point is not None:
+            basis, reason = "measured", f"{len(point.trials)} trials of {point.case}"
+    return _of_law(model.cost, terms(load), basis, reason, outside)
+
+
+def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
+    """Of one worker that has a processor to itself: datagrams/s that arrive and are all forwarded."""
+    cost = cost_ns(model, load)
+    share = model.zero_loss_share
+    value = NS_PER_S / cost.value * share.value
+    deviation = math.hypot(math.log(cost.high / cost.value) / 1.96, share.scatter)
+    low, high = around(value, deviation)
+    return Prediction(value, low, high, cost.basis, cost.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How workers lie on processors, and what reaches the busiest of them."""
+
+    load: Load
+    """Of a worker."""
+    cpus: int
+    """That have workers."""
+    workers_per_cpu: float
+    busiest_share: float
+    """Of all datagrams, those that the busiest processor has to do with."""
+    crosses_nodes: bool = False
+    """Workers on another memory node than their interface."""
+
+    @property
+    def evenness(self) -> float:
+        """The mean processor's part over the busiest one's: at most 1."""
+        return min(1.0, 1 / (self.cpus * self.busiest_share))
+
+
+def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
+    """The rate at which the busiest processor still loses nothing: datagrams/s of all interfaces together."""
+    one = zero_loss_dps(model, machine.load)
+    more = model.scaling.speedup(machine.cpus)
+    crowd = _crowding(model, machine.workers_per_cpu)
+    factors = [more, crowd]
+    reasons = [one.reason, more.reason, crowd.reason]
+    if machine.crosses_nodes:
+        likely = math.sqrt(OTHER_NODE_LEAST)
+        factors.append(Prediction(likely, OTHER_NODE_LEAST, 1.0, "extrapolated", ""))
+        reasons.append(
+            f"Workers on another memory node than their interface: not measured; {OTHER_NODE_LEAST:.0%} to "
+            "100 % of the rate."
+        )
+    value, low, high = one.value, 0.0, 0.0
+    for factor in factors:
+        value *= factor.value
+        low += math.log(factor.value / factor.low) ** 2
+        high += math.log(factor.high / factor.value) ** 2
+    # Independent of one another: logarithms add as their squares do.
+    low = value / math.exp(math.hypot(math.log(one.value / one.low), math.sqrt(low)))
+    high = value * math.exp(math.hypot(math.log(one.high / one.value), math.sqrt(high)))
+    even = machine.evenness
+    return Prediction(
+        value * even,
+        low * even,
+        high * even,
+        weakest(one.basis, *(factor.basis for factor in factors)),
+        " ".join(reason.rstrip(".") + "." for reason in reasons if reason),
+    )
+
+
+def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
+    """The part of its rate that a processor keeps when so many workers share it."""
+    if workers_per_cpu <= 1:
+        return Prediction(1.0, 1.0, 1.0, "measured", "")
+    spread = model.scaling.crowding
+    told = f"{workers_per_cpu:.3g} workers on a processor"
+    if spread is None:
+        likely = math.sqrt(CROWDED_LEAST)
+        reason = f"{told}: not measured; {CROWDED_LEAST:.0%} to 100 % of the rate"
+        return Prediction(likely, CROWDED_LEAST, 1.0, "extrapolated", reason)
+    doublings = math.log2(workers_per_cpu)
+    value = spread.value**-doublings
+    outside = max(0.0, math.log2(workers_per_cpu / model.scaling.crowded_most))
+    low, high = around(value, spread.scatter * doublings + OUTSIDE_DOUBLING * outside)
+    basis: Basis = "extrapolated" if outside else "interpolated"
+    return Prediction(value, low, max(value, min(high, 1.0)), basis, f"{told}" if outside else "")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPrediction:
+    """Bytes."""
+
+    private_per_worker: Prediction
+    processes: Prediction
+    """Of all workers and of the supervisor, without rules: private memory."""
+    rules: Prediction
+    """In all workers, and in the supervisor."""
+    total: Prediction
+    """Processes and rules: what a footprint measures."""
+    kernel: Prediction | None
+    rings_bytes: int
+
+    @property
+    def everything(self) -> float:
+        return self.total.value + self.rings_bytes + (self.kernel.value if self.kernel else 0.0)
+
+
+def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPrediction:
+    """What ``held`` takes; ``rings_bytes`` as the plan says."""
+    found = model.memory
+    if found is None:
+        raise UnknownError("the model has no footprints; allowed: a model fitted to a run that has some")
+    basis, reason, outside = _basis(held.quantities, found.ranges)
+    private = _of_law(found.private, private_terms(held), basis, reason, outside)
+    template = _of_law(found.template, template_terms(held), basis, reason, outside)
+    deviation = max(math.log(private.high / private.value), math.log(template.high / template.value)) / 1.96
+    each = found.private.coefficients
+    own = found.template.coefficients
+    rules = held.workers * held.rules_per_worker * each.get("rule", 0.0) + held.rules * own.get("rule", 0.0)
+    total = held.workers * private.value + template.value
+
+    def part(value: float) -> Prediction:
+        return Prediction(value, *around(value, deviation), basis, reason)
+
+    kernel = None
+    if found.kernel is not None:
+        kernel = _of_law(found.kernel, kernel_terms(held), basis, reason, outside)
+    return MemoryPrediction(private, part(total - rules), part(rules), part(total), kernel, rings_bytes)
+
+
+def _of_law(law: Law, found: Mapping[str, float], basis: Basis, reason: str, outside: float) -> Prediction:
+    value = law.at(found)
+    low, high = around(value, law.deviation(found) + OUTSIDE_DOUBLING * outside)
+    return Prediction(value, low, high, basis, reason)
+
+
+def _basis(quantities: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[Basis, str, float]:
+    """Basis, reason, and doublings beyond what was measured, all quantities together."""
+    beyond = {}
+    for name, value in quantities.items():
+        known = ranges.get(name)
+        if known is None:
+            beyond[name] = (1.0, "nothing")
+        elif outside := known.doublings_outside(value):
+            beyond[name] = (outside, f"{known.least:,.4g} to {known.most:,.4g}")
+    if not beyond:
+        return "interpolated", "within what was measured", 0.0
+    told = [
+        f"{QUANTITIES[name].format(quantities[name])} ({measured} measured)"
+        for name, (_, measured) in beyond.items()
+    ]
+    return "extrapolated", "; ".join(told), sum(outside for outside, _ in beyond.values())

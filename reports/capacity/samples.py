@@ -1,0 +1,194 @@
+"""Which trials and footprints tell the model what; each with where it is recorded.
+
+* A worker that lost what its ring could not hold, or that was long still sending, *could not keep up*: its
+  processor was busy throughout, so rate and cost say the same. It shows its cost.
+* In any other trial the generator, or the rate that was asked for, was the bound: the worker costs *at most*
+  what its processor had. Of a case the highest such rate counts, and only as a bound.
+* Workers that share their processor with the generator show neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.results import NS_PER_S, Footprint, RunStarted, Setting, Trial, ZeroLoss
+from reports.capacity.cost import Load
+
+SUBJECT = "mcrd"
+LOST_BEHIND = 0.03
+"""Lost by a worker that could not keep up, not by one stall: at least this share of what was offered."""
+DRAINED_BEHIND = 0.1
+"""Or it was still sending for this share of the trial when the trial was over."""
+MOST_TRIALS = 24
+"""Of one case; spread evenly over them. A case weighs the same however many there are."""
+RING = "packet-socket"
+"""Where the ledger books what a worker's ring had no room for."""
+SKIPPED = "--skip-host-stack"
+
+Says = Literal["cost", "bound"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The records of one run that the model may use."""
+
+    run: RunStarted | None
+    trials: Sequence[Trial]
+    zero_losses: Sequence[ZeroLoss]
+    footprints: Sequence[Footprint]
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id if self.run else "unknown"
+
+    @property
+    def cpus(self) -> int | None:
+        return self.run.provenance.cpus if self.run else None
+
+    def cited(self, trial_id: str) -> str:
+        """A trial's name among those of several runs."""
+        return f"{self.run_id}:{trial_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One trial: what each worker was given, and what its processor did with it."""
+
+    trial: str
+    case: str
+    """Scenario and case, for people."""
+    load: Load
+    says: Says
+    forwarded_dps: float
+    """Of all workers together, until the last copy."""
+    arrived_per_forwarded: float
+    """Datagrams that the kernel received for each that was forwarded."""
+    cpus: int
+    """Processors that had workers and no generator."""
+    workers: int
+
+    @property
+    def key(self) -> tuple[Load, int, int]:
+        """Trials in which this is equal measured the same."""
+        return self.load, self.cpus, self.workers
+
+    @property
+    def cost_ns(self) -> float:
+        """Processor time for each datagram forwarded; if ``says`` is bound, at most."""
+        return NS_PER_S * self.cpus / self.forwarded_dps
+
+    @property
+    def workers_per_cpu(self) -> float:
+        return self.workers / self.cpus
+
+
+def samples(runs: Iterable[Run]) -> list[Sample]:
+    """All that say something: costs, up to :data:`MOST_TRIALS` a case; of other cases the best bound."""
+    costs: dict[tuple[object, ...], list[Sample]] = {}
+    bounds: dict[tuple[object, ...], Sample] = {}
+    for sample in (sample for run in runs for sample in _of_run(run)):
+        if sample.says == "cost":
+            costs.setdefault(sample.key, []).append(sample)
+        elif (best := bounds.get(sample.key)) is None or sample.forwarded_dps > best.forwarded_dps:
+            bounds[sample.key] = sample
+    kept = [sample for case in costs.values() for sample in _spread(case)]
+    return kept + [bound for key, bound in bounds.items() if key not in costs]
+
+
+def _spread(case: list[Sample]) -> list[Sample]:
+    if len(case) <= MOST_TRIALS:
+        return case
+    return [case[place * (len(case) - 1) // (MOST_TRIALS - 1)] for place in range(MOST_TRIALS)]
+
+
+def _of_run(run: Run) -> Iterator[Sample]:
+    for trial in run.trials:
+        sample = _sample(run, trial)
+        if sample is not None:
+            yield sample
+
+
+def _sample(run: Run, trial: Trial) -> Sample | None:
+    if not usable(trial.subject, trial.setting) or trial.ended or not trial.ledger.balanced:
+        return None
+    cpus = {worker.cpu for worker in trial.workers}
+    forwarded = sum(worker.matched for worker in trial.workers)
+    # The generator has the first processor; workers that take all of them share with it.
+    if not cpus or not forwarded or run.cpus is None or len(cpus) >= run.cpus:
+        return None
+    drops = trial.ledger.ingress.drops
+    ring = sum(drop.count for drop in drops if drop.place == RING)
+    behind = ring >= LOST_BEHIND * trial.offered or trial.drain_ns >= DRAINED_BEHIND * trial.duration_ns
+    seconds = (trial.duration_ns + trial.drain_ns) / NS_PER_S
+    return Sample(
+        trial=run.cited(trial.trial_id),
+        case=f"{trial.scenario}: {trial.case}",
+        load=load_of(trial.setting, len(trial.workers), max(worker.rules for worker in trial.workers)),
+        says="cost" if behind else "bound",
+        forwarded_dps=forwarded / seconds,
+        arrived_per_forwarded=(forwarded + ring) / forwarded,
+        cpus=len(cpus),
+        workers=len(trial.workers),
+    )
+
+
+def usable(subject: str, setting: Setting) -> bool:
+    """Whether it is this forwarder, as installed, in a way that the model describes."""
+    return (
+        subject == SUBJECT
+        and setting.commit is None
+        and setting.egress == "wire-like"
+        and setting.skew == 1
+        and setting.unicast_percent == 0
+        and setting.steering in (None, "cpu", "hash", "rule-hash")
+        and set(setting.options) <= {SKIPPED}
+    )
+
+
+def load_of(setting: Setting, workers: int, rules: int | None = None) -> Load:
+    """What each of ``workers`` was given, ``rules`` of them held."""
+    per_interface = setting.strategy in ("fanout-per-interface", "full-fanout", "dynamic")
+    groups = setting.inputs if per_interface else setting.groups or 1
+    return Load(
+        payload_bytes=setting.payload_bytes,
+        outputs=setting.outputs,
+        rules=max(1, setting.rules if rules is None else rules),
+        flows=max(1, round(setting.flows / max(1, workers))),
+        interfaces=max(1, setting.inputs // groups),
+        burst=setting.burst,
+        steered=setting.rps,
+        host_skipped=SKIPPED in setting.options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A search that ended at what a worker could do without loss."""
+
+    trials: tuple[str, ...]
+    case: str
+    load: Load
+    dps: float
+
+
+def rates(runs: Iterable[Run]) -> list[Rate]:
+    """Zero-loss rates of one worker with a processor of its own whose bound was the forwarder."""
+    found = []
+    for run in runs:
+        alone = {
+            trial.trial_id: trial
+            for trial in run.trials
+            if len(trial.workers) == 1 and run.cpus is not None and run.cpus > 1
+        }
+        for zero in run.zero_losses:
+            first = next((alone[one] for one in zero.trial_ids if one in alone), None)
+            if first is None or not zero.lower_dps or zero.upper_dps is None:
+                continue
+            if zero.bound_by != "forwarder" or not usable(zero.subject, zero.setting):
+                continue
+            load = load_of(zero.setting, 1, first.workers[0].rules)
+            ids = tuple(run.cited(one) for one in zero.trial_ids)
+            found.append(Rate(ids, f"{zero.scenario}: {zero.case}", load, zero.lower_dps))
+    return found

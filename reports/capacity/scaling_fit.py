@@ -1,0 +1,100 @@
+"""The Universal Scalability Law fitted to the numbers of workers that a run has, or the reason why not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from reports.capacity.cost import terms
+from reports.capacity.fitting import RESAMPLES, ROBUST_SCALE, SEED, robust_scatter
+from reports.capacity.law import Law, Spread
+from reports.capacity.samples import Sample
+from reports.capacity.scaling import FEWEST_COUNTS, Coefficients, CountMeasured, Scaling
+
+
+def fit_scaling(samples: Sequence[Sample], cost: Law) -> Scaling:
+    """From samples whose workers had processors of their own; ``cost`` is that of one worker.
+
+    Numbers of workers are compared through the law of one worker: at the same load each, how many times its
+    rate so many had.
+    """
+    speedups: dict[int, list[tuple[float, str]]] = {}
+    crowded: list[tuple[float, float]] = []
+    for sample in (sample for sample in samples if sample.says == "cost"):
+        expected_ns = cost.at(terms(sample.load, sample.arrived_per_forwarded))
+        times = expected_ns / sample.cost_ns
+        if sample.workers_per_cpu > 1:
+            crowded.append((sample.workers_per_cpu, -math.log(times)))
+        else:
+            speedups.setdefault(sample.cpus, []).append((sample.cpus * times, sample.trial))
+    counts = [
+        CountMeasured(
+            cpus=cpus, speedup=median(value for value, _ in found), trials=[trial for _, trial in found]
+        )
+        for cpus, found in sorted(speedups.items())
+    ]
+    crowding, most = _crowding(crowded), max((k for k, _ in crowded), default=1.0)
+    if len(counts) < FEWEST_COUNTS:
+        there = ", ".join(str(count.cpus) for count in counts) or "none"
+        why = (
+            f"Not fitted: workers on processors of their own were measured for {len(counts)} of at least "
+            f"{FEWEST_COUNTS} numbers of processors ({there})."
+        )
+        return Scaling(kind="range", counts=counts, why=why, crowding=crowding, crowded_most=most)
+    fitted = _fitted(speedups, counts)
+    return fitted.model_copy(update={"crowding": crowding, "crowded_most": most})
+
+
+def _crowding(crowded: Sequence[tuple[float, float]]) -> Spread | None:
+    """Cost for each doubling of the workers on one processor: 1.1 is a tenth more."""
+    if not crowded:
+        return None
+    each = [log / math.log2(workers) for workers, log in crowded]
+    middle = median(each)
+    scatter = robust_scatter([one - middle for one in each])
+    return Spread(value=max(1.0, math.exp(middle)), scatter=round(scatter, 4), cases=len(each))
+
+
+def _fitted(speedups: dict[int, list[tuple[float, str]]], counts: list[CountMeasured]) -> Scaling:
+    points = [(cpus, value) for cpus, found in speedups.items() for value, _ in found]
+    usl, amdahl = _solve(points, 2), _solve(points, 1)
+    rng = np.random.default_rng(SEED)
+    resamples = []
+    for _ in range(RESAMPLES):
+        # Within each number: all numbers stay, so that each resample can be fitted.
+        drawn = [
+            (cpus, found[place][0])
+            for cpus, found in speedups.items()
+            for place in rng.integers(0, len(found), len(found))
+        ]
+        resamples.append(_solve(drawn, 2))
+    off = [math.log(usl.speedup(cpus) / value) for cpus, value in points]
+    numbers = ", ".join(str(count.cpus) for count in counts)
+    return Scaling(
+        kind="fitted",
+        counts=counts,
+        usl=usl,
+        amdahl=amdahl,
+        resamples=resamples,
+        scatter=round(robust_scatter(off) / math.sqrt(len(points)), 4),
+        why=f"Fitted to {numbers} processors.",
+    )
+
+
+def _solve(points: Sequence[tuple[int, float]], parameters: int) -> Coefficients:
+    cpus = np.array([n for n, _ in points], dtype=float)
+    logs = np.log([value for _, value in points])
+
+    def residuals(theta: Any) -> Any:
+        kappa = theta[1] if parameters == 2 else 0.0
+        return np.log(cpus / (1 + theta[0] * (cpus - 1) + kappa * cpus * (cpus - 1))) - logs
+
+    start = [0.02, 0.0001][:parameters]
+    solve: Callable[..., Any] = least_squares
+    found = solve(residuals, start, bounds=(0.0, np.inf), loss="soft_l1", f_scale=ROBUST_SCALE).x
+    return Coefficients(sigma=float(found[0]), kappa=float(found[1]) if parameters == 2 else 0.0)
