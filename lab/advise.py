@@ -1,0 +1,369 @@
+"""Which strategy for a machine and a load: every candidate planned, predicted, ranked. Pure.
+
+Each candidate is what ``mcrd supervisor`` would be told; its plan is the forwarder's own
+(:func:`forwarder.plan.plan`), so what is predicted for is what would be started. Conservative where the
+demand leaves it open: the kernel's part of receiving is done by the workers' own processors, and flows fall
+on them by chance, as a network card's hash has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from forwarder.host import Host, described_host
+from forwarder.options import SupervisorOptions, flag, resolve
+from forwarder.plan import Plan
+from forwarder.problems import ProblemsError
+from forwarder.strategy import RulePlacement
+from lab.demand import Demand
+from reports.capacity.cost import Load
+from reports.capacity.law import Prediction
+from reports.capacity.memory import Holding
+from reports.capacity.model import CapacityModel
+from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
+
+Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
+VERDICTS: tuple[Verdict, ...] = ("meets it", "likely", "doubtful", "falls short")
+"""The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
+MARGIN = 1.25
+"""Fewer workers than processors are offered where they still do so much more than is asked, at the least."""
+ALIKE = 0.05
+"""Rates that are so near to one another are the same: the smaller one is better then."""
+MOST_CPUS = 4096
+MOST_WORKERS = 4096
+"""That are planned for: more of them start for minutes, and no row of the architecture document has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One strategy. Rates are datagrams/s that arrive on all interfaces together; memory in bytes."""
+
+    strategy: str
+    options: tuple[str, ...]
+    """Of ``mcrd supervisor``."""
+    groups: int
+    workers: int
+    workers_most: int
+    """That it may come to, where it scales by load."""
+    cpus: int
+    rules_per_worker: int
+    zero_loss_dps: Prediction
+    headroom: float
+    """Of the rate without loss over the rate asked for: 0.25 is a quarter more."""
+    verdict: Verdict
+    memory: MemoryPrediction
+    cost_ns: Prediction
+    evenness: float
+    why: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        return " ".join(("mcrd supervisor", *self.options))
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    demand: Demand
+    rows: tuple[Row, ...]
+    """Best first."""
+    met: bool
+    """Whether the first one's whole interval is above what is asked."""
+    conclusion: tuple[str, ...]
+
+
+def advise(demand: Demand, model: CapacityModel) -> Advice:
+    """Every strategy that can be planned for ``demand``, best first."""
+    host = _host(demand)
+    rows: dict[tuple[str, ...], Row] = {}
+    for given in _candidates(demand):
+        row = _evaluate(given, host, demand, model)
+        if row is not None:
+            rows.setdefault(row.options, row)
+    for narrowed in _narrowed(demand):
+        row = _fewest(narrowed, host, demand, model)
+        if row is not None:
+            rows.setdefault(row.options, row)
+    ranked = tuple(sorted(rows.values(), key=_rank))
+    met = ranked[0].verdict == "meets it"
+    return Advice(demand, ranked, met, tuple(_conclusion(ranked[0], demand, model)))
+
+
+Given = dict[str, Any]
+
+
+def _host(demand: Demand) -> Host:
+    mtu = 1500 if demand.payload_bytes <= 1472 else 9000
+    return described_host(demand.cpus, demand.names, demand.numa_nodes, mtu)
+
+
+def _candidates(demand: Demand) -> Iterator[Given]:
+    """As wide as the machine is: what the architecture document would start."""
+    cpus, several = demand.cpus, demand.interfaces > 1
+    if not several:
+        yield {"interface": demand.names[0], "num_workers": cpus}
+        yield {"strategy": "rule-hash", "interface": demand.names[0], "num_workers": cpus}
+        yield {"interfaces": demand.names, "num_workers": 1}
+        return
+    every: Given = {"interfaces": demand.names}
+    yield {**every, "num_workers": 1}
+    if cpus > 1:
+        yield {**every, "num_workers": cpus}
+        yield {"strategy": "rule-hash", **every, "num_workers": cpus}
+    yield {"strategy": "fanout-per-interface", **every, "width": "share"}
+    if demand.interfaces * cpus <= MOST_WORKERS and cpus > 1:
+        yield {"strategy": "full-fanout", **every}
+    most = max(1, cpus // demand.interfaces)
+    yield {"auto_scale": True, **every, "max_workers_per_interface": most}
+    for groups in _group_counts(demand):
+        for strategy in ("hybrid", "hybrid-hash"):
+            yield {"strategy": strategy, **every, "groups": groups, "num_workers": cpus // groups}
+
+
+def _group_counts(demand: Demand) -> list[int]:
+    """The document's four groups, and one or two for each memory node; groups of two interfaces or more."""
+    wanted = {4, demand.numa_nodes, 2 * demand.numa_nodes}
+    most = min(demand.cpus, demand.interfaces // 2)
+    return sorted(groups for groups in wanted if 1 < groups <= most and demand.cpus % groups == 0)
+
+
+Narrowed = tuple[Callable[[int], Given], int]
+"""From a number of workers in a group to a candidate, and the most of them."""
+
+
+def _narrowed(demand: Demand) -> Iterator[Narrowed]:
+    """Strategies of which fewer workers may do."""
+    if demand.interfaces == 1:
+        yield lambda workers: {"interface": demand.names[0], "num_workers": workers}, demand.cpus
+        return
+    every: Given = {"interfaces": demand.names}
+    yield lambda workers: {**every, "num_workers": workers}, demand.cpus
+    for groups in _group_counts(demand):
+        grouped = {"strategy": "hybrid", **every, "groups": groups}
+        yield partial(_wide, grouped), demand.cpus // groups
+
+
+def _wide(given: Given, workers: int) -> Given:
+    return {**given, "num_workers": workers}
+
+
+def _fewest(narrowed: Narrowed, host: Host, demand: Demand, model: CapacityModel) -> Row | None:
+    """The fewest workers that meet what is asked with :data:`MARGIN`; ``None`` if not fewer than all."""
+    make, most = narrowed
+    low, high, found = 1, most - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        row = _evaluate(make(middle), host, demand, model)
+        if row is not None and row.zero_loss_dps.low >= MARGIN * demand.dps:
+            found, high = row, middle - 1
+        else:
+            low = middle + 1
+    return found
+
+
+def _evaluate(given: Given, host: Host, demand: Demand, model: CapacityModel) -> Row | None:
+    """The row of one candidate; ``None`` where the strategy cannot be had in these numbers."""
+    options = SupervisorOptions.model_validate(
+        {**given, **({"skip_host_stack": True} if demand.skip_host_stack else {})}
+    )
+    try:
+        planned = resolve(options, host, ())
+    except ProblemsError:
+        return None
+    full = _at_its_largest(planned, options, host)
+    machine, rules = _machine(full, host, demand)
+    rate = machine_dps(model, machine)
+    held = Holding(
+        workers=len(full.workers),
+        rules=demand.rules,
+        rules_per_worker=rules,
+        sockets=sum(len(worker.sockets) for worker in full.workers),
+    )
+    needs = memory(model, held, sum(worker.ring_bytes for worker in full.workers))
+    return Row(
+        strategy=planned.strategy.name,
+        options=tuple(_words(given, demand)),
+        groups=len(planned.groups),
+        workers=len(planned.workers),
+        workers_most=len(full.workers),
+        cpus=machine.cpus,
+        rules_per_worker=rules,
+        zero_loss_dps=rate,
+        headroom=rate.value / demand.dps - 1,
+        verdict=_verdict(rate, demand.dps),
+        memory=needs,
+        cost_ns=cost_ns(model, machine.load),
+        evenness=machine.evenness,
+        why=tuple(_why(full, machine, rules, demand)),
+    )
+
+
+def _at_its_largest(planned: Plan, options: SupervisorOptions, host: Host) -> Plan:
+    """With every elastic group as wide as it may become."""
+    if all(group.max_workers == group.workers for group in planned.groups):
+        return planned
+    most = options.max_workers_per_interface
+    return resolve(options.model_copy(update={"min_workers_per_interface": most}), host, ())
+
+
+def _words(given: Given, demand: Demand) -> Iterator[str]:
+    for name, value in given.items():
+        yield flag(name)
+        if value is not True:
+            yield ",".join(value) if isinstance(value, tuple) else str(value)
+    if demand.skip_host_stack:
+        yield flag("skip_host_stack")
+
+
+def _machine(planned: Plan, host: Host, demand: Demand) -> tuple[Machine, int]:
+    """What reaches the busiest processor, and how many rules a worker holds at most."""
+    of_cpu: Counter[int] = Counter()
+    parts: dict[int, float] = {}
+    width: dict[int, int] = {}
+    sizes = {group.group_id: group for group in planned.groups}
+    for worker in planned.workers:
+        group = sizes[worker.group]
+        part = len(group.interfaces) / demand.interfaces / group.max_workers
+        of_cpu[worker.cpu] += 1
+        parts[worker.cpu] = parts.get(worker.cpu, 0.0) + part
+        width[worker.cpu] = max(width.get(worker.cpu, 1), group.max_workers)
+    busiest = max(part * unevenness(demand.flow_count * part, width[cpu]) for cpu, part in parts.items())
+    widest = max(planned.groups, key=lambda group: len(group.interfaces) / group.max_workers)
+    share = len(widest.interfaces) / demand.interfaces
+    rules = math.ceil(demand.rules * share)
+    if planned.strategy.placement is RulePlacement.HASH:
+        rules = math.ceil(rules / widest.max_workers)
+    elif planned.strategy.placement is RulePlacement.REPLICATE:
+        rules = demand.rules
+    load = Load(
+        payload_bytes=demand.payload_bytes,
+        outputs=demand.outputs,
+        rules=max(1, rules),
+        flows=max(1, math.ceil(demand.flow_count * share / widest.max_workers)),
+        interfaces=len(widest.interfaces),
+        host_skipped=demand.skip_host_stack,
+    )
+    machine = Machine(
+        load=load,
+        cpus=len(parts),
+        workers_per_cpu=len(planned.workers) / len(parts),
+        busiest_share=min(1.0, busiest),
+        crosses_nodes=_crosses(planned, host),
+    )
+    return machine, rules
+
+
+def unevenness(flows: float, workers: int) -> float:
+    """Flows on the busiest of ``workers`` over the mean of ``flows`` each, when they fall by chance.
+
+    The largest of n Poisson counts of mean m is about ``m + √(2 m ln n)``; no more than all flows.
+    """
+    if workers <= 1:
+        return 1.0
+    chance = 1 + math.sqrt(2 * math.log(workers) / flows)
+    return min(float(workers), max(chance, 1 / flows))
+
+
+def _crosses(planned: Plan, host: Host) -> bool:
+    if len(host.nodes) < 2:
+        return False
+    nodes = {interface.name: interface.node for interface in host.interfaces}
+    return any(worker.node != nodes[s.interface] for worker in planned.workers for s in worker.sockets)
+
+
+def _verdict(rate: Prediction, asked: float) -> Verdict:
+    if rate.low >= asked:
+        return "meets it"
+    if rate.value >= asked:
+        return "likely"
+    return "doubtful" if rate.high >= asked else "falls short"
+
+
+def _rank(row: Row) -> tuple[float, ...]:
+    """Whoever meets it with least memory; else whoever forwards most, those alike by their memory."""
+    place = VERDICTS.index(row.verdict)
+    if place == 0:
+        return (0.0, row.memory.everything, row.workers)
+    step = -math.floor(math.log(row.zero_loss_dps.value) / ALIKE)
+    return (1.0, step, row.memory.everything, row.workers)
+
+
+def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterator[str]:
+    workers = len(planned.workers)
+    if workers > machine.cpus:
+        yield f"{workers:,} workers take turns on {machine.cpus:,} processors"
+    elif machine.cpus < demand.cpus:
+        yield f"{machine.cpus:,} of {demand.cpus:,} processors have a worker"
+    if planned.strategy.placement is RulePlacement.HASH:
+        yield f"each rule in one worker: {rules:,} a worker; datagrams are steered to it by the rule's hash"
+    elif planned.strategy.placement is RulePlacement.REPLICATE and workers > 1:
+        yield f"all {rules:,} rules in each worker"
+    elif workers > 1:
+        yield f"a worker holds the {rules:,} rules of its own interfaces"
+    if machine.evenness < 1 - ALIKE:
+        yield (
+            f"the busiest processor has {1 / machine.evenness:.2g} × the mean of {demand.flow_count:,} flows"
+        )
+    if machine.crosses_nodes:
+        yield "some workers are on another memory node than their interface"
+    if planned.strategy.name == "dynamic":
+        yield "begins with one worker an interface, and is predicted at its widest"
+
+
+def _conclusion(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
+    rate = best.zero_loss_dps
+    asked = f"{demand.dps:,.0f} datagrams/s"
+    found = f"{rate.value:,.0f} ({rate.low:,.0f} to {rate.high:,.0f}, {rate.basis})"
+    if best.verdict == "meets it":
+        yield f"{asked} can be forwarded without loss: {best.strategy} does {found}."
+        return
+    if best.verdict in ("likely", "doubtful"):
+        yield (
+            f"Whether {asked} can be forwarded without loss is not certain: {best.strategy} does {found}, "
+            f"and {asked} is within that interval."
+        )
+    else:
+        yield f"{asked} cannot be forwarded without loss by any strategy here: {best.strategy} does {found}."
+    yield from _remedies(best, demand, model)
+
+
+def _remedies(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
+    """What would meet it."""
+    need = cpus_for(best, demand, model)
+    if need is not None and need > demand.cpus:
+        yield f"About {need:,} processors instead of {demand.cpus:,} would do it, by the figure itself."
+    elif need is None:
+        yield f"No number of processors up to {MOST_CPUS:,} would do it, by the figure itself."
+    machines = math.ceil(demand.dps / best.zero_loss_dps.low)
+    yield f"So would {machines:,} such machines that share the interfaces, by the lower end of the interval."
+    if not demand.skip_host_stack:
+        spared = best.cost_ns.value - model.cost.coefficients.get("host_stack", 0.0)
+        gain = best.cost_ns.value / spared - 1 if spared > 0 else 0.0
+        if gain > ALIKE:
+            yield (
+                f"--skip-host-stack saves the host's own look at each datagram: {gain:.0%} more, "
+                "where no program of this machine receives the groups itself."
+            )
+
+
+def cpus_for(best: Row, demand: Demand, model: CapacityModel) -> int | None:
+    """Processors that the best row's strategy would need, up to :data:`MOST_CPUS`."""
+
+    def does(cpus: int) -> bool:
+        mean = demand.flow_count / cpus
+        one = best.zero_loss_dps.value / best.evenness / model.scaling.speedup(best.cpus).value
+        rate = one * model.scaling.speedup(cpus).value / unevenness(mean, cpus)
+        return rate >= demand.dps
+
+    low, high, found = 1, MOST_CPUS, None
+    while low <= high:
+        middle = (low + high) // 2
+        if does(middle):
+            found, high = middle, middle - 1
+        else:
+            low = middle + 1
+    return found

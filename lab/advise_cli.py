@@ -1,0 +1,197 @@
+"""``mcastlab model`` and ``mcastlab advise``: a model from runs, and what it says of a machine.
+
+Nothing numerical is imported to give advice, and no root is needed: it answers at once, anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lab.terminal import BadInputError, out, print_json
+
+if TYPE_CHECKING:
+    from lab.advise import Advice, Row
+    from reports.capacity.law import Prediction
+    from reports.capacity.model import CapacityModel
+
+SCHEMA = "mcastlab.advice/1"
+MB = 1_000_000
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+
+def _text(metavar: str, help_text: str) -> Any:
+    """Taken as text and validated with the others, so that all errors come at once."""
+    return typer.Option(metavar=metavar, help=help_text)
+
+
+def model_command(
+    results: Annotated[list[Path], typer.Argument(help="Runs' directories, or their results.jsonl.")],
+    out_file: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write it (JSON).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the capacity model to runs of one machine: what datagrams cost, what workers hold.
+
+    `mcastlab run capacity` makes the measurements. Every case is then predicted from the others alone;
+    how far that was off is printed, and kept in the file.
+    """
+    from reports.capacity.fit import fit
+    from reports.capacity.fitting import FitError
+    from reports.capacity.model import dump_model
+    from reports.capacity.samples import Run
+    from reports.dataset import load
+
+    runs = [Run(data.run, data.trials, data.zero_losses, data.footprints) for data in map(load, results)]
+    try:
+        model = fit(runs)
+    except FitError as error:
+        raise BadInputError(f"{', '.join(map(str, results))}: {error}") from error
+    try:
+        out_file.write_text(dump_model(model), encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"{out_file}: not writable: {error.strerror}") from error
+    if as_json:
+        held = [
+            {"what": each.what, "cases": len(each.cases), "median_error": each.median_error}
+            for each in model.held_out
+        ]
+        print_json({"model": str(out_file), "provenance": model.provenance, "held_out": held})
+        return
+    _say(f"{out_file}: {model.provenance}")
+    for each in model.held_out:
+        _say(f"held out, {each.what}: off by {each.median_error:.1%} (median of {len(each.cases)} cases)")
+    _say(model.scaling.why)
+
+
+def advise_command(
+    interfaces: Annotated[str, _text("N", "Input interfaces.")] = "1",
+    rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, all interfaces together.")] = None,
+    gbps: Annotated[str | None, _text("GBPS", "The same in Gbit/s on Ethernet, all of it counted.")] = None,
+    payload_bytes: Annotated[str | None, _text("BYTES", "UDP payload of a datagram.")] = None,
+    outputs: Annotated[str, _text("N", "Copies of each datagram.")] = "1",
+    rules: Annotated[str, _text("N", "Rules of all interfaces together.")] = "1000",
+    flows: Annotated[
+        str | None, _text("N", "Flows that send at a time. Left out: one for each rule.")
+    ] = None,
+    cpus: Annotated[str | None, _text("N", "CPUs for workers. Left out: this machine's.")] = None,
+    numa_nodes: Annotated[
+        str, _text("N", "Memory nodes; interfaces and CPUs are spread over them in runs.")
+    ] = "1",
+    skip_host_stack: Annotated[
+        bool, typer.Option("--skip-host-stack", help="With this option of `mcrd supervisor`.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="Left out: the one that is shipped.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which strategy serves a machine and a load: workers, memory, zero-loss rate, how sure.
+
+    Works for machines far larger than this one, needs no root, touches nothing. Each rate has an interval of
+    95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
+    """
+    from lab.advise import advise
+    from lab.demand import demand
+    from reports.capacity.model import SHIPPED, ModelError, read_model
+    from reports.capacity.predict import UnknownError
+
+    given = {
+        "interfaces": interfaces,
+        "rate_dps": rate_dps,
+        "gbps": gbps,
+        "payload_bytes": payload_bytes,
+        "outputs": outputs,
+        "rules": rules,
+        "flows": flows,
+        "cpus": len(os.sched_getaffinity(0)) if cpus is None else cpus,
+        "numa_nodes": numa_nodes,
+    }
+    asked = demand(
+        {**{name: value for name, value in given.items() if value is not None},
+         "skip_host_stack": skip_host_stack}
+    )  # fmt: skip
+    path = model or SHIPPED
+    try:
+        known = read_model(path)
+        advice = advise(asked, known)
+    except (ModelError, UnknownError) as error:
+        raise BadInputError(str(error)) from error
+    if as_json:
+        print_json(as_document(advice, known, path))
+        return
+    for line in lines(advice, known, path):
+        _say(line)
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, Any]:
+    """The advice in JSON's types (schema ``mcastlab.advice/1``)."""
+    return {
+        "schema": SCHEMA,
+        "model": {"path": str(path), "provenance": model.provenance},
+        "demand": {**advice.demand.model_dump(), "dps": advice.demand.dps},
+        "met": advice.met,
+        "conclusion": list(advice.conclusion),
+        "strategies": [{**asdict(row), "command": row.command} for row in advice.rows],
+    }
+
+
+def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
+    """The advice for people."""
+    asked = advice.demand
+    found = [
+        (
+            f"{asked.dps:,.0f} datagrams/s of {asked.payload_bytes:,} B to {asked.outputs:,} outputs each, "
+            f"{asked.interfaces:,} interfaces, {asked.rules:,} rules, {asked.flow_count:,} flows, "
+            f"{asked.cpus:,} CPUs in {asked.numa_nodes:,} memory nodes"
+        ),
+        *advice.conclusion,
+    ]
+    for place, row in enumerate(advice.rows, start=1):
+        found += ["", *_row(place, row)]
+    return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model)]
+
+
+def _row(place: int, row: Row) -> list[str]:
+    rate, needs = row.zero_loss_dps, row.memory
+    most = f" to {row.workers_most:,}" if row.workers_most > row.workers else ""
+    groups = f"{row.groups:,} groups, " if row.groups > 1 else ""
+    kernel = f" + kernel {needs.kernel.value / MB:,.0f}" if needs.kernel else ""
+    texts = [
+        f"{place}. {row.strategy}: {row.verdict}. {groups}{row.workers:,}{most} workers on {row.cpus:,} CPUs",
+        f"   rate without loss {_interval(rate)} datagrams/s, {rate.basis}; headroom {row.headroom:+.0%}",
+        (
+            f"   memory {needs.everything / MB:,.0f} MB: processes {needs.processes.value / MB:,.0f} + "
+            f"rules {needs.rules.value / MB:,.0f} + rings {needs.rings_bytes / MB:,.0f}{kernel} "
+            f"({needs.total.basis})"
+        ),
+    ]
+    if row.why:
+        texts.append(f"   {'; '.join(row.why)}")
+    if rate.basis != "measured":
+        texts.append(f"   {rate.basis}: {rate.reason}")
+    return [*texts, f"   $ {row.command}"]
+
+
+def _interval(found: Prediction) -> str:
+    return f"{_rounded(found.value)} ({_rounded(found.low)} to {_rounded(found.high)})"
+
+
+def _rounded(value: float) -> str:
+    """Three digits: a prediction has no more."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def _trust(model: CapacityModel) -> list[str]:
+    return [
+        f"Of cases that it had not seen it was off by {each.median_error:.0%} ({each.what}, median of "
+        f"{len(each.cases)})."
+        for each in model.held_out
+    ]
