@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from forwarder.host import Host, described_host
 from forwarder.options import SupervisorOptions, flag, resolve
@@ -22,48 +22,16 @@ from forwarder.problems import ProblemsError
 from forwarder.strategy import RulePlacement
 from lab.demand import Demand
 from reports.capacity.cost import Load
-from reports.capacity.law import Prediction
 from reports.capacity.memory import Holding
 from reports.capacity.model import CapacityModel
-from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
+from reports.capacity.predict import Machine
+from reports.capacity.rank import ALIKE, Candidate, Row, evaluate, ranked
 
-Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
-VERDICTS: tuple[Verdict, ...] = ("meets it", "likely", "doubtful", "falls short")
-"""The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
 MARGIN = 1.25
 """Fewer workers than processors are offered where they still do so much more than is asked, at the least."""
-ALIKE = 0.05
-"""Rates that are so near to one another are the same: the smaller one is better then."""
 MOST_CPUS = 4096
 MOST_WORKERS = 4096
 """That are planned for: more of them start for minutes, and no row of the architecture document has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One strategy. Rates are datagrams/s that arrive on all interfaces together; memory in bytes."""
-
-    strategy: str
-    options: tuple[str, ...]
-    """Of ``mcrd supervisor``."""
-    groups: int
-    workers: int
-    workers_most: int
-    """That it may come to, where it scales by load."""
-    cpus: int
-    rules_per_worker: int
-    zero_loss_dps: Prediction
-    headroom: float
-    """Of the rate without loss over the rate asked for: 0.25 is a quarter more."""
-    verdict: Verdict
-    memory: MemoryPrediction
-    cost_ns: Prediction
-    evenness: float
-    why: tuple[str, ...]
-
-    @property
-    def command(self) -> str:
-        return " ".join(("mcrd supervisor", *self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +46,29 @@ class Advice:
 
 def advise(demand: Demand, model: CapacityModel) -> Advice:
     """Every strategy that can be planned for ``demand``, best first."""
+    rows = {row.candidate.options: row for row in _rows(demand, model)}
+    best, *others = ranked(rows.values())
+    met = best.verdict == "meets it"
+    return Advice(demand, (best, *others), met, tuple(_conclusion(best, demand, model)))
+
+
+def _rows(demand: Demand, model: CapacityModel) -> Iterator[Row]:
     host = _host(demand)
-    rows: dict[tuple[str, ...], Row] = {}
-    for given in _candidates(demand):
-        row = _evaluate(given, host, demand, model)
-        if row is not None:
-            rows.setdefault(row.options, row)
+    for found in candidates(demand):
+        yield evaluate(found, demand.dps, model)
     for narrowed in _narrowed(demand):
         row = _fewest(narrowed, host, demand, model)
         if row is not None:
-            rows.setdefault(row.options, row)
-    ranked = tuple(sorted(rows.values(), key=_rank))
-    met = ranked[0].verdict == "meets it"
-    return Advice(demand, ranked, met, tuple(_conclusion(ranked[0], demand, model)))
+            yield row
+
+
+def candidates(demand: Demand) -> Iterator[Candidate]:
+    """All that can be planned, as wide as the machine is."""
+    host = _host(demand)
+    for given in _wide_as_the_machine(demand):
+        found = _planned(given, host, demand)
+        if found is not None:
+            yield found
 
 
 Given = dict[str, Any]
@@ -101,7 +79,7 @@ def _host(demand: Demand) -> Host:
     return described_host(demand.cpus, demand.names, demand.numa_nodes, mtu)
 
 
-def _candidates(demand: Demand) -> Iterator[Given]:
+def _wide_as_the_machine(demand: Demand) -> Iterator[Given]:
     """As wide as the machine is: what the architecture document would start."""
     cpus, several = demand.cpus, demand.interfaces > 1
     if not several:
@@ -152,21 +130,25 @@ def _wide(given: Given, workers: int) -> Given:
 
 
 def _fewest(narrowed: Narrowed, host: Host, demand: Demand, model: CapacityModel) -> Row | None:
-    """The fewest workers that meet what is asked with :data:`MARGIN`; ``None`` if not fewer than all."""
+    """The fewest workers that meet what is asked with :data:`MARGIN`; ``None`` if all of them do not."""
     make, most = narrowed
-    low, high, found = 1, most - 1, None
+    low, high, fewest = 1, most, None
+    middle = most
     while low <= high:
-        middle = (low + high) // 2
-        row = _evaluate(make(middle), host, demand, model)
+        found = _planned(make(middle), host, demand)
+        row = None if found is None else evaluate(found, demand.dps, model)
         if row is not None and row.zero_loss_dps.low >= MARGIN * demand.dps:
-            found, high = row, middle - 1
+            fewest, high = row, middle - 1
+        elif middle == most:
+            return None
         else:
             low = middle + 1
-    return found
+        middle = (low + high) // 2
+    return fewest
 
 
-def _evaluate(given: Given, host: Host, demand: Demand, model: CapacityModel) -> Row | None:
-    """The row of one candidate; ``None`` where the strategy cannot be had in these numbers."""
+def _planned(given: Given, host: Host, demand: Demand) -> Candidate | None:
+    """What ``given`` comes to; ``None`` where the strategy cannot be had in these numbers."""
     options = SupervisorOptions.model_validate(
         {**given, **({"skip_host_stack": True} if demand.skip_host_stack else {})}
     )
@@ -176,28 +158,21 @@ def _evaluate(given: Given, host: Host, demand: Demand, model: CapacityModel) ->
         return None
     full = _at_its_largest(planned, options, host)
     machine, rules = _machine(full, host, demand)
-    rate = machine_dps(model, machine)
     held = Holding(
         workers=len(full.workers),
         rules=demand.rules,
         rules_per_worker=rules,
         sockets=sum(len(worker.sockets) for worker in full.workers),
     )
-    needs = memory(model, held, sum(worker.ring_bytes for worker in full.workers))
-    return Row(
+    return Candidate(
         strategy=planned.strategy.name,
         options=tuple(_words(given, demand)),
         groups=len(planned.groups),
         workers=len(planned.workers),
         workers_most=len(full.workers),
-        cpus=machine.cpus,
-        rules_per_worker=rules,
-        zero_loss_dps=rate,
-        headroom=rate.value / demand.dps - 1,
-        verdict=_verdict(rate, demand.dps),
-        memory=needs,
-        cost_ns=cost_ns(model, machine.load),
-        evenness=machine.evenness,
+        machine=machine,
+        held=held,
+        rings_bytes=sum(worker.ring_bytes for worker in full.workers),
         why=tuple(_why(full, machine, rules, demand)),
     )
 
@@ -275,23 +250,6 @@ def _crosses(planned: Plan, host: Host) -> bool:
     return any(worker.node != nodes[s.interface] for worker in planned.workers for s in worker.sockets)
 
 
-def _verdict(rate: Prediction, asked: float) -> Verdict:
-    if rate.low >= asked:
-        return "meets it"
-    if rate.value >= asked:
-        return "likely"
-    return "doubtful" if rate.high >= asked else "falls short"
-
-
-def _rank(row: Row) -> tuple[float, ...]:
-    """Whoever meets it with least memory; else whoever forwards most, those alike by their memory."""
-    place = VERDICTS.index(row.verdict)
-    if place == 0:
-        return (0.0, row.memory.everything, row.workers)
-    step = -math.floor(math.log(row.zero_loss_dps.value) / ALIKE)
-    return (1.0, step, row.memory.everything, row.workers)
-
-
 def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterator[str]:
     workers = len(planned.workers)
     if workers > machine.cpus:
@@ -316,18 +274,18 @@ def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterato
 
 def _conclusion(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
     rate = best.zero_loss_dps
-    asked = f"{demand.dps:,.0f} datagrams/s"
+    asked, name = f"{demand.dps:,.0f} datagrams/s", best.candidate.strategy
     found = f"{rate.value:,.0f} ({rate.low:,.0f} to {rate.high:,.0f}, {rate.basis})"
     if best.verdict == "meets it":
-        yield f"{asked} can be forwarded without loss: {best.strategy} does {found}."
+        yield f"{asked} can be forwarded without loss: {name} does {found}."
         return
     if best.verdict in ("likely", "doubtful"):
         yield (
-            f"Whether {asked} can be forwarded without loss is not certain: {best.strategy} does {found}, "
+            f"Whether {asked} can be forwarded without loss is not certain: {name} does {found}, "
             f"and {asked} is within that interval."
         )
     else:
-        yield f"{asked} cannot be forwarded without loss by any strategy here: {best.strategy} does {found}."
+        yield f"{asked} cannot be forwarded without loss by any strategy here: {name} does {found}."
     yield from _remedies(best, demand, model)
 
 
@@ -352,10 +310,11 @@ def _remedies(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
 
 def cpus_for(best: Row, demand: Demand, model: CapacityModel) -> int | None:
     """Processors that the best row's strategy would need, up to :data:`MOST_CPUS`."""
+    machine = best.candidate.machine
 
     def does(cpus: int) -> bool:
         mean = demand.flow_count / cpus
-        one = best.zero_loss_dps.value / best.evenness / model.scaling.speedup(best.cpus).value
+        one = best.zero_loss_dps.value / machine.evenness / model.scaling.speedup(machine.cpus).value
         rate = one * model.scaling.speedup(cpus).value / unevenness(mean, cpus)
         return rate >= demand.dps
 

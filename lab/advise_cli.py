@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lab.terminal import BadInputError, out, print_json
+from reports import quantity
 
 if TYPE_CHECKING:
-    from lab.advise import Advice, Row
+    from lab.advise import Advice
     from reports.capacity.law import Prediction
     from reports.capacity.model import CapacityModel
+    from reports.capacity.rank import Row
 
 SCHEMA = "mcastlab.advice/1"
 MB = 1_000_000
+SHOWN = 5
+"""Strategies that people are shown."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -139,45 +143,62 @@ def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, A
         "demand": {**advice.demand.model_dump(), "dps": advice.demand.dps},
         "met": advice.met,
         "conclusion": list(advice.conclusion),
-        "strategies": [{**asdict(row), "command": row.command} for row in advice.rows],
+        "strategies": [{**asdict(row), "command": row.candidate.command} for row in advice.rows],
     }
 
 
 def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
-    """The advice for people."""
+    """The advice for people: the best strategies, with what each rate rests on told once."""
     asked = advice.demand
+    plural = quantity.plural
     found = [
         (
-            f"{asked.dps:,.0f} datagrams/s of {asked.payload_bytes:,} B to {asked.outputs:,} outputs each, "
-            f"{asked.interfaces:,} interfaces, {asked.rules:,} rules, {asked.flow_count:,} flows, "
-            f"{asked.cpus:,} CPUs in {asked.numa_nodes:,} memory nodes"
+            f"{asked.dps:,.0f} datagrams/s of {asked.payload_bytes:,} B to {plural(asked.outputs, 'output')},"
+            f" {plural(asked.interfaces, 'interface')}, {plural(asked.rules, 'rule')}, "
+            f"{plural(asked.flow_count, 'flow')}, {plural(asked.cpus, 'CPU')} in "
+            f"{plural(asked.numa_nodes, 'memory node')}."
         ),
         *advice.conclusion,
     ]
-    for place, row in enumerate(advice.rows, start=1):
-        found += ["", *_row(place, row)]
+    reasons: list[str] = []
+    for place, row in enumerate(advice.rows[:SHOWN], start=1):
+        found += ["", *_row(place, row, reasons)]
+    if rest := len(advice.rows) - SHOWN:
+        found += ["", f"{plural(max(0, rest), 'more strategy', 'more strategies')}: --json has them."]
+    if reasons:
+        found += ["", "What extrapolations rest on:"]
+        found += [f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)]
     return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model)]
 
 
-def _row(place: int, row: Row) -> list[str]:
-    rate, needs = row.zero_loss_dps, row.memory
-    most = f" to {row.workers_most:,}" if row.workers_most > row.workers else ""
-    groups = f"{row.groups:,} groups, " if row.groups > 1 else ""
+def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
+    rate, needs, it = row.zero_loss_dps, row.memory, row.candidate
+    plural = quantity.plural
+    most = f" to {it.workers_most:,}" if it.workers_most > it.workers else ""
+    groups = f"{it.groups:,} groups, " if it.groups > 1 else ""
     kernel = f" + kernel {needs.kernel.value / MB:,.0f}" if needs.kernel else ""
+    for reason in rate.reasons:
+        if reason not in reasons:
+            reasons.append(reason)
+    cited = " ".join(f"[{reasons.index(reason) + 1}]" for reason in rate.reasons)
     texts = [
-        f"{place}. {row.strategy}: {row.verdict}. {groups}{row.workers:,}{most} workers on {row.cpus:,} CPUs",
-        f"   rate without loss {_interval(rate)} datagrams/s, {rate.basis}; headroom {row.headroom:+.0%}",
+        (
+            f"{place}. {it.strategy}: {row.verdict}; {groups}{it.workers:,}{most} "
+            f"{'worker' if it.workers_most == 1 else 'workers'} on {plural(it.machine.cpus, 'CPU')}"
+        ),
+        (
+            f"   rate without loss {_interval(rate)} datagrams/s, {rate.basis}{' ' + cited if cited else ''};"
+            f" headroom {row.headroom:+.0%}"
+        ),
         (
             f"   memory {needs.everything / MB:,.0f} MB: processes {needs.processes.value / MB:,.0f} + "
             f"rules {needs.rules.value / MB:,.0f} + rings {needs.rings_bytes / MB:,.0f}{kernel} "
             f"({needs.total.basis})"
         ),
     ]
-    if row.why:
-        texts.append(f"   {'; '.join(row.why)}")
-    if rate.basis != "measured":
-        texts.append(f"   {rate.basis}: {rate.reason}")
-    return [*texts, f"   $ {row.command}"]
+    if it.why:
+        texts.append(f"   {'; '.join(it.why)}")
+    return [*texts, f"   $ {it.command}"]
 
 
 def _interval(found: Prediction) -> str:

@@ -93,7 +93,8 @@ class Prediction:
     low: float
     high: float
     basis: Basis
-    reason: str
+    reasons: tuple[str, ...]
+    """Why it is no more than that; where it was measured, by what."""
 
 
 def around(value: float, deviation: float) -> tuple[float, float]:

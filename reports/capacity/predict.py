@@ -26,6 +26,7 @@ from reports.capacity.model import CapacityModel
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
 
 NS_PER_S = 1e9
+Reasons = tuple[str, ...]
 QUANTITIES = {
     "payload_bytes": "a payload of {:,.0f} B",
     "outputs": "{:,.0f} outputs",
@@ -49,12 +50,12 @@ def cost_ns(model: CapacityModel, load: Load) -> Prediction:
             "the model has no trials in which the worker's processor also received (packet steering): "
             "allowed: a model fitted to a run of scenarios/capacity.toml"
         )
-    basis, reason, outside = _basis(load.quantities, model.ranges)
+    basis, reasons, outside = _basis(load.quantities, model.ranges)
     if basis == "interpolated":
         point = next((point for point in model.points if point.load == load), None)
         if point is not None:
-            basis, reason = "measured", f"{len(point.trials)} trials of {point.case}"
-    return _of_law(model.cost, terms(load), basis, reason, outside)
+            basis, reasons = "measured", (f"{len(point.trials)} trials of {point.case}",)
+    return _of_law(model.cost, terms(load), basis, reasons, outside)
 
 
 def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
@@ -64,7 +65,7 @@ def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
     value = NS_PER_S / cost.value * share.value
     deviation = math.hypot(math.log(cost.high / cost.value) / 1.96, share.scatter)
     low, high = around(value, deviation)
-    return Prediction(value, low, high, cost.basis, cost.reason)
+    return Prediction(value, low, high, cost.basis, cost.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,11 @@ def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
     more = model.scaling.speedup(machine.cpus)
     crowd = _crowding(model, machine.workers_per_cpu)
     factors = [more, crowd]
-    reasons = [one.reason, more.reason, crowd.reason]
+    reasons = [] if one.basis == "measured" else [*one.reasons]
+    reasons += [*more.reasons, *crowd.reasons]
     if machine.crosses_nodes:
         likely = math.sqrt(OTHER_NODE_LEAST)
-        factors.append(Prediction(likely, OTHER_NODE_LEAST, 1.0, "extrapolated", ""))
+        factors.append(Prediction(likely, OTHER_NODE_LEAST, 1.0, "extrapolated", ()))
         reasons.append(
             f"Workers on another memory node than their interface: not measured; {OTHER_NODE_LEAST:.0%} to "
             "100 % of the rate."
@@ -115,26 +117,27 @@ def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
         low * even,
         high * even,
         weakest(one.basis, *(factor.basis for factor in factors)),
-        " ".join(reason.rstrip(".") + "." for reason in reasons if reason),
+        tuple(reasons),
     )
 
 
 def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
     """The part of its rate that a processor keeps when so many workers share it."""
     if workers_per_cpu <= 1:
-        return Prediction(1.0, 1.0, 1.0, "measured", "")
+        return Prediction(1.0, 1.0, 1.0, "measured", ())
     spread = model.scaling.crowding
     told = f"{workers_per_cpu:.3g} workers on a processor"
     if spread is None:
         likely = math.sqrt(CROWDED_LEAST)
-        reason = f"{told}: not measured; {CROWDED_LEAST:.0%} to 100 % of the rate"
-        return Prediction(likely, CROWDED_LEAST, 1.0, "extrapolated", reason)
+        reason = f"{told}: not measured; {CROWDED_LEAST:.0%} to 100 % of the rate."
+        return Prediction(likely, CROWDED_LEAST, 1.0, "extrapolated", (reason,))
     doublings = math.log2(workers_per_cpu)
     value = spread.value**-doublings
     outside = max(0.0, math.log2(workers_per_cpu / model.scaling.crowded_most))
     low, high = around(value, spread.scatter * doublings + OUTSIDE_DOUBLING * outside)
     basis: Basis = "extrapolated" if outside else "interpolated"
-    return Prediction(value, low, max(value, min(high, 1.0)), basis, f"{told}" if outside else "")
+    reasons = (f"{told}: {model.scaling.crowded_most:.3g} were measured.",) if outside else ()
+    return Prediction(value, low, max(value, min(high, 1.0)), basis, reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,9 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     found = model.memory
     if found is None:
         raise UnknownError("the model has no footprints; allowed: a model fitted to a run that has some")
-    basis, reason, outside = _basis(held.quantities, found.ranges)
-    private = _of_law(found.private, private_terms(held), basis, reason, outside)
-    template = _of_law(found.template, template_terms(held), basis, reason, outside)
+    basis, reasons, outside = _basis(held.quantities, found.ranges)
+    private = _of_law(found.private, private_terms(held), basis, reasons, outside)
+    template = _of_law(found.template, template_terms(held), basis, reasons, outside)
     deviation = max(math.log(private.high / private.value), math.log(template.high / template.value)) / 1.96
     each = found.private.coefficients
     own = found.template.coefficients
@@ -171,22 +174,24 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     total = held.workers * private.value + template.value
 
     def part(value: float) -> Prediction:
-        return Prediction(value, *around(value, deviation), basis, reason)
+        return Prediction(value, *around(value, deviation), basis, reasons)
 
     kernel = None
     if found.kernel is not None:
-        kernel = _of_law(found.kernel, kernel_terms(held), basis, reason, outside)
+        kernel = _of_law(found.kernel, kernel_terms(held), basis, reasons, outside)
     return MemoryPrediction(private, part(total - rules), part(rules), part(total), kernel, rings_bytes)
 
 
-def _of_law(law: Law, found: Mapping[str, float], basis: Basis, reason: str, outside: float) -> Prediction:
+def _of_law(
+    law: Law, found: Mapping[str, float], basis: Basis, reasons: Reasons, outside: float
+) -> Prediction:
     value = law.at(found)
     low, high = around(value, law.deviation(found) + OUTSIDE_DOUBLING * outside)
-    return Prediction(value, low, high, basis, reason)
+    return Prediction(value, low, high, basis, reasons)
 
 
-def _basis(quantities: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[Basis, str, float]:
-    """Basis, reason, and doublings beyond what was measured, all quantities together."""
+def _basis(quantities: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[Basis, Reasons, float]:
+    """Basis, reasons, and doublings beyond what was measured, all quantities together."""
     beyond = {}
     for name, value in quantities.items():
         known = ranges.get(name)
@@ -195,9 +200,9 @@ def _basis(quantities: Mapping[str, float], ranges: Mapping[str, Range]) -> tupl
         elif outside := known.doublings_outside(value):
             beyond[name] = (outside, f"{known.least:,.4g} to {known.most:,.4g}")
     if not beyond:
-        return "interpolated", "within what was measured", 0.0
-    told = [
-        f"{QUANTITIES[name].format(quantities[name])} ({measured} measured)"
+        return "interpolated", (), 0.0
+    told = tuple(
+        f"{QUANTITIES[name].format(quantities[name])} ({measured} measured)."
         for name, (_, measured) in beyond.items()
-    ]
-    return "extrapolated", "; ".join(told), sum(outside for outside, _ in beyond.values())
+    )
+    return "extrapolated", told, sum(outside for outside, _ in beyond.values())

@@ -63,7 +63,7 @@ class Scaling(Part):
     def speedup(self, cpus: int) -> Prediction:
         """How many times one worker's rate so many have, each on its own processor."""
         if cpus == 1:
-            return Prediction(1.0, 1.0, 1.0, "measured", "one processor")
+            return Prediction(1.0, 1.0, 1.0, "measured", ())
         if self.kind == "range" or self.usl is None:
             low = Coefficients(sigma=PESSIMISTIC_SIGMA, kappa=0).speedup(cpus)
             return Prediction(
@@ -71,8 +71,12 @@ class Scaling(Part):
                 low,
                 float(cpus),
                 "extrapolated",
-                f"{self.why} {cpus} processors: from no contention down to {PESSIMISTIC_SIGMA:.0%} of the "
-                "work waiting for its turn.",
+                (
+                    (
+                        f"{cpus:,} processors: from no contention down to {PESSIMISTIC_SIGMA:.0%} of the work "
+                        f"waiting for its turn. {self.why}"
+                    ),
+                ),
             )
         value = self.usl.speedup(cpus)
         each = sorted(one.speedup(cpus) for one in self.resamples) or [value]
@@ -81,11 +85,11 @@ class Scaling(Part):
         low, high = each[cut] / margin, min(each[-1 - cut] * margin, float(cpus))
         if any(count.cpus == cpus for count in self.counts):
             basis: Literal["measured", "interpolated", "extrapolated"] = "measured"
-            reason = f"{cpus} processors were measured"
+            reason = f"{cpus} processors were measured."
         elif cpus <= self.most:
-            basis, reason = "interpolated", f"up to {self.most} processors were measured"
+            basis, reason = "interpolated", f"Up to {self.most} processors were measured."
         else:
             basis = "extrapolated"
-            reason = f"{cpus} processors; {self.most} were measured"
+            reason = f"{cpus:,} processors: {self.most} were measured."
             low = min(low, Coefficients(sigma=PESSIMISTIC_SIGMA, kappa=0).speedup(cpus))
-        return Prediction(value, min(low, value), max(high, value), basis, reason)
+        return Prediction(value, min(low, value), max(high, value), basis, (reason,))
