@@ -1,0 +1,86 @@
+"""Candidates for a load, predicted and ranked. Pure: what a candidate comes to is the planner's business."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from reports.capacity.law import Prediction
+from reports.capacity.memory import Holding
+from reports.capacity.model import CapacityModel
+from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
+
+Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
+VERDICTS: tuple[Verdict, ...] = ("meets it", "likely", "doubtful", "falls short")
+"""The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
+ALIKE = 0.05
+"""Rates, and sizes, that are so near to one another are the same: the other one decides then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to run ``mcrd supervisor``, and what its plan comes to."""
+
+    strategy: str
+    options: tuple[str, ...]
+    groups: int
+    workers: int
+    workers_most: int
+    """That it may come to, where it scales by load: predicted for so many."""
+    machine: Machine
+    held: Holding
+    rings_bytes: int
+    why: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        return " ".join(("mcrd supervisor", *self.options))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A candidate with its predictions. Rates: datagrams/s that arrive on all interfaces together."""
+
+    candidate: Candidate
+    zero_loss_dps: Prediction
+    headroom: float
+    """Of the rate without loss over the rate asked for: 0.25 is a quarter more."""
+    verdict: Verdict
+    memory: MemoryPrediction
+    cost_ns: Prediction
+
+
+def evaluate(candidate: Candidate, asked_dps: float, model: CapacityModel) -> Row:
+    """Raises :class:`~reports.capacity.predict.UnknownError`."""
+    rate = machine_dps(model, candidate.machine)
+    return Row(
+        candidate=candidate,
+        zero_loss_dps=rate,
+        headroom=rate.value / asked_dps - 1,
+        verdict=verdict(rate, asked_dps),
+        memory=memory(model, candidate.held, candidate.rings_bytes),
+        cost_ns=cost_ns(model, candidate.machine.load),
+    )
+
+
+def verdict(rate: Prediction, asked_dps: float) -> Verdict:
+    if rate.low >= asked_dps:
+        return "meets it"
+    if rate.value >= asked_dps:
+        return "likely"
+    return "doubtful" if rate.high >= asked_dps else "falls short"
+
+
+def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Whoever meets it, with least memory, those alike by their rate; else whoever forwards most, those alike
+    by their memory."""
+    return tuple(sorted(rows, key=_place))
+
+
+def _place(row: Row) -> tuple[float, ...]:
+    size, rate = row.memory.everything, row.zero_loss_dps.value
+    if row.verdict == "meets it":
+        return (0.0, math.floor(math.log(size) / ALIKE), -rate, size)
+    return (1.0, -math.floor(math.log(rate) / ALIKE), size, float(row.candidate.workers))
