@@ -66,19 +66,24 @@ def ledgers(data: Dataset) -> list[Table]:
         lost = sum(d.count for t in trials for s in (t.ledger.ingress, t.ledger.egress) for d in s.drops)
         number = quantity.plural(len(trials), "trial")
         summary = f"{scenario}: {number}, {state}, {lost:,} drops accounted for"
-        rows = tuple(Row(_ledger_cells(data, group)) for group in _ledger_groups(trials))
+        rows = tuple(
+            Row(_ledger_cells(data, group), trials=tuple(t.trial_id for t in group))
+            for group in _ledger_groups(trials)
+        )
         tables.append(Table(f"ledger-{scenario}", f"Ledger of {scenario}", LEDGER, rows, folded=summary))
     return tables
 
 
 def _ledger_groups(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """One trial each, or many of one case, subject and purpose of which none needs a look."""
+    """One trial each, or many of one case, subject and purpose that balance and carry the same doubts."""
     if len(trials) <= TRIALS_LISTED:
         return [[t] for t in trials]
     groups: dict[object, list[Trial]] = {}
     for t in trials:
-        sound = t.ledger.balanced and not words.trial_doubts(t)
-        key: object = (t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose) if sound else t.trial_id
+        key: object = t.trial_id
+        if t.ledger.balanced:
+            doubts = tuple(map(words.kind, words.trial_doubts(t)))
+            key = (t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose, doubts)
         groups.setdefault(key, []).append(t)
     return list(groups.values())
 
@@ -103,7 +108,7 @@ def _ledger_cells(data: Dataset, trials: Sequence[Trial]) -> tuple[Cell, ...]:
         Cell(labels.case_name(data, t), labels.egress(t.setting)),
         name,
         Cell(labels.steered(t)),
-        Cell(quantity.count(ingress.entered), doubts=words.trial_doubts(t)),
+        Cell(quantity.count(ingress.entered), doubts=words.alike(trials)),
         Cell(quantity.count(ingress.left)),
         Cell(_drops(ingress)),
         Cell(quantity.count(egress.entered)),

@@ -5,6 +5,7 @@ Integers stay integers (a missing one is ``<NA>``, not a float); rates are deriv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,6 +289,7 @@ CAPACITIES: Columns[tuple[Capacity, CapacityStep]] = {
     "delivered_copies": lambda c: c[1].delivered,
     "silent": lambda c: c[1].silent,
     "why": lambda c: c[1].why,
+    "trial_ids": lambda c: json.dumps(c[1].trial_ids, ensure_ascii=False),
     "bound_by": lambda c: c[0].bound_by,
 }
 
@@ -302,6 +304,7 @@ ZERO_LOSSES: Columns[ZeroLoss] = {
     "generator_ceiling_dps": lambda z: z.generator_ceiling_dps,
     "bound_by": lambda z: z.bound_by,
     "trials": lambda z: len(z.trial_ids),
+    "trial_ids": lambda z: json.dumps(z.trial_ids, ensure_ascii=False),
     "warnings": lambda z: "; ".join(z.warnings),
 }
 
@@ -325,6 +328,7 @@ COMPARISONS: Columns[Comparison] = {
     "verdict": lambda c: c.verdict,
     "detectable": lambda c: c.detectable,
     "bound_by": lambda c: c.bound_by,
+    "trial_ids": lambda c: json.dumps(c.trial_ids, ensure_ascii=False),
     "warnings": lambda c: "; ".join(c.warnings),
 }
 
@@ -374,6 +378,7 @@ SOAKS: Columns[Soak] = {
     "expected": lambda s: s.expected,
     "delivered": lambda s: s.delivered,
     "p99_ns": lambda s: " ".join(map(str, s.p99_ns)),
+    "trial_ids": lambda s: json.dumps(s.trial_ids, ensure_ascii=False),
     "grown_bytes": lambda s: s.grown_bytes,
     "grown_descriptors": lambda s: s.grown_descriptors,
     "warnings": lambda s: "; ".join(s.warnings),

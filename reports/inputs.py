@@ -31,7 +31,7 @@ def inputs(data: Dataset) -> list[Table]:
         Column("Beyond the first", "copies", numeric=True),
     )
     rows = [
-        (trial.scenario, Row((row_name(data, trial), _trial(trial), *cells)))
+        (trial.scenario, Row((row_name(data, trial), _trial(trial), *cells), trials=(trial.trial_id,)))
         for trial in differing(data)
         for cells in _cells(trial)
     ]

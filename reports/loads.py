@@ -22,7 +22,7 @@ def sweeps(data: Dataset) -> list[Table]:
         Column("Bounded by", word=True),
     )
     swept = [trial for trial in data.trials if trial.purpose == "sweep"]
-    rows = [(trial.scenario, Row(_swept(data, trial))) for trial in swept]
+    rows = [(trial.scenario, Row(_swept(data, trial), trials=(trial.trial_id,))) for trial in swept]
     return split("sweeps", "Loss and latency against offered load", columns, rows)
 
 
@@ -53,9 +53,8 @@ def soaks(data: Dataset) -> list[Table]:
         Column("Private memory", "MB, then its growth", numeric=True),
         Column("Descriptors", "then their growth", numeric=True),
     )
-    return split(
-        "soaks", "One rate for a long time", columns, [(s.scenario, Row(_soaked(s))) for s in data.soaks]
-    )
+    rows = [(s.scenario, Row(_soaked(s), trials=tuple(s.trial_ids))) for s in data.soaks]
+    return split("soaks", "One rate for a long time", columns, rows)
 
 
 def _soaked(soak: Soak) -> tuple[Cell, ...]:

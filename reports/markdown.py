@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from reports.model import Cell, Column, Figure, Page, Point, Table
+from reports.model import Cell, Column, Figure, Page, Point, Row, Table
 
 
 def render(page: Page, drawings: Mapping[str, str]) -> str:
@@ -64,13 +64,21 @@ def _table(table: Table) -> list[str]:
         _line(["---:" if column.numeric else "---" for column in table.columns]),
     ]
     for row in table.rows:
-        lines.append(_line([_cell(cell) for cell in row.cells]))
+        first, *others = [_cell(cell) for cell in row.cells]
+        lines.append(_line([first + _trials(row), *others]))
         empty = [""] * (len(table.columns) - 1)
         lines += [_line([f"*{escape(note)}*", *empty]) for note in row.notes]
     body = "\n".join(lines)
     if not table.folded:
         return [f"**{escape(table.caption)}**", body]
     return _folded(table.folded, [body])
+
+
+def _trials(row: Row) -> str:
+    """The trials that a row is from, folded: GitHub unfolds them within the cell."""
+    if not row.trials:
+        return ""
+    return f"<details><summary>{row.told_trials}</summary>{'<br>'.join(map(escape, row.trials))}</details>"
 
 
 def _folded(line: str, blocks: list[str]) -> list[str]:

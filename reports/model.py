@@ -5,8 +5,9 @@ A doubt is part of the cell, sentence or figure that it is about; renderers show
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 ITEMS_SHOWN = 8
 """A statement of the summary with more items than this keeps the rest folded."""
@@ -41,6 +42,12 @@ class Row:
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
+    """Ids of the trials that its numbers come from, shown on request."""
+
+    @property
+    def told_trials(self) -> str:
+        return f"{len(self.trials):,} trial{'' if len(self.trials) == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,20 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is to be drawn: all drawings of a page are made together, on all CPUs."""
+
+    name: str
+    """Unique on the page: it begins every id in the drawing."""
+    title: str
+    description: str
+    size: tuple[float, float]
+    """Width and height in CSS pixels."""
+    plot: Callable[[Any], None]
+    """Draws on the canvas that it is given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One drawing at two widths, so that its type stays legible on a phone."""
 
@@ -69,10 +90,9 @@ class Figure:
     """How to read it: what mark, line and stroke stand for."""
     description: str
     """What a reader who cannot see it needs to know: axes, units, and the main values."""
-    wide: str
-    """Inline SVG, coloured by the page's CSS variables."""
-    narrow: str
-    """Empty where a phone shows the wide one, to be scrolled sideways."""
+    wide: Drawing
+    narrow: Drawing | None
+    """``None`` where a phone shows the wide one, to be scrolled sideways."""
     doubts: tuple[str, ...] = ()
     folded: str = ""
     """As for a table."""
@@ -87,6 +107,8 @@ class Point:
     tone: Tone = "plain"
     doubts: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
+    see: str = ""
+    """Name of the section with the rows that it is said from, where there is one."""
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -92,7 +92,8 @@ def mixed(data: Dataset) -> Table | None:
                     *_configured(z, trial, f"{100 - percent} : {percent}"),
                     _found(z),
                     *map(Cell, figures),
-                )
+                ),
+                trials=tuple(z.trial_ids),
             )
         )
     return optional("rfc3918-mixed", "4.1 Mixed class throughput", columns, rows)
@@ -110,11 +111,17 @@ def matrix(data: Dataset) -> Table | None:
     rows = []
     for z in _of(data, "4.2", data.zero_losses):
         trial = _at(data, z)
-        rows.append(Row((*_configured(z, trial, "zero loss"), _found(z), *_forwarded(trial))))
+        rows.append(
+            Row(
+                (*_configured(z, trial, "zero loss"), _found(z), *_forwarded(trial)),
+                trials=tuple(z.trial_ids),
+            )
+        )
         for flat in data.trials:
             if _same(flat, z) and flat.purpose == "fixed" and flat.asked_dps is None:
                 load = Cell(quantity.rate(flat.offered_dps), doubts=words.trial_doubts(flat))
-                rows.append(Row((*_configured(z, flat, "as fast as it can"), load, *_forwarded(flat))))
+                cells = (*_configured(z, flat, "as fast as it can"), load, *_forwarded(flat))
+                rows.append(Row(cells, trials=(flat.trial_id,)))
     return optional("rfc3918-matrix", "4.2 Scaled group forwarding matrix", columns, rows)
 
 
@@ -150,7 +157,8 @@ def aggregated(data: Dataset) -> Table | None:
                     Cell(quantity.rate(None if z.lower_dps is None else z.lower_dps * z.setting.outputs)),
                     Cell(quantity.NONE if trial is None else quantity.count(trial.offered)),
                     Cell(" to ".join(ends) or quantity.NONE),
-                )
+                ),
+                trials=tuple(z.trial_ids),
             )
         )
     return optional("rfc3918-aggregated", "4.3 Aggregated multicast throughput", columns, rows)
@@ -233,7 +241,8 @@ def latency_set(data: Dataset) -> list[Table]:
                     Cell(quantity.microseconds(each.latency_min_ns), doubts=words.trial_doubts(t)),
                     Cell(quantity.microseconds(each.latency_mean_ns)),
                     Cell(quantity.microseconds(each.latency_max_ns)),
-                )
+                ),
+                trials=(t.trial_id,),
             ),
         )
         for t in _latency_trials(data, "5.1")
@@ -252,7 +261,7 @@ def extremes(data: Dataset) -> Table | None:
         low, high = _extremes(t)
         if low is not None and high is not None:
             figures = (Cell(quantity.microseconds(value)) for value in (low, high, high - low))
-            rows.append(Row((*_loaded(t), *figures)))
+            rows.append(Row((*_loaded(t), *figures), trials=(t.trial_id,)))
     caption = "5.2 Min/max multicast latency, over outputs and groups"
     return optional("rfc3918-extremes", caption, columns, rows)
 
@@ -278,7 +287,8 @@ def burdened(data: Dataset) -> Table | None:
                     *_loaded(t),
                     *(Cell(quantity.microseconds(value)) for value in figures),
                     Cell(quantity.percent(lost / offered) if offered else "no unicast"),
-                )
+                ),
+                trials=(t.trial_id,),
             )
         )
     return optional("rfc3918-burdened", "8.1 Forwarding burdened multicast latency", columns, rows)
@@ -402,7 +412,8 @@ def capacity(data: Dataset) -> Table | None:
                     Cell("\n".join(map(_step, c.steps))),
                     Cell(found, doubts=words.own(c.warnings)),
                     Cell(ENDED[c.bound_by]),
-                )
+                ),
+                trials=tuple(one for step in c.steps for one in step.trial_ids),
             )
         )
     return optional("rfc3918-capacity", "7.1 Multicast group capacity", columns, rows)

@@ -95,6 +95,13 @@ class Entry:
         return max(counts) if counts else None if self.footprint is None else self.footprint.workers
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Ids of the trials that the entry's figures come from."""
+        searched = self.found.trial_ids if self.found else []
+        read = [t.trial_id for t in (self.latency, self.cpu, self.shared) if t is not None]
+        return tuple(in_order([*searched, *read]))
+
+    @property
     def astray(self) -> int:
         """Datagrams that reached a worker without their rule, over all trials."""
         return sum(
@@ -206,7 +213,7 @@ def table(group: Group) -> Table:
         f"strategies-{group.name}",
         f"{group.scenario}: {group.given}",
         tuple(COLUMNS[place] for place in kept),
-        tuple(Row(tuple(row.cells[place] for place in kept), row.notes) for row in rows),
+        tuple(Row(tuple(row.cells[place] for place in kept), row.notes, row.trials) for row in rows),
     )
 
 
@@ -229,6 +236,7 @@ def _row(group: Group, entry: Entry) -> Row:
             Cell(quantity.count(entry.astray), tone="bad" if entry.astray else "plain"),
         ),
         notes,
+        entry.sources,
     )
 
 

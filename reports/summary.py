@@ -84,7 +84,7 @@ def comparison_points(data: Dataset) -> list[Point]:
         tone: Tone = "bad" if "bad" in tones else "good" if tones == {"good"} else "plain"
         lead = f"{metric[:1].upper()}{metric[1:]}."
         doubts = words.shared([(labels.label(data, c), words.own(c.warnings)) for c in group])
-        points.append(Point(lead, text, tone, doubts, items))
+        points.append(Point(lead, text, tone, doubts, items, "peer"))
     return points
 
 
@@ -114,7 +114,7 @@ def strategy_points(data: Dataset) -> list[Point]:
         if parts:
             number = plural(len(group.entries), "case")
             items.append(f"{group.scenario}, {number}, {group.given}: {'; '.join(parts)}")
-    return [Point("Strategies.", "On the same load:", items=tuple(items))] if items else []
+    return [Point("Strategies.", "On the same load:", items=tuple(items), see="strategies")] if items else []
 
 
 def inconclusive_points(data: Dataset) -> list[Point]:
@@ -148,7 +148,7 @@ def target_points(data: Dataset) -> list[Point]:
     text = f"{met} of {plural(len(found), 'target')} met."
     if rest:
         text += " Not met, or not beyond doubt:"
-    return [Point("Targets.", text, "good" if met == len(found) else "bad", items=rest)]
+    return [Point("Targets.", text, "good" if met == len(found) else "bad", items=rest, see="targets")]
 
 
 def rate_points(data: Dataset) -> list[Point]:
@@ -173,7 +173,12 @@ def rate_points(data: Dataset) -> list[Point]:
         doubts += [f"{labels.steered(best)}: {warning}" for warning in words.own(best.warnings)]
     return [
         Point(
-            "Highest rate without loss.", "By subject, over all cases:", "plain", tuple(doubts), tuple(items)
+            "Highest rate without loss.",
+            "By subject, over all cases:",
+            "plain",
+            tuple(doubts),
+            tuple(items),
+            "throughput",
         )
     ]
 
@@ -203,7 +208,7 @@ def footprint_points(data: Dataset) -> list[Point]:
     if told is not footprints:
         text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
     doubts = words.shared([(labels.label(data, f), words.footprint_doubts(f)) for f in footprints])
-    return [Point("Footprint.", text, "plain", doubts, tuple(items))]
+    return [Point("Footprint.", text, "plain", doubts, tuple(items), "memory")]
 
 
 def check_points(data: Dataset) -> list[Point]:
@@ -219,7 +224,7 @@ def check_points(data: Dataset) -> list[Point]:
     text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
     if failed:
         text += " Failed:"
-    return [Point("Checks.", text, "bad" if failed else "good", items=failed)]
+    return [Point("Checks.", text, "bad" if failed else "good", items=failed, see="checks")]
 
 
 def oversubscription_points(data: Dataset) -> list[Point]:
@@ -244,7 +249,7 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
             f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
             for t in open_
         )
-        return [Point("Ledger.", text, "bad", items=items)]
+        return [Point("Ledger.", text, "bad", items=items, see="ledger")]
     every = f"All {len(trials)} trials balance" if len(trials) > 1 else "The one trial balances"
     text = f"{every} to the datagram: {offered} datagrams offered, each delivered or counted as a drop."
     wrong = {
@@ -258,4 +263,4 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
     if meant:
         text += f" Of the duplicated, {quantity.count(meant)} are due to workers that share no fanout group."
     unmeant = wrong["duplicated"] - meant or wrong["reordered"] or wrong["corrupted"]
-    return [Point("Ledger.", text, "bad" if unmeant else "plain" if meant else "good")]
+    return [Point("Ledger.", text, "bad" if unmeant else "plain" if meant else "good", see="ledger")]

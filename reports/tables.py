@@ -29,6 +29,10 @@ def plain(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell(text) for text in texts)
 
 
+def ids(trials: Sequence[Trial]) -> tuple[str, ...]:
+    return tuple(t.trial_id for t in trials)
+
+
 def row_name(data: Dataset, record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
     """What a row is about: the case; under it the scenario, and the egress where traffic flowed."""
     if isinstance(record, Footprint | Check):
@@ -54,7 +58,8 @@ def targets(data: Dataset) -> Table | None:
                 Cell(aim.measured, doubts=aim.doubts),
                 Cell(aim.target.words, tone="good" if aim.target.met else "bad"),
                 Cell(words.bound(aim.bound_by) if aim.bound_by else quantity.NONE),
-            )
+            ),
+            trials=aim.trials,
         )
         for aim in sorted(words.aims(data), key=lambda aim: aim.target.met)
     ]
@@ -72,7 +77,9 @@ def comparisons(data: Dataset) -> list[Table]:
         Column("Target"),
         Column("Bounded by", word=True),
     )
-    rows = [(c.scenario, Row(_comparison_cells(data, c))) for c in data.comparisons]
+    rows = [
+        (c.scenario, Row(_comparison_cells(data, c), trials=tuple(c.trial_ids))) for c in data.comparisons
+    ]
     return split("comparisons", "Paired comparisons", columns, rows)
 
 
@@ -161,7 +168,8 @@ def _rate_rows(data: Dataset, found: Sequence[ZeroLoss]) -> list[tuple[str, Row]
                     ),
                     Cell(quantity.rate(z.generator_ceiling_dps)),
                     Cell(words.bound(z.bound_by)),
-                )
+                ),
+                trials=tuple(z.trial_ids),
             ),
         )
         for z in found
@@ -195,7 +203,8 @@ def fixed_rates(data: Dataset) -> list[Table]:
                         Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
                         Cell(quantity.percent(t.loss_ratio)),
                         Cell(words.bound(t.bound_by)),
-                    )
+                    ),
+                    trials=(t.trial_id,),
                 ),
             )
         )
@@ -241,7 +250,8 @@ def cpu(data: Dataset) -> list[Table]:
                         Cell(f"{median(s.busy_ns / s.copies / 1000 for s in used):.2f}"),
                         Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
                         Cell(quantity.count(len(used))),
-                    )
+                    ),
+                    trials=ids(trials),
                 ),
             )
         )
@@ -271,7 +281,8 @@ def latency(data: Dataset) -> list[Table]:
                         Cell(quantity.microseconds(values[0]), doubts=doubts),
                         *(Cell(quantity.microseconds(value)) for value in values[1:]),
                         Cell(quantity.count(len(trials))),
-                    )
+                    ),
+                    trials=ids(trials),
                 ),
             )
         )
@@ -358,7 +369,8 @@ def worker_shares(data: Dataset) -> list[Table]:
                         Cell(quantity.rate(trial.offered_dps)),
                         Cell(shares, doubts=doubts),
                         Cell(busiest),
-                    )
+                    ),
+                    trials=(trial.trial_id,),
                 ),
             )
         )

@@ -140,12 +140,22 @@ class Aim:
     target: Target
     bound_by: str
     doubts: tuple[str, ...]
+    trials: tuple[str, ...] = ()
+    """Ids of the trials it was measured in; a footprint has none."""
 
 
 def aims(data: Dataset) -> list[Aim]:
     """Every promise of the run, ratios first."""
     found = [
-        Aim(f"{c.metric}, {labels.label(data, c)}", promise(c), measured(c), t, c.bound_by, own(c.warnings))
+        Aim(
+            f"{c.metric}, {labels.label(data, c)}",
+            promise(c),
+            measured(c),
+            t,
+            c.bound_by,
+            own(c.warnings),
+            tuple(c.trial_ids),
+        )
         for c in data.comparisons
         if (t := target(c)) is not None
     ]
@@ -214,11 +224,12 @@ def own(warnings: Iterable[str]) -> tuple[str, ...]:
     kinds: dict[str, list[str]] = {}
     for warning in in_order(warnings):
         if not _is_oversubscription(warning):
-            kinds.setdefault(_kind(warning), []).append(warning)
+            kinds.setdefault(kind(warning), []).append(warning)
     return tuple(_told(texts) for texts in kinds.values())
 
 
-def _kind(doubt: str) -> str:
+def kind(doubt: str) -> str:
+    """A doubt without its numbers."""
     return re.sub(r"[\d.,]*\d", "0", doubt)
 
 
@@ -256,6 +267,12 @@ def trial_doubts(trial: Trial) -> tuple[str, ...]:
     return tuple(in_order(doubts))
 
 
+def alike(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """The doubts of trials that differ in nothing but their numbers: the first one's, and how many."""
+    doubts = trial_doubts(trials[0])
+    return doubts if len(trials) == 1 else tuple(f"{doubt} ({len(trials):,} such)" for doubt in doubts)
+
+
 def footprint_doubts(footprint: Footprint) -> tuple[str, ...]:
     doubts = [*own(footprint.warnings)]
     if footprint.memory.workers != footprint.workers:
@@ -277,7 +294,7 @@ def shared(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
     kinds: dict[str, list[tuple[int, str, str]]] = {}
     for place, (name, each) in enumerate(doubts):
         for doubt in each:
-            kinds.setdefault(_kind(doubt), []).append((place, name, doubt))
+            kinds.setdefault(kind(doubt), []).append((place, name, doubt))
     said = []
     for found in kinds.values():
         doubt = _told(in_order(doubt for _, _, doubt in found))
