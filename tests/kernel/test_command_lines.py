@@ -46,7 +46,7 @@ def test_a_command_line_of_the_document_forwards(
         assert len(running.ask("list-workers")["workers"]) == workers
         offered, seen, counted = running.transfer(
             [
-                SenderJob(interface=f"g{number}", streams=flows, count=4000, rate_dps=5000)
+                SenderJob(interface=f"g{number}", streams=flows, count=4000, rate_dps=10_000)
                 for number, flows in enumerate(of)
             ],
             ReceiverJob(flows=forwarded([s for flows in of for s in flows], 500), payload_bytes=64),

@@ -309,8 +309,10 @@ import socket
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sender.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
 sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.10.0.1"))
-for payload in {payloads!r}:
-    sender.sendto(bytes.fromhex(payload), 0x4000000, ("{of[0].group}", {of[0].port}))  # MSG_ZEROCOPY
+# Kept: the kernel reads them when it delivers, not when it is asked to send.
+payloads = [bytes.fromhex(payload) for payload in {payloads!r}]
+for payload in payloads:
+    sender.sendto(payload, 0x4000000, ("{of[0].group}", {of[0].port}))  # MSG_ZEROCOPY
 """
     netns.run(links.lab.gen, ["python3", "-c", code])
     receiver.stop()

@@ -10,6 +10,7 @@ from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
 from lab import netns
+from lab.netlink import Netlink
 from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
@@ -19,12 +20,9 @@ WORKERS = 2
 
 def packet_sockets(bench: Bench) -> Counter[str]:
     """The kernel's own list of packet sockets in the forwarder's namespace, by interface."""
-    namespace = bench.lab.fwd
-    names = {
-        netns.run(namespace, ["cat", f"/sys/class/net/{name}/ifindex"]).strip(): name
-        for name in netns.run(namespace, ["ls", "/sys/class/net"]).split()
-    }
-    _, *lines = netns.run(namespace, ["cat", "/proc/net/packet"]).splitlines()
+    with Netlink(bench.lab.fwd) as netlink:
+        names = {str(link["index"]): link.get("ifname") for link in netlink.links()}
+    _, *lines = netns.run(bench.lab.fwd, ["cat", "/proc/net/packet"]).splitlines()
     bound = (line.split()[4] for line in lines)
     return Counter(names[index] for index in bound if index in names)
 
@@ -59,8 +57,8 @@ def test_sockets_come_with_the_first_rule_and_go_with_the_last(
             assert sockets() == {"in0": WORKERS}
             # While in0 is busy, in1 comes and goes.
             before = running.forwarder.stats()["totals"]
-            job = SenderJob(interface="g0", streams=first, count=30_000, rate_dps=10_000)
-            receiving = ReceiverJob(flows=forwarded(first, 30_000 // 8), payload_bytes=64)
+            job = SenderJob(interface="g0", streams=first, count=15_000, rate_dps=10_000)
+            receiving = ReceiverJob(flows=forwarded(first, 15_000 // 8), payload_bytes=64)
             with running.bench.transferring([job], receiving) as transfer:
                 for _ in range(3):
                     added = running.ask("add", rules=on_second)
@@ -71,13 +69,13 @@ def test_sockets_come_with_the_first_rule_and_go_with_the_last(
                         running.ask("remove", rule_id=entry["rule_id"])
                     assert sockets() == {"in0": WORKERS}
             after = running.forwarder.stats()["totals"]
-            assert after["matched"] - before["matched"] == transfer.offered == 30_000
-            assert sum(transfer.seen.received) == 30_000
+            assert after["matched"] - before["matched"] == transfer.offered == 15_000
+            assert sum(transfer.seen.received) == 15_000
             with running.rules(*on_second):
                 offered, seen, counted = running.transfer(
                     [
-                        SenderJob(interface="g0", streams=first, count=8000, rate_dps=5000),
-                        SenderJob(interface="g1", streams=second, count=8000, rate_dps=5000),
+                        SenderJob(interface="g0", streams=first, count=8000, rate_dps=20_000),
+                        SenderJob(interface="g1", streams=second, count=8000, rate_dps=20_000),
                     ],
                     ReceiverJob(flows=forwarded((*first, *second), 1000), payload_bytes=64),
                 )
@@ -106,7 +104,7 @@ def test_a_rule_waits_for_its_interface_and_gets_its_sockets_when_that_appears(
                 eventually(lambda: states() == {"running"}, "rules run")
                 assert packet_sockets(mcrd_bench)["dyn"] == WORKERS
                 offered, seen, counted = running.transfer(
-                    SenderJob(interface="dyn-g", streams=of, count=8000, rate_dps=8000),
+                    SenderJob(interface="dyn-g", streams=of, count=8000, rate_dps=20_000),
                     ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64),
                 )
                 assert_delivered(offered, seen, counted)
@@ -128,7 +126,7 @@ def test_steering_by_rule_outlives_an_interface_that_goes_down_and_up(
             wires.switch(port, "up")
             wires.await_up(port)
             offered, seen, counted = running.transfer(
-                SenderJob(interface="g2", streams=of, count=3000, rate_dps=6000),
+                SenderJob(interface="g2", streams=of, count=3000, rate_dps=15_000),
                 ReceiverJob(flows=forwarded(of, 100), payload_bytes=64),
             )
             assert_delivered(offered, seen, counted)

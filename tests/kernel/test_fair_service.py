@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from kernel_support.mcrd import assert_intact, counts, forwarded, output, relay, rule, rule_counts, some_cpus
 from kernel_support.traffic import Bench, streams
 
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
+
+pytestmark = pytest.mark.serial
 
 QUIET = 4000
 QUIET_DPS = 4000

@@ -7,6 +7,8 @@ import pytest
 from lab.footprint import run_footprint
 from lab.scenario_tables import FootprintCase
 
+pytestmark = pytest.mark.serial
+
 
 def test_workers_of_several_groups_are_started_measured_and_gone() -> None:
     case = FootprintCase(

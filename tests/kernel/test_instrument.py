@@ -18,6 +18,8 @@ from lab.load import Request
 from lab.results import Drop, Setting, Trial
 from lab.trial import Bench, BenchPlan, bench, place
 
+pytestmark = pytest.mark.serial
+
 MS_NS = 1_000_000
 BUCKET_NS = 1024
 """Width of a histogram's bucket at a millisecond, three digits."""

@@ -13,6 +13,8 @@ from lab.measure import cpu, interfaces, memory
 from lab.topology import Topology
 from lab.traffic.sender import SenderJob, Stream, start_sender
 
+pytestmark = pytest.mark.serial
+
 STREAM = Stream(stream_id=0, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000)
 
 

@@ -17,6 +17,8 @@ from lab.build import build
 from lab.clean import clean
 from lab.topology import Topology
 
+pytestmark = pytest.mark.serial  # leaves things behind and cleans them away: others do that, too
+
 
 def test_a_namespace_is_entered_by_the_child_alone() -> None:
     own = network_of("self")
@@ -75,13 +77,12 @@ with build(Topology(), "killed") as lab:
 
 
 def test_what_a_killed_lab_leaves_is_found_and_cleaned() -> None:
-    before = set(netns.names())
     with subprocess.Popen(
         [sys.executable, "-c", LAB_THAT_IS_KILLED], stdout=subprocess.PIPE, text=True
     ) as lab:
         assert lab.stdout
         stray = int(lab.stdout.readline())
-        left = set(netns.names()) - before
+        left = {name for name in netns.names() if f"-{lab.pid}-" in name}
         assert len(left) == 3
         assert not left & {leftover.name for leftover in netns.leftovers()}, "its maker still lives"
         lab.kill()

@@ -108,6 +108,7 @@ def test_requests_in_one_packet_are_answered_in_order(client: Client) -> None:
     assert fields(client.answer()) == ["request"]
 
 
+@pytest.mark.serial
 def test_a_line_without_end_is_refused_when_it_is_too_long(shared_relay: Relay) -> None:
     with Client(shared_relay.forwarder.control_path) as endless, prompt_answers(shared_relay):
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -212,6 +213,7 @@ def test_a_loop_is_refused_and_both_rules_are_named(
 # Clients that hold up
 
 
+@pytest.mark.serial
 def test_silent_clients_hold_up_nobody(shared_relay: Relay) -> None:
     with ExitStack() as stack:
         for number in range(200):
@@ -223,6 +225,7 @@ def test_silent_clients_hold_up_nobody(shared_relay: Relay) -> None:
                     assert new.ask("stats")["ok"]
 
 
+@pytest.mark.serial
 def test_a_client_that_does_not_read_its_answers_holds_up_nobody(shared_relay: Relay) -> None:
     with Client(shared_relay.forwarder.control_path) as deaf, prompt_answers(shared_relay):
         deaf.socket.settimeout(0.5)

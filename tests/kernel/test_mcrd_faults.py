@@ -89,6 +89,7 @@ def assert_received(transfer: Transfer, counted: Counts, refused: int) -> None:
     assert (seen.unexpected, seen.malformed, sum(seen.drops.values())) == (0, 0, 0)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("rate_dps", [10_000, 60_000])
 def test_workers_killed_under_load(faulty_bench: Bench, wires: Wiring, rate_dps: int) -> None:
     refused = refused_by_devices(wires, faulty_bench)
@@ -154,6 +155,7 @@ def test_a_killed_supervisor_leaves_no_worker_and_its_place_can_be_taken(faulty_
             assert killed.ask("ping")["pid"] == successor.forwarder.process.pid
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT to all", "mcrctl shutdown"])
 def test_a_forwarder_stopped_under_load(faulty_bench: Bench, wires: Wiring, how: str) -> None:
     refused = refused_by_devices(wires, faulty_bench)

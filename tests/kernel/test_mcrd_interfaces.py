@@ -88,6 +88,7 @@ def assert_forwards(changing: Changing, sender: str, receiver: str = "r0", count
     assert_delivered(offered, seen, counted)
 
 
+@pytest.mark.serial
 def test_a_rule_waits_for_its_input_and_runs_within_a_second(changing: Changing) -> None:
     added = changing.relay.ask("add", rules=[LATE])["added"]
     try:

@@ -27,7 +27,7 @@ FLOWS = 12
 """On each input. Enough that two workers both get some, whichever hash shares them out."""
 DATAGRAMS = 12_000
 """On each input: a thousand a flow."""
-RATE_DPS = 15_000
+RATE_DPS = 40_000
 """Of all inputs together."""
 
 
@@ -123,8 +123,8 @@ def test_what_reaches_the_wrong_worker_is_counted_as_that(mcrd_bench: Bench, ste
     ) as running:
         offered, seen, counted = running.transfer(
             [
-                *spread(SenderJob(interface="g0", streams=of, count=DATAGRAMS, rate_dps=10_000)),
-                SenderJob(interface="g0", streams=strangers, count=4000, rate_dps=4000),
+                *spread(SenderJob(interface="g0", streams=of, count=DATAGRAMS, rate_dps=24_000)),
+                SenderJob(interface="g0", streams=strangers, count=4000, rate_dps=8000),
             ],
             ReceiverJob(flows=forwarded(of, DATAGRAMS // FLOWS), payload_bytes=64),
         )

@@ -113,7 +113,7 @@ def test_rates_are_shown_as_they_are(shared_relay: Relay) -> None:
     job = SenderJob(interface="g0", streams=of, count=60_000, rate_dps=5000)
     with (
         shared_relay.rules(*map(rule, of)),
-        shared_relay.bench.transferring([job], ReceiverJob(flows=forwarded(of, 15_000))),
+        shared_relay.bench.transferring([job], ReceiverJob(flows=forwarded(of, 15_000))) as transfer,
     ):
         answer = mcrctl(path, "top", "--json", "--interval", "0.5")
         assert answer.returncode == 0, answer.stderr
@@ -125,6 +125,7 @@ def test_rates_are_shown_as_they_are(shared_relay: Relay) -> None:
         live.send_signal(signal.SIGINT)
         live.communicate(timeout=10)
         assert live.returncode == 0
+        transfer.stop()
     assert found["seconds"] >= 0.5
     assert found["totals"]["matched_dps"] > 0
     assert found["totals"]["matched_dps"] == pytest.approx(found["totals"]["sent_dps"], rel=0.2)

@@ -104,6 +104,7 @@ def test_one_in_use_is_refused_and_nothing_is_touched(home: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.serial
 def test_a_killed_lab_s_are_given_back_by_clean(home: str, tmp_path: Path) -> None:
     process = run(home, tmp_path)
 

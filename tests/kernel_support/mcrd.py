@@ -102,6 +102,19 @@ def spread(job: SenderJob) -> list[SenderJob]:
     ]
 
 
+def pinned(jobs: Sequence[SenderJob]) -> list[SenderJob]:
+    """``jobs``, those without a CPU on one each in turn.
+
+    A sender that the kernel moves to another CPU sends into another worker's ring from then on, and overtakes
+    what waits in the one before.
+    """
+    cpus = some_cpus()
+    return [
+        job if job.cpu is not None else job.model_copy(update={"cpu": cpus[number % len(cpus)]})
+        for number, job in enumerate(jobs)
+    ]
+
+
 @dataclass(frozen=True)
 class Counts:
     """A forwarder's exact counters over some time: datagrams in, copies out, and what became of the rest."""
@@ -184,10 +197,10 @@ class Relay:
     ) -> tuple[int, ReceiverReport, Counts]:
         """Send and receive: datagrams offered, the receiver's report, what the forwarder counted.
 
-        A single job is spread over the CPUs (:func:`spread`).
+        A single job is spread over the CPUs (:func:`spread`), several have one each (:func:`pinned`).
         """
         before = self.forwarder.stats()
-        listed = spread(jobs) if isinstance(jobs, SenderJob) else jobs
+        listed = spread(jobs) if isinstance(jobs, SenderJob) else pinned(jobs)
         sent, seen = self.bench.transfer_all(listed, receiver_job)
         assert not sum(seen.drops.values()), f"the receiver itself dropped frames: {seen.drops}"
         offered = sum(report.offered for report in sent)

@@ -93,7 +93,7 @@ class Bench:
             process.ready()
         for sender in senders:
             sender.go()
-        transfer = Transfer()
+        transfer = Transfer(senders)
         try:
             yield transfer
         except BaseException:
@@ -115,6 +115,14 @@ class Bench:
 
 class Transfer:
     """What a transfer came to, once it is over."""
+
+    def __init__(self, senders: Sequence[Sender]) -> None:
+        self._senders = senders
+
+    def stop(self) -> None:
+        """End the sending early: what it was for has been seen."""
+        for sender in self._senders:
+            sender.stop()
 
     sent: list[SenderReport]
     """In the order of the jobs."""
