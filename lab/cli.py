@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from forwarder.problems import ProblemsError
+from lab.advise_cli import advise_command, model_command
 from lab.progress import duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
 from lab.scenario import DIRECTORY, Scenario, load_scenarios
@@ -31,9 +32,6 @@ from lab.terminal import (
     print_json,
     profile_named,
 )
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -137,6 +135,16 @@ def run(
             "an address is refused. Checks and footprints still use veth.",
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="COMMIT|auto|none",
+            help="Also measure the forwarder against that of this commit, in turn, and fail where it is "
+            "slower: see docs/ci.md. auto: what a pull request is for, else where the branch left "
+            "origin/main, else the parent; nothing is measured where that cannot be found.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run scenarios; results and report go to the run's directory.
@@ -150,11 +158,13 @@ def run(
     130 interrupted.
     """
     from lab import session
+    from lab.gate_baseline import OFF
 
     if resume is not None:
-        if names or out_dir or profile or peer or wires:
+        if names or out_dir or profile or peer or wires or baseline:
             raise BadInputError(
-                "--resume takes scenarios, profile, peers, wires and directory from the run: give none"
+                "--resume takes scenarios, profile, peers, wires, baseline and directory from the run: "
+                "give none"
             )
         going = session.resumed(resume)
     else:
@@ -165,6 +175,7 @@ def run(
             out_dir,
             peers=peer or [],
             wires=wires,
+            baseline=None if baseline == OFF else baseline,
         )
     raise typer.Exit(session.conduct(going, as_json))
 
@@ -324,6 +335,10 @@ def clean(
         out.print(f"removed {item.namespace}, {item.processes} processes{back}", highlight=False)
     if not removed:
         out.print("nothing to remove")
+
+
+app.command("model")(model_command)
+app.command("advise")(advise_command)
 
 
 def main() -> None:

@@ -122,6 +122,12 @@ def detectable(
     return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
 
+def falls_short(low: float, high: float, tolerance: float, higher_is_better: bool) -> bool:
+    """Whether a whole interval is worse than ``tolerance``: 0.9 is nine tenths of the speed, or ten ninths of
+    the time."""
+    return high < tolerance if higher_is_better else low > 1 / tolerance
+
+
 def meets(ratio: float, target: float, higher_is_better: bool) -> bool:
     """Whether a ratio keeps what is promised."""
     return ratio >= target if higher_is_better else ratio <= target

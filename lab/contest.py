@@ -9,7 +9,12 @@ What a value is, by metric:
   receivers' own time, measured without a subject at that rate, is taken off.
 * *latency p99*: each side at half its own zero-loss rate.
 
-Latency and CPU are compared at half a rate: loaded, not overloaded.
+Latency and CPU are compared at half a rate: loaded, not overloaded; CPU per copy also at a rate that the
+scenario gives, without any search.
+
+A comparison with a *tolerance* can fail a run. When its interval is wholly beyond it, everything is stopped,
+started anew and measured once more, as how a process came to lie in memory is part of its speed: only what
+is seen twice counts.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lab import matrix
-from lab.compare import FEW_PAIRS, detectable, interleaved, meets, paired_ratio, verdict
+from lab.compare import FEW_PAIRS, detectable, falls_short, interleaved, meets, paired_ratio, verdict
 from lab.load import Purpose
 from lab.results import NONE, Check, Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
@@ -48,7 +53,57 @@ class Contender:
 
 
 def compare(step: matrix.Comparison, context: Context) -> None:
-    """Take both sides in turn, as many pairs as the profile says, and conclude."""
+    """Conclude a comparison, with what is demanded of it."""
+    record = _concluded(step, context)
+    line = describe(record)
+    if step.profile.demand_targets and not is_kept(record):
+        context.failures.append(f"{step.step_id}: {line}")
+    context.reporter.outcome(line)
+    if step.compare.tolerance is not None:
+        _tolerate(step, step.compare.tolerance, record, context)
+    if step.compare.repeat == step.number > 1 and step.a == step.b:
+        _against_itself(step, record, context)
+
+
+def _tolerate(step: matrix.Comparison, tolerance: float, first: Comparison, context: Context) -> None:
+    """Whether ``a`` is as good as ``b``, but for what is tolerated. A worse one is measured once more."""
+    taken = [first]
+    if is_worse(first, tolerance):
+        context.reporter.outcome("beyond what is tolerated: once more, with everything started anew")
+        context.benches.close()
+        taken.append(_concluded(step, context))
+        context.reporter.outcome(describe(taken[-1]))
+    check = tolerated(taken, tolerance)
+    context.archive.write(check)
+    if not check.passed:
+        context.failures.append(f"{step.step_id}: expected {check.expected}, observed {check.observed}")
+
+
+def is_worse(record: Comparison, tolerance: float) -> bool:
+    """Whether the whole interval is beyond ``tolerance``. Raises StepError for too few pairs to tell."""
+    if record.pairs < FEW_PAIRS:
+        raise StepError(f"{record.metric}: {record.pairs} pairs of values; a verdict takes {FEW_PAIRS}")
+    return falls_short(record.low, record.high, tolerance, record.higher_is_better)
+
+
+def tolerated(taken: Sequence[Comparison], tolerance: float) -> Check:
+    """What one comparison, or two of the same, come to: each of them must have been worse to fail."""
+    last = taken[-1]
+    bound = f"above {1 / tolerance:.2f}"
+    if last.higher_is_better:
+        bound = f"below {tolerance:.2f}"
+    ratios = " and again ".join(f"{r.ratio:.3f} ({r.low:.3f} to {r.high:.3f})" for r in taken)
+    return Check(
+        scenario=last.scenario,
+        case=f"{last.case}: {last.metric}",
+        passed=not all(is_worse(record, tolerance) for record in taken),
+        expected=f"a ratio whose interval is not wholly {bound}",
+        observed=ratios,
+    )
+
+
+def _concluded(step: matrix.Comparison, context: Context) -> Comparison:
+    """Take both sides in turn, as many pairs as the profile says, and record what they come to."""
     a, b = _contenders(step, context)
     values: dict[str, list[float | None]] = {"a": [], "b": []}
     for side in interleaved(step.profile.pairs):
@@ -89,12 +144,7 @@ def compare(step: matrix.Comparison, context: Context) -> None:
         warnings=[*warnings, *ratio.warnings],
     )
     context.archive.write(record)
-    line = describe(record)
-    if step.profile.demand_targets and not is_kept(record):
-        context.failures.append(f"{step.step_id}: {line}")
-    context.reporter.outcome(line)
-    if step.compare.repeat == step.number > 1 and step.a == step.b:
-        _against_itself(step, record, context)
+    return record
 
 
 def _against_itself(step: matrix.Comparison, last: Comparison, context: Context) -> None:
@@ -169,19 +219,26 @@ def _contenders(step: matrix.Comparison, context: Context) -> tuple[Contender, C
         return _by_generator(step, step.a, context), _by_generator(step, step.b, context)
     if step.metric == "delivered copies/s":
         return _by_delivery(step, step.a, context), _by_delivery(step, step.b, context)
+    if step.compare.dps is not None:
+        fixed = float(step.compare.dps)
+        rps_a, rps_b = (_steered(step, side) for side in (step.a, step.b))
+        return (
+            _by_trial(step, step.a, rps_a, context, fixed, "comparison", _cpu_per_copy),
+            _by_trial(step, step.b, rps_b, context, fixed, "comparison", _cpu_per_copy),
+        )
     known_a, known_b = _best(step, step.a, context), _best(step, step.b, context)
     if step.metric == "zero-loss rate":
         return _by_search(step, step.a, known_a, context), _by_search(step, step.b, known_b, context)
     rates = {side: _lower(known) * matrix.HALF for side, known in (("a", known_a), ("b", known_b))}
     if step.metric == "latency p99":
         return (
-            _by_trial(step, step.a, known_a, context, rates["a"], "latency", _p99),
-            _by_trial(step, step.b, known_b, context, rates["b"], "latency", _p99),
+            _by_trial(step, step.a, known_a.setting.rps, context, rates["a"], "latency", _p99),
+            _by_trial(step, step.b, known_b.setting.rps, context, rates["b"], "latency", _p99),
         )
     rate = min(rates.values())
     return (
-        _by_trial(step, step.a, known_a, context, rate, "comparison", _cpu_per_copy),
-        _by_trial(step, step.b, known_b, context, rate, "comparison", _cpu_per_copy),
+        _by_trial(step, step.a, known_a.setting.rps, context, rate, "comparison", _cpu_per_copy),
+        _by_trial(step, step.b, known_b.setting.rps, context, rate, "comparison", _cpu_per_copy),
     )
 
 
@@ -200,6 +257,11 @@ def _best(step: matrix.Comparison, side: matrix.Side, context: Context) -> ZeroL
         text = f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at"
         raise NoFigureError(f"{text}: {'; '.join(fates)}") if fates else StepError(text)
     return known
+
+
+def _steered(step: matrix.Comparison, side: matrix.Side) -> bool:
+    """The first steering that a side may have: for what is compared without a search."""
+    return step.scenario.rps_of(side.subject)[0] if side.rps is None else side.rps
 
 
 def _tried(step: matrix.Comparison, side: matrix.Side, context: Context) -> list[Trial]:
@@ -262,14 +324,14 @@ def _by_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -
 def _by_trial(
     step: matrix.Comparison,
     side: matrix.Side,
-    known: ZeroLoss,
+    rps: bool,
     context: Context,
     dps: float,
     purpose: Purpose,
     read: Callable[[Trial], float | None],
 ) -> Contender:
     seconds = step.profile.trial_ms / 1000 * LONG
-    series = _series(step, side, known.setting.rps, context, purpose)
+    series = _series(step, side, rps, context, purpose)
 
     def value() -> float | None:
         # Right before each trial, so that what else the machine does weighs on both alike.

@@ -52,6 +52,7 @@ def begin(
     rfc3918: Mapping[str, Sequence[str]],
     peers: Mapping[str, Path],
     wires: Wires | None = None,
+    baseline: str | None = None,
 ) -> None:
     """The first record of a new run.
 
@@ -59,6 +60,7 @@ def begin(
         scenarios: how each can be loaded again.
         peers: the programs that the user chose, by subject.
         wires: the existing interfaces that the user lent.
+        baseline: what the gate measures against, or why against nothing.
     """
     archive.write(
         RunStarted(
@@ -69,6 +71,7 @@ def begin(
             rfc3918={name: list(sections) for name, sections in rfc3918.items()},
             peers={name: str(path) for name, path in peers.items()},
             wires=None if wires is None else wires.model_dump(mode="json"),
+            baseline=baseline,
             provenance=provenance.gather(),
         )
     )

@@ -160,6 +160,11 @@ class Compare(Model):
     b_rps: bool | None = None
     """Steering of each side; its best one when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
+    dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Of CPU per copy: the rate for both sides; left out: half of the lower zero-loss rate."""
+    tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The run fails when the whole interval is worse than this share of ``b``: below it where more is better,
+    above its inverse where less is. Only after a second measurement, with everything started anew."""
     repeat: Annotated[int, Field(ge=1, le=100)] = 1
     """Comparisons, each of its own. Several of a subject with itself show what the instrument finds where
     there is nothing to find: at most one in twenty may see a difference."""

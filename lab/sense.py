@@ -119,8 +119,13 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
     if compare.cases is not None and compare.a_case is not None:
         yield Problem("cases", repr(compare.cases), "cases, or a_case and b_case, not both")
     same = (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps)
-    if same and compare.repeat == 1:
-        yield Problem("b", repr(compare.b), "another subject than a, or another case; the same with repeat")
+    if same and compare.repeat == 1 and compare.tolerance is None:
+        allowed = "another subject than a, or another case; the same with repeat or tolerance"
+        yield Problem("b", repr(compare.b), allowed)
+    if compare.dps is not None and compare.metric != "CPU per copy":
+        yield Problem("dps", str(compare.dps), "left out but for metric = 'CPU per copy'")
+    if compare.tolerance is not None and compare.repeat > 1:
+        yield Problem("tolerance", str(compare.tolerance), "left out with repeat")
     if compare.within is not None and not same:
         yield Problem("within", str(compare.within), "left out but for a subject compared with itself")
     if alone and compare.a_case is None:

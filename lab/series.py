@@ -12,7 +12,7 @@ from lab import matrix
 from lab.archive import Archive
 from lab.interruption import Interruption
 from lab.load import Purpose, Request, standing
-from lab.peers.base import Peer
+from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
 from lab.results import NONE, AnyRecord, Setting, Trial, ZeroLoss
 from lab.scenario import Scenario
@@ -173,18 +173,34 @@ class Series:
         archive = self.context.archive
         trial = archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
         if trial is None:
-            trial = self.bench.measure(request).model_copy(update={"load_share": load_share})
+            trial = self._measured(request).model_copy(update={"load_share": load_share})
         self.trial_ids.append(trial.trial_id)
         archive.write(trial)
         self.context.reporter.trial(trial)
         if trial.ended is not None and trial.ended not in self.fates:
             self.fates.append(trial.ended)
-            if self.subject == OURS:  # of another program it is a result, of this project's a fault
+            # Of another program, or of what this one was, it is a result; of what it is now, a fault.
+            if self.subject == OURS and self.setting.commit is None:
                 self.context.failures.append(f"{trial.trial_id}: {trial.ended}")
         if not trial.ledger.balanced:
-            why = "; ".join(trial.warnings)
-            self.context.failures.append(f"{trial.trial_id}: the ledger does not balance: {why}")
+            why = f"{trial.trial_id}: the ledger does not balance: {'; '.join(trial.warnings)}"
+            if self.setting.commit is None:
+                self.context.failures.append(why)
+            elif why not in self.fates:
+                self.fates.append(why)
         return trial
+
+    def _measured(self, request: Request) -> Trial:
+        """What a forwarder of another commit cannot do, or says in other words, is nobody's fault now.
+
+        Raises NoFigureError for such a one, PeerError for any other subject.
+        """
+        try:
+            return self.bench.measure(request)
+        except PeerError as error:
+            if self.setting.commit is None:
+                raise
+            raise NoFigureError(f"the forwarder of {self.setting.commit}: {error}") from error
 
     def observe(self, seconds: float, dps: float) -> Observation:
         """A trial as the search sees it. What the receivers' own rings lost is not the subject's loss."""

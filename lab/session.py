@@ -11,12 +11,14 @@ from lab import run as runs
 from lab.archive import Archive, ArchiveError
 from lab.attendance import Attendance, attend, parse
 from lab.borrow import obstacles
+from lab.gate import FILE, NAME, against
+from lab.gate_baseline import choose as choose_baseline
 from lab.peers import mcrd
 from lab.planning import steps
 from lab.profiles import ProfileName
 from lab.progress import choose
 from lab.results import Comparison
-from lab.scenario import Scenario, load_scenarios
+from lab.scenario import Scenario, load_scenarios, parse_scenario
 from lab.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
 from lab.trees import checked_out
 from lab.wires import Wires, WiresError, load_wires, misfits
@@ -34,6 +36,8 @@ class Session:
     scenarios: Sequence[Scenario]
     present: Attendance
     wires: Wires | None
+    baseline: str | None
+    """What the gate measures against, or why against nothing; ``None``: there is no gate."""
 
 
 def begun(
@@ -43,6 +47,7 @@ def begun(
     *,
     peers: Sequence[str] = (),
     wires: Path | None = None,
+    baseline: str | None = None,
 ) -> Session:
     """A new run in ``directory``, or in one of its own.
 
@@ -50,23 +55,35 @@ def begun(
         scenarios: by how each can be loaded again.
         peers: ``NAME=PATH`` of the programs that the user chose.
         wires: the file that says which existing interfaces are lent.
+        baseline: the commit of the gate that is added, or ``auto``: see :func:`lab.gate_baseline.choose`.
 
     Raises:
         BadInputError, ProblemsError: nothing has been touched by then.
     """
     _demand_root()
     run_id = runs.new_run_id()
+    directory = directory or OUT / run_id
+    gate = None if baseline is None else choose_baseline(baseline)
+    gate_text = ""
+    if gate and gate.commit:
+        file = directory.resolve() / FILE
+        gate_text = against(load_scenarios([NAME])[0], gate.commit)
+        others = {name: scenario for name, scenario in scenarios.items() if scenario.name != NAME}
+        scenarios = {**others, str(file): parse_scenario(gate_text, NAME)}
     paths = parse(peers)
     present = attend(paths)
     cables = load_wires(wires) if wires else None
     _check_wires(cables, scenarios.values())
     try:
-        archive = Archive.create(directory or OUT / run_id)
+        archive = Archive.create(directory)
     except ArchiveError as error:
         raise BadInputError(str(error)) from error
     sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
-    runs.begin(archive, run_id, profile, list(scenarios), sections, paths, cables)
-    return Session(archive, run_id, profile, list(scenarios.values()), present, cables)
+    if gate_text:
+        (directory / FILE).write_text(gate_text, encoding="utf-8")
+    why = gate.why if gate else None
+    runs.begin(archive, run_id, profile, list(scenarios), sections, paths, cables, why)
+    return Session(archive, run_id, profile, list(scenarios.values()), present, cables, why)
 
 
 def resumed(directory: Path) -> Session:
@@ -86,6 +103,7 @@ def resumed(directory: Path) -> Session:
         load_scenarios(started.scenarios),
         attend({name: Path(path) for name, path in started.peers.items()}),
         None if started.wires is None else Wires.model_validate(started.wires),
+        started.baseline,
     )
 
 
@@ -102,7 +120,7 @@ def conduct(session: Session, as_json: bool) -> int:
             choose(as_json),
             session.run_id,
             {**present.peers, mcrd.PEER.name: mcrd.PEER.with_trees(trees)} if trees else present.peers,
-            present.skipped(scenarios),
+            [*present.skipped(scenarios), *_without_gate(session)],
             session.wires,
         )
         written = write_report(archive.results, archive.directory)
@@ -122,6 +140,12 @@ def conduct(session: Session, as_json: bool) -> int:
     else:
         summarise(records, ended, written or [archive.results])
     return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
+
+
+def _without_gate(session: Session) -> list[str]:
+    """Why nothing is measured against a baseline, where that was asked for."""
+    gated = session.baseline is None or any(scenario.name == NAME for scenario in session.scenarios)
+    return [] if gated else [f"{NAME}: {session.baseline}"]
 
 
 def _demand_root() -> None:

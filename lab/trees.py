@@ -24,16 +24,18 @@ class TreeError(ProblemsError):
     """Commits that there are none of, or that cannot be checked out."""
 
 
-def resolved(commit: str) -> str:
+def resolved(commit: str, field: str = "commit") -> str:
     """The name of a commit as git understands it (``HEAD~3``, a branch, a hash), shortened.
+
+    ``field`` names it in messages.
 
     Raises:
         TreeError: there is no such commit, or this is no repository.
     """
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+    found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     if found.returncode:
         why = found.stderr.strip() or f"a commit of {REPOSITORY}"
-        raise TreeError([Problem("commit", repr(commit), why)])
+        raise TreeError([Problem(field, repr(commit), why)])
     return found.stdout.strip()[:HASH_LENGTH]
 
 
@@ -51,7 +53,7 @@ def checked_out(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
             stack.callback(_remove, parent)
             parent.chmod(0o755)  # workers are nobody in particular, and import from there
             tree = parent / "tree"
-            added = _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+            added = git("worktree", "add", "--detach", "--quiet", str(tree), commit)
             if added.returncode:
                 raise TreeError([Problem("commit", repr(commit), added.stderr.strip())])
             trees[commit] = tree
@@ -60,13 +62,18 @@ def checked_out(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
 
 def _remove(parent: Path) -> None:
     shutil.rmtree(parent, ignore_errors=True)
-    _git("worktree", "prune")
+    git("worktree", "prune")
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """git in this repository, whoever owns it: root may run the lab in a checkout of someone else.
+
+    Raises:
+        TreeError: there is no git here.
+    """
     try:
         return subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments],
+            ["git", "-c", f"safe.directory={REPOSITORY}", "-C", str(REPOSITORY), *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -79,6 +79,12 @@ class Forwarder:
 
     def sample(self) -> Sample:
         stats = self.ask("stats", rules=False)
+        try:
+            return self._read(stats)
+        except (KeyError, TypeError) as error:  # a forwarder of another commit has words of its own
+            raise PeerError(f"mcrd: its statistics are not as expected: {error!r}") from error
+
+    def _read(self, stats: dict[str, Any]) -> Sample:
         shares = (
             WorkerSample(
                 worker_id=worker["worker_id"],

@@ -42,6 +42,8 @@ class RunStarted(Record):
     """Tests of RFC 3918, by their sections, that a scenario makes."""
     wires: dict[str, list[tuple[str, str]]] | None = None
     """Existing interfaces that took the place of veth pairs, as the user's file names them."""
+    baseline: str | None = None
+    """The commit that the gate measures against, or why it measures nothing, where one was asked for."""
     provenance: Provenance
 
 
