@@ -53,7 +53,7 @@ def advise(demand: Demand, model: CapacityModel) -> Advice:
 
 
 def _rows(demand: Demand, model: CapacityModel) -> Iterator[Row]:
-    host = _host(demand)
+    host = host_of(demand)
     for found in candidates(demand):
         yield evaluate(found, demand.dps, model)
     for narrowed in _narrowed(demand):
@@ -64,9 +64,9 @@ def _rows(demand: Demand, model: CapacityModel) -> Iterator[Row]:
 
 def candidates(demand: Demand) -> Iterator[Candidate]:
     """All that can be planned, as wide as the machine is."""
-    host = _host(demand)
+    host = host_of(demand)
     for given in _wide_as_the_machine(demand):
-        found = _planned(given, host, demand)
+        found = planned_candidate(given, host, demand)
         if found is not None:
             yield found
 
@@ -74,7 +74,7 @@ def candidates(demand: Demand) -> Iterator[Candidate]:
 Given = dict[str, Any]
 
 
-def _host(demand: Demand) -> Host:
+def host_of(demand: Demand) -> Host:
     mtu = 1500 if demand.payload_bytes <= 1472 else 9000
     return described_host(demand.cpus, demand.names, demand.numa_nodes, mtu)
 
@@ -135,7 +135,7 @@ def _fewest(narrowed: Narrowed, host: Host, demand: Demand, model: CapacityModel
     low, high, fewest = 1, most, None
     middle = most
     while low <= high:
-        found = _planned(make(middle), host, demand)
+        found = planned_candidate(make(middle), host, demand)
         row = None if found is None else evaluate(found, demand.dps, model)
         if row is not None and row.zero_loss_dps.low >= MARGIN * demand.dps:
             fewest, high = row, middle - 1
@@ -147,7 +147,7 @@ def _fewest(narrowed: Narrowed, host: Host, demand: Demand, model: CapacityModel
     return fewest
 
 
-def _planned(given: Given, host: Host, demand: Demand) -> Candidate | None:
+def planned_candidate(given: Given, host: Host, demand: Demand) -> Candidate | None:
     """What ``given`` comes to; ``None`` where the strategy cannot be had in these numbers."""
     options = SupervisorOptions.model_validate(
         {**given, **({"skip_host_stack": True} if demand.skip_host_stack else {})}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,17 @@ VERDICTS: tuple[Verdict, ...] = ("meets it", "likely", "doubtful", "falls short"
 """The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
 ALIKE = 0.05
 """Rates, and sizes, that are so near to one another are the same: the other one decides then."""
+SIMPLEST = (
+    "pool",
+    "fanout",
+    "fanout-per-interface",
+    "hybrid",
+    "dynamic",
+    "rule-hash",
+    "hybrid-hash",
+    "full-fanout",
+)
+"""From what has least to go wrong: hashed rules need programs that steer, and move when workers change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +84,33 @@ def verdict(rate: Prediction, asked_dps: float) -> Verdict:
 
 
 def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Whoever meets it, with least memory, those alike by their rate; else whoever forwards most, those alike
-    by their memory."""
-    return tuple(sorted(rows, key=_place))
+    """Whoever meets it, with least memory; else whoever forwards most. Alike in both: the simpler one."""
+    every = list(rows)
+    meeting = [row for row in every if row.verdict == "meets it"]
+    others = [row for row in every if row.verdict != "meets it"]
+    return (*_in_turn(meeting, (_smallness, _rate)), *_in_turn(others, (_rate, _smallness)))
 
 
-def _place(row: Row) -> tuple[float, ...]:
-    size, rate = row.memory.everything, row.zero_loss_dps.value
-    if row.verdict == "meets it":
-        return (0.0, math.floor(math.log(size) / ALIKE), -rate, size)
-    return (1.0, -math.floor(math.log(rate) / ALIKE), size, float(row.candidate.workers))
+Merit = Callable[[Row], float]
+
+
+def _in_turn(rows: Sequence[Row], merits: Sequence[Merit]) -> list[Row]:
+    """By the first merit; those that are alike in it by the next, and in the end by simplicity."""
+    if not merits:
+        return sorted(rows, key=lambda row: (SIMPLEST.index(row.candidate.strategy), row.candidate.workers))
+    merit, *more = merits
+    rest = sorted(rows, key=merit, reverse=True)
+    found: list[Row] = []
+    while rest:
+        alike = [row for row in rest if merit(row) >= merit(rest[0]) * (1 - ALIKE)]
+        found += _in_turn(alike, more)
+        rest = rest[len(alike) :]
+    return found
+
+
+def _rate(row: Row) -> float:
+    return row.zero_loss_dps.value
+
+
+def _smallness(row: Row) -> float:
+    return 1 / row.memory.everything

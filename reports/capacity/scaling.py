@@ -66,18 +66,11 @@ class Scaling(Part):
             return Prediction(1.0, 1.0, 1.0, "measured", ())
         if self.kind == "range" or self.usl is None:
             low = Coefficients(sigma=PESSIMISTIC_SIGMA, kappa=0).speedup(cpus)
-            return Prediction(
-                math.sqrt(low * cpus),
-                low,
-                float(cpus),
-                "extrapolated",
-                (
-                    (
-                        f"{cpus:,} processors: from no contention down to {PESSIMISTIC_SIGMA:.0%} of the work "
-                        f"waiting for its turn. {self.why}"
-                    ),
-                ),
+            told = (
+                f"{cpus:,} processors: from no contention down to {PESSIMISTIC_SIGMA:.0%} of the work waiting"
+                f" for its turn. {self.why}"
             )
+            return Prediction(math.sqrt(low * cpus), low, float(cpus), "extrapolated", (told,))
         value = self.usl.speedup(cpus)
         each = sorted(one.speedup(cpus) for one in self.resamples) or [value]
         cut = len(each) // 40  # 2.5 % at each end

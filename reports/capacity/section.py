@@ -1,0 +1,262 @@
+"""The capacity model on the page: how well it predicts what it had not seen, and what it consists of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from reports import quantity, svg
+from reports.capacity.model import HeldOut, HeldOutCase
+from reports.capacity.own import Chosen
+from reports.capacity.scaling import PESSIMISTIC_SIGMA
+from reports.drawing import figure, grid
+from reports.model import Cell, Column, Figure, Row, Section, Table
+
+PROMISED = 0.15
+"""Of the median: what the model promises to be off by, at most, of a case that it has not seen."""
+MOST_CPUS = 96
+"""To which the scaling curve is drawn: what the architecture document speaks of."""
+
+HELD_OUT = (
+    "Each case was predicted by a model that was fitted to all the others: so far off it may be of a load "
+    "that nobody has measured. A worker that could not keep up shows what a datagram costs; where the "
+    "generator was the bound, that it costs no more, which is used as no more than that."
+)
+SUM = (
+    "The cost of a datagram that arrives is the sum of the terms below, none of which can be negative. "
+    "Intervals are of 95 %: other choices of the cases (bootstrap), the scatter of held-out cases, and for "
+    "whatever lies outside of what was measured 10 % more with each doubling."
+)
+TERMS = {
+    "receive": ("Receive and match", "each datagram"),
+    "frame": ("Send a frame", "each output, divided among the datagrams in the frame"),
+    "copy": ("Send a copy", "each output and datagram"),
+    "copy_bytes": ("Send 100 B of payload", "each output and datagram"),
+    "lookup": ("Look a rule up", "each factor of ten of rules"),
+    "arrive": ("Kernel receives", "each datagram, on the worker's own processor"),
+    "arrive_bytes": ("Kernel receives 100 B", "the same"),
+    "host_stack": ("Host's own stack", "the same; --skip-host-stack spares it"),
+}
+
+
+def section(found: Chosen) -> Section:
+    """Empty where the run has no model of its own: what is shipped was validated elsewhere."""
+    model = found.model
+    if not found.own:
+        return Section("capacity", "Capacity model")
+    held = [each for each in model.held_out if each.cases]
+    parts: list[Table | Figure] = [_errors(held)]
+    rates = [each for each in held if each.what != "memory"]
+    if rates:
+        parts.append(_predicted_figure(rates))
+    parts += [_terms(found), _scaling_figure(found), *(_cases(each, found) for each in held)]
+    return Section(
+        "capacity", "Capacity model", (HELD_OUT, SUM, f"The model was {model.provenance}."), tuple(parts)
+    )
+
+
+def _errors(held: Sequence[HeldOut]) -> Table:
+    columns = (
+        Column("Predicted"),
+        Column("Cases", "each held out", numeric=True),
+        Column("Off by", "median", numeric=True),
+        Column("Off by", "worst", numeric=True),
+        Column("Within its interval", "of 95 %", numeric=True),
+    )
+    rows = []
+    for each in held:
+        kept = each.median_error <= PROMISED
+        within = sum(case.low <= case.measured <= case.high for case in each.cases)
+        rows.append(
+            Row(
+                (
+                    Cell(each.what.capitalize()),
+                    Cell(quantity.count(len(each.cases))),
+                    Cell(
+                        f"{each.median_error:.1%}",
+                        f"at most {PROMISED:.0%}: {'met' if kept else 'NOT MET'}",
+                        tone="good" if kept else "bad",
+                    ),
+                    Cell(f"{each.errors[-1]:.0%}"),
+                    Cell(f"{within} of {len(each.cases)}"),
+                )
+            )
+        )
+    return Table("capacity-errors", "Predicted against measured, of cases held out", columns, tuple(rows))
+
+
+def _terms(found: Chosen) -> Table:
+    law = found.model.cost
+    columns = (
+        Column("Term"),
+        Column("Cost", "ns", numeric=True),
+        Column("Interval", "of 95 %, ns", numeric=True),
+        Column("Counted"),
+    )
+    rows = []
+    for name, (what, when) in TERMS.items():
+        if name not in law.coefficients:
+            rows.append(Row((Cell(what), Cell("not measured"), Cell(quantity.NONE), Cell(when))))
+            continue
+        each = sorted(resample[name] for resample in law.resamples)
+        cut = len(each) // 40
+        span = f"{each[cut]:,.0f} to {each[-1 - cut]:,.0f}" if each else quantity.NONE
+        rows.append(Row((Cell(what), Cell(f"{law.coefficients[name]:,.0f}"), Cell(span), Cell(when))))
+    return Table("capacity-terms", "What a datagram costs a worker's processor", columns, tuple(rows))
+
+
+def _cases(held: HeldOut, found: Chosen) -> Table:
+    memory = held.what == "memory"
+    unit = "MB" if memory else "datagrams/s"
+    columns = (
+        Column("Case"),
+        Column("Measured", unit, numeric=True),
+        Column("Predicted", unit, numeric=True),
+        Column("Interval", unit, numeric=True),
+        Column("Off by", numeric=True),
+    )
+
+    def shown(value: float) -> str:
+        return quantity.megabytes(value) if memory else quantity.rate(value)
+
+    rows = tuple(
+        Row(
+            (
+                Cell(case.case.split(":", 1)[1].strip() if memory else case.case),
+                Cell(shown(case.measured)),
+                Cell(shown(case.predicted)),
+                Cell(f"{shown(case.low)} to {shown(case.high)}"),
+                Cell(f"{case.predicted / case.measured - 1:+.0%}"),
+            ),
+            trials=() if memory else own_trials(case.records, found),
+        )
+        for case in held.cases
+    )
+    name = f"capacity-cases-{held.what.replace(' ', '-')}"
+    return Table(name, f"Held out: {held.what}", columns, rows, folded=f"all {len(rows)} cases")
+
+
+def own_trials(cited: Sequence[str], found: Chosen) -> tuple[str, ...]:
+    """Ids as they stand in the run's own results."""
+    prefix = f"{found.model.sources[0].run_id}:"
+    return tuple(each.removeprefix(prefix) for each in cited)
+
+
+def _predicted_figure(held: Sequence[HeldOut]) -> Figure:
+    every = [case for each in held for case in each.cases]
+    least = min(min(case.predicted, case.measured) for case in every) / 1.3
+    most = max(max(case.predicted, case.measured) for case in every) * 1.3
+    looks = {held[0].what: ("o", svg.SERIES[0]), held[-1].what: ("s", svg.SERIES[1])}
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        for axis, kind in grid(canvas, ("predicted", "residual"), narrow):
+            axis.set_xscale("log")
+            axis.set_xlim(least, most)
+            if kind == "predicted":
+                axis.set_yscale("log")
+                axis.set_ylim(least, most)
+                axis.plot([least, most], [least, most], color=svg.MUTED, linewidth=1)
+                axis.fill_between(
+                    [least, most],
+                    [least * (1 - PROMISED), most * (1 - PROMISED)],
+                    [least * (1 + PROMISED), most * (1 + PROMISED)],
+                    color=svg.GRID,
+                    linewidth=0,
+                )
+                axis.set_title("Predicted")
+                _plain(axis.yaxis)
+            else:
+                axis.axhspan(-PROMISED, PROMISED, color=svg.GRID, linewidth=0)
+                axis.axhline(0, color=svg.MUTED, linewidth=1)
+                axis.set_title("Off by")
+                axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.0%}"))
+            axis.set_xlabel("measured, datagrams/s")
+            _plain(axis.xaxis)
+            for each in held:
+                _marks(axis, each.cases, kind == "predicted", *looks[each.what])
+
+    told = ", ".join(f"{each.what} off by {each.median_error:.0%} in the median" for each in held)
+    key = (
+        f"Circles: rate of a worker that cannot keep up; squares: rate without loss. The band is "
+        f"{PROMISED:.0%} to either side; on the right what is left over (residuals)."
+    )
+    return figure(
+        "capacity-predicted",
+        "Predicted against measured, and what is left over",
+        key,
+        f"Both axes in datagrams a second, logarithmic. {len(every)} points: {told}.",
+        plot,
+        lambda narrow: 640 if narrow else 330,
+    )
+
+
+def _marks(axis: Axes, cases: Sequence[HeldOutCase], absolute: bool, marker: str, colour: str) -> None:
+    measured = [case.measured for case in cases]
+    values = [case.predicted if absolute else case.predicted / case.measured - 1 for case in cases]
+    axis.plot(measured, values, marker=marker, color=colour, linestyle="none", markerfacecolor="none")
+
+
+def _plain(axis: Axis) -> None:
+    formatter = FuncFormatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k")
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _scaling_figure(found: Chosen) -> Figure:
+    scaling = found.model.scaling
+    cpus = sorted({round(math.exp(step * math.log(MOST_CPUS) / 40)) for step in range(41)})
+    curve = [scaling.speedup(each) for each in cpus]
+
+    def plot(canvas: Canvas, _narrow: bool) -> None:
+        axis = canvas.subplots()
+        axis.fill_between(
+            cpus,
+            [p.low for p in curve],
+            [p.high for p in curve],
+            color=svg.GRID,
+            linewidth=0,
+            label="interval",
+        )
+        axis.plot(cpus, [p.value for p in curve], color=svg.SERIES[0], label="predicted")
+        if scaling.amdahl is not None:
+            amdahl = [scaling.amdahl.speedup(each) for each in cpus]
+            axis.plot(cpus, amdahl, color=svg.SERIES[1], linestyle="--", label="Amdahl")
+        counts = scaling.counts
+        axis.plot(
+            [count.cpus for count in counts],
+            [count.speedup for count in counts],
+            marker="o",
+            linestyle="none",
+            color=svg.INK,
+            label="measured",
+        )
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log", base=2)
+        for each in (axis.xaxis, axis.yaxis):
+            each.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_xlabel("processors with a worker each")
+        axis.set_title("Times the rate of one")
+
+    last = curve[-1]
+    key = f"Line: predicted; band: its interval; circles: measured. {scaling.why}"
+    if scaling.kind == "range":
+        key += (
+            f" So the band is no interval of a fit: it goes from no contention down to "
+            f"{PESSIMISTIC_SIGMA:.0%} of the work waiting for its turn, a stated bound, and the line is "
+            "their geometric mean."
+        )
+    return figure(
+        "capacity-scaling",
+        "More processors",
+        key,
+        f"Both axes logarithmic. At {MOST_CPUS} processors {last.value:.0f} times one, {last.low:.0f} to "
+        f"{last.high:.0f}, {last.basis}.",
+        plot,
+        lambda narrow: 320 if narrow else 360,
+        () if scaling.kind == "fitted" else ("extrapolated: " + scaling.why,),
+    )
