@@ -17,6 +17,7 @@ from reports import (
     summary,
     tables,
 )
+from reports.capacity.page import sections as capacity_sections
 from reports.dataset import Dataset
 from reports.model import Figure, Page, Section, Table
 from reports.quantity import listed
@@ -120,6 +121,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         _section("processor", "Processor time", (CPU,), *tables.cpu(data)),
         _section("workers", "Workers", (SHARES,), footprints.workers(data), *tables.worker_shares(data)),
         _section("memory", "Memory", (MEMORY,), footprints.memory(data)),
+        *capacity_sections(data),
         *(() if failed else (checks,)),
         _section("ledger", "Ledger", (LEDGER,), *accounts.ledgers(data)),
         _section("provenance", "What ran on what", (), *accounts.provenance(data)),

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from reports.capacity import section, seed
+from reports.capacity.fit import fit
+from reports.capacity.fitting import FitError
 from reports.capacity.layouts import read_layouts
-from reports.capacity.own import chosen
+from reports.capacity.samples import Run
 from reports.dataset import Dataset
 from reports.model import Section
 
 
-def sections(data: Dataset) -> tuple[Section, Section]:
-    """The model and how well it predicts; the document's tables, answered with it. Either may be empty."""
-    found = chosen(data)
-    return section.section(found), seed.section(data, found, read_layouts())
+def sections(data: Dataset) -> tuple[Section, ...]:
+    """The model and how well it predicts; the document's tables, answered with it.
+
+    None where the run has too little to fit a model of its own: one of another run is not this run's result.
+    """
+    try:
+        model = fit([Run(data.run, data.trials, data.zero_losses, data.footprints)])
+    except FitError:
+        return ()
+    return section.section(model), seed.section(data, model, read_layouts())

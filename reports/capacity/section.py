@@ -11,8 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from reports import quantity, svg
-from reports.capacity.model import HeldOut, HeldOutCase
-from reports.capacity.own import Chosen
+from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
 from reports.drawing import figure, grid
 from reports.model import Cell, Column, Figure, Row, Section, Table
@@ -44,17 +43,13 @@ TERMS = {
 }
 
 
-def section(found: Chosen) -> Section:
-    """Empty where the run has no model of its own: what is shipped was validated elsewhere."""
-    model = found.model
-    if not found.own:
-        return Section("capacity", "Capacity model")
+def section(model: CapacityModel) -> Section:
     held = [each for each in model.held_out if each.cases]
     parts: list[Table | Figure] = [_errors(held)]
     rates = [each for each in held if each.what != "memory"]
     if rates:
         parts.append(_predicted_figure(rates))
-    parts += [_terms(found), _scaling_figure(found), *(_cases(each, found) for each in held)]
+    parts += [_terms(model), _scaling_figure(model), *(_cases(each, model) for each in held)]
     return Section(
         "capacity", "Capacity model", (HELD_OUT, SUM, f"The model was {model.provenance}."), tuple(parts)
     )
@@ -90,8 +85,8 @@ def _errors(held: Sequence[HeldOut]) -> Table:
     return Table("capacity-errors", "Predicted against measured, of cases held out", columns, tuple(rows))
 
 
-def _terms(found: Chosen) -> Table:
-    law = found.model.cost
+def _terms(model: CapacityModel) -> Table:
+    law = model.cost
     columns = (
         Column("Term"),
         Column("Cost", "ns", numeric=True),
@@ -110,7 +105,7 @@ def _terms(found: Chosen) -> Table:
     return Table("capacity-terms", "What a datagram costs a worker's processor", columns, tuple(rows))
 
 
-def _cases(held: HeldOut, found: Chosen) -> Table:
+def _cases(held: HeldOut, model: CapacityModel) -> Table:
     memory = held.what == "memory"
     unit = "MB" if memory else "datagrams/s"
     columns = (
@@ -133,7 +128,7 @@ def _cases(held: HeldOut, found: Chosen) -> Table:
                 Cell(f"{shown(case.low)} to {shown(case.high)}"),
                 Cell(f"{case.predicted / case.measured - 1:+.0%}"),
             ),
-            trials=() if memory else own_trials(case.records, found),
+            trials=() if memory else own_trials(case.records, model),
         )
         for case in held.cases
     )
@@ -141,9 +136,9 @@ def _cases(held: HeldOut, found: Chosen) -> Table:
     return Table(name, f"Held out: {held.what}", columns, rows, folded=f"all {len(rows)} cases")
 
 
-def own_trials(cited: Sequence[str], found: Chosen) -> tuple[str, ...]:
+def own_trials(cited: Sequence[str], model: CapacityModel) -> tuple[str, ...]:
     """Ids as they stand in the run's own results."""
-    prefix = f"{found.model.sources[0].run_id}:"
+    prefix = f"{model.sources[0].run_id}:"
     return tuple(each.removeprefix(prefix) for each in cited)
 
 
@@ -207,8 +202,8 @@ def _plain(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _scaling_figure(found: Chosen) -> Figure:
-    scaling = found.model.scaling
+def _scaling_figure(model: CapacityModel) -> Figure:
+    scaling = model.scaling
     cpus = sorted({round(math.exp(step * math.log(MOST_CPUS) / 40)) for step in range(41)})
     curve = [scaling.speedup(each) for each in cpus]
 

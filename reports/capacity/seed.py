@@ -12,7 +12,7 @@ from lab.results import Footprint, Trial
 from reports import quantity
 from reports.capacity.law import Prediction
 from reports.capacity.layouts import Configuration, DocumentedRow, Layouts, UseCase
-from reports.capacity.own import Chosen
+from reports.capacity.model import CapacityModel
 from reports.capacity.rank import Candidate, evaluate, ranked
 from reports.capacity.rank import Row as Ranked
 from reports.dataset import Dataset
@@ -20,6 +20,7 @@ from reports.model import Cell, Column, Row, Section, Table, Tone
 
 WIRE_BYTES = 66
 """Around a payload on Ethernet, all of it (see ``mcastlab advise --gbps``)."""
+MOST_NAMES = 4
 SAME_CHOICE = 0.05
 """A choice that does so little more is no better one."""
 
@@ -36,27 +37,20 @@ RATES = (
 )
 
 
-def section(data: Dataset, found: Chosen, layouts: Layouts) -> Section:
-    """Empty where nothing can be predicted, and where the run has neither a model nor a row of the table."""
-    model = found.model
-    started = any(_footprint(data, row) for row in layouts.rows)
-    if model.memory is None or not model.steered or not (found.own or started):
+def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
+    """Empty where the model knows nothing of memory, or of workers that also receive."""
+    if model.memory is None or not model.steered:
         return Section("seed", "The document's tables, answered")
     text = [MEMORY, RATES.format(payload=layouts.payload_bytes)]
-    if not found.own:
-        text.append(
-            f"This run has too little to fit a model to ({found.why_not}); the predictions are those of the "
-            f"model that is shipped, {model.provenance}."
-        )
     tables = (
-        _worker_counts(data, found, layouts.rows),
-        _characteristics(data, found, layouts),
-        _use_cases(found, layouts),
+        _worker_counts(data, model, layouts.rows),
+        _characteristics(data, model, layouts),
+        _use_cases(model, layouts),
     )
     return Section("seed", "The document's tables, answered", tuple(text), tables)
 
 
-def _worker_counts(data: Dataset, found: Chosen, rows: Sequence[DocumentedRow]) -> Table:
+def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> Table:
     columns = (
         Column("Row"),
         Column("Workers", numeric=True),
@@ -67,7 +61,7 @@ def _worker_counts(data: Dataset, found: Chosen, rows: Sequence[DocumentedRow]) 
     )
     made = []
     for row in rows:
-        told = evaluate(row.planned, 1.0, found.model).memory
+        told = evaluate(row.planned, 1.0, model).memory
         started = _footprint(data, row)
         measured = None if started is None else measured_bytes(started)
         made.append(
@@ -134,7 +128,7 @@ def _differences(row: DocumentedRow, measured: int | None, told: Prediction) -> 
     else:
         yield (
             f"{what} is {1 - ratio:.0%} less than modelled: workers are forked from one template and share "
-            f"what they do not write, and {held.rules_per_worker:,} rules in each are far less than 1 KB each."
+            f"what they do not write, and {held.rules_per_worker:,} rules take far less than 1 KB each."
         )
     if measured is not None:
         within = "within" if told.low <= measured <= told.high else "outside"
@@ -142,7 +136,7 @@ def _differences(row: DocumentedRow, measured: int | None, told: Prediction) -> 
         yield f"Predicted is {off} off the measurement, which is {within} its interval."
 
 
-def _characteristics(data: Dataset, found: Chosen, layouts: Layouts) -> Table:
+def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> Table:
     columns = (
         Column("Configuration"),
         Column("Throughput", "datagrams/s without loss, predicted", numeric=True),
@@ -151,15 +145,15 @@ def _characteristics(data: Dataset, found: Chosen, layouts: Layouts) -> Table:
         Column("Memory", "MB with rings, predicted", numeric=True),
         Column("Process overhead", "MB, predicted", numeric=True),
     )
-    rows = [_characteristic(data, found, each, layouts.payload_bytes) for each in layouts.configurations]
-    best = max(layouts.configurations, key=lambda each: _rate(each.planned, found).value)
-    notes = tuple(_stars(each, best, found) for each in layouts.configurations)
+    rows = [_characteristic(data, model, each, layouts.payload_bytes) for each in layouts.configurations]
+    best = max(layouts.configurations, key=lambda each: _rate(each.planned, model).value)
+    notes = tuple(_stars(each, best, model) for each in layouts.configurations)
     made = tuple(Row(row.cells, (note,), row.trials) for row, note in zip(rows, notes, strict=True))
     return Table("seed-performance", "Performance Characteristics: stars become figures", columns, made)
 
 
-def _characteristic(data: Dataset, found: Chosen, each: Configuration, payload_bytes: int) -> Row:
-    told = evaluate(each.planned, 1.0, found.model)
+def _characteristic(data: Dataset, model: CapacityModel, each: Configuration, payload_bytes: int) -> Row:
+    told = evaluate(each.planned, 1.0, model)
     rate, needs = told.zero_loss_dps, told.memory
     gbps = rate.value * (payload_bytes + WIRE_BYTES) * 8 / 1e9
     span = f"{quantity.rate(rate.low)} to {quantity.rate(rate.high)}, {rate.basis}; {gbps:.3g} Gbit/s"
@@ -194,13 +188,13 @@ def _stars_of(number: int) -> str:
     return "★" * number
 
 
-def _rate(planned: Candidate, found: Chosen) -> Prediction:
-    return evaluate(planned, 1.0, found.model).zero_loss_dps
+def _rate(planned: Candidate, model: CapacityModel) -> Prediction:
+    return evaluate(planned, 1.0, model).zero_loss_dps
 
 
-def _stars(each: Configuration, best: Configuration, found: Chosen) -> str:
+def _stars(each: Configuration, best: Configuration, model: CapacityModel) -> str:
     """What the stars come to."""
-    mine, most = _rate(each.planned, found), _rate(best.planned, found)
+    mine, most = _rate(each.planned, model), _rate(best.planned, model)
     share = mine.value / most.value
     if each is best:
         return f"{_stars_of(each.throughput)} of throughput: the highest rate of the four."
@@ -222,7 +216,7 @@ def _latency_trials(data: Dataset, strategy: str) -> list[Trial]:
     ]
 
 
-def _use_cases(found: Chosen, layouts: Layouts) -> Table:
+def _use_cases(model: CapacityModel, layouts: Layouts) -> Table:
     columns = (
         Column("Use case"),
         Column("Asked", "datagrams/s", numeric=True),
@@ -236,20 +230,20 @@ def _use_cases(found: Chosen, layouts: Layouts) -> Table:
         "seed-use-cases",
         "Use cases: the document's recommendation and ours",
         columns,
-        tuple(_answered(case, found) for case in layouts.use_cases),
+        tuple(_answered(case, model) for case in layouts.use_cases),
     )
 
 
-def _answered(case: UseCase, found: Chosen) -> Row:
-    theirs = evaluate(case.documented, case.dps, found.model)
-    ours = ranked(evaluate(each, case.dps, found.model) for each in case.candidates)[0]
+def _answered(case: UseCase, model: CapacityModel) -> Row:
+    theirs = evaluate(case.documented, case.dps, model)
+    ours = ranked(evaluate(each, case.dps, model) for each in case.candidates)[0]
     return Row(
         (
             Cell(case.source.capitalize(), case.scenario),
             Cell(quantity.rate(case.dps), f"{case.gbps:g} Gbit/s"),
             Cell(case.recommendation, case.claims),
             _does(theirs),
-            Cell(ours.candidate.command.removeprefix("mcrd supervisor ")),
+            Cell(_options(ours.candidate)),
             _does(ours),
             Cell(
                 quantity.megabytes(ours.memory.everything),
@@ -258,6 +252,16 @@ def _answered(case: UseCase, found: Chosen) -> Row:
         ),
         (why(theirs, ours),),
     )
+
+
+def _options(candidate: Candidate) -> str:
+    """Its options, a long list of interfaces cut as the document does."""
+    return " ".join(_shortened(word) for word in candidate.options)
+
+
+def _shortened(word: str) -> str:
+    names = word.split(",")
+    return word if len(names) <= MOST_NAMES else f"{names[0]},{names[1]},…,{names[-1]}"
 
 
 def _does(row: Ranked) -> Cell:
