@@ -136,7 +136,7 @@ def test_drawings_take_the_colours_of_the_page(page: str) -> None:
         title = re.search(r"<title[^>]*>([^<]+)</title><desc[^>]*>([^<]{40,})</desc>", drawing)
         assert title, drawing[:300]
     colours = set(re.findall(r"var\((--[a-z0-9-]+)\)", page))
-    for palette in (page[: page.index("@media")], page[page.index("@media (prefers-color-scheme:dark)") :]):
+    for palette in (page[: page.index("@media")], page[page.index("@media screen and (prefers") :]):
         assert all(f"{colour}:#" in palette for colour in colours)
 
 
