@@ -133,7 +133,13 @@ def _cases(held: HeldOut, model: CapacityModel) -> Table:
         for case in held.cases
     )
     name = f"capacity-cases-{held.what.replace(' ', '-')}"
-    return Table(name, f"Held out: {held.what}", columns, rows, folded=f"all {len(rows)} cases")
+    return Table(
+        name,
+        f"Held out: {held.what}",
+        columns,
+        rows,
+        folded=f"{held.what.capitalize()}: all {len(rows)} cases that were held out",
+    )
 
 
 def own_trials(cited: Sequence[str], model: CapacityModel) -> tuple[str, ...]:
