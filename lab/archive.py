@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,29 @@ class Mark(BaseModel):
     end: int
     failures: list[str] = []
     finished: bool = True
+    seconds: float | None = None
+    """What it took; ``None`` where part of it was done in an earlier run."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that is over, and what it wrote."""
+
+    mark: Mark
+    records: tuple[AnyRecord, ...]
+
+
+def steps_done(directory: Path) -> list[Done]:
+    """Every step of the run in ``directory`` that finished or was given up, in order.
+
+    Raises OSError, ValidationError: not a run's directory.
+    """
+    written = (directory / RESULTS).read_bytes()
+    marks = [Mark.model_validate_json(line) for line in _whole_lines(directory / JOURNAL)]
+    return [
+        Done(mark, tuple(map(parse_line, written[mark.start : mark.end].decode().splitlines())))
+        for mark in marks
+    ]
 
 
 class Archive:
@@ -138,9 +162,9 @@ class Archive:
         trials = (trial for waiting in self.unfinished.values() for trial in waiting)
         _replace(self.directory / UNFINISHED, "".join(map(dump_line, trials)).encode())
 
-    def finish(self, step: str, failures: Sequence[str] = ()) -> None:
+    def finish(self, step: str, failures: Sequence[str] = (), seconds: float | None = None) -> None:
         """Mark ``step`` as finished: its records survive a resume."""
-        self._mark(step, failures, finished=True)
+        self._mark(step, failures, finished=True, seconds=seconds)
         self.finished.add(step)
         self.failures += failures
 
@@ -148,7 +172,9 @@ class Archive:
         """Mark what ``step`` wrote as of no use to a resumed run, which does it again from its beginning."""
         self._mark(step, (), finished=False)
 
-    def _mark(self, step: str, failures: Sequence[str], *, finished: bool) -> None:
+    def _mark(
+        self, step: str, failures: Sequence[str], *, finished: bool, seconds: float | None = None
+    ) -> None:
         os.fsync(self._results.fileno())
         mark = Mark(
             step=step,
@@ -156,6 +182,7 @@ class Archive:
             end=self._results.tell(),
             failures=list(failures),
             finished=finished,
+            seconds=None if seconds is None else round(seconds, 3),
         )
         self._journal.write(_line(mark))
         self._journal.flush()

@@ -1,7 +1,7 @@
 """``mcastlab``: list, plan, run, compare, report, comparisons, doctor, clean.
 
-Exit status: 0 passed; 1 a check or an expectation failed, a ledger does not balance, or a promised ratio was
-missed where the profile demands it; 2 bad input; 130 interrupted.
+Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger does not balance, or a promised
+ratio was missed where the profile demands it; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from forwarder.problems import ProblemsError
 from lab.advise_cli import advise_command, model_command
-from lab.progress import duration
+from lab.estimate import duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
 from lab.scenario import DIRECTORY, Scenario, load_scenarios
 from lab.terminal import (
@@ -32,6 +32,7 @@ from lab.terminal import (
     print_json,
     profile_named,
 )
+from lab.trend_cli import trend
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +44,10 @@ app = typer.Typer(
         "every datagram, a report.\n\n"
         "Begin with `mcastlab doctor`; `mcastlab run` then runs the quick scenarios to a report in about "
         "eight minutes, and `mcastlab run NAME` a single one. Nothing outside the lab's own namespaces is "
-        "touched, and they are removed when a run ends; `mcastlab clean` removes what a killed one left."
+        "touched, and they are removed when a run ends; `mcastlab clean` removes what a killed one left.\n\n"
+        "Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger does not balance, or "
+        "a promised ratio was missed where the profile demands it; 2 bad input, named with what is allowed; "
+        "130 interrupted."
     ),
 )
 Names = Annotated[
@@ -67,6 +71,7 @@ OutOption = Annotated[
     typer.Option("--out", help="Directory for results and report; a new one in reports/out if not given."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only what came out.")]
 
 
 @app.command("list")
@@ -145,6 +150,10 @@ def run(
             "origin/main, else the parent; nothing is measured where that cannot be found.",
         ),
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write what came out as JUnit XML, too.")
+    ] = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run scenarios; results and report go to the run's directory.
@@ -153,13 +162,16 @@ def run(
     at once); what is done is kept and reported, and --resume goes on with the rest. Subjects that are not on
     this machine are left out and named; one that ends while it is measured has that as its result.
 
-    Progress is on stderr; with --json stdout is one JSON document. Exit status: 0 passed; 1 a check or an
-    expectation failed, a ledger does not balance or a promised ratio was missed; 2 bad input;
-    130 interrupted.
+    Progress is on stderr: a line for each step where that is no terminal. With --json stdout is one JSON
+    document. In a job of GitHub's the outcome is added to its summary. Exit status: 0 passed; 1 a check, an
+    expectation or the gate failed, a ledger does not balance, or a promised ratio was missed where the
+    profile demands it; 2 bad input; 130 interrupted.
     """
     from lab import session
     from lab.gate_baseline import OFF
 
+    if junit is not None and not junit.absolute().parent.is_dir():
+        raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
     if resume is not None:
         if names or out_dir or profile or peer or wires or baseline:
             raise BadInputError(
@@ -177,7 +189,7 @@ def run(
             wires=wires,
             baseline=None if baseline == OFF else baseline,
         )
-    raise typer.Exit(session.conduct(going, as_json))
+    raise typer.Exit(session.conduct(going, as_json, quiet=quiet, junit=junit))
 
 
 @app.command()
@@ -221,6 +233,7 @@ def compare(
         list[str] | None,
         typer.Option("--peer", metavar="NAME=PATH", help="The program of a subject, as for `run`."),
     ] = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two forwarders, two ways to run one, or two commits: paired, in turn, with a verdict.
@@ -248,7 +261,7 @@ def compare(
     if resume is not None:
         if a or b or case or metric or pairs or profile or out_dir or peer:
             raise BadInputError("--resume takes everything from the run in its directory: give nothing else")
-        raise typer.Exit(session.conduct(session.resumed(resume), as_json))
+        raise typer.Exit(session.conduct(session.resumed(resume), as_json, quiet=quiet))
     if a is None or b is None:
         raise BadInputError("two sides are wanted, A and B: see mcastlab compare --help")
     asked = versus.ask(a, b, case or [], metric or [], pairs, profile or "quick", resolved)
@@ -256,7 +269,7 @@ def compare(
     file = directory.resolve() / versus.FILE
     going = session.begun({str(file): asked.scenario}, asked.profile, directory, peers=peer or [])
     file.write_text(asked.text, encoding="utf-8")
-    raise typer.Exit(session.conduct(going, as_json))
+    raise typer.Exit(session.conduct(going, as_json, quiet=quiet))
 
 
 @app.command()
@@ -339,6 +352,7 @@ def clean(
 
 app.command("model")(model_command)
 app.command("advise")(advise_command)
+app.command("trend")(trend)
 
 
 def main() -> None:

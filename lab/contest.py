@@ -33,9 +33,6 @@ from lab.series import Context, NoFigureError, Series, StepError
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""
 
-LONG = 3
-"""Trials of latency and CPU are this much longer: CPU time comes in ticks, a p99 needs many datagrams."""
-
 LEAST_CPU_NS = 20_000_000
 """Two ticks: what is less than that above the baseline cannot be told from it."""
 
@@ -330,7 +327,7 @@ def _by_trial(
     purpose: Purpose,
     read: Callable[[Trial], float | None],
 ) -> Contender:
-    seconds = step.profile.trial_ms / 1000 * LONG
+    seconds = step.profile.trial_ms / 1000 * matrix.LONG
     series = _series(step, side, rps, context, purpose)
 
     def value() -> float | None:

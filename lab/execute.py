@@ -137,7 +137,7 @@ def _search(step: matrix.Search, context: Context) -> None:
 
 def loaded(step: matrix.Search, context: Context, series: Series, zero_loss_dps: float, share: float) -> str:
     """Latency, CPU per copy, workers' shares at ``share`` of a zero-loss rate, as comparisons take them."""
-    dps, seconds = zero_loss_dps * share, step.profile.trial_ms / 1000 * contest.LONG
+    dps, seconds = zero_loss_dps * share, step.profile.trial_ms / 1000 * matrix.LONG
     baseline = contest.baseline(step, step.case, context, dps, seconds)
     series.purpose = "latency"
     trial = series.run(dps, seconds, baseline, share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab import matrix, mixed
-from lab.contest import LONG
+from lab.matrix import LONG
 from lab.results import Trial
 from lab.series import Context, Series, StepError
 

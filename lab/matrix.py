@@ -30,6 +30,12 @@ PDR_TRIALS = 4
 LOADED_TRIALS = 4
 """In time: two, with and without the subject, each as long as three."""
 
+LONG = 3
+"""Trials of latency and CPU are this much longer: CPU time comes in ticks, a p99 needs many datagrams."""
+
+COMPILED_S = 40.0
+"""The first start of another commit's forwarder: its packet path is compiled."""
+
 HALF = 0.5
 LOADS = (0.1, HALF, 0.9)
 """Shares of the zero-loss rate at which latency is measured."""
@@ -170,6 +176,10 @@ class Search(Step):
         searched += PDR_TRIALS * self.pdr
         return searched + self.flat_out + LOADED_TRIALS * len(self.loads)
 
+    @property
+    def seconds(self) -> float:
+        return super().seconds + (COMPILED_S if self.setting.commit else 0.0)
+
 
 @dataclass(frozen=True)
 class Side:
@@ -217,6 +227,11 @@ class Comparison(Step):
         each = _search_trials(NARROWED_TRIALS, self.profile) if self.metric == "zero-loss rate" else 1
         # CPU per copy has the generator alone as its baseline, each time.
         return (4 if self.metric == "CPU per copy" else 2) * each * self.profile.pairs
+
+    @property
+    def seconds(self) -> float:
+        longer = LONG - 1 if self.metric in ("CPU per copy", "latency p99") else 0
+        return super().seconds + self.trials * longer * self.profile.trial_ms / 1000
 
 
 @dataclass(frozen=True)

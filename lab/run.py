@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +12,12 @@ from typing import Literal
 
 from lab import provenance
 from lab.archive import Archive
+from lab.estimate import Expected
 from lab.execute import execute
 from lab.interruption import Interruption
 from lab.matrix import AnyStep
 from lab.netns import NetnsError
+from lab.past_times import past_seconds
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
@@ -99,7 +102,8 @@ def run(
         wires: existing interfaces to take instead of making veth pairs.
     """
     due = [step for step in steps if step.step_id not in archive.finished]
-    reporter.begin(len(due), sum(step.seconds for step in due))
+    known = past_seconds(archive.directory, archive.started) if archive.started else {}
+    reporter.begin([Expected(step.step_id, step.seconds, known.get(step.step_id)) for step in due])
     broken: list[str] = []
     inconclusive: list[str] = []
     interruption = Interruption()
@@ -108,6 +112,7 @@ def run(
             for step in due:
                 interruption.check()
                 reporter.step(step.step_id)
+                began, resumed = time.monotonic(), step.step_id in archive.unfinished
                 archive.begin()
                 context = Context(archive, reporter, run_id, benches, interruption)
                 try:
@@ -118,6 +123,7 @@ def run(
                     kept.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"no conclusion: {error}")
                     archive.give_up(step.step_id)
+                    reporter.done(time.monotonic() - began)
                     continue
                 except (PeerError, TrafficError, NetnsError) as error:
                     interruption.check()
@@ -126,8 +132,11 @@ def run(
                     broken.append(f"{step.step_id}: {error}")
                     reporter.outcome(f"failed: {error}")
                     archive.give_up(step.step_id)
+                    reporter.done(time.monotonic() - began)
                     continue
-                archive.finish(step.step_id, context.failures)
+                seconds = time.monotonic() - began
+                archive.finish(step.step_id, context.failures, None if resumed else seconds)
+                reporter.done(seconds)
     except BaseException:
         # A second signal raises wherever the run is, and may arrive here as another exception.
         if not interruption.asked:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import job_summary
 from lab import run as runs
-from lab.archive import Archive, ArchiveError
+from lab.archive import Archive, ArchiveError, steps_done
 from lab.attendance import Attendance, attend, parse
 from lab.borrow import obstacles
 from lab.gate import FILE, NAME, against
@@ -107,17 +108,23 @@ def resumed(directory: Path) -> Session:
     )
 
 
-def conduct(session: Session, as_json: bool) -> int:
-    """Do what is left of a run, write its report, say what came of it; returns the exit status."""
+def conduct(session: Session, as_json: bool, *, quiet: bool = False, junit: Path | None = None) -> int:
+    """Do what is left of a run, write its report, say what came of it; returns the exit status.
+
+    Args:
+        quiet: no progress is shown; nor is it with ``as_json``.
+        junit: where the same goes as JUnit XML. Markdown goes to where GITHUB_STEP_SUMMARY says, if it does.
+    """
     from reports.html import write_report
 
     archive, scenarios, present = session.archive, session.scenarios, session.present
     commits = (commit for scenario in scenarios for commit in scenario.commits())
+    planned = steps(scenarios, session.profile, present.absent)
     with archive, checked_out(commits) as trees:
         ended = runs.run(
-            steps(scenarios, session.profile, present.absent),
+            planned,
             archive,
-            choose(as_json),
+            choose(as_json or quiet),
             session.run_id,
             {**present.peers, mcrd.PEER.name: mcrd.PEER.with_trees(trees)} if trees else present.peers,
             [*present.skipped(scenarios), *_without_gate(session)],
@@ -125,6 +132,12 @@ def conduct(session: Session, as_json: bool) -> int:
         )
         written = write_report(archive.results, archive.directory)
         records = list(archive.records)
+    if junit:
+        _write_junit(junit, [step.step_id for step in planned], archive, ended)
+    if summary := os.environ.get(job_summary.VARIABLE):
+        report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
+        told = (ended.outcome, ended.failures, ended.inconclusive, ended.skipped)
+        job_summary.append(Path(summary), job_summary.markdown(records, *told, report))
     if as_json:
         print_json(
             {
@@ -140,6 +153,15 @@ def conduct(session: Session, as_json: bool) -> int:
     else:
         summarise(records, ended, written or [archive.results])
     return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
+
+
+def _write_junit(path: Path, planned: Sequence[str], archive: Archive, ended: runs.Ended) -> None:
+    from lab import junit
+
+    made = junit.cases(
+        planned, steps_done(archive.directory), ended.failures, ended.inconclusive, ended.skipped
+    )
+    junit.write(path, made, archive.started.started_at if archive.started else "")
 
 
 def _without_gate(session: Session) -> list[str]:

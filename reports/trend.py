@@ -1,0 +1,130 @@
+"""Series over many runs as a drawing: each point, the level of each stretch, and where it changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from reports import svg
+from reports.model import Drawing
+
+WIDTH, HEIGHT = 880, 170
+"""Of one series, CSS pixels."""
+
+
+class Key(Protocol):
+    """As in :mod:`lab.trend`, which computes what is drawn here."""
+
+    @property
+    def machine(self) -> str: ...
+    @property
+    def scenario(self) -> str: ...
+    @property
+    def case(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+
+
+class Point(Protocol):
+    @property
+    def at(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+
+
+class Change(Protocol):
+    @property
+    def index(self) -> int: ...
+    @property
+    def factor(self) -> float: ...
+
+
+class Series(Protocol):
+    @property
+    def key(self) -> Key: ...
+    @property
+    def points(self) -> Sequence[Point]: ...
+    @property
+    def changes(self) -> Sequence[Change]: ...
+    @property
+    def refused(self) -> str | None: ...
+
+
+def write_plot(series: Sequence[Series], path: Path) -> None:
+    """Draw ``series`` into ``path``: a page when it ends in ``.html``, else one drawing (SVG)."""
+    drawing = svg.standalone(draw(series))
+    if path.suffix == ".html":
+        drawing = (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width">'
+            f"<title>{escape(TITLE)}</title><style>:root{{color-scheme:light dark}}"
+            f"body{{margin:1rem auto;max-width:{WIDTH}px}}svg{{width:100%;height:auto}}</style>\n{drawing}"
+        )
+    path.write_text(drawing, encoding="utf-8")
+
+
+TITLE = "Figures over many runs"
+
+
+def draw(series: Sequence[Series]) -> str:
+    """One panel under the other, those with changes first; the same series give the same bytes."""
+    ordered = sorted(series, key=lambda each: (each.refused is not None, not each.changes))
+
+    def plot(canvas: Canvas) -> None:
+        if not ordered:
+            canvas.text(0.02, 0.5, "no series", color=svg.MUTED)
+            return
+        panels = canvas.subplots(len(ordered), 1, squeeze=False).flatten()
+        for axis, each in zip(panels, ordered, strict=True):
+            _panel(axis, each)
+
+    words = "; ".join(f"{_name(each)}: {_words(each)}" for each in ordered) or "no series"
+    size = (WIDTH, HEIGHT * max(1, len(ordered)))
+    return svg.draw(Drawing("trend", TITLE, words, size, plot))
+
+
+def _panel(axis: Axes, each: Series) -> None:
+    values = [point.value for point in each.points]
+    places = range(len(values))
+    axis.plot(places, values, "o", color=svg.SERIES[0], markersize=5)
+    bounds = [0, *(change.index for change in each.changes), len(values)]
+    for start, end in pairwise(bounds):
+        level = math.exp(sum(map(math.log, values[start:end])) / (end - start))
+        axis.plot([start - 0.4, end - 0.6], [level, level], color=svg.SERIES[0])
+    for change in each.changes:
+        axis.axvline(change.index - 0.5, color=svg.SERIES[1], linestyle="--")
+        axis.annotate(
+            f"× {change.factor:.2f}",
+            (change.index - 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -12),
+            textcoords="offset points",
+            color=svg.INK,
+        )
+    axis.set_ylim(bottom=0, top=max(values) * 1.25)
+    axis.set_ylabel(each.key.unit or "ratio")
+    axis.set_title(f"{_name(each)}: {_words(each)}")
+    axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axis.set_xlabel(f"runs, {each.points[0].at[:10]} to {each.points[-1].at[:10]}")
+
+
+def _name(each: Series) -> str:
+    return f"{each.key.scenario}, {each.key.case}, {each.key.metric}, {each.key.subject}"
+
+
+def _words(each: Series) -> str:
+    if each.refused:
+        return "too few runs"
+    return ", ".join(f"× {change.factor:.2f}" for change in each.changes) or "no change"
