@@ -1,8 +1,8 @@
 """The forwarder of other commits: a work tree for each, beside this one, for as long as it is wanted.
 
 ``git worktree`` shares the repository, so a tree takes a fraction of a second. What is compiled in it is
-known by the path and the time of each file. They are the same whenever a commit is checked out: only its first
-start on a machine takes the half minute to compile.
+known by the path and the time of each file, which are the same whenever a commit is checked out: only its
+very first start on a machine takes the half minute to compile.
 """
 
 from __future__ import annotations
