@@ -317,6 +317,27 @@ def _processor_times(stats: Any) -> dict[int, int]:
 
 
 @mcrctl.command()
+def resize(
+    context: typer.Context,
+    group: Annotated[int, typer.Option(metavar="ID", help="An elastic group, as `list-workers` shows it.")],
+    workers: Annotated[int, typer.Option(metavar="N", help="How many it shall have.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give an elastic group more workers, or fewer; no datagram is lost. The load decides on from there."""
+    _perform(
+        context,
+        "resize",
+        as_json,
+        lambda found: (
+            f"group {found['group']}: from {found['before']} to {found['after']} workers "
+            f"in {found['took_ns'] / 1e6:.0f} ms"
+        ),
+        group=group,
+        workers=workers,
+    )
+
+
+@mcrctl.command()
 def ping(context: typer.Context, as_json: AsJson = False) -> None:
     """Whether the supervisor answers."""
     _perform(

@@ -26,6 +26,7 @@ from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules import parse_rules
 from forwarder.supervisor import Supervisor
 from forwarder.timing import Timing
+from forwarder.workers import State
 
 LINE_BYTES: Final = 16 * 1024 * 1024
 """The longest request: room for some 50,000 rules."""
@@ -209,9 +210,29 @@ async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     return plan_as_dict(found) if form == "json" else render(found)
 
 
+async def _resize(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+    group, workers = request.get("group"), request.get("workers")
+    problems = supervisor.scaler.problems(group, workers)
+    if problems:
+        raise RequestError(problems)
+    assert isinstance(group, int)
+    assert isinstance(workers, int)
+    before, began = len(supervisor.scaler.members(group)), time.monotonic_ns()
+    try:
+        await supervisor.scaler.resize(group, workers, "asked for")
+    except OSError as error:
+        allowed = f"as many as this machine has room for; the group is as it was: {error}"
+        raise RequestError([Problem("workers", str(workers), allowed)]) from error
+    return {"group": group, "before": before, "after": workers, "took_ns": time.monotonic_ns() - began}
+
+
 async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
-    return {"pid": os.getpid(), "workers": len(supervisor.workers), "rules": len(supervisor.book)}
+    return {
+        "pid": os.getpid(),
+        "workers": sum(handle.state is not State.PARKED for handle in supervisor.workers),
+        "rules": len(supervisor.book),
+    }
 
 
 async def _shutdown(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
@@ -228,6 +249,7 @@ _COMMANDS: Final[dict[str, tuple[_Command, tuple[str, ...]]]] = {
     "stats": (_stats, ("format", "rules")),
     "list-workers": (_list_workers, ()),
     "plan": (_plan, ("format",)),
+    "resize": (_resize, ("group", "workers")),
     "ping": (_ping, ()),
     "shutdown": (_shutdown, ()),
 }

@@ -14,7 +14,7 @@ from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import PlanError
 from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule
-from forwarder.supervisor import Supervisor, unsupported
+from forwarder.supervisor import Supervisor
 
 
 async def run(
@@ -30,10 +30,9 @@ async def run(
         OSError: something could not be had; nothing is left behind.
     """
     plan = resolve(options, host(), rules)
-    problems = unsupported(plan)
     served = ", ".join(plan.interfaces)
     inputs = {rule.rule_id: rule.input_interface for rule in rules}
-    problems += [
+    problems = [
         Problem(
             "input_interface",
             f"{inputs[rule_id]!r} of rule {rule_id!r}",
@@ -48,7 +47,9 @@ async def run(
     supervisor = Supervisor(
         plan,
         rules,
-        replan=lambda in_force: resolve(options, host(), in_force),
+        replan=lambda in_force, sizes: resolve(options, host(), in_force, sizes),
+        host=host,
+        scale_threshold_dps=options.scale_threshold_pps,
         busy_poll_us=options.busy_poll_us,
         realtime_priority=options.realtime_priority,
         skip_host_stack=options.skip_host_stack,

@@ -9,6 +9,7 @@ which they were made (``packet_notifier`` and ``packet_create`` in ``net/packet/
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -16,7 +17,7 @@ from forwarder import steering
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import Program
 from forwarder.layout import LEAST_FRAMES, RingPlan, frame_bytes
-from forwarder.links import InterfaceState
+from forwarder.links import InterfaceState, LinkView
 from forwarder.packet import sockets
 from forwarder.packet.sockets import Ring
 from forwarder.planned import SocketPlan
@@ -28,6 +29,7 @@ _FANOUT_MODES: Final = {
     "hash": ap.PACKET_FANOUT_HASH,
     "lb": ap.PACKET_FANOUT_LB,
     "cbpf": ap.PACKET_FANOUT_CBPF,
+    "flow": ap.PACKET_FANOUT_CBPF,
 }
 _filter_program = lru_cache(maxsize=1)(steering.filter_program)
 """A worker's interfaces are asked for one after another, and all have the same program."""
@@ -76,11 +78,77 @@ def open_receivers(
                 group = sockets.join_fanout(sock, group, mode, planned.fanout.max_members)
         if serving and (fanout := planned.fanout) and fanout.mode == "cbpf":
             sockets.steer(sock, steering.owner_program(fanout.members, hashing))
+        if serving and fanout and fanout.mode == "flow":
+            sockets.steer(sock, steering.flow_program(len(serving)))
     except BaseException:
         for handle, row in held(handles, name):
             handle.receivers.pop(row)
         sockets.close_receivers(opened)
         raise
+
+
+def as_opened(handle: WorkerHandle, planned: Sequence[SocketPlan]) -> tuple[SocketPlan, ...]:
+    """Planned sockets with the rings that a worker has in their place, where they are open."""
+    rings = {receiver.interface: receiver.ring for receiver in handle.receivers.values()}
+    return tuple(
+        replace(one, ring=RingPlan(ring.frame_bytes, ring.frames))
+        if (ring := rings.get(one.interface))
+        else one
+        for one in planned
+    )
+
+
+def join_late(view: LinkView, handle: WorkerHandle, members: Sequence[WorkerHandle]) -> None:
+    """Open the sockets of a worker that joins a group at work, deaf, in the groups that ``members`` are in.
+
+    Nothing is steered to them before :func:`steer_flows` says so.
+
+    Raises:
+        OSError: one could not be had; none is left open.
+    """
+    try:
+        for planned in handle.plan.sockets:
+            state, places = view.find(planned.interface), held(members, planned.interface)
+            if state is None or not places:
+                continue
+            member, place = places[0]
+            ring = _ring(planned.ring, state.mtu)
+            (sock,) = sockets.open_receivers(member.receivers[place].ifindex, [ring])
+            slot = planned.fanout.slot if planned.fanout else None
+            row = _free_row(handle)
+            handle.receivers[row] = Receiver(planned.interface, state.ifindex, sock, ring, slot)
+            handle.block.cursors[row] = 0
+            if planned.fanout:
+                sockets.join_fanout(
+                    sock,
+                    sockets.fanout_group(member.receivers[place].sock),
+                    _FANOUT_MODES[planned.fanout.mode],
+                    planned.fanout.max_members,
+                )
+            sockets.listen(sock)
+    except BaseException:
+        close(handle)
+        raise
+
+
+def steer_flows(members: Sequence[WorkerHandle]) -> None:
+    """Spread the flows on the interfaces of a group over these members, from the next datagram on.
+
+    When it returns, no datagram is on its way to anybody else: the kernel waits for those that were
+    (``__fanout_set_data_bpf`` calls ``synchronize_net``).
+    """
+    for receiver in members[0].receivers.values():
+        sockets.steer(receiver.sock, steering.flow_program(len(members)))
+
+
+def close(handle: WorkerHandle) -> list[Receiver]:
+    """Close a worker's sockets, whose places nobody is steered to; what they were."""
+    closed = list(handle.receivers.values())
+    handle.receivers.clear()
+    for receiver in closed:
+        receiver.count_drops()
+    sockets.close_receivers([receiver.sock for receiver in closed])
+    return closed
 
 
 def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | None = None) -> None:

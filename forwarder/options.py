@@ -10,7 +10,9 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -248,9 +250,25 @@ class SupervisorOptions(BaseModel):
         )
 
 
-def resolve(options: SupervisorOptions, host: Host, rules: Sequence[ForwardingRule]) -> Plan:
-    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.PlanError` if there can be none."""
-    return plan(host, options.input_interfaces, rules, options.chosen_strategy, options.sizing)
+def resolve(
+    options: SupervisorOptions,
+    host: Host,
+    rules: Sequence[ForwardingRule],
+    sizes: Mapping[int, int] = MappingProxyType({}),
+) -> Plan:
+    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.PlanError` if there can be none.
+
+    Args:
+        sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.
+    """
+    sizing, interfaces = options.sizing, options.input_interfaces
+    if sizes:
+        asked = sizing.groups or tuple(
+            InterfaceGroup(number, (name,)) for number, name in enumerate(interfaces)
+        )
+        groups = tuple(replace(group, workers=sizes.get(group.group_id, group.workers)) for group in asked)
+        sizing = replace(sizing, groups=groups)
+    return plan(host, interfaces, rules, options.chosen_strategy, sizing)
 
 
 Options = TypeVar("Options", bound=SupervisorOptions)

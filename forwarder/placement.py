@@ -6,6 +6,7 @@ shift, compare. All numbers below are taken modulo 2**32:
 
     mix(h)        = h ^= h >> 16; h *= 0x85EBCA6B; h ^= h >> 13; h *= 0xC2B2AE35; h ^= h >> 16
     hash          = mix(group ^ port * 0x9E3779B1)
+    flow hash     = mix(group ^ source * 0x85EBCA77 ^ (source port << 16 | port) * 0x9E3779B1)
     seed(slot)    = mix((slot + 1) * 0x9E3779B9)                     a constant in the program
     score(slot)   = s = (hash ^ seed(slot)) * 0x7FEB352D; s ^= s >> 15; s * 0x846CA68B
 
@@ -32,6 +33,7 @@ MAX_MEMBERS = 300
 """Most members of a group whose owner program still fits in one classic BPF program."""
 
 PORT_FACTOR = 0x9E3779B1
+SOURCE_FACTOR = 0x85EBCA77
 MIX_FACTORS = (0x85EBCA6B, 0xC2B2AE35)
 _SLOT_FACTOR = 0x9E3779B9
 SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
@@ -53,6 +55,12 @@ def rule_hash(group: int, port: int) -> int:
     return _mix(group ^ port * PORT_FACTOR & U32)
 
 
+def flow_hash(source: int, group: int, source_port: int, port: int) -> int:
+    """The 32-bit hash of a flow; addresses as integers in host order."""
+    ports = source_port << 16 | port
+    return _mix(group ^ source * SOURCE_FACTOR & U32 ^ ports * PORT_FACTOR & U32)
+
+
 def slot_seed(slot: int) -> int:
     return _mix((slot + 1) * _SLOT_FACTOR & U32)
 
@@ -68,6 +76,12 @@ def owner(group: int, port: int, members: int, hashing: Hashing = Hashing.RENDEZ
     hashed = rule_hash(group, port)
     if hashing is Hashing.MODULO:
         return hashed % members
+    return max(range(members), key=lambda slot: (score(hashed, slot), -slot))
+
+
+def flow_owner(source: int, group: int, source_port: int, port: int, members: int) -> int:
+    """The slot, 0 to ``members`` − 1, that a flow goes to in a group whose members come and go."""
+    hashed = flow_hash(source, group, source_port, port)
     return max(range(members), key=lambda slot: (score(hashed, slot), -slot))
 
 

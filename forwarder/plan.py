@@ -61,6 +61,7 @@ __all__ = [
     "Sizing",
     "SocketPlan",
     "WorkerPlan",
+    "one_more",
     "plan",
     "plan_problems",
 ]
@@ -204,7 +205,8 @@ def _groups(
         if strategy.width is Width.ELASTIC:
             most = max(workers, sizing.max_workers or cpus)
         count = sum(rules_on[name] for name in group.interfaces)
-        groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count))
+        least = sizing.min_workers if strategy.width is Width.ELASTIC else None
+        groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count, least))
     return tuple(groups)
 
 
@@ -307,6 +309,26 @@ def _workers(
     return tuple(workers)
 
 
+def one_more(
+    host: Host, group: GroupPlan, members: Sequence[WorkerPlan], others: Sequence[WorkerPlan], worker_id: int
+) -> WorkerPlan:
+    """The worker that an elastic group gets beside its present ``members``, given those of other groups."""
+    load = Counter(worker.cpu for worker in (*members, *others))
+    (cpu,) = pick_cpus(host.cpus, load, 1, group_node(host, group.interfaces))
+    place = len(members)
+    return WorkerPlan(
+        worker_id=worker_id,
+        group=group.group_id,
+        cpu=cpu.cpu,
+        node=cpu.node,
+        partition=members[0].partition,
+        sockets=tuple(
+            replace(one, fanout=replace(one.fanout, slot=place, members=place + 1) if one.fanout else None)
+            for one in members[0].sockets
+        ),
+    )
+
+
 Membership = tuple[FanoutPlan | None, FilterPlan | None]
 
 
@@ -315,7 +337,8 @@ def _membership(group: GroupPlan, steering: Steering, slot: int) -> Membership:
         return None, None
     if steering is Steering.FILTER:
         return None, FilterPlan(slot, group.workers)
-    return FanoutPlan(0, _MODES[steering], slot, group.workers, group.max_workers), None
+    mode: FanoutMode = "flow" if group.elastic else _MODES[steering]
+    return FanoutPlan(0, mode, slot, group.workers, group.max_workers), None
 
 
 def _keyed(membership: Membership, group_key: int) -> Membership:

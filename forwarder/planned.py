@@ -21,7 +21,8 @@ from forwarder.layout import RING_BUDGET_BYTES, RingPlan
 from forwarder.problems import ProblemsError
 from forwarder.strategy import Strategy
 
-FanoutMode = Literal["cpu", "hash", "lb", "cbpf"]
+FanoutMode = Literal["cpu", "hash", "lb", "cbpf", "flow"]
+"""``cbpf``: a program computes the owner of the rule; ``flow``: one computes the flow's member."""
 MAX_FANOUT_MEMBERS = 65_535
 """What 16 bits count; the kernel would take one more (PACKET_FANOUT_MAX in ``net/packet/internal.h``)."""
 MAX_INTERFACES = 256
@@ -113,9 +114,16 @@ class GroupPlan:
     interfaces: tuple[str, ...]
     workers: int
     max_workers: int
-    """More than ``workers`` where the group is elastic."""
+    """As many as ``workers`` where the group is not elastic."""
     rules: int
     """Rules whose input is one of the interfaces."""
+
+    min_workers: int | None = None
+    """Of a group that is elastic: it has ``workers`` of ``min_workers`` to ``max_workers``."""
+
+    @property
+    def elastic(self) -> bool:
+        return self.min_workers is not None
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             for name, count in drops.items()
         ],
         "distribution": distributions(supervisor),
+        "scaling": supervisor.scaler.report(),
         "rules": rules(supervisor) if with_rules else [],
         "memberships": len(supervisor.joins),
     }

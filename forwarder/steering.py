@@ -5,6 +5,7 @@ it to the one worker that holds its rule:
 
 * :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
   a member of the fanout group, which is its place in the order of joining.
+* :func:`flow_program`, for a group that grows and shrinks, returns the slot of the datagram's flow.
 * :func:`filter_program`, for one socket of several that all get every datagram, accepts what its slot owns.
 
 Frames are not checked first: whatever is no UDP datagram has some number where a datagram has its destination
@@ -21,7 +22,7 @@ from typing import Final
 
 from forwarder.abi import cbpf as bpf
 from forwarder.abi.cbpf import Instruction, Program
-from forwarder.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, slot_seed
+from forwarder.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, SOURCE_FACTOR, slot_seed
 from forwarder.strategy import Hashing
 
 ETHERNET_BYTES: Final = 14
@@ -37,6 +38,16 @@ _HASH, _BEST_SCORE, _BEST_SLOT = 0, 1, 2
 def owner_program(members: int, hashing: Hashing) -> Program:
     """Returns the slot, 0 to ``members`` − 1, that owns a frame; for a fanout group of so many members."""
     return (*_hash(0), *_owner(members, hashing), _op(bpf.RET_A))
+
+
+def flow_program(members: int) -> Program:
+    """Returns the slot of a frame's flow, 0 to ``members`` − 1: :func:`~forwarder.placement.flow_owner`.
+
+    For a fanout group whose members come and go. Exchanged in one step for that of another number
+    (``__fanout_set_data_bpf``), it gives a new member nothing before it is ready and an old one nothing from
+    then on, where PACKET_FANOUT_CPU and PACKET_FANOUT_HASH count a member in from its joining.
+    """
+    return (*_flow_hash(0), *_owner(members, Hashing.RENDEZVOUS), _op(bpf.RET_A))
 
 
 def filter_program(slot: int, members: int, hashing: Hashing) -> Program:
@@ -82,6 +93,30 @@ def _hash(network: int) -> Program:
         _op(bpf.TAX),
         _op(bpf.LD | bpf.W | bpf.ABS, network + 16),
         _op(bpf.ALU | bpf.XOR | bpf.X),
+        *_mix(),
+    )
+
+
+def _flow_hash(network: int) -> Program:
+    """A = :func:`~forwarder.placement.flow_hash` of the frame, the IPv4 header being at ``network``."""
+    return (
+        _op(bpf.LDX | bpf.B | bpf.MSH, network),
+        _op(bpf.LD | bpf.W | bpf.IND, network),
+        _multiply(PORT_FACTOR),
+        _op(bpf.ST, _HASH),
+        _op(bpf.LD | bpf.W | bpf.ABS, network + 12),
+        _multiply(SOURCE_FACTOR),
+        _op(bpf.LDX | bpf.MEM, _HASH),
+        _op(bpf.ALU | bpf.XOR | bpf.X),
+        _op(bpf.TAX),
+        _op(bpf.LD | bpf.W | bpf.ABS, network + 16),
+        _op(bpf.ALU | bpf.XOR | bpf.X),
+        *_mix(),
+    )
+
+
+def _mix() -> Program:
+    return (
         *_fold(16),
         _multiply(MIX_FACTORS[0]),
         *_fold(13),

@@ -58,7 +58,8 @@ class Steering(StrEnum):
     CPU = "cpu"
     """PACKET_FANOUT_CPU: by the CPU that received it."""
     HASH = "hash"
-    """PACKET_FANOUT_HASH: by the flow's hash."""
+    """PACKET_FANOUT_HASH: by the flow's hash. In a group that is elastic, a program does the same, which is
+    exchanged when the number of workers changes."""
     LB = "lb"
     """PACKET_FANOUT_LB: in turn (a flow's order is not kept)."""
     RULE_HASH = "rule-hash"
@@ -105,7 +106,7 @@ PRESETS: dict[str, Strategy] = {
         Strategy("pool", _G.ALL_INTERFACES, _W.ONE, _R.REPLICATE, _S.NONE),
         Strategy("hybrid", _G.INTERFACE_GROUPS, _W.SHARE, _R.BY_INTERFACE, _S.CPU),
         Strategy("hybrid-hash", _G.INTERFACE_GROUPS, _W.SHARE, _R.HASH, _S.RULE_HASH),
-        Strategy("dynamic", _G.PER_INTERFACE, _W.ELASTIC, _R.BY_INTERFACE, _S.CPU),
+        Strategy("dynamic", _G.PER_INTERFACE, _W.ELASTIC, _R.BY_INTERFACE, _S.HASH),
         Strategy("rule-hash", _G.ALL_INTERFACES, _W.PER_CPU, _R.HASH, _S.RULE_HASH),
         Strategy("full-fanout", _G.PER_INTERFACE, _W.PER_CPU, _R.BY_INTERFACE, _S.CPU),
     )
@@ -124,6 +125,20 @@ def strategy_problems(strategy: Strategy) -> list[Problem]:
                 "steering by rule goes with hashed rules",
             )
         )
+    if strategy.width is Width.ELASTIC and strategy.steering is not Steering.HASH:
+        problems.append(
+            Problem(
+                "steering",
+                strategy.steering.value,
+                "hash where the number of workers is elastic: by any other, a worker that joins or leaves "
+                "takes datagrams with it",
+            )
+        )
+    if strategy.width is Width.ELASTIC and strategy.placement is RulePlacement.HASH:
+        allowed = (
+            "replicate or by-interface where the number of workers is elastic: a worker that joins has all"
+        )
+        problems.append(Problem("placement", strategy.placement.value, allowed))
     return problems
 
 

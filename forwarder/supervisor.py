@@ -12,25 +12,26 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from forwarder import channel, ingress, limits, netlink
 from forwarder.channel import WorkerRule
+from forwarder.host import Host
 from forwarder.host_stack import HostStack
 from forwarder.joins import Joins
-from forwarder.layout import RingPlan
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
 from forwarder.packet.engine import LINKS
 from forwarder.packet.layout import SOCKETS
 from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
-from forwarder.planned import Plan, PlanError
+from forwarder.planned import Plan, PlanError, WorkerPlan
 from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
+from forwarder.scaler import Scaler
 from forwarder.tables import RuleTables
 from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
@@ -39,21 +40,16 @@ from forwarder.workers import FORKED_TOGETHER, Receiver, State, WorkerGoneError,
 STOP_TIMEOUT_S: Final = 1.0
 
 
-def unsupported(plan: Plan) -> list[Problem]:
-    """What a plan asks for that this version can plan but not run yet."""
-    problems = []
-    if any(group.max_workers > group.workers for group in plan.groups):
-        problems.append(Problem("auto_scale", "true", "a fixed number of workers can be run by this version"))
-    return problems
-
-
 class Supervisor:
     """Runs a plan.
 
     Args:
         plan: what to run.
         rules: the rules to begin with; they go together.
-        replan: the plan for the rules that it is given, otherwise as ``plan`` was made.
+        replan: the plan for the rules that it is given, and for so many workers of elastic groups, otherwise
+            as ``plan`` was made.
+        host: the machine as it is when asked.
+        scale_threshold_dps: datagrams/s of an elastic group that call for one more worker.
         busy_poll_us: of every worker.
         realtime_priority: of every worker; 0 for none.
         skip_host_stack: whether this machine's own stack is spared the datagrams that workers take.
@@ -65,7 +61,9 @@ class Supervisor:
         plan: Plan,
         rules: Sequence[ForwardingRule],
         *,
-        replan: Callable[[Sequence[ForwardingRule]], Plan],
+        replan: Callable[[Sequence[ForwardingRule], Mapping[int, int]], Plan],
+        host: Callable[[], Host],
+        scale_threshold_dps: int,
         busy_poll_us: int = 0,
         realtime_priority: int = 0,
         skip_host_stack: bool = False,
@@ -99,6 +97,9 @@ class Supervisor:
         self._ready: asyncio.Future[None] | None = None
         self._started = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.scaler = Scaler(
+            self, plan.groups, host, threshold_dps=scale_threshold_dps, lock=self._refitting, log=self._log
+        )
 
     # -- start and stop --
 
@@ -121,17 +122,7 @@ class Supervisor:
             warm_up()
             gc.collect()
             gc.freeze()
-            self.workers = [
-                WorkerHandle(
-                    plan,
-                    self._memory.block(plan.worker_id),
-                    busy_poll_ns=self._busy_poll_ns,
-                    realtime_priority=self._realtime_priority,
-                    on_ready=lambda handle: self._spawn_task(self._equip(handle)),
-                    on_death=self._mourn,
-                )
-                for plan in self.plan.workers
-            ]
+            self.workers = [self.new_worker(plan) for plan in self.plan.workers]
             limits.allow_descriptors()
             limits.check_realtime(self._realtime_priority)
             for name in self.plan.interfaces:
@@ -153,18 +144,20 @@ class Supervisor:
             raise
         self._started.set()
         self._spawn_task(self._follow_interfaces())
+        if self.scaler.groups:
+            self._spawn_task(self.scaler.watch())
         notify("READY=1")
 
     async def stop(self) -> None:
         """Let nothing more in, let the workers forward what they hold, end them, leave every group."""
         notify("STOPPING=1")
         self.stopping.set()
-        for receiver in self._receivers():
-            sockets.mute(receiver.sock)
-        await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in self.workers))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for receiver in self._receivers():
+            sockets.mute(receiver.sock)
+        await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in self.workers))
         self.joins.close()
 
     def close(self) -> None:
@@ -269,6 +262,18 @@ class Supervisor:
 
     # -- workers --
 
+    def new_worker(self, plan: WorkerPlan) -> WorkerHandle:
+        """A slot for a worker, without a process yet."""
+        self._memory.reserve(plan.worker_id + 1)
+        return WorkerHandle(
+            plan,
+            self._memory.block(plan.worker_id),
+            busy_poll_ns=self._busy_poll_ns,
+            realtime_priority=self._realtime_priority,
+            on_ready=lambda handle: self._spawn_task(self._equip(handle)),
+            on_death=self._mourn,
+        )
+
     async def _equip(self, handle: WorkerHandle) -> None:
         """Tell a new process everything, then let it run."""
         self._equipped.add(handle)
@@ -283,7 +288,7 @@ class Supervisor:
             error = next(result for result in results if result)
             self._log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
             return
-        handle.state = State.RUNNING
+        handle.run()
         assert self._ready is not None
         if not self._ready.done() and all(other.state is State.RUNNING for other in self.workers):
             self._ready.set_result(None)
@@ -322,7 +327,7 @@ class Supervisor:
             for name in names:
                 wanted, served = self.tables.rules_on(name) > 0, name in self.plan.interfaces
                 if wanted != served:
-                    self._adopt(self._replan(list(self.book)))
+                    self._adopt(self._replan(list(self.book), {}))
                 if served and not wanted:
                     self._log(f"interface {name} has no rule any more")
                     await _settled(self._close_receivers(name))
@@ -340,18 +345,13 @@ class Supervisor:
         """The plan for the rules in force, with the rings that there are."""
         if not self._started.is_set():
             return self.plan
-        plan = self._replan(list(self.book))
-        workers = []
-        for handle, planned in zip(self.workers, plan.workers, strict=True):
-            rings = {receiver.interface: receiver.ring for receiver in handle.receivers.values()}
-            opened = tuple(
-                replace(one, ring=RingPlan(ring.frame_bytes, ring.frames))
-                if (ring := rings.get(one.interface))
-                else one
-                for one in planned.sockets
-            )
-            workers.append(replace(planned, sockets=opened))
-        return replace(plan, workers=tuple(workers))
+        plan = self._replan(list(self.book), self.scaler.sizes())
+        present = [handle for handle in self.workers if handle.state is not State.PARKED]
+        workers = tuple(
+            replace(handle.plan, sockets=ingress.as_opened(handle, handle.plan.sockets))
+            for handle in sorted(present, key=lambda handle: handle.plan.group)
+        )
+        return replace(plan, workers=workers)
 
     async def _refit(self) -> None:
         """Make sockets, links and memberships fit the interfaces as they are now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
@@ -36,6 +36,7 @@ def sample(
         "totals": _flows(before["totals"], after["totals"], seconds),
         "workers": workers,
         "interfaces": _interfaces(before, after, seconds),
+        "scaling": after["scaling"],
     }
 
 
@@ -113,7 +114,30 @@ def view(found: Mapping[str, Any]) -> Group:
     for entry in found["interfaces"]:
         rates = (f"{entry[name]:,.0f}" for name in ("frames_per_s", "kernel_drops_per_s"))
         interfaces.add_row(entry["name"], entry["state"], str(entry["sockets"]), *rates)
-    return Group(workers, interfaces)
+    return Group(workers, interfaces, *_scaling(found["scaling"]))
+
+
+def _scaling(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """How large the elastic groups are and why; nothing where there is none."""
+    if not groups:
+        return []
+    table = _table("group", "interface", "workers", "offered/s", "ring full to", "last change")
+    for group in groups:
+        last = group["changes"][-1] if group["changes"] else None
+        table.add_row(
+            str(group["group"]),
+            ", ".join(group["interfaces"]),
+            f"{group['workers']} of {group['min_workers']} to {group['max_workers']}",
+            f"{group['offered_dps']:,.0f}",
+            f"{group['ring_fill']:.0%}",
+            "" if last is None else _change(last),
+        )
+    return [table]
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    failed = f", failed: {change['failed']}" if change["failed"] else ""
+    return f"{change['before']} to {change['after']}: {change['reason']}{failed}"
 
 
 def _cells(rates: Mapping[str, float]) -> list[str]:
@@ -123,5 +147,7 @@ def _cells(rates: Mapping[str, float]) -> list[str]:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("state", "interface") else "right")
+        table.add_column(
+            column, justify="left" if column in ("state", "interface", "last change") else "right"
+        )
     return table

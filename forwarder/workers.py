@@ -41,6 +41,8 @@ class State(StrEnum):
     RUNNING = "running"
     BACKING_OFF = "backing-off"
     STOPPED = "stopped"
+    PARKED = "parked"
+    """Of an elastic group, and not needed now: no process, no sockets; its counters stay."""
 
 
 @dataclass
@@ -52,11 +54,15 @@ class Receiver:
     sock: socket.socket
     ring: Ring
     fanout_slot: int | None
+    came: int = 0
+    """Frames, since the socket was made; as of the last count."""
     drops: int = 0
 
     def count_drops(self) -> int:
         """Frames that found no free slot, since the socket was made."""
-        self.drops += sockets.kernel_drops(self.sock)
+        came, dropped = sockets.arrivals(self.sock)
+        self.came += came
+        self.drops += dropped
         return self.drops
 
 
@@ -103,6 +109,7 @@ class WorkerHandle:
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
+        self._running = asyncio.Event()
 
     # -- life and death --
 
@@ -143,6 +150,7 @@ class WorkerHandle:
         self.pid, self._channel, self._pidfd = pid, birth.channel, os.pidfd_open(pid)
         self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
         self.state = State.STARTING
+        self._running.clear()
         self._ended.clear()
         self._started_at = loop.time()
         loop.add_reader(self._channel, self._read)
@@ -200,6 +208,19 @@ class WorkerHandle:
             if not future.done():
                 future.set_exception(WorkerGoneError())
                 future.exception()  # nobody need be waiting for it
+
+    def run(self) -> None:
+        """The process has been told everything."""
+        self.state = State.RUNNING
+        self._running.set()
+
+    async def wait_until_running(self) -> None:
+        """Also after the process has died on the way and another was started."""
+        await self._running.wait()
+
+    def park(self) -> None:
+        """Of a worker that was stopped: it is not needed now."""
+        self.state = State.PARKED
 
     async def stop(self, timeout_s: float) -> None:
         """Ask the process to forward what it holds and end; kill it when it does not."""

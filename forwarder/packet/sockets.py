@@ -112,6 +112,11 @@ def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int)
     else:
         value = ap.FANOUT_ARGS.pack(group, flags, 0)
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_FANOUT, value)
+    return fanout_group(sock)
+
+
+def fanout_group(sock: socket.socket) -> int:
+    """The id of the fanout group that a socket is in."""
     return sock.getsockopt(ap.SOL_PACKET, ap.PACKET_FANOUT) & 0xFFFF
 
 
@@ -143,10 +148,14 @@ def mute(sock: socket.socket) -> None:
     _set_program(sock, socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
 
 
-def kernel_drops(sock: socket.socket) -> int:
-    """Frames dropped for want of a free slot since the last call (reading resets the kernel's count)."""
+def arrivals(sock: socket.socket) -> tuple[int, int]:
+    """Frames that came since the last call, and those of them that found no free slot.
+
+    Reading resets the kernel's counts; the first holds the second (``packet_getsockopt``).
+    """
     raw = sock.getsockopt(ap.SOL_PACKET, ap.PACKET_STATISTICS, ap.TPACKET_STATS.size)
-    return int(ap.TPACKET_STATS.unpack(raw)[1])
+    came, dropped = ap.TPACKET_STATS.unpack(raw)[:2]
+    return int(came), int(dropped)
 
 
 def open_transmitter(*, send_bytes: int = 4 << 20) -> socket.socket:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from packet_support.bpf_machine import decode, execute
 
 from forwarder.abi.cbpf import assemble
-from forwarder.placement import MAX_MEMBERS, owner
-from forwarder.steering import filter_program, owner_program
+from forwarder.placement import MAX_MEMBERS, flow_owner, owner
+from forwarder.steering import filter_program, flow_program, owner_program
 from forwarder.strategy import Hashing
 
 ETHERNET = bytes.fromhex("01005e010101020000000001") + b"\x08\x00"
@@ -48,6 +48,19 @@ def test_one_filter_accepts_a_datagram_and_it_is_its_owners(
     assert accepting == [owner(group, port, count, hashing)]
 
 
+@given(groups, groups, ports, ports, st.integers(1, 20), options)
+def test_a_flow_goes_where_python_says_and_a_member_more_takes_flows_from_others_but_shifts_none(
+    source: int, group: int, source_port: int, port: int, count: int, ip_options: bytes
+) -> None:
+    packet = bytearray(datagram(group, port, ip_options))
+    packet[12:16] = source.to_bytes(4, "big")
+    ports_at = 20 + len(ip_options)
+    packet[ports_at : ports_at + 2] = source_port.to_bytes(2, "big")
+    before = execute(assemble(flow_program(count)), bytes(packet))
+    assert before == flow_owner(source, group, source_port, port, count)
+    assert execute(assemble(flow_program(count + 1)), bytes(packet)) in (before, count)
+
+
 @given(st.binary(max_size=80), st.integers(1, 20), st.sampled_from(Hashing))
 def test_any_frame_has_exactly_one_owner(frame: bytes, count: int, hashing: Hashing) -> None:
     programs = [assemble(filter_program(slot, count, hashing)) for slot in range(count)]
@@ -58,4 +71,5 @@ def test_any_frame_has_exactly_one_owner(frame: bytes, count: int, hashing: Hash
 @given(st.sampled_from(Hashing), st.integers(0, MAX_MEMBERS - 1))
 def test_programs_of_the_most_members_are_ones_that_the_kernel_loads(hashing: Hashing, slot: int) -> None:
     decode(assemble(owner_program(MAX_MEMBERS, hashing)))
+    decode(assemble(flow_program(MAX_MEMBERS)))
     decode(assemble(filter_program(slot, MAX_MEMBERS, hashing)))

@@ -31,6 +31,7 @@ def reading(second: int, matched: dict[int, int], frames: int, drops: int) -> di
             for number, count in matched.items()
         ],
         "interfaces": [{"name": "eth0", "state": "up", "kernel_drops": drops}],
+        "scaling": [],
     }
 
 

@@ -1,0 +1,286 @@
+"""Elastic groups: more workers and fewer, by load or on request, without losing a datagram.
+
+A worker joins like this: its sockets are opened in the fanout groups of the others, where nothing is steered
+to them; it is forked and told everything; then the program that steers flows is exchanged. It leaves the
+other way round: the program first, then it forwards what its rings hold and ends, then its sockets are
+closed. It is always the last one to have joined that leaves, so that no other changes its place in the fanout
+group. Its slot is kept, *parked*, with its counters, and taken again first.
+
+When to do so is decided in :mod:`forwarder.elastic`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from forwarder import elastic, ingress
+from forwarder.elastic import Decision, Limits, Load
+from forwarder.host import Host
+from forwarder.links import LinkView
+from forwarder.packet.layout import CURSOR_CLAIMED
+from forwarder.plan import one_more
+from forwarder.planned import GroupPlan, WorkerPlan
+from forwarder.problems import Problem
+from forwarder.workers import State, WorkerHandle, spawn
+
+SAMPLE_S: Final = 0.1
+JOIN_TIMEOUT_S: Final = 10.0
+"""So long a new worker may take to be told everything."""
+DRAIN_TIMEOUT_S: Final = 5.0
+"""So long a leaving worker may take to forward what it holds."""
+RETRY_NS: Final = 1_000_000_000
+"""After a change that failed; doubled each time, up to 32 times as long."""
+LOG_LENGTH: Final = 100
+
+
+class Shop(Protocol):
+    """What the supervisor gives a scaler to work with."""
+
+    workers: list[WorkerHandle]
+    view: LinkView
+    past_drops: Counter[str]
+
+    def new_worker(self, plan: WorkerPlan) -> WorkerHandle: ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """A resize that was tried, for the log."""
+
+    at_ns: int
+    group: int
+    before: int
+    after: int
+    reason: str
+    failed: str | None
+    took_ns: int
+
+
+class Scaler:
+    """Resizes the elastic groups of a plan.
+
+    Args:
+        shop: workers, interfaces, and how to make another worker.
+        host: the machine as it is when asked.
+        threshold_dps: datagrams/s that call for one more worker.
+        lock: held while sockets are opened or closed.
+        log: takes one sentence at a time.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        groups: Sequence[GroupPlan],
+        host: Callable[[], Host],
+        *,
+        threshold_dps: int,
+        lock: asyncio.Lock,
+        log: Callable[[str], None],
+    ) -> None:
+        self.groups = {group.group_id: group for group in groups if group.elastic}
+        self.changes: deque[Change] = deque(maxlen=LOG_LENGTH)
+        self._shop = shop
+        self._host = host
+        self._lock = lock
+        self._log = log
+        self._limits = {
+            group.group_id: Limits(group.min_workers, group.max_workers, threshold_dps)
+            for group in self.groups.values()
+            if group.min_workers is not None
+        }
+        self._memories = {number: elastic.begin(limits) for number, limits in self._limits.items()}
+        self._loads: dict[int, Load] = {}
+        self._counted: dict[int, _Count] = {}
+        self._held_until_ns: dict[int, int] = {}
+        self._failures: Counter[int] = Counter()
+
+    # -- state --
+
+    def members(self, group: int) -> list[WorkerHandle]:
+        """The workers of a group that take traffic, in the order of joining."""
+        return [
+            handle
+            for handle in self._shop.workers
+            if handle.plan.group == group and handle.state is not State.PARKED
+        ]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Each elastic group: its size, its bounds, its load, its changes so far."""
+        return [
+            {
+                "group": number,
+                "interfaces": list(group.interfaces),
+                "workers": len(self.members(number)),
+                "min_workers": self._limits[number].min_workers,
+                "max_workers": self._limits[number].max_workers,
+                "threshold_dps": self._limits[number].threshold_dps,
+                "offered_dps": load.offered_dps if (load := self._loads.get(number)) else 0.0,
+                "ring_fill": load.ring_fill if load else 0.0,
+                "changes": [asdict(change) for change in self.changes if change.group == number],
+            }
+            for number, group in self.groups.items()
+        ]
+
+    def sizes(self) -> Mapping[int, int]:
+        """Workers of each elastic group."""
+        return {number: len(self.members(number)) for number in self.groups}
+
+    def problems(self, group: object, workers: object) -> list[Problem]:
+        """Why a resize cannot be asked for."""
+        if not isinstance(group, int) or isinstance(group, bool) or group not in self.groups:
+            known = ", ".join(map(str, self.groups)) or "none: no group is elastic"
+            return [Problem("group", str(group), f"the id of an elastic group: {known}")]
+        limits = self._limits[group]
+        if (
+            not isinstance(workers, int)
+            or isinstance(workers, bool)
+            or not limits.min_workers <= workers <= limits.max_workers
+        ):
+            allowed = f"an integer from {limits.min_workers} to {limits.max_workers}"
+            return [Problem("workers", str(workers), allowed)]
+        return []
+
+    # -- watching --
+
+    async def watch(self) -> None:
+        """Measure and decide, for as long as the supervisor runs."""
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            for number in self.groups:
+                load = self._measure(number)
+                if load is None:
+                    continue
+                self._loads[number] = load
+                if load.at_ns < self._held_until_ns.get(number, 0):
+                    continue
+                memory, decision = elastic.decide(self._memories[number], load, self._limits[number])
+                self._memories[number] = memory
+                if decision:
+                    await self._carry_out(number, decision)
+
+    def _measure(self, group: int) -> Load | None:
+        """The load since the last measurement; None at the first one."""
+        count = _Count.of(self.members(group))
+        before, self._counted[group] = self._counted.get(group), count
+        if before is None or before.sockets != count.sockets:
+            return None
+        seconds = (count.at_ns - before.at_ns) / 1e9
+        return Load(
+            count.at_ns, (count.came - before.came) / seconds, count.ring_fill, count.drops - before.drops
+        )
+
+    # -- changing --
+
+    async def resize(self, group: int, workers: int, reason: str) -> None:
+        """Make a group have so many workers.
+
+        Raises:
+            OSError: a process, socket or memory could not be had; the group is as it was.
+        """
+        async with self._lock:
+            members = self.members(group)
+            began, before, failed = time.monotonic_ns(), len(members), None
+            try:
+                if workers > before:
+                    await self._grow(self.groups[group], members, workers - before)
+                else:
+                    while len(members) > workers:
+                        await self._shrink(members)
+            except OSError as error:
+                failed = str(error)
+                raise
+            finally:
+                now = time.monotonic_ns()
+                self._memories[group] = elastic.undone(self._memories[group], len(self.members(group)), now)
+                if workers != before:
+                    change = Change(began, group, before, workers, reason, failed, now - began)
+                    self.changes.append(change)
+                    outcome = f" failed: {failed}" if failed else f" in {change.took_ns / 1e6:.0f} ms"
+                    self._log(f"group {group}: from {before} to {workers} workers{outcome} ({reason})")
+
+    async def _carry_out(self, group: int, decision: Decision) -> None:
+        try:
+            await self.resize(group, decision.after, decision.reason)
+        except OSError:
+            wait_ns = RETRY_NS << min(self._failures[group], 5)
+            self._failures[group] += 1
+            self._held_until_ns[group] = time.monotonic_ns() + wait_ns
+        else:
+            self._failures[group] = 0
+
+    async def _grow(self, group: GroupPlan, members: list[WorkerHandle], more: int) -> None:
+        joining: list[WorkerHandle] = []
+        try:
+            for _ in range(more):
+                handle = self._slot(group, [*members, *joining])
+                joining.append(handle)
+                ingress.join_late(self._shop.view, handle, members)
+            spawn(joining)
+            ready = asyncio.gather(*(handle.wait_until_running() for handle in joining))
+            try:
+                await asyncio.wait_for(ready, JOIN_TIMEOUT_S)
+            except TimeoutError as error:
+                raise OSError(f"a new worker was not ready after {JOIN_TIMEOUT_S:g} s") from error
+            ingress.steer_flows([*members, *joining])
+        except BaseException:
+            for handle in reversed(joining):
+                await self._park(handle)
+            raise
+
+    def _slot(self, group: GroupPlan, members: Sequence[WorkerHandle]) -> WorkerHandle:
+        """A worker slot for the group's next member: a parked one, or a new one."""
+        workers = self._shop.workers
+        parked = next(
+            (h for h in workers if h.plan.group == group.group_id and h.state is State.PARKED), None
+        )
+        inside = [handle.plan for handle in members]
+        others = [h.plan for h in workers if h.state is not State.PARKED and h.plan.group != group.group_id]
+        worker_id = parked.plan.worker_id if parked else len(workers)
+        plan = one_more(self._host(), group, inside, others, worker_id)
+        if parked is None:
+            parked = self._shop.new_worker(plan)
+            workers.append(parked)
+        parked.plan, parked.state = plan, State.STARTING
+        return parked
+
+    async def _shrink(self, members: list[WorkerHandle]) -> None:
+        """Take the last member out."""
+        *staying, leaving = members
+        ingress.steer_flows(staying)
+        await self._park(leaving)
+        members.pop()
+
+    async def _park(self, handle: WorkerHandle) -> None:
+        await handle.stop(DRAIN_TIMEOUT_S)
+        for receiver in ingress.close(handle):
+            self._shop.past_drops[receiver.interface] += receiver.drops
+        handle.park()
+
+
+@dataclass(frozen=True)
+class _Count:
+    at_ns: int
+    sockets: tuple[int, ...]
+    """Which ones were counted: a sum over others says nothing."""
+    came: int
+    drops: int
+    ring_fill: float
+
+    @staticmethod
+    def of(handles: Sequence[WorkerHandle]) -> _Count:
+        came = drops = 0
+        fill = 0.0
+        identities = []
+        for handle in handles:
+            for row, receiver in handle.receivers.items():
+                drops += receiver.count_drops()
+                came += receiver.came
+                taken = int(handle.block.cursors[row, CURSOR_CLAIMED])
+                fill = max(fill, (receiver.came - receiver.drops - taken) / receiver.ring.frames)
+                identities.append(id(receiver))
+        return _Count(time.monotonic_ns(), tuple(identities), came, drops, fill)

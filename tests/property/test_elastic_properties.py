@@ -1,0 +1,91 @@
+"""Decisions about elastic groups, for any load: within bounds, settled on a steady one, replayable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.elastic import MS, Decision, Limits, Load, begin, decide, replay, undone
+
+STEP_NS = 100 * MS
+
+bounds = st.tuples(st.integers(1, 6), st.integers(0, 20)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+limits = st.builds(
+    lambda least_most, threshold: Limits(*least_most, threshold), bounds, st.integers(1, 1_000_000)
+)
+rates = st.floats(0, 1e7)
+traces = st.lists(st.tuples(rates, st.floats(0, 1), st.integers(0, 3)), max_size=200)
+
+
+def loads(trace: Sequence[tuple[float, float, int]]) -> list[Load]:
+    return [Load(number * STEP_NS, *values) for number, values in enumerate(trace)]
+
+
+def sizes(decisions: Sequence[Decision], limits: Limits) -> list[int]:
+    return [limits.min_workers, *(decision.after for decision in decisions)]
+
+
+@given(limits, traces)
+def test_a_group_stays_within_its_bounds_and_each_change_starts_where_the_last_one_ended(
+    bounds: Limits, trace: list[tuple[float, float, int]]
+) -> None:
+    made = list(replay(loads(trace), bounds))
+    found = sizes([decision for _, decision in made], bounds)
+    assert all(bounds.min_workers <= size <= bounds.max_workers for size in found)
+    assert [decision.before for _, decision in made] == found[:-1]
+    assert all(decision.after - decision.before in (-1, *range(1, 40)) for _, decision in made)
+    times = [load.at_ns for load, _ in made]
+    assert all(b - a >= bounds.cool_down_ns for a, b in pairwise(times))
+    assert made == list(replay(loads(trace), bounds))
+
+
+@given(limits, rates, st.lists(st.floats(-0.15, 0.15), min_size=100, max_size=300))
+def test_a_noisy_constant_load_makes_a_group_grow_only(
+    bounds: Limits, rate: float, noise: list[float]
+) -> None:
+    trace = [(rate * (1 + share), 0.0, 0) for share in noise]
+    made = [decision for _, decision in replay(loads(trace), bounds)]
+    assert all(decision.grows for decision in made)
+
+
+@given(limits, st.integers(1, 30))
+def test_a_steady_overload_gets_the_workers_that_it_needs_within_a_second(bounds: Limits, times: int) -> None:
+    rate = float(times * bounds.threshold_dps)
+    made = list(replay(loads([(rate, 0.0, 0)] * 11), bounds))
+    wanted = min(bounds.max_workers, max(bounds.min_workers, times))
+    assert sizes([decision for _, decision in made], bounds)[-1] == wanted
+
+
+@given(limits)
+def test_without_load_a_group_goes_back_to_its_least(bounds: Limits) -> None:
+    hot = [(1e12, 1.0, 1)] * 10
+    cold = [(0.0, 0.0, 0)] * (31 * (bounds.max_workers - bounds.min_workers + 1))
+    made = [decision for _, decision in replay(loads(hot + cold), bounds)]
+    assert sizes(made, bounds)[-1] == bounds.min_workers
+
+
+def test_a_full_ring_calls_for_one_more_at_a_time_and_what_was_too_few_at_a_rate_stays_so() -> None:
+    bounds = Limits(1, 4, 1_000_000)
+    full = [(50_000.0, 0.9, 0)] * 5
+    calm = [(50_000.0, 0.0, 0)] * 100
+    made = [decision for _, decision in replay(loads(full + calm), bounds)]
+    assert [(d.before, d.after, d.reason) for d in made] == [(1, 2, "a ring is 90% full")]
+    slower = [(34_000.0, 0.0, 0)] * 40
+    made = [decision for _, decision in replay(loads(full + calm + slower), bounds)]
+    assert [(d.before, d.after) for d in made] == [(1, 2), (2, 1)]
+    assert made[1].reason == "34,000 datagrams/s, less than the 35,000 that 1 can be left with"
+
+
+def test_a_change_that_failed_is_tried_again_after_the_cool_down() -> None:
+    bounds = Limits(1, 2, 1000)
+    memory, at = begin(bounds), []
+    for load in loads([(5000.0, 0.0, 0)] * 40):
+        memory, decision = decide(memory, load, bounds)
+        if decision:
+            at.append(load.at_ns)
+            memory = undone(memory, 1, load.at_ns)
+    assert len(at) > 1
+    assert all(b - a >= bounds.cool_down_ns for a, b in pairwise(at))
