@@ -30,6 +30,8 @@ from reports.capacity.rank import ALIKE, Candidate, Row, evaluate, ranked
 MARGIN = 1.25
 """Fewer workers than processors are offered where they still do so much more than is asked, at the least."""
 MOST_CPUS = 4096
+MOST_SOCKETS = 16_384
+"""Of a pool: more of them take gigabytes for rings of 64 frames, which hold no burst."""
 MOST_WORKERS = 4096
 """That are planned for: more of them start for minutes, and no row of the architecture document has them."""
 
@@ -148,7 +150,9 @@ def _fewest(narrowed: Narrowed, host: Host, demand: Demand, model: CapacityModel
 
 
 def planned_candidate(given: Given, host: Host, demand: Demand) -> Candidate | None:
-    """What ``given`` comes to; ``None`` where the strategy cannot be had in these numbers."""
+    """What ``given`` comes to; ``None`` where the strategy cannot, or should not, be had in these numbers."""
+    if _sockets(given, demand) > MOST_SOCKETS:
+        return None
     options = SupervisorOptions.model_validate(
         {**given, **({"skip_host_stack": True} if demand.skip_host_stack else {})}
     )
@@ -175,6 +179,12 @@ def planned_candidate(given: Given, host: Host, demand: Demand) -> Candidate | N
         rings_bytes=sum(worker.ring_bytes for worker in full.workers),
         why=tuple(_why(full, machine, rules, demand)),
     )
+
+
+def _sockets(given: Given, demand: Demand) -> int:
+    """Of a strategy in which every worker reads every interface."""
+    shared = given.get("strategy", "pool") in ("pool", "rule-hash") and not given.get("auto_scale")
+    return demand.interfaces * int(given["num_workers"]) if shared and "num_workers" in given else 0
 
 
 def _at_its_largest(planned: Plan, options: SupervisorOptions, host: Host) -> Plan:
