@@ -77,9 +77,7 @@ def test_too_few_or_impossible_values_are_refused(values: list[float]) -> None:
         changes(values)
 
 
-def run(
-    number: int, ratio: float, cpu: str = "CPU", scenario: str = "bench", dps: float = 1e5
-) -> list[AnyRecord]:
+def run(number: int, ratio: float, cpu: str = "CPU", scenario: str = "bench") -> list[AnyRecord]:
     provenance = Provenance(
         kernel="6.18.0 #1",
         machine="x86_64",
