@@ -265,7 +265,7 @@ def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterato
     if workers > machine.cpus:
         yield f"{workers:,} workers take turns on {machine.cpus:,} processors"
     elif machine.cpus < demand.cpus:
-        yield f"{machine.cpus:,} of {demand.cpus:,} processors have a worker"
+        yield f"workers on {machine.cpus:,} of {demand.cpus:,} processors"
     if planned.strategy.placement is RulePlacement.HASH:
         yield f"each rule in one worker: {rules:,} a worker; datagrams are steered to it by the rule's hash"
     elif planned.strategy.placement is RulePlacement.REPLICATE and workers > 1:
@@ -303,9 +303,9 @@ def _remedies(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
     """What would meet it."""
     need = cpus_for(best, demand, model)
     if need is not None and need > demand.cpus:
-        yield f"About {need:,} processors instead of {demand.cpus:,} would do it, by the figure itself."
+        yield f"About {need:,} processors instead of {demand.cpus:,} would do it, by the interval's middle."
     elif need is None:
-        yield f"No number of processors up to {MOST_CPUS:,} would do it, by the figure itself."
+        yield f"No number of processors up to {MOST_CPUS:,} would do it, by the middle of the interval."
     machines = math.ceil(demand.dps / best.zero_loss_dps.low)
     yield f"So would {machines:,} such machines that share the interfaces, by the lower end of the interval."
     if not demand.skip_host_stack:

@@ -163,8 +163,8 @@ def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
     reasons: list[str] = []
     for place, row in enumerate(advice.rows[:SHOWN], start=1):
         found += ["", *_row(place, row, reasons)]
-    if rest := len(advice.rows) - SHOWN:
-        found += ["", f"{plural(max(0, rest), 'more strategy', 'more strategies')}: --json has them."]
+    if (rest := len(advice.rows) - SHOWN) > 0:
+        found += ["", f"{plural(rest, 'more strategy', 'more strategies')}: --json has them."]
     if reasons:
         found += ["", "What extrapolations rest on:"]
         found += [f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)]

@@ -12,6 +12,7 @@ from reports.capacity.cost import Load
 from reports.capacity.law import Law, Part, Range, Spread
 from reports.capacity.memory import MemoryModel
 from reports.capacity.scaling import Scaling
+from reports.quantity import plural
 
 SCHEMA = "mcastlab.capacity/1"
 SHIPPED = Path(__file__).with_name("models") / "default.json"
@@ -107,7 +108,8 @@ class CapacityModel(Part):
         runs = ", ".join(source.run_id for source in self.sources)
         footprints = len(self.memory.cases) if self.memory else 0
         return (
-            f"fitted to {self.trials:,} trials of {self.cost.cases} cases and {footprints} footprints, "
+            f"fitted to {plural(self.trials, 'trial')} of {plural(self.cost.cases, 'case')} and "
+            f"{plural(footprints, 'footprint')}, "
             f"run {runs}, on {'; '.join(machines)}"
         )
 
