@@ -274,17 +274,42 @@ def compare(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="A run's directory, or its results.jsonl.")],
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Where to write; beside the results if not given.")
+    results: Annotated[Path, typer.Argument(metavar="A", help="A run's directory, or its results.jsonl.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="Another run, to be set against the first.")
     ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; beside the results (of A) if not given.")
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="The data as Parquet files beside the CSV; needs pyarrow.")
+    ] = False,
 ) -> None:
-    """Write the report (HTML, Markdown, CSV, figures) of a run again, for instance of one that was killed."""
-    from reports.html import write_report
+    """Write the report (HTML, Markdown, CSV, figures) of a run again, for instance of one that was killed.
+
+    With two runs, write how A differs from B: compared.html and compared.md. Figures of the same case,
+    subject and setting stand beside each other with their ratio; there is a verdict where both runs repeated
+    the measurement, and none where the machines differ.
+
+    Lines and records that cannot be used are left out, named on stderr and on the page. Exit status 2 when
+    nothing can be used.
+    """
+    from reports.html import write_contrast, write_report
+
+    def warn(text: str) -> None:
+        Console(stderr=True).print(
+            f"mcastlab: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
 
     path = _results_file(results)
-    for written in write_report(path, out_dir or path.parent):
-        out.print(str(written), highlight=False)
+    if other is None:
+        written = write_report(path, out_dir or path.parent, parquet, warn)
+    elif parquet:
+        raise BadInputError("--parquet is for the report of one run: give it without B")
+    else:
+        written = write_contrast(path, _results_file(other), out_dir or path.parent, warn)
+    for each in written:
+        out.print(str(each), highlight=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,6 @@ from lab.results import (
     Footprint,
     InputSample,
     OutputSample,
-    ResultsError,
     RunEnded,
     RunStarted,
     Setting,
@@ -32,8 +31,8 @@ from lab.results import (
     Trial,
     WorkerSample,
     ZeroLoss,
-    read_results,
 )
+from reports.reading import read
 
 Kind = TypeVar("Kind")
 
@@ -65,6 +64,8 @@ class Dataset:
     """Settings that differ between rows which would read the same without them."""
     shared_cases: frozenset[str]
     """Names of cases that more than one scenario has."""
+    left_out: tuple[str, ...] = ()
+    """What the results file held that is not in here, and why."""
 
     @property
     def empty(self) -> bool:
@@ -77,24 +78,12 @@ class Dataset:
 
 
 def load(results: Path) -> Dataset:
-    """Read one run from a ``results.jsonl`` or the folder that holds it.
+    """One run from a ``results.jsonl`` or the folder that holds it, without what of it cannot be used.
 
-    Raises :class:`lab.results.ResultsError` when there is no such file, a line is not a record of this
-    schema, or the file holds more than one run.
+    Raises :class:`lab.results.ResultsError` when there is no such file, or nothing in it can be used.
     """
-    path = results / "results.jsonl" if results.is_dir() else results
-    if not path.is_file():
-        raise ResultsError(f"{path}: no such results file")
-    try:
-        return sort_records(read_results(path))
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except TwoRunsError as error:
-        raise ResultsError(f"{path}: {error}") from error
-
-
-class TwoRunsError(ValueError):
-    """Records of two runs, which must not be reported as one."""
+    reading = read(results)
+    return replace(sort_records(reading.records), left_out=reading.left_out)
 
 
 def sort_records(records: Iterable[AnyRecord]) -> Dataset:
@@ -105,8 +94,6 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         return tuple(record for record in every if isinstance(record, kind))
 
     runs, ends = of(RunStarted), of(RunEnded)
-    if len(runs) > 1:
-        raise TwoRunsError(f"{len(runs)} runs ({', '.join(r.run_id for r in runs)}): a report shows one")
     return Dataset(
         run=runs[0] if runs else None,
         ended=ends[-1] if ends else None,

@@ -8,48 +8,92 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reports import markdown, page, svg
-from reports.dataset import frames, load
+from lab.results import ResultsError
+from reports import contrast_page, markdown, page, svg
+from reports.contrast import refusal
+from reports.dataset import Dataset, frames, load
 from reports.model import Figure, Page, Table
 from reports.quantity import NONE
 
 
-def write_report(results: Path, out: Path) -> list[Path]:
+def write_report(
+    results: Path, out: Path, parquet: bool = False, warn: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write the report of ``results`` (a ``results.jsonl``, or its folder) into the folder ``out``.
 
     Returns the files written, the page first. Works for a run that was interrupted, is still going on, or
-    measured nothing. Raises :class:`lab.results.ResultsError` when the file cannot be used; nothing is
-    written then.
+    measured nothing; what of the file could not be used is left out, told to ``warn`` and on the page.
+    ``parquet``: the data as Parquet files too. Raises :class:`lab.results.ResultsError` when the file cannot
+    be used; nothing is written then.
     """
     with _no_collection():
-        contents = _contents(results)
+        data = load(results)
+        tables = frames(data)
+        contents = _contents(data, tables, parquet)
+    for each in data.left_out:
+        warn(f"left out: {each}")
+    if data.run is None and data.empty:
+        warn(f"{results}: no record: nothing was measured")
     out.mkdir(parents=True, exist_ok=True)
     return [_write(out / name, text) for name, text in contents.items()]
 
 
-def _contents(results: Path) -> dict[str, str]:
+def _contents(data: Dataset, tables: Mapping[str, pd.DataFrame], parquet: bool) -> dict[str, str | bytes]:
     """Every file of the report by its name."""
-    data = load(results)
-    tables = frames(data)
-    files = [f"{name}.csv" for name in tables]
-    report = page.build(data, files)
-    figures = [part for section in report.sections for part in section.parts if isinstance(part, Figure)]
-    drawings = {figure.name: f"figure-{figure.name}.svg" for figure in figures}
-    drawn = svg.draw_all([one for figure in figures for one in (figure.wide, figure.narrow) if one])
-
-    contents = {"report.html": render(report, drawn), "report.md": markdown.render(report, drawings)}
-    contents |= {drawings[figure.name]: svg.standalone(drawn[figure.wide.name]) for figure in figures}
+    endings = ("csv", "parquet") if parquet else ("csv",)
+    files = [f"{name}.{ending}" for ending in endings for name in tables]
+    contents = _rendered(page.build(data, files))
     contents |= {
         f"{name}.csv": table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
         for name, table in tables.items()
     }
+    if parquet:
+        contents |= {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
     return contents
+
+
+def write_contrast(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """Write the page of two runs against each other into ``out``: ``compared.html``, its twin, its drawings.
+
+    Raises :class:`lab.results.ResultsError` when one of them cannot be used; nothing is written then.
+    """
+    with _no_collection():
+        left, right = load(a), load(b)
+        contents = _rendered(contrast_page.build(left, right), "compared")
+    for name, data in (("A", left), ("B", right)):
+        for each in data.left_out:
+            warn(f"left out of {name}: {each}")
+    if refused := refusal(left, right):
+        warn(f"no verdicts: {refused}")
+    out.mkdir(parents=True, exist_ok=True)
+    return [_write(out / name, text) for name, text in contents.items()]
+
+
+def _rendered(report: Page, name: str = "report") -> dict[str, str | bytes]:
+    """The page, its Markdown twin and its drawings as files."""
+    figures = [part for section in report.sections for part in section.parts if isinstance(part, Figure)]
+    drawings = {figure.name: f"figure-{figure.name}.svg" for figure in figures}
+    drawn = svg.draw_all([one for figure in figures for one in (figure.wide, figure.narrow) if one])
+
+    contents: dict[str, str | bytes] = {
+        f"{name}.html": render(report, drawn),
+        f"{name}.md": markdown.render(report, drawings),
+    }
+    return contents | {drawings[figure.name]: svg.standalone(drawn[figure.wide.name]) for figure in figures}
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    try:
+        return table.to_parquet(None, index=False, engine="pyarrow")
+    except ImportError as error:
+        raise ResultsError("Parquet files need pyarrow: pip install 'mcastlab[parquet]'") from error
 
 
 @contextmanager
@@ -87,9 +131,9 @@ def _is_table(part: Table | Figure) -> bool:
     return isinstance(part, Table)
 
 
-def _write(path: Path, text: str) -> Path:
+def _write(path: Path, content: str | bytes) -> Path:
     """Whole or not at all: a reader that reloads the page of a running run never sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     partial.replace(path)
     return path

@@ -21,7 +21,7 @@ UNGROUPED = "ungrouped"
 
 
 def summary(data: Dataset) -> tuple[Point, ...]:
-    points = [outcome(data)]
+    points = [outcome(data), *left_out_points(data)]
     failed = any(not check.passed for check in data.checks)
     points += check_points(data) if failed else []
     points += target_points(data)
@@ -53,6 +53,13 @@ def outcome(data: Dataset) -> Point:
     if data.empty:
         return Point("Empty.", f"{which} ended, but measured nothing.", "bad")
     return Point("Passed.", f"{which} ran to its end.", "good")
+
+
+def left_out_points(data: Dataset) -> list[Point]:
+    """What of the results file this page is not about: no figure of it may pass for the whole."""
+    if not data.left_out:
+        return []
+    return [Point("Left out.", "The results file held more than could be used:", "bad", items=data.left_out)]
 
 
 def _open_ends(rates: Sequence[ZeroLoss]) -> str:

@@ -7,7 +7,7 @@ Rules:
 * a *datagram* is one UDP packet on the wire; a *copy* is one datagram on one output; times are nanoseconds.
 """
 
-from lab.results.files import AnyRecord, ResultsError, dump_line, parse_line, read_results
+from lab.results.files import AnyRecord, ResultsError, dump_line, first_problem, parse_line, read_results
 from lab.results.parts import (
     DRAIN_ALLOWED_NS,
     DRAIN_ALLOWED_SHARE,
@@ -84,6 +84,7 @@ __all__ = [
     "WorkerSample",
     "ZeroLoss",
     "dump_line",
+    "first_problem",
     "keeps_up",
     "parse_line",
     "read_results",

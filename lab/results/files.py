@@ -55,7 +55,7 @@ def read_results(path: Path) -> Iterator[AnyRecord]:
             record = parse_line(line)
         except ValidationError as error:
             raise ResultsError(
-                f"{path}:{number}: not a {SCHEMA} record: {_first_problem(error, line)}"
+                f"{path}:{number}: not a {SCHEMA} record: {first_problem(error, line)}"
             ) from error
         if isinstance(record, RunStarted) and record.schema_version != SCHEMA:
             raise ResultsError(
@@ -64,7 +64,8 @@ def read_results(path: Path) -> Iterator[AnyRecord]:
         yield record
 
 
-def _first_problem(error: ValidationError, line: str) -> str:
+def first_problem(error: ValidationError, line: str) -> str:
+    """What is wrong with a line, in a few words."""
     try:
         kind = json.loads(line).get("kind", "no kind")
     except (json.JSONDecodeError, AttributeError):

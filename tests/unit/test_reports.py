@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from lab.results import ResultsError, RunEnded, RunStarted, Trial, dump_line, read_results
+from lab.results import RunEnded, RunStarted, Trial, dump_line, read_results
 from reports.html import write_report
 from reports.svg import DARK, LIGHT
 
@@ -263,48 +263,6 @@ def test_run_without_one_subject(missing: str, tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("".join(map(dump_line, kept)), encoding="utf-8")
     written = write_report(tmp_path, tmp_path / "out")
     assert written[0].stat().st_size > 10_000
-
-
-# -------------------------------------------------------------------------------- files that cannot be used
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=r"results\.jsonl: no such results file"):
-        write_report(tmp_path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            '{"kind": "trial", "trial_id": "x"}\n',
-            r"results\.jsonl:1: not a mcastlab\.results/1 record: trial",
-        ),
-        ("not json\n", r"results\.jsonl:1: .*not a JSON object"),
-        ('{"kind": "unheard-of"}\n', r"results\.jsonl:1: .*unheard-of"),
-        (b"\xff\xfe\n", r"results\.jsonl: not UTF-8 text"),
-    ],
-)
-def test_wrong_content_is_one_clear_error(content: str | bytes, message: str, tmp_path: Path) -> None:
-    data = content.encode() if isinstance(content, str) else content
-    (tmp_path / "results.jsonl").write_bytes(data)
-    with pytest.raises(ResultsError, match=message):
-        write_report(tmp_path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_other_schema_and_two_runs_are_refused(tmp_path: Path) -> None:
-    start = EXAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[0]
-    results = tmp_path / "results.jsonl"
-    results.write_text(start.replace("mcastlab.results/1", "mcastlab.results/2"), encoding="utf-8")
-    with pytest.raises(
-        ResultsError, match=r"schema mcastlab\.results/2, this version reads mcastlab\.results/1"
-    ):
-        write_report(results, tmp_path / "out")
-    results.write_text(start + start, encoding="utf-8")
-    with pytest.raises(ResultsError, match=r"2 runs .* a report shows one"):
-        write_report(results, tmp_path / "out")
 
 
 def test_pyplot_and_its_global_state_are_not_used(tmp_path: Path) -> None:

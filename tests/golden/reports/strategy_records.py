@@ -229,6 +229,7 @@ def multiplexing() -> Iterator[AnyRecord]:
         unit="dps",
         target=0.9,
         bound_by="forwarder",
+        trial_ids=["multiplexing-20 inputs-1", "multiplexing-20 inputs-16", "multiplexing-1 input-1"],
     )
 
 

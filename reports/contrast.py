@@ -1,0 +1,323 @@
+"""Two runs against each other: which of their figures are of the same thing, and how far apart they are.
+
+The sides were not measured in turn, as those of a paired comparison are: between the runs the machine may
+have drifted, and nothing tells that from a difference of the subjects. So verdicts here are about the figures
+as they stand, are given only where both runs repeated a measurement, and not at all across machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from scipy import stats
+
+from lab.results import Comparison, Footprint, Provenance, Setting, Trial, ZeroLoss
+from reports import labels, quantity
+from reports.dataset import Dataset
+
+LEAST_REPEATED = 3
+"""Of fewer figures a side their spread is not known well enough for Student's t to say much."""
+CONFIDENCE = 0.95
+MACHINE = ("machine", "cpu_model", "cpus", "numa_nodes", "memory_bytes")
+"""Runs that differ in one of these are of different machines."""
+MEMORY_ALIKE = 0.01
+"""The kernel keeps a little of a machine's memory, and not always the same."""
+
+Verdict = Literal["better", "worse", "no difference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    unit: str
+    higher_is_better: bool
+    scale: float = 1.0
+    """From the unit of the records to ``unit``."""
+
+
+RATE = Metric("zero-loss rate", "datagrams/s", higher_is_better=True)
+DELIVERED = Metric("delivered copies", "copies/s", higher_is_better=True)
+CPU = Metric("processor time per copy", "µs", higher_is_better=False, scale=1 / quantity.NS_PER_US)
+P50 = Metric("latency p50", "µs", higher_is_better=False, scale=1 / quantity.NS_PER_US)
+P99 = Metric("latency p99", "µs", higher_is_better=False, scale=1 / quantity.NS_PER_US)
+PRIVATE = Metric("private memory of a worker", "MB", higher_is_better=False, scale=1 / quantity.BYTES_PER_MB)
+READY = Metric("time to ready", "s", higher_is_better=False, scale=1 / quantity.NS_PER_S)
+PAIRED = {
+    "zero-loss rate": RATE,
+    "delivered copies/s": DELIVERED,
+    "CPU per copy": CPU,
+    "latency p99": P99,
+}
+"""What the values of a paired comparison are, by the name that it has there: ns where the unit here is µs."""
+METRICS = (RATE, DELIVERED, CPU, P50, P99, PRIVATE, READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a figure is about; two figures are compared only where all of this is the same."""
+
+    scenario: str
+    case: str
+    subject: str
+    setting: str
+    """Every setting but the forwarder's commit, as JSON."""
+    load: str
+    """At which share of the zero-loss rate, or at which rate asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that one run has of one figure."""
+
+    values: tuple[float, ...]
+    trials: tuple[str, ...] = ()
+    doubtful: int = 0
+    open_end: bool = False
+    """The generator ended first: the figure is at least this."""
+
+    @property
+    def middle(self) -> float:
+        """Geometric mean, as ratios are taken of it."""
+        return math.exp(fmean(map(math.log, self.values)))
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One figure in both runs: ``ratio`` is a / b."""
+
+    key: Key
+    name: str
+    subject: str
+    metric: Metric
+    a: Measured
+    b: Measured
+    refused: str = ""
+    """Why no verdict may be given, whatever the figures."""
+
+    @property
+    def ratio(self) -> float:
+        return self.a.middle / self.b.middle
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Welch's, of the difference of mean logarithms; ``None`` of too few figures or without spread."""
+        logs = [[math.log(value) for value in side.values] for side in (self.a, self.b)]
+        if min(map(len, logs)) < LEAST_REPEATED or all(len(set(side)) == 1 for side in logs):
+            return None
+        found = stats.ttest_ind(*logs, equal_var=False).confidence_interval(CONFIDENCE)
+        return math.exp(found.low), math.exp(found.high)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        if self.refused or self.interval is None or self.a.open_end or self.b.open_end:
+            return None
+        low, high = self.interval
+        if low <= 1 <= high:
+            return "no difference"
+        return "better" if (low > 1) == self.metric.higher_is_better else "worse"
+
+    @property
+    def told(self) -> str:
+        """The verdict, or why there is none."""
+        if self.refused:
+            return f"no verdict: {self.refused}"
+        if self.verdict is not None:
+            return self.verdict
+        if self.a.open_end or self.b.open_end:
+            return "no verdict: the generator ended first"
+        numbers = len(self.a.values), len(self.b.values)
+        if numbers == (1, 1):
+            return "one measurement each: no verdict"
+        if min(numbers) < LEAST_REPEATED:
+            return f"{numbers[0]} and {numbers[1]} measurements: no verdict"
+        return "no spread: no verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that the two runs' provenance says differently."""
+
+    what: str
+    a: str
+    b: str
+    machine: bool
+    """It makes them different machines."""
+
+
+def differences(a: Dataset, b: Dataset) -> list[Difference]:
+    """What of profile, machine, kernel, settings, packages and commit differs."""
+    if a.run is None or b.run is None:
+        return []
+    found = [Difference("profile", a.run.profile, b.run.profile, False)]
+    one, other = a.run.provenance, b.run.provenance
+    for field in Provenance.model_fields:
+        if field == "command":
+            continue
+        left, right = getattr(one, field), getattr(other, field)
+        if field == "memory_bytes" and abs(left - right) <= MEMORY_ALIKE * max(left, right):
+            continue
+        if isinstance(left, dict):
+            found += [
+                Difference(f"{field}: {name}", str(left.get(name, "–")), str(right.get(name, "–")), False)
+                for name in sorted({*left, *right})
+            ]
+        else:
+            found.append(Difference(field, str(left), str(right), field in MACHINE))
+    return [each for each in found if each.a != each.b]
+
+
+def refusal(a: Dataset, b: Dataset) -> str:
+    """Why figures of the two runs may be shown but not judged; empty when they may."""
+    if a.run is None or b.run is None:
+        return "a run without its opening record says nothing of its machine"
+    if any(each.machine for each in differences(a, b)):
+        return "different machines"
+    return ""
+
+
+def contrasts(a: Dataset, b: Dataset) -> list[Contrast]:
+    """Every figure that both runs have, by metric and in the order of ``a``."""
+    left, right, refused = figures(a), figures(b), refusal(a, b)
+    names = _names(a)
+    return [
+        Contrast(key, *names[key], metric, left[metric, key], right[metric, key], refused)
+        for metric in METRICS
+        for found, key in left
+        if found == metric and (found, key) in right
+    ]
+
+
+def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
+    """Names and subjects of what ``a`` has figures of and ``b`` has none."""
+    there = {key for _, key in figures(b)}
+    names = _names(a)
+    return list(dict.fromkeys(names[key] for _, key in figures(a) if key not in there))
+
+
+def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
+    """Every figure of a run by what it is about."""
+    gathered: dict[tuple[Metric, Key], list[Measured]] = {}
+    for metric, key, measured in _each(data):
+        gathered.setdefault((metric, key), []).append(measured)
+    return {about: _joined(each) for about, each in gathered.items()}
+
+
+def _joined(parts: Iterable[Measured]) -> Measured:
+    every = list(parts)
+    return Measured(
+        tuple(value for each in every for value in each.values),
+        tuple(one for each in every for one in each.trials),
+        sum(each.doubtful for each in every),
+        any(each.open_end for each in every),
+    )
+
+
+def _each(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
+    for z in data.zero_losses:
+        if z.lower_dps:
+            doubtful = int(bool(z.warnings))
+            yield RATE, _key(z), Measured((z.lower_dps,), tuple(z.trial_ids), doubtful, z.upper_dps is None)
+    yield from _paired(data)
+    for t in data.trials:
+        if (
+            t.validity == "invalid"
+            or t.subject == "none"
+            or t.purpose not in ("fixed", "latency", "sweep", "soak")
+        ):
+            continue
+        for metric, value in _of_trial(t).items():
+            if value > 0:
+                measured = Measured((value * metric.scale,), (t.trial_id,), int(t.validity != "valid"))
+                yield metric, _key(t), measured
+    for f in data.footprints:
+        doubtful = int(bool(f.warnings))
+        sizes = {PRIVATE: f.memory.private_bytes_per_worker, READY: f.ready_ns}
+        for metric, size in sizes.items():
+            if size > 0:
+                yield metric, _key(f), Measured((size * metric.scale,), (), doubtful)
+
+
+def _paired(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
+    """Both sides of each paired comparison: a measurement repeated once for each pair."""
+    for c in data.comparisons:
+        metric = PAIRED.get(c.metric)
+        if metric is None or c.a == c.b:
+            continue
+        doubtful = len(c.a_values) if c.warnings else 0
+        for (key, ids), values in zip(_sides(data, c), (c.a_values, c.b_values), strict=True):
+            scaled = tuple(value * metric.scale for value in values if value > 0)
+            if scaled:
+                yield metric, key, Measured(scaled, ids, doubtful)
+
+
+def _sides(data: Dataset, c: Comparison) -> list[tuple[Key, tuple[str, ...]]]:
+    """What each side is, its steering included, and the ids of its trials."""
+    wanted = set(c.trial_ids)
+    trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
+    mine = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
+    names = [
+        labels.steered(side[0]) if side else labels.subject(subject)
+        for subject, side in zip((c.a, c.b), mine, strict=True)
+    ]
+    setting = _setting(c.setting)
+    return [
+        (
+            Key(c.scenario, c.case, name, setting, f"in turn with {other}"),
+            tuple(t.trial_id for t in side),
+        )
+        for name, other, side in zip(names, reversed(names), mine, strict=True)
+    ]
+
+
+def _of_trial(t: Trial) -> Mapping[Metric, float]:
+    found: dict[Metric, float] = {}
+    if t.asked_dps is None:
+        found[DELIVERED] = t.delivered_dps
+    if t.cpu is not None and t.cpu.baseline_ns is not None and t.cpu.ns_per_copy is not None:
+        found[CPU] = t.cpu.ns_per_copy
+    if t.latency is not None and t.asked_dps is not None:
+        found |= {P50: t.latency.p50, P99: t.latency.p99}
+    return found
+
+
+def _key(record: ZeroLoss | Trial | Footprint) -> Key:
+    setting = "" if record.setting is None else _setting(record.setting)
+    if isinstance(record, Footprint):
+        started = f"{record.strategy} {record.interfaces} {record.cpus} {record.workers} {record.rules}"
+        return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "")
+    return Key(record.scenario, record.case, record.subject, setting, _load(record))
+
+
+def _setting(setting: Setting) -> str:
+    return setting.model_dump_json(exclude={"commit"})
+
+
+def _load(record: ZeroLoss | Trial) -> str:
+    if isinstance(record, ZeroLoss):
+        return ""
+    if record.load_share is not None:
+        return f"at {quantity.percent(record.load_share)} of its zero-loss rate"
+    return "as fast as it can" if record.asked_dps is None else f"at {quantity.rate(record.asked_dps)}/s"
+
+
+def _names(data: Dataset) -> dict[Key, tuple[str, str]]:
+    """For people: the case, and the subject with its load."""
+    records: list[ZeroLoss | Trial | Footprint] = [*data.zero_losses, *data.trials, *data.footprints]
+    names = {_key(record): _name(data, record) for record in records}
+    for c in data.comparisons:
+        case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
+        for key, _ in _sides(data, c):
+            names[key] = case, f"{key.subject}, {key.load}"
+    return names
+
+
+def _name(data: Dataset, record: ZeroLoss | Trial | Footprint) -> tuple[str, str]:
+    case = f"{record.scenario}: {labels.case_name(data, record)}"
+    if isinstance(record, Footprint):
+        return case, f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
+    load = _load(record)
+    return f"{case}, {labels.egress(record.setting)}", f"{labels.steered(record)}{', ' if load else ''}{load}"
