@@ -43,6 +43,11 @@ class Ratio:
     pairs: int
     warnings: tuple[str, ...] = ()
 
+    @property
+    def half_width(self) -> float:
+        """Of the interval, as a share of the ratio; without bounds where too few pairs make one."""
+        return (self.high - self.low) / 2 / self.value if self.pairs >= FEW_PAIRS else math.inf
+
 
 def interleaved(pairs: int) -> Iterator[Side]:
     """The order of measurements for ``pairs`` pairs: a b, b a, a b, …"""

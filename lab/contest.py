@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lab import matrix
-from lab.compare import FEW_PAIRS, detectable, falls_short, interleaved, meets, paired_ratio, verdict
+from lab.compare import FEW_PAIRS, Ratio, detectable, falls_short, interleaved, meets, paired_ratio, verdict
 from lab.load import Purpose
 from lab.results import NONE, Check, Comparison, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
@@ -32,6 +32,10 @@ from lab.series import Context, NoFigureError, Series, StepError
 
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""
+
+MORE_PAIRS, PAIRS_MORE = 3, 6
+"""A comparison whose interval is wider than wanted takes so many times its pairs at most; so many at a time
+(an even number, so that the order goes on alternating)."""
 
 LEAST_CPU_NS = 20_000_000
 """Two ticks: what is less than that above the baseline cannot be told from it."""
@@ -100,21 +104,27 @@ def tolerated(taken: Sequence[Comparison], tolerance: float) -> Check:
 
 
 def _concluded(step: matrix.Comparison, context: Context) -> Comparison:
-    """Take both sides in turn, as many pairs as the profile says, and record what they come to."""
+    """Take both sides in turn, as many pairs as the profile says, and record what they come to.
+
+    With a wanted width, more pairs until the interval is as narrow, up to :data:`MORE_PAIRS` times as many.
+    What ends it is the width, whatever the ratio, so it does not make a difference likelier.
+    """
     a, b = _contenders(step, context)
-    values: dict[str, list[float | None]] = {"a": [], "b": []}
-    for side in interleaved(step.profile.pairs):
-        values[side].append((a if side == "a" else b).value())
-    pairs = [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
+    asked = step.profile.pairs
+    tried, pairs = asked, _pairs(a, b, asked)
+    within = step.compare.within
+    while within and pairs and tried < MORE_PAIRS * asked and _ratio(pairs).half_width > within:
+        pairs += _pairs(a, b, min(PAIRS_MORE, MORE_PAIRS * asked - tried))
+        tried += PAIRS_MORE
     fates = [*a.series.fates, *b.series.fates]
     warnings = list(dict.fromkeys([*fates, *a.warnings, *b.warnings]))
     if not pairs:
-        text = f"{step.metric}: no pair of values to compare: {'; '.join(warnings) or values}"
+        text = f"{step.metric}: none of {tried} pairs had two values{''.join(f'; {w}' for w in warnings)}"
         raise NoFigureError(text) if fates else StepError(text)
-    if len(pairs) < step.profile.pairs:
-        warnings.append(f"{step.profile.pairs - len(pairs)} of {step.profile.pairs} pairs had no value")
+    if len(pairs) < tried:
+        warnings.append(f"{tried - len(pairs)} of {tried} pairs had no value")
     a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]
-    ratio = paired_ratio(a_values, b_values)
+    ratio = _ratio(pairs)
     # A search ends with its bounds so far apart: what is less than that, it does not tell.
     resolution = step.profile.search_width if step.metric == "zero-loss rate" else 0.0
     record = Comparison(
@@ -142,6 +152,18 @@ def _concluded(step: matrix.Comparison, context: Context) -> Comparison:
     )
     context.archive.write(record)
     return record
+
+
+def _pairs(a: Contender, b: Contender, count: int) -> list[tuple[float, float]]:
+    """So many pairs, without those that one side has no value for."""
+    values: dict[str, list[float | None]] = {"a": [], "b": []}
+    for side in interleaved(count):
+        values[side].append((a if side == "a" else b).value())
+    return [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    return paired_ratio([a for a, _ in pairs], [b for _, b in pairs])
 
 
 def _against_itself(step: matrix.Comparison, last: Comparison, context: Context) -> None:

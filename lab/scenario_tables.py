@@ -169,7 +169,8 @@ class Compare(Model):
     """Comparisons, each of its own. Several of a subject with itself show what the instrument finds where
     there is nothing to find: at most one in twenty may see a difference."""
     within: Annotated[float, Field(gt=0)] | None = None
-    """Of a subject with itself: what the intervals may be wide, to either side, as a share of the ratio."""
+    """Of a subject with itself: how wide the intervals may be, to either side, as a share of the ratio.
+    Pairs are added until they are as narrow, up to three times as many."""
 
 
 class Expect(Model):

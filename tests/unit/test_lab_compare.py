@@ -27,6 +27,15 @@ def test_the_ratio_is_the_geometric_mean_of_the_pairs() -> None:
     assert "rough" in ratio.warnings[0]
 
 
+def test_more_pairs_of_the_same_scatter_make_a_narrower_interval_and_few_make_none() -> None:
+    rng = np.random.default_rng(1)
+    values = np.exp(rng.normal(0, 0.05, 90)).tolist()
+    ones = [1.0] * 90
+    assert paired_ratio(values[:5], ones[:5]).half_width == math.inf
+    thirty, ninety = (paired_ratio(values[:count], ones[:count]).half_width for count in (30, 90))
+    assert 0.005 < ninety < thirty < 0.04
+
+
 def test_swapping_the_sides_inverts_ratio_and_interval() -> None:
     a, b = [3.1, 2.9, 3.3, 3.0, 2.8, 3.2], [1.0, 1.1, 0.9, 1.0, 1.05, 0.95]
     forward, back = paired_ratio(a, b), paired_ratio(b, a)
