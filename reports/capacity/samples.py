@@ -1,7 +1,8 @@
 """Which trials and footprints tell the model what; each with where it is recorded.
 
 * A worker that lost what its ring could not hold, or that was long still sending, *could not keep up*: its
-  processor was busy throughout, so rate and cost say the same. It shows its cost.
+  processor was busy throughout, so rate and cost say the same. It shows its cost. Unless the machine stood
+  still meanwhile: then another trial of the case forwarded far more, or the hypervisor says so.
 * In any other trial the generator, or the rate that was asked for, was the bound: the worker costs *at most*
   what its processor had. Of a case the highest such rate counts, and only as a bound.
 * Workers that share their processor with the generator show neither.
@@ -10,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lab.results import NS_PER_S, Footprint, RunStarted, Setting, Trial, ZeroLoss
@@ -21,6 +22,12 @@ LOST_BEHIND = 0.03
 """Lost by a worker that could not keep up, not by one stall: at least this share of what was offered."""
 DRAINED_BEHIND = 0.1
 """Or it was still sending for this share of the trial when the trial was over."""
+OVERLOADED = 1.5
+"""Datagrams that arrived for each that was forwarded: no stall, whatever the rate."""
+STALLED = 0.7
+"""Short of that a worker forwarded less than this share of the best rate of its case: it was held up."""
+STOLEN_MOST = 0.05
+"""Of the processor time, by the hypervisor, in a trial that shows a cost."""
 MOST_TRIALS = 24
 """Of one case; spread evenly over them. A case weighs the same however many there are."""
 RING = "packet-socket"
@@ -86,15 +93,22 @@ class Sample:
 
 def samples(runs: Iterable[Run]) -> list[Sample]:
     """All that say something: costs, up to :data:`MOST_TRIALS` a case; of other cases the best bound."""
-    costs: dict[tuple[object, ...], list[Sample]] = {}
-    bounds: dict[tuple[object, ...], Sample] = {}
+    cases: dict[tuple[object, ...], list[Sample]] = {}
     for sample in (sample for run in runs for sample in _of_run(run)):
-        if sample.says == "cost":
-            costs.setdefault(sample.key, []).append(sample)
-        elif (best := bounds.get(sample.key)) is None or sample.forwarded_dps > best.forwarded_dps:
-            bounds[sample.key] = sample
-    kept = [sample for case in costs.values() for sample in _spread(case)]
-    return kept + [bound for key, bound in bounds.items() if key not in costs]
+        cases.setdefault(sample.key, []).append(sample)
+    kept: list[Sample] = []
+    for case in cases.values():
+        best = max(case, key=lambda sample: sample.forwarded_dps)
+        costs = [sample for sample in case if _shows_cost(sample, best)]
+        kept += _spread(costs) or [replace(best, says="bound")]
+    return kept
+
+
+def _shows_cost(sample: Sample, best: Sample) -> bool:
+    if sample.says != "cost":
+        return False
+    overloaded = sample.arrived_per_forwarded >= OVERLOADED
+    return overloaded or sample.forwarded_dps >= STALLED * best.forwarded_dps
 
 
 def _spread(case: list[Sample]) -> list[Sample]:
@@ -121,12 +135,13 @@ def _sample(run: Run, trial: Trial) -> Sample | None:
     drops = trial.ledger.ingress.drops
     ring = sum(drop.count for drop in drops if drop.place == RING)
     behind = ring >= LOST_BEHIND * trial.offered or trial.drain_ns >= DRAINED_BEHIND * trial.duration_ns
+    held_up = trial.cpu is not None and trial.cpu.steal_ns > STOLEN_MOST * trial.duration_ns * run.cpus
     seconds = (trial.duration_ns + trial.drain_ns) / NS_PER_S
     return Sample(
         trial=run.cited(trial.trial_id),
         case=f"{trial.scenario}: {trial.case}",
         load=load_of(trial.setting, len(trial.workers), max(worker.rules for worker in trial.workers)),
-        says="cost" if behind else "bound",
+        says="cost" if behind and not held_up else "bound",
         forwarded_dps=forwarded / seconds,
         arrived_per_forwarded=(forwarded + ring) / forwarded,
         cpus=len(cpus),

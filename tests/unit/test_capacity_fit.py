@@ -9,6 +9,7 @@ import pytest
 from capacity_support import (
     CODE,
     COST,
+    DURATION_NS,
     FOOTPRINTS,
     LOADS,
     PRIVATE,
@@ -22,6 +23,7 @@ from capacity_support import (
     zero_loss,
 )
 
+from lab.results import Cpu
 from reports.capacity.cost import Load, terms
 from reports.capacity.fit import fit
 from reports.capacity.fitting import FitError, Observation, fit_law
@@ -82,6 +84,18 @@ def test_a_bound_that_contradicts_the_law_pulls_it_down() -> None:
     loose = fit_law([*points, Observation("b", {"x": 10.0}, 5000.0, at_most=True)], "x")
     assert bounded.coefficients["x"] < 0.99 * free.coefficients["x"]
     assert loose.coefficients["x"] == pytest.approx(free.coefficients["x"], rel=1e-6)
+
+
+def test_a_machine_that_stood_still_is_told_from_a_worker_that_cannot_keep_up() -> None:
+    full = trial(LOADS[0], 0, overload=1.3)
+    # Long draining, at a rate far below what the worker has shown that it can do.
+    stall = trial(LOADS[0], 1, overload=0.3).model_copy(update={"drain_ns": DURATION_NS // 2})
+    assert [sample.trial for sample in samples([run([full, stall])])] == [samples([run([full])])[0].trial]
+    drained = trial(LOADS[0], 2, overload=1.0).model_copy(update={"drain_ns": DURATION_NS // 5})
+    assert len(samples([run([full, drained])])) == 2
+    stolen = Cpu(busy_ns=DURATION_NS, softirq_ns=0, steal_ns=DURATION_NS // 2, copies=1)
+    (held_up,) = samples([run([full.model_copy(update={"cpu": stolen})])])
+    assert held_up.says == "bound"
 
 
 def test_of_the_bounds_of_a_case_the_best_one_counts() -> None:
