@@ -29,10 +29,13 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def scenarios(session: nox.Session) -> None:
-    """Run the quick scenarios to a report; arguments go to ``mcastlab run``."""
+    """Run the quick scenarios to a report, and the gate; arguments go to ``mcastlab run``."""
     install(session)
     session.run("mcastlab", "doctor")
-    session.run("mcastlab", "run", *session.posargs)
+    # A resumed run has its gate from its beginning. Of two baselines the last one counts: what is asked for.
+    resumed = any(argument.partition("=")[0] == "--resume" for argument in session.posargs)
+    gate = () if resumed else ("--baseline", "auto")
+    session.run("mcastlab", "run", *gate, *session.posargs)
 
 
 @nox.session
@@ -45,7 +48,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pure tests in parallel, kernel tests one by one, packet kernels interpreted for their coverage.
+    """Pure tests in parallel, kernel tests too but for those marked serial, packet kernels interpreted for
+    their coverage.
 
     With arguments, just ``pytest`` with these.
     """
@@ -54,7 +58,9 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     session.run("pytest", "-n", "logical", "--dist", "worksteal", "--ignore", "tests/kernel")
-    session.run("pytest", "tests/kernel")
+    # Two, whatever there is: each of them drives a sender, a receiver and a forwarder at the same time.
+    session.run("pytest", "-n", "2", "--dist", "worksteal", "-m", "not serial", "tests/kernel")
+    session.run("pytest", "-m", "serial", "tests/kernel")
     # numba's machine code is invisible to coverage, so the same tests run the same functions as Python.
     session.run(
         "coverage", "run", "-m", "pytest", "-n", "logical", "--dist", "worksteal", *PACKET_TESTS,
