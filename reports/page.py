@@ -11,6 +11,7 @@ from reports import (
     footprints,
     inputs,
     loads,
+    memory_figure,
     overview,
     rfc3918,
     strategy_figures,
@@ -88,6 +89,20 @@ LEDGER = (
     "receivers. A balance closes when every one is delivered or has a place and a reason."
 )
 
+METHOD = (
+    "Load is made on this machine, in network namespaces: datagrams with a stream and sequence number leave "
+    "a generator, receivers on every output check each copy. A rate is searched (MLRsearch) between one that "
+    "lost nothing and one that did; a trial that did not get what it was asked for, or during which the "
+    "machine was busy with something else, says so. Figures of a shared machine are for ratios within one "
+    "run: absolute rates of two machines, or of two days, are not comparable."
+)
+TRACE = (
+    "Under the name of each row stand, folded, the ids of the trials that its numbers are from. An id is "
+    "that of one line of results.jsonl and one row of trials.csv; the files of searches, comparisons and "
+    "soaks list theirs. What footprints, delays and checks say is in the line of that kind with the scenario "
+    "and case of the row."
+)
+
 
 def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     """The whole page of one run; sections with nothing to say are left out."""
@@ -120,11 +135,11 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         rfc3918.section(data),
         _section("processor", "Processor time", (CPU,), *tables.cpu(data)),
         _section("workers", "Workers", (SHARES,), footprints.workers(data), *tables.worker_shares(data)),
-        _section("memory", "Memory", (MEMORY,), footprints.memory(data)),
+        _section("memory", "Memory", (MEMORY,), *memory_figure.stacks(data), footprints.memory(data)),
         *capacity_sections(data),
         *(() if failed else (checks,)),
         _section("ledger", "Ledger", (LEDGER,), *accounts.ledgers(data)),
-        _section("provenance", "What ran on what", (), *accounts.provenance(data)),
+        _section("provenance", "Method, and what ran on what", (METHOD, TRACE), *accounts.provenance(data)),
     )
     return Page(
         title="Multicast forwarding, measured",

@@ -11,7 +11,7 @@ from lab.results import (
     Ledger,
     Stage,
 )
-from reports import accounts, footprints, labels, page, summary, words
+from reports import accounts, footprints, labels, memory_figure, page, summary, words
 from reports.dataset import Dataset, sort_records
 from reports.folds import ROWS_SHOWN
 from reports.model import ITEMS_SHOWN, Table
@@ -196,3 +196,18 @@ def test_many_trials_that_balance_are_added_up_and_the_others_are_not() -> None:
     assert added["Dropped before a rule"] == f"forwarder, wrong_worker: {number}"
     assert (added["Balance"], alone["Offered"]) == ("closes", "5,000")
     assert alone["Balance"].startswith("OPEN: +1,000 datagrams")
+
+
+def test_a_worker_accounts_for_its_share_of_what_is_held_once() -> None:
+    base = footprint("c", 4)
+    held = base.memory.model_copy(
+        update={
+            "private_bytes_per_worker": 600_000,
+            "template_bytes": 12_000_000,
+            "ring_bytes_total": 268_000_000,
+        }
+    )
+    parts = memory_figure.of_worker(base.model_copy(update={"memory": held}))
+    assert parts == {"private": 600_000, "template": 3_000_000, "rings": 67_000_000}
+    (drawn,) = memory_figure.stacks(sort_records([base.model_copy(update={"memory": held})]))
+    assert "private 0.60 MB, template 3.00 MB, rings 67.0 MB" in drawn.wide.description

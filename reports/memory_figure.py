@@ -1,0 +1,106 @@
+"""The drawing of what a worker holds: its own memory, its share of the template, and its rings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lab.results import Footprint
+from reports import labels, quantity, svg, words
+from reports.dataset import Dataset
+from reports.drawing import STEPS, draw_rows, figure
+from reports.folds import ROWS_SHOWN, by_scenario
+from reports.footprints import in_size_order
+from reports.model import Figure
+
+PARTS: dict[str, dict[str, Any]] = {
+    "private": {"facecolor": svg.SERIES[0]},
+    "template": {"facecolor": "none", "hatch": "/////"},
+    "rings": {"facecolor": "none", "hatch": "....."},
+}
+"""Told apart by their filling: whole, hatched, dotted; all in the colour of the forwarder."""
+THICK, THIN = 0.5, 0.16
+"""Of a bar, in rows; on a phone its name and value stand above and below it."""
+
+
+def stacks(data: Dataset) -> list[Figure]:
+    """A bar a footprint, for one worker; without rings, whose size is configuration, and with them."""
+    return [
+        _stack(data, *part) for part in by_scenario(in_size_order(data), lambda f: f.scenario, ROWS_SHOWN)
+    ]
+
+
+def of_worker(f: Footprint) -> dict[str, float]:
+    """Bytes that a worker accounts for: template and rings are held once, and shared out evenly here."""
+    return {
+        "private": f.memory.private_bytes_per_worker,
+        "template": f.memory.template_bytes / f.workers,
+        "rings": f.memory.ring_bytes_total / f.workers,
+    }
+
+
+def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Figure:
+    names = [_name(data, f) for f in footprints]
+    sizes = [of_worker(f) for f in footprints]
+
+    def plot(canvas: Canvas, narrow: bool) -> None:
+        down, abreast = (2, 1) if narrow else (1, 2)
+        own, whole = canvas.subplots(down, abreast)
+        own.set_title("Private, and share of the template")
+        _bars(own, sizes, names, ("private", "template"), narrow)
+        whole.set_title("The same with rings")
+        _bars(whole, sizes, names if narrow else ["" for _ in names], tuple(PARTS), narrow)
+
+    told = "; ".join(
+        f"{name}: {' MB, '.join(f'{part} {quantity.megabytes(size[part])}' for part in PARTS)} MB"
+        for name, size in zip(names, sizes, strict=True)
+    )
+    title = f"Memory of one worker, {scenario}" if scenario else "Memory of one worker"
+    return figure(
+        f"memory-stack-{scenario}" if scenario else "memory-stack",
+        title,
+        "Left, on a phone above: filled, its private memory; hatched, its share of the template, with the "
+        "rules that all were forked with. Right, on a phone below: the same and, dotted, its rings.",
+        f"Megabytes that one worker accounts for. {told}.",
+        plot,
+        lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),
+        words.shared([(name, words.footprint_doubts(f)) for name, f in zip(names, footprints, strict=True)]),
+        f"{title}, drawn" if scenario else "",
+    )
+
+
+def _name(data: Dataset, f: Footprint) -> str:
+    name, number = labels.label(data, f), quantity.plural(f.workers, "worker")
+    return name if number in name else f"{name}, {number}"
+
+
+def _bars(
+    axis: Axes,
+    sizes: Sequence[dict[str, float]],
+    names: Sequence[str],
+    parts: Sequence[str],
+    narrow: bool,
+) -> None:
+    for place, size in enumerate(sizes):
+        begin = 0.0
+        for part in parts:
+            length = size[part] / quantity.BYTES_PER_MB
+            axis.barh(
+                place,
+                length,
+                THIN if narrow else THICK,
+                begin,
+                edgecolor=svg.SERIES[0],
+                linewidth=1,
+                **PARTS[part],
+            )
+            begin += length
+    draw_rows(axis, names, [quantity.megabytes(sum(size[part] for part in parts)) for size in sizes], narrow)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("MB a worker")
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
