@@ -36,7 +36,7 @@ class Profile(Model):
 
 
 PROFILES: Mapping[ProfileName, Profile] = {
-    "quick": Profile(trial_ms=300, search_width=0.05, search_trials=2, search_trials_max=14, pairs=2),
+    "quick": Profile(trial_ms=200, search_width=0.1, search_trials=2, search_trials_max=10, pairs=2),
     "full": Profile(
         trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8, repetitions=200
     ),
