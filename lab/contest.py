@@ -4,7 +4,7 @@ What a value is, by metric:
 
 * *zero-loss rate*: a search around what the side's own search found, datagrams/s offered.
 * *delivered copies/s*: one trial at the offered rate at which the side delivered most in its search. Flat out
-  would be unfair to a subject that collapses under overload.
+  would be unfair to a subject that collapses under overload. A scenario may give the rate.
 * *CPU per copy*: both sides at the same rate, half of the lower zero-loss rate; the generator's and the
   receivers' own time, measured without a subject at that rate, is taken off.
 * *latency p99*: each side at half its own zero-loss rate.
@@ -321,7 +321,25 @@ def _by_search(step: matrix.Comparison, side: matrix.Side, known: ZeroLoss, cont
 
 
 def _by_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -> Contender:
-    """At the offered rate at which the side delivered most so far, under its best steering."""
+    """At the rate that is given; else at the one at which the side delivered most so far, under its best
+    steering."""
+    if step.compare.dps is None:
+        rps, dps = _best_delivery(step, side, context)
+    else:
+        rps, dps = _steered(step, side), step.compare.dps
+    series = _series(step, side, rps, context, "comparison")
+
+    def value() -> float | None:
+        trial = series.run(dps, step.profile.trial_ms / 1000)
+        contender.bounds.append(trial.bound_by)
+        return trial.delivered_dps
+
+    contender = Contender(series, value)
+    return contender
+
+
+def _best_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -> tuple[bool, int | None]:
+    """The steering and the offered rate at which a side delivered most."""
     trials = _tried(step, side, context)
     if not trials:
         raise StepError(f"{side.subject}, {side.case.name}: no trial says at which rate it delivers most")
@@ -329,15 +347,7 @@ def _by_delivery(step: matrix.Comparison, side: matrix.Side, context: Context) -
     if not best.delivered:
         why = best.ended or "it runs and forwards nothing"
         raise NoFigureError(f"{side.subject}, {side.case.name}: delivered nothing at any rate: {why}")
-    series = _series(step, side, best.setting.rps, context, "comparison")
-
-    def value() -> float | None:
-        trial = series.run(best.asked_dps, step.profile.trial_ms / 1000)
-        contender.bounds.append(trial.bound_by)
-        return trial.delivered_dps
-
-    contender = Contender(series, value)
-    return contender
+    return best.setting.rps, best.asked_dps
 
 
 def _by_trial(

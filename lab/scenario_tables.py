@@ -161,7 +161,8 @@ class Compare(Model):
     """Steering of each side; its best one when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
     dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Of CPU per copy: the rate for both sides; left out: half of the lower zero-loss rate."""
+    """The rate for both sides, of CPU per copy and of what is delivered; left out: half of the lower
+    zero-loss rate, and where each side delivers most."""
     tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
     """The run fails when the whole interval is worse than this share of ``b``: below it where more is better,
     above its inverse where less is. Only after a second measurement, with everything started anew."""

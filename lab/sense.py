@@ -122,8 +122,9 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
     if same and compare.repeat == 1 and compare.tolerance is None:
         allowed = "another subject than a, or another case; the same with repeat or tolerance"
         yield Problem("b", repr(compare.b), allowed)
-    if compare.dps is not None and compare.metric != "CPU per copy":
-        yield Problem("dps", str(compare.dps), "left out but for metric = 'CPU per copy'")
+    if compare.dps is not None and compare.metric not in ("CPU per copy", "delivered copies/s"):
+        allowed = "left out but for metric = 'CPU per copy' or 'delivered copies/s'"
+        yield Problem("dps", str(compare.dps), allowed)
     if compare.tolerance is not None and compare.repeat > 1:
         yield Problem("tolerance", str(compare.tolerance), "left out with repeat")
     if compare.within is not None and not same:
