@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
@@ -44,6 +45,23 @@ def test_what_arrives_is_what_scapy_would_have_made(live: Bench) -> None:
         source = Ether(arrived).src
         assert arrived == bytes(datagram(of[0], 64, sequence, sent_ns, source))
         assert IP(arrived[14:]).dst == "239.1.0.0"
+
+
+def test_without_libbpf_packet_sockets_send_and_rings_capture_and_the_reports_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "libbpf.so.1").touch()  # found first, and no library
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    of = streams(2)
+    with bench(Topology(direct=True, napi=True), "nobpf") as made:
+        sent, seen = made.transfer(
+            SenderJob(interface="g0", streams=of, rate_dps=5_000, count=1_000, generator="xdp"),
+            ReceiverJob(flows=flows(of, 500), payload_bytes=64, mode="count"),
+        )
+    assert sent.generator == "packet"
+    assert "libbpf.so.1" in str(sent.instead)
+    assert "libbpf.so.1" in str(seen.instead)
+    assert_perfect(sent, seen, 64)
 
 
 @pytest.mark.parametrize("payload_bytes", [18, 64, 512, 1472, 2958])
