@@ -8,7 +8,12 @@ from statistics import median
 
 from reports.capacity.cost import Load, terms
 from reports.capacity.fitting import FitError, Observation, fit_law, robust_scatter
-from reports.capacity.holdout import hold_out_memory, hold_out_rates, hold_out_zero_loss
+from reports.capacity.holdout import (
+    hold_out_memory,
+    hold_out_rates,
+    hold_out_zero_loss,
+    laws_without,
+)
 from reports.capacity.law import Law, Range, Spread
 from reports.capacity.memory import (
     Measured,
@@ -36,13 +41,14 @@ def fit(runs: Sequence[Run]) -> CapacityModel:
     single = [sample for sample in known if sample.cpus == 1 and sample.workers == 1]
     observations = [observation(sample) for sample in single]
     seen = fit_law(observations, "cost of a datagram")
-    held_rates = hold_out_rates(single)
+    laws = laws_without(single)
+    held_rates = hold_out_rates(single, laws)
     cost = _scattered(seen, held_rates)
     found = rates(runs)
     share = _share(found, cost)
     held = [held_rates]
     if len(found) >= 3:
-        held.append(hold_out_zero_loss(found, single))
+        held.append(hold_out_zero_loss(found, laws, cost))
     footprints = [each for run in runs for each in measured(run.run_id, run.footprints)]
     memory = fit_memory(footprints)
     if memory is not None:

@@ -23,6 +23,8 @@ SEED = 20_250_101
 ROBUST_SCALE = 0.1
 """Residuals up to about this (10 %) count in full."""
 FEWEST_CASES = 3
+LEAST_SCATTER = 0.01
+"""No case is known better than to 1 %, however well a few of them lie on a law."""
 LEAST = 1e-6
 """A coefficient that is no larger is the bound at 0, which the solver does not reach exactly."""
 
@@ -138,7 +140,7 @@ class _Table:
         return Law(
             coefficients=_named(self.names, coefficients),
             resamples=[_named(self.names, each) for each in resamples],
-            scatter=round(robust_scatter(own), 4),
+            scatter=max(LEAST_SCATTER, round(robust_scatter(own), 4)),
             cases=len(own),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
@@ -13,13 +13,13 @@ from reports.capacity.model import HeldOut, HeldOutCase
 from reports.capacity.samples import Rate, Sample
 
 
-def hold_out_rates(single: Sequence[Sample]) -> HeldOut:
+def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOut:
     """The rate of a worker that cannot keep up, of each load that showed it."""
     loads = list(dict.fromkeys(sample.load for sample in single if sample.says == "cost"))
     cases = []
     for load in loads:
         of_case = [sample for sample in single if sample.load == load and sample.says == "cost"]
-        law = _without(single, load)
+        law = laws.get(load)
         if law is None:
             continue
         # At the load that each trial had: overload costs the receiving side, too.
@@ -34,13 +34,16 @@ def hold_out_rates(single: Sequence[Sample]) -> HeldOut:
     return HeldOut(what="rate of a worker", cases=cases)
 
 
-def hold_out_zero_loss(found: Sequence[Rate], single: Sequence[Sample]) -> HeldOut:
-    """The zero-loss rate of each load that was searched, from the other loads' trials and searches."""
+def hold_out_zero_loss(found: Sequence[Rate], laws: Mapping[Load, Law], every: Law) -> HeldOut:
+    """The zero-loss rate of each load that was searched, from the other loads' trials and searches.
+
+    ``every``: the law of all, for a load that showed no cost itself.
+    """
     cases = []
     for load in dict.fromkeys(rate.load for rate in found):
-        law = _without(single, load)
+        law = laws.get(load, every)
         others = [rate for rate in found if rate.load != load]
-        if law is None or not others:
+        if not others:
             continue
         share = median(rate.dps * law.at(terms(rate.load)) for rate in others)
         own = [rate for rate in found if rate.load == load]
@@ -79,6 +82,13 @@ def hold_out_memory(footprints: Sequence[Measured]) -> HeldOut:
         scatter = max(private.scatter, template.scatter)
         cases.append(_case(own[0].case, predicted, total, scatter, [each.case for each in own]))
     return HeldOut(what="memory", cases=cases)
+
+
+def laws_without(single: Sequence[Sample]) -> dict[Load, Law]:
+    """For each load that showed its cost the law of all the others; none where they are too few."""
+    loads = dict.fromkeys(sample.load for sample in single if sample.says == "cost")
+    found = {load: _without(single, load) for load in loads}
+    return {load: law for load, law in found.items() if law is not None}
 
 
 def _without(single: Sequence[Sample], load: Load) -> Law | None:

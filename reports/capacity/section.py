@@ -45,7 +45,7 @@ TERMS = {
 
 def section(model: CapacityModel) -> Section:
     held = [each for each in model.held_out if each.cases]
-    parts: list[Table | Figure] = [_errors(held)]
+    parts: list[Table | Figure] = [_errors(held, model)]
     rates = [each for each in held if each.what != "memory"]
     if rates:
         parts.append(_predicted_figure(rates))
@@ -55,7 +55,7 @@ def section(model: CapacityModel) -> Section:
     )
 
 
-def _errors(held: Sequence[HeldOut]) -> Table:
+def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
     columns = (
         Column("Predicted"),
         Column("Cases", "each held out", numeric=True),
@@ -79,10 +79,15 @@ def _errors(held: Sequence[HeldOut]) -> Table:
                     ),
                     Cell(f"{each.errors[-1]:.0%}"),
                     Cell(f"{within} of {len(each.cases)}"),
-                )
+                ),
+                trials=() if each.what == "memory" else own_trials(_records(each), model),
             )
         )
     return Table("capacity-errors", "Predicted against measured, of cases held out", columns, tuple(rows))
+
+
+def _records(held: HeldOut) -> list[str]:
+    return [record for case in held.cases for record in case.records]
 
 
 def _terms(model: CapacityModel) -> Table:

@@ -72,7 +72,7 @@ def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[Documente
                     _against(row.planned.held.rules_per_worker, row.rules_per_worker),
                     Cell(quantity.megabytes(row.total_bytes)),
                     Cell(quantity.megabytes(row.modelled_bytes)),
-                    Cell("not in this run" if measured is None else quantity.megabytes(measured)),
+                    _measured(started),
                     _bytes(told.total),
                     Cell(quantity.megabytes(row.planned.rings_bytes)),
                     Cell(quantity.megabytes(told.kernel.value) if told.kernel else quantity.NONE),
@@ -95,6 +95,12 @@ def _against(planned: int, documented: int | None) -> Cell:
 def _bytes(told: Prediction) -> Cell:
     span = f"{quantity.megabytes(told.low)} to {quantity.megabytes(told.high)}\n{told.basis}"
     return Cell(quantity.megabytes(told.value), span)
+
+
+def _measured(started: Footprint | None) -> Cell:
+    if started is None:
+        return Cell("not in this run")
+    return Cell(quantity.megabytes(measured_bytes(started)), f"{started.scenario}: {started.case}")
 
 
 def measured_bytes(f: Footprint) -> int:
