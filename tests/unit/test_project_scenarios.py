@@ -1,0 +1,67 @@
+"""The project's own scenarios: what they cover, in which order, and that CI has the time for them."""
+
+from __future__ import annotations
+
+from forwarder.strategy import PRESETS
+from lab.matrix import Calibrate, Comparison, Search
+from lab.planning import steps
+from lab.scenario import DIRECTORY, load_scenarios
+
+
+def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:
+    seeds = " ".join(scenario.seed for scenario in load_scenarios([]))
+    for number in range(1, 8):
+        assert f"Worker Count Table, row {number}:" in seeds
+    for number in range(1, 5):
+        assert f"Use Case {number}:" in seeds
+    assert "phases 1 and 2" in seeds
+
+
+def test_every_strategy_but_the_elastic_one_meets_the_same_load() -> None:
+    (scenario,) = load_scenarios(["strategies"])
+    assert {case.name for case in scenario.case} == set(PRESETS) - {"dynamic"}
+    loads = set()
+    for case in scenario.case:
+        assert scenario.settings_of(case).strategy == case.name
+        setting = scenario.result_setting(case, "mcrd", rps=True)
+        loads.add((setting.outputs, setting.flows, setting.rules, setting.payload_bytes, setting.skew))
+        assert setting.inputs == (1 if case.name == "fanout" else 4)
+    assert len(loads) == 1
+
+
+def test_every_scenario_of_the_project_loads_and_has_its_own_name() -> None:
+    paths = sorted(DIRECTORY.glob("*.toml"))
+    scenarios = load_scenarios([str(path) for path in paths])
+    assert {scenario.name for scenario in scenarios} == {path.stem for path in paths}
+
+
+def test_without_names_the_default_ones_run_and_the_checks_come_first() -> None:
+    scenarios = load_scenarios([])
+    assert scenarios[0].name == "functional"
+    assert not {"bench", "bench-strategies"} & {scenario.name for scenario in scenarios}
+
+
+def test_the_quick_run_of_everything_fits_into_ci() -> None:
+    assert sum(step.seconds for step in steps(load_scenarios([]), "quick")) < 480
+
+
+def test_step_ids_are_unique_in_every_profile() -> None:
+    everything = load_scenarios([str(path) for path in DIRECTORY.glob("*.toml")])
+    for profile in ("quick", "full"):
+        ids = [step.step_id for step in steps(everything, profile)]
+        assert len(ids) == len(set(ids))
+
+
+def test_a_comparison_follows_the_searches_of_both_its_sides() -> None:
+    for scenario in load_scenarios([str(path) for path in DIRECTORY.glob("*.toml")]):
+        searched: set[tuple[str, str, bool]] = set()
+        calibrated = []
+        for step in steps([scenario], "full"):
+            if isinstance(step, Calibrate):
+                calibrated.append(step.setting)
+            if isinstance(step, Search):
+                searched.add((step.subject, step.case.name, step.rps))
+            if isinstance(step, Comparison) and step.metric != "generator rate":
+                for side in (step.a, step.b):
+                    steerings = [rps for rps in (False, True) if side.rps in (None, rps)]
+                    assert any((side.subject, side.case.name, rps) in searched for rps in steerings)
