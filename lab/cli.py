@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +19,6 @@ from forwarder.problems import ProblemsError
 from lab.advise_cli import advise_command, model_command
 from lab.estimate import duration
 from lab.results import AnyRecord, Comparison, ResultsError, read_results
-from lab.scenario import DIRECTORY, Scenario, load_scenarios
 from lab.terminal import (
     BAD_INPUT,
     FAILED,
@@ -33,6 +32,9 @@ from lab.terminal import (
     profile_named,
 )
 from lab.trend_cli import trend
+
+if TYPE_CHECKING:
+    from lab.scenario import Scenario
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,6 +79,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios, and the line of the architecture document that each covers."""
+    from lab.scenario import DIRECTORY, load_scenarios
+
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
         print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
@@ -92,6 +96,7 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
     from lab.planning import steps
+    from lab.scenario import load_scenarios
 
     planned = steps(load_scenarios(names or []), profile_named(profile))
     total = sum(step.seconds for step in planned)
@@ -168,6 +173,7 @@ def run(
     profile demands it; 2 bad input; 130 interrupted.
     """
     from lab import session
+    from lab.scenario import load_scenarios
     from lab.gate_baseline import OFF
 
     if junit is not None and not junit.absolute().parent.is_dir():
@@ -395,6 +401,8 @@ def main() -> None:
 
 def _reference(scenario: Scenario, names: list[str]) -> str:
     """How to load the scenario again: by name when it is ours, else by the path that was given."""
+    from lab.scenario import load_scenarios
+
     for name in names:
         if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:
             return str(Path(name).resolve())

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, get_args
 from rich.console import Console
 from rich.table import Table
 
-from lab.profiles import ProfileName
 from lab.results import AnyRecord, Comparison
 
 if TYPE_CHECKING:
+    from lab.profiles import ProfileName
     from lab.run import Ended
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,6 +26,8 @@ class BadInputError(Exception):
 
 
 def profile_named(name: str) -> ProfileName:
+    from lab.profiles import ProfileName  # with it comes all that scenarios may name: not for every command
+
     for known in get_args(ProfileName):
         if name == known:
             profile: ProfileName = known
