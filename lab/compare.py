@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy  # loads scipy.stats where it is first used: most commands, and most runs, have no use for it
 
 Side = Literal["a", "b"]
 Verdict = Literal["better", "worse", "no difference"]
@@ -75,7 +75,7 @@ def paired_ratio(
     warnings = (f"{pairs} pairs: the interval is a rough guide",) if pairs < FEW_PAIRS else ()
     if float(np.ptp(logs)) == 0.0:
         return Ratio(value, value, value, confidence, pairs, warnings)
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (logs,),
         np.mean,
         confidence_level=_expanded(confidence, pairs),
@@ -89,7 +89,9 @@ def paired_ratio(
 
 def _expanded(confidence: float, pairs: int) -> float:
     """The level of a percentile interval of ``pairs`` values that covers ``confidence``."""
-    outside = stats.norm.cdf(-math.sqrt(pairs / (pairs - 1)) * stats.t.ppf((1 + confidence) / 2, pairs - 1))
+    outside = scipy.stats.norm.cdf(
+        -math.sqrt(pairs / (pairs - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1)
+    )
     return float(1 - 2 * max(outside, 1 / _RESAMPLES))
 
 
@@ -123,7 +125,7 @@ def detectable(
     if pairs < 2:
         return None
     logs = np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
-    multiplier = stats.t.ppf((1 + confidence) / 2, pairs - 1) + stats.t.ppf(power, pairs - 1)
+    multiplier = scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1) + scipy.stats.t.ppf(power, pairs - 1)
     return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
 

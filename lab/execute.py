@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lab import capacity, contest, delays, expectation, latency, matrix, soak, sweep
 from lab.footprint import misses, run_footprint
-from lab.functional import run_checks
 from lab.results import NONE, ZeroLoss
 from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
@@ -44,6 +43,9 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
 
 
 def _checks(step: matrix.Checks, context: Context) -> None:
+    # Imported here: it loads scapy and the compiler, which takes half a second.
+    from lab.functional import run_checks
+
     checks = run_checks(step.scenario.name, f"{context.run_id}-checks")
     for check in checks:
         context.archive.write(check)
