@@ -173,8 +173,8 @@ def run(
     profile demands it; 2 bad input; 130 interrupted.
     """
     from lab import session
-    from lab.scenario import load_scenarios
     from lab.gate_baseline import OFF
+    from lab.scenario import load_scenarios
 
     if junit is not None and not junit.absolute().parent.is_dir():
         raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
