@@ -43,7 +43,7 @@ def fit_scaling(samples: Sequence[Sample], cost: Law) -> Scaling:
         there = ", ".join(str(count.cpus) for count in counts) or "none"
         why = (
             f"Not fitted: workers on processors of their own were measured for {len(counts)} of at least "
-            f"{FEWEST_COUNTS} numbers of processors ({there})."
+            f"{FEWEST_COUNTS} numbers of processors ({there}); scenario capacity-workers measures more."
         )
         return Scaling(kind="range", counts=counts, why=why, crowding=crowding, crowded_most=most)
     fitted = _fitted(speedups, counts)
