@@ -19,10 +19,10 @@ from reports.model import Figure
 
 PARTS: dict[str, dict[str, Any]] = {
     "private": {"facecolor": svg.SERIES[0]},
-    "template": {"facecolor": "none", "hatch": "/////"},
-    "rings": {"facecolor": "none", "hatch": "....."},
+    "template": {"facecolor": "none", "hatch": "||"},
+    "rings": {"facecolor": "none", "hatch": "||"},
 }
-"""Told apart by their filling: whole, hatched, dotted; all in the colour of the forwarder."""
+"""Told apart by their filling: whole, hatched, upright strokes; all in the colour of the forwarder."""
 THICK, THIN = 0.5, 0.16
 """Of a bar, in rows; on a phone its name and value stand above and below it."""
 
@@ -64,7 +64,7 @@ def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Fig
         f"memory-stack-{scenario}" if scenario else "memory-stack",
         title,
         "Left, on a phone above: filled, its private memory; hatched, its share of the template, with the "
-        "rules that all were forked with. Right, on a phone below: the same and, dotted, its rings.",
+        "rules that all were forked with. Right, on a phone below: with its rings, in upright strokes.",
         f"Megabytes that one worker accounts for. {told}.",
         plot,
         lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),

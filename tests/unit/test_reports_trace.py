@@ -19,6 +19,7 @@ from reports.model import Drawing
 from reports.svg import WORTH_A_PROCESS, draw, draw_all
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
+SAMPLE = Path(__file__).parents[2] / "docs" / "sample-report"
 OF_TRIALS = (
     *("zero-loss", "partial-drop", "fixed-rates", "latency", "cpu", "worker-shares", "comparisons"),
     *("inputs", "sweeps", "soaks", "ledger", "strategies-"),
@@ -121,6 +122,15 @@ def test_data_files_name_the_trials_too(report: Path) -> None:
             found = [json.loads(row["trial_ids"]) for row in csv.DictReader(file)]
         records = [record for record in read_results(EXAMPLE) if isinstance(record, kind)]
         assert sorted(found) == sorted(record.trial_ids for record in records)
+
+
+def test_ids_on_a_page_are_rows_of_the_data_beside_it(report: Path) -> None:
+    for folder in filter(Path.is_dir, (report, SAMPLE)):
+        with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
+            known = {row["trial_id"] for row in csv.DictReader(file)}
+        tables = Rows((folder / "report.html").read_text(encoding="utf-8")).tables
+        shown = {one for found in tables.values() for _, ids in found for one in ids}
+        assert shown == known
 
 
 def test_parquet_holds_what_the_csv_holds(report: Path) -> None:
