@@ -30,6 +30,8 @@ from reports.capacity.scaling_fit import fit_scaling
 
 ASSUMED_SHARE = Spread(value=0.85, scatter=0.1, cases=0)
 """Where no search found a zero-loss rate: a sixth less than a worker does that cannot keep up."""
+FEWEST_LOADS = 6
+"""Of eight terms several are there in a few loads alone; with fewer loads they cannot be told apart."""
 FEWEST_FOOTPRINTS = 4
 
 
@@ -39,6 +41,12 @@ def fit(runs: Sequence[Run]) -> CapacityModel:
         raise FitError(f"{len(machines)} machines ({'; '.join(sorted(machines))}); allowed: runs of one")
     known = samples(runs)
     single = [sample for sample in known if sample.cpus == 1 and sample.workers == 1]
+    shown = len({sample.key for sample in single if sample.says == "cost"})
+    if shown < FEWEST_LOADS:
+        raise FitError(
+            f"cost of a datagram: {shown} loads at which a worker could not keep up; allowed: {FEWEST_LOADS} "
+            "or more (scenario capacity has some 70)"
+        )
     observations = [observation(sample) for sample in single]
     seen = fit_law(observations, "cost of a datagram")
     laws = laws_without(single)

@@ -225,7 +225,9 @@ def test_a_run_with_too_little_gives_no_model(tmp_path: Path) -> None:
     assert records.run is not None
     results = tmp_path / "results.jsonl"
     results.write_text("".join(map(dump_line, [records.run, *records.trials])), encoding="utf-8")
-    with pytest.raises(BadInputError, match="1 cases that show it; allowed: 3 or more"):
+    with pytest.raises(
+        BadInputError, match="1 loads at which a worker could not keep up; allowed: 6 or more"
+    ):
         CliRunner().invoke(
             _app(model_command), [str(results), "-o", str(tmp_path / "m.json")], catch_exceptions=False
         )

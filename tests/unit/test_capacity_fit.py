@@ -133,7 +133,7 @@ def test_workers_beside_the_generator_say_nothing_of_their_cost() -> None:
 
 
 def test_too_little_is_refused_with_what_is_there_and_what_is_needed() -> None:
-    with pytest.raises(FitError, match=r"2 cases that show it; allowed: 3 or more"):
+    with pytest.raises(FitError, match=r"2 loads at which a worker could not keep up; allowed: 6 or more"):
         fit([run([trial(LOADS[0], overload=1.3), trial(LOADS[2], overload=1.3)])])
 
 
