@@ -22,11 +22,15 @@ The reasons are in docs/decisions/0002-placement-hash.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from forwarder.strategy import Hashing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.uint32]
 
 U32 = 0xFFFF_FFFF
 MAX_MEMBERS = 300
@@ -38,8 +42,6 @@ MIX_FACTORS = (0x85EBCA6B, 0xC2B2AE35)
 _SLOT_FACTOR = 0x9E3779B9
 SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
 _CHUNK = 1 << 20
-
-Words = npt.NDArray[np.uint32]
 
 
 def _mix(h: int) -> int:
@@ -89,6 +91,8 @@ def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Has
     """:func:`owner` of many (group, port) keys at once."""
     if not keys:
         return []
+    import numpy as np  # here: mcrctl, and plans that hash no rules, answer sooner without it
+
     destinations = np.array(keys, dtype=np.uint32)  # (keys, 2)
     hashed = _mix_words(destinations[:, 0] ^ destinations[:, 1] * np.uint32(PORT_FACTOR))
     if hashing is Hashing.MODULO:
@@ -105,6 +109,8 @@ def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Has
 
 
 def _mix_words(h: Words) -> Words:
+    import numpy as np
+
     h = h ^ (h >> np.uint32(16))
     h = h * np.uint32(MIX_FACTORS[0])
     h ^= h >> np.uint32(13)
