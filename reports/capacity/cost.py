@@ -6,9 +6,13 @@ them as one frame to each output (:mod:`forwarder.packet.coalesce`). So its cost
     receive + outputs × (frame ÷ datagrams in a frame + copy + byte × payload) + look-up × log10(rules)
 
 and, where the kernel receives on the worker's own processor (a network card's queues, or packet steering),
-for every datagram that arrives, forwarded or not,
 
     arrive + arrive byte × payload + host stack.
+
+Under overload there is a cost of each datagram that was dropped, too: to receive it, where that is done on
+the worker's processor (``drop``); else for what the processor beside does to shared caches (``beside``). No
+prediction has those: without loss nothing is dropped. They are told apart so that overload does not
+make the rest look dearer than it is.
 """
 
 from __future__ import annotations
@@ -65,14 +69,16 @@ class Load:
 def terms(load: Load, arrived_per_forwarded: float = 1.0) -> dict[str, float]:
     """The terms of a datagram that is forwarded; so many arrived for each one that was."""
     hundreds = load.payload_bytes / HUNDRED_BYTES
-    arrived = arrived_per_forwarded if load.steered else 0.0
+    steered, dropped = float(load.steered), arrived_per_forwarded - 1
     return {
         "receive": 1.0,
         "frame": load.outputs / load.datagrams_per_frame,
         "copy": float(load.outputs),
         "copy_bytes": load.outputs * hundreds,
         "lookup": math.log10(max(1, load.rules)),
-        "arrive": arrived,
-        "arrive_bytes": arrived * hundreds,
-        "host_stack": 0.0 if load.host_skipped else arrived,
+        "arrive": steered,
+        "arrive_bytes": steered * hundreds,
+        "host_stack": 0.0 if load.host_skipped else steered,
+        "drop": steered * dropped,
+        "beside": (1 - steered) * dropped,
     }

@@ -40,6 +40,8 @@ TERMS = {
     "arrive": ("Kernel receives", "each datagram, on the worker's own processor"),
     "arrive_bytes": ("Kernel receives 100 B", "the same"),
     "host_stack": ("Host's own stack", "the same; --skip-host-stack spares it"),
+    "drop": ("Drop, received here", "each datagram too many, under overload only"),
+    "beside": ("Drop, received elsewhere", "the same"),
 }
 
 
