@@ -48,8 +48,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pure tests in parallel, kernel tests too but for those marked serial, packet kernels interpreted for
-    their coverage.
+    """Pure tests in parallel, kernel tests one by one, packet kernels interpreted for their coverage.
 
     With arguments, just ``pytest`` with these.
     """
@@ -58,9 +57,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     session.run("pytest", "-n", "logical", "--dist", "worksteal", "--ignore", "tests/kernel")
-    # Two, whatever there is: each of them drives a sender, a receiver and a forwarder at the same time.
-    session.run("pytest", "-n", "2", "--dist", "worksteal", "-m", "not serial", "tests/kernel")
-    session.run("pytest", "-m", "serial", "tests/kernel")
+    session.run("pytest", "tests/kernel")
     # numba's machine code is invisible to coverage, so the same tests run the same functions as Python.
     session.run(
         "coverage", "run", "-m", "pytest", "-n", "logical", "--dist", "worksteal", *PACKET_TESTS,

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from reports.html import write_report
+from reports.html import write_contrast, write_report
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -91,6 +91,13 @@ def test_page_is_without_fault(browser: Browser, report: Path, width: str, schem
     assert faults(page, report, audit=(width, scheme) in AUDITED) == []
     red, *_ = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (red < 128) == (scheme == "dark")
+    page.context.close()
+
+
+def test_page_of_two_runs_is_without_fault(browser: Browser, tmp_path: Path) -> None:
+    path = write_contrast(EXAMPLE, EXAMPLE, tmp_path)[0]
+    page = opened(browser, WIDTHS["phone"], "dark")
+    assert faults(page, path) == []
     page.context.close()
 
 
