@@ -21,6 +21,18 @@ from forwarder.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, emit, flus
 
 
 @njit
+def any_ready(sockets: Any, scalars: Any) -> bool:
+    """Whether a socket is to be served.
+
+    Asked at the end of a turn: a flush in its middle may have found one ready that had had its turn.
+    """
+    for row in range(scalars[state.SOCKET_ROWS]):
+        if sockets[row, layout.SOCKET_READY] and sockets[row, layout.SOCKET_ADDRESS]:
+            return True
+    return False
+
+
+@njit
 def run(
     sockets: Any,
     rules: Any,
@@ -56,7 +68,6 @@ def run(
         if busy_poll_ns:
             now = monotonic_ns(clock)
         spinning = now - last_work < busy_poll_ns
-        waiting = True
         for row in range(scalars[state.SOCKET_ROWS]):
             socket = sockets[row]
             if socket[layout.SOCKET_ADDRESS] == 0 or socket[layout.SOCKET_READY] == 0:
@@ -86,13 +97,11 @@ def run(
             if taken:
                 release(socket, cursor)
                 last_work = now
-            if not empty or spinning:
-                waiting = False
-            else:
+            if empty and not spinning:
                 socket[layout.SOCKET_READY] = 0
                 user = KIND_SOCKET | np.uint64(row)
                 arm(transmit, uring, shared, scalars, sockets, socket[layout.SOCKET_FD], user)
-        sleep = waiting and turns < 0 and not scalars[state.CONTROL_READY]
+        sleep = turns < 0 and not scalars[state.CONTROL_READY] and not any_ready(sockets, scalars)
         flush(uring, transmit, shared, scalars, sockets, sleep)
         if scalars[state.CONTROL_READY]:
             break

@@ -12,7 +12,10 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
@@ -124,16 +127,18 @@ class Bench:
         if not ringless:
             self.add_ring()
 
-    def add_ring(self) -> None:
-        """Have the engine map the ring as its first socket, and fetch what does not fit it from its queue."""
-        body = channel.pack_socket(0, self.ring.ring.frames, self.ring.ring.frame_bytes, self.INTERFACE)
-        assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(self.ring.fileno(),)) == 0
-        fd = self.engine._sockets[0, layout.SOCKET_FD]
-        os.dup2(self.ring.queue.fileno(), fd)
+    def add_ring(self, row: int = 0, ring: FakeRing | None = None) -> None:
+        """Have the engine map a ring as a socket; it waits at the ring's queue and fetches from there
+        what does not fit."""
+        ring = ring or self.ring
+        body = channel.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
+        assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(ring.fileno(),)) == 0
+        fd = self.engine._sockets[row, layout.SOCKET_FD]
+        os.dup2(ring.queue.fileno(), fd)
 
-    def wake(self) -> None:
+    def wake(self, row: int = 0) -> None:
         """The ring has frames, as its poll would say: a memfd cannot be waited for."""
-        self.engine._sockets[0, layout.SOCKET_READY] = 1
+        self.engine._sockets[row, layout.SOCKET_READY] = 1
 
     def tell(
         self,
@@ -216,6 +221,32 @@ class Bench:
                 messages.append(self._wire.recv(1 << 17))
             except BlockingIOError:
                 return messages
+
+    @contextmanager
+    def ended_after(self, messages: int) -> Iterator[Callable[[], int]]:
+        """Another process reads what is sent, and ends the engine's service after so many messages, or after
+        five seconds without one. Yields how many came, to be asked afterwards.
+
+        The engine is compiled and keeps the interpreter to itself, so no thread could do this.
+        """
+        script = (
+            "import socket, sys\n"
+            "wire, control = (socket.socket(fileno=int(fd)) for fd in sys.argv[1:3])\n"
+            "wire.settimeout(5)\n"
+            "seen = 0\n"
+            "try:\n"
+            "    while seen < int(sys.argv[3]):\n"
+            "        wire.recv(1 << 17)\n"
+            "        seen += 1\n"
+            "except TimeoutError:\n"
+            "    pass\n"
+            "control.send(b'')\n"
+            "print(seen)\n"
+        )
+        ends = (self._wire.fileno(), self.control.fileno())
+        command = [sys.executable, "-c", script, *map(str, ends), str(messages)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=ends, text=True) as reader:
+            yield lambda: int(reader.communicate()[0])
 
     def counter(self, index: int) -> int:
         return int(self.block.counters[index])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packet_support.bench import Bench
+from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram, raw_address, raw_port
 from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output
@@ -224,6 +224,30 @@ def test_forwarding_returns_when_the_control_channel_has_something_to_read(bench
     bench.assert_balanced()
 
 
+def test_a_socket_found_ready_in_the_middle_of_a_turn_is_served_before_the_worker_sleeps(
+    bench: Bench,
+) -> None:
+    """The first socket has had its turn; the second one's sends fill the submission ring, and making room
+    there takes in that the first is ready again. Nothing else would wake the worker for it."""
+    others = [replace(OUTPUT, group=f"239.2.0.{number}") for number in range(8)]
+    bench.add_rule("239.1.1.2", DATAGRAM.port, others)
+    second = FakeRing(Ring(64, 2048))
+    try:
+        bench.add_ring(1, second)
+        bench.wake()
+        assert bench.tell(Kind.SET_LINKS) == 0  # a turn: its ring is empty, so the first socket is waited for
+        for size in range(1, 61):
+            second.receive(replace(DATAGRAM, group="239.1.1.2", payload=bytes([size]) * size).frame())
+        bench.wake(1)
+        bench.ring.receive(DATAGRAM.frame())
+        bench.ring.far_queue.send(b"ready")
+        with bench.ended_after(60 * 8 + 1) as seen:
+            bench.engine.serve()
+            assert seen() == 60 * 8 + 1
+    finally:
+        second.close()
+
+
 def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Bench) -> None:
     """Claimed, then killed: their copies are settled as interrupted, the ring must not stay full."""
     for datagram in numbered(5):
@@ -299,7 +323,7 @@ def test_an_engine_closes_with_its_rings_still_mapped() -> None:
     """Apart: touching a ring that was unmapped already would end the process with SIGSEGV."""
     assert (
         run_apart("""
-from packet_support.bench import Bench
+from packet_support.bench import Bench, FakeRing
 bench = Bench()
 bench.engine.close()
 """)
@@ -315,7 +339,7 @@ from forwarder import worker
 from forwarder.packet import (
     checksum, coalesce, journal, loop, parse, receive, rewrite, serve, table, transmit
 )
-from packet_support.bench import Bench
+from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram
 from packet_support.outputs import Output
 
