@@ -20,7 +20,7 @@ from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
 from forwarder.output_text import output_text, parse_outputs
-from forwarder.plan_cli import plan_command, this_host
+from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import ProblemsError
 from forwarder.rules import ForwardingRule
 
@@ -33,6 +33,7 @@ mcrd = typer.Typer(
     context_settings=_SETTINGS,
 )
 mcrd.command("plan")(plan_command)
+mcrd.command("host")(host_command)
 
 
 @mcrd.command("supervisor")
@@ -213,7 +214,8 @@ def _counted(result: Any) -> Table:
     for worker in result["workers"]:
         counters = worker["counters"]
         table.add_row(
-            f"worker {worker['worker_id']} (CPU {worker['cpu']}, {worker['state']})", *_figures(counters)
+            f"worker {worker['worker_id']} (CPU {worker['cpu']}, node {worker['node']}, {worker['state']})",
+            *_figures(counters),
         )
     table.add_row("all", *_figures(totals), style="bold")
     for reason, count in totals["dropped"].items():
@@ -262,9 +264,10 @@ def _distribution(result: Any) -> Table:
 
 
 def _workers(result: Any) -> Table:
-    table = _table("worker", "group", "pid", "CPU", "state", "restarts", "rules", "interfaces")
+    table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
+    fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
     for worker in result["workers"]:
-        values = [worker[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts", "rules")]
+        values = [worker[name] for name in fields]
         table.add_row(*map(str, values), ", ".join(worker["interfaces"]))
     return table
 

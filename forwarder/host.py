@@ -1,11 +1,12 @@
 """The machine a plan is made for: processors, memory nodes and interfaces.
 
-:func:`read_host` reads it from sysfs under any root, :func:`described_host` makes one up.
+:func:`read_host` reads it from sysfs under any root, :func:`described_host` makes one up;
+:mod:`forwarder.host_file` keeps it in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,19 @@ class HostError(ValueError):
 class Cpu:
     cpu: int
     node: int
+    core: int | None = None
+    """The first CPU of its core, where the core has several (SMT)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A memory node: it may have no CPUs (the memory of an accelerator), or no memory."""
+
+    node: int
+    memory_bytes: int | None = None
+    """``None`` where nobody said."""
+    distances: tuple[tuple[int, int], ...] = ()
+    """Other nodes and how far they are: 10 is local, 20 twice as far (ACPI SLIT)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,8 @@ class Interface:
     mtu: int = ETHERNET_MTU
     """Bytes of IP packet."""
     node: int | None = None
-    """NUMA node of the device; ``None`` where it has none (veth, VLAN, virtio on one node)."""
+    """Memory node of the card, or of the cards beneath (VLAN, bond); ``None`` where none is told (veth,
+    firmware that says -1)."""
     up: bool = True
     rx_queues: int = 1
     physical: bool = False
@@ -41,6 +56,8 @@ class Host:
     cpus: tuple[Cpu, ...]
     """Those that workers may be pinned to, by number."""
     interfaces: tuple[Interface, ...]
+    memory: tuple[Node, ...] = ()
+    """All memory nodes, by number; empty where the kernel knows none."""
 
     @cached_property
     def _by_name(self) -> dict[str, Interface]:
@@ -49,13 +66,39 @@ class Host:
     def interface(self, name: str) -> Interface | None:
         return self._by_name.get(name)
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[int, ...]:
+        """The nodes that have CPUs for workers."""
         return tuple(sorted({cpu.node for cpu in self.cpus}))
+
+    def cpus_of(self, node: int | None) -> tuple[Cpu, ...]:
+        """The CPUs of a node; all of them for ``None``."""
+        return self.cpus if node is None else tuple(cpu for cpu in self.cpus if cpu.node == node)
+
+    def nearest(self, node: int, among: Collection[int]) -> int:
+        """``node`` itself or the nearest of ``among``, the lowest number of equals."""
+        known = next((found.distances for found in self.memory if found.node == node), ())
+        far = {node: 0, **{other: distance for other, distance in known if other != node}}
+        return min(among, key=lambda other: (far.get(other, 255), other))  # 255: unreachable (ACPI SLIT)
+
+    def memory_node(self, node: int) -> int | None:
+        """Where memory for a worker on ``node`` comes from; ``None`` where the kernel knows no nodes."""
+        having = [found.node for found in self.memory if found.memory_bytes != 0]
+        return self.nearest(node, having) if having else None
 
     def with_cpus(self, count: int) -> Host:
         """The same interfaces on a machine of ``count`` CPUs and one memory node."""
-        return replace(self, cpus=tuple(Cpu(number, 0) for number in range(count)))
+        return Host(
+            tuple(Cpu(number, 0) for number in range(count)),
+            tuple(replace(interface, node=None) for interface in self.interfaces),
+        )
+
+    def with_interfaces(self, names: Sequence[str], mtu: int = ETHERNET_MTU) -> Host:
+        """The same CPUs and memory with these interfaces instead, in runs over the nodes that have CPUs."""
+        nodes = self.nodes
+        spread = (nodes[place * len(nodes) // len(names)] for place in range(len(names)))
+        found = tuple(Interface(name, mtu, node) for name, node in zip(names, spread, strict=True))
+        return replace(self, interfaces=found)
 
 
 def described_host(cpus: int, interfaces: Sequence[str], nodes: int = 1, mtu: int = ETHERNET_MTU) -> Host:
@@ -65,6 +108,7 @@ def described_host(cpus: int, interfaces: Sequence[str], nodes: int = 1, mtu: in
         interfaces=tuple(
             Interface(name, mtu, place * nodes // len(interfaces)) for place, name in enumerate(interfaces)
         ),
+        memory=tuple(Node(number) for number in range(nodes)),
     )
 
 
@@ -73,13 +117,14 @@ def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None =
 
     Raises :class:`HostError`. An interface that vanishes while it is read is left out.
     """
+    memory = _read_nodes(sysfs / "devices/system/node")
     node_of: dict[int, int] = {}
-    for directory in (sysfs / "devices/system/node").glob("node[0-9]*"):
-        for cpu in parse_cpu_list(_text(directory / "cpulist"), directory / "cpulist"):
-            node_of[cpu] = int(directory.name.removeprefix("node"))
+    for found in memory:
+        listed = sysfs / f"devices/system/node/node{found.node}/cpulist"
+        node_of |= dict.fromkeys(parse_cpu_list(_text(listed), listed), found.node)
     online = sysfs / "devices/system/cpu/online"
     cpus = [
-        Cpu(number, node_of.get(number, 0))
+        Cpu(number, node_of.get(number, 0), _core(sysfs / f"devices/system/cpu/cpu{number}/topology"))
         for number in parse_cpu_list(_text(online), online)
         if allowed_cpus is None or number in allowed_cpus
     ]
@@ -87,11 +132,80 @@ def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None =
         raise HostError(f"{online}: no CPU online that workers may use (allowed: {allowed_cpus})")
     network = sysfs / "class/net"
     names = sorted(entry.name for entry in network.iterdir()) if network.is_dir() else []
-    found = (_read_interface(network / name) for name in names)
-    return Host(tuple(cpus), tuple(interface for interface in found if interface))
+    found_interfaces = [one for name in names if (one := _read_interface(network / name, sysfs))]
+    beneath = {name: _beneath(network / name) for name in names}
+    told = {interface.name: interface.node for interface in found_interfaces}
+    interfaces = (
+        replace(interface, node=_node_beneath(interface.name, told, beneath))
+        for interface in found_interfaces
+    )
+    return Host(tuple(cpus), tuple(interfaces), memory)
 
 
-def _read_interface(directory: Path) -> Interface | None:
+def _read_nodes(directory: Path) -> tuple[Node, ...]:
+    """The nodes that are online; none where the kernel was built without NUMA."""
+    numbers = sorted(int(found.name.removeprefix("node")) for found in directory.glob("node[0-9]*"))
+    online = directory / "online"
+    listed = parse_cpu_list(_text(online), online) if online.exists() else numbers
+    found = []
+    for number in numbers:
+        place = directory / f"node{number}"
+        try:
+            # One figure for each node online, in ascending order (node_read_distance, drivers/base/node.c).
+            far = [int(text) for text in (place / "distance").read_text().split()]
+        except OSError:
+            far = []
+        except ValueError as error:
+            raise HostError(f"{place / 'distance'}: {error}") from error
+        distances = tuple(zip(listed, far, strict=True)) if len(far) == len(listed) else ()
+        found.append(Node(number, _memory_bytes(place / "meminfo"), distances))
+    return tuple(found)
+
+
+def _memory_bytes(meminfo: Path) -> int | None:
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        match line.split():  # Node 0 MemTotal:  16345304 kB
+            case [_, _, "MemTotal:", kibibytes, "kB"] if kibibytes.isdigit():
+                return int(kibibytes) * 1024
+    return None
+
+
+def _core(topology: Path) -> int | None:
+    """The first CPU of the core, where it has several; older kernels only have ``thread_siblings_list``."""
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        if (topology / name).exists():
+            siblings = parse_cpu_list(_text(topology / name), topology / name)
+            return siblings[0] if len(siblings) > 1 else None
+    return None
+
+
+def _beneath(directory: Path) -> list[str]:
+    """The interfaces that one is made of: those of a bond, the parent of a VLAN."""
+    return sorted(entry.name.removeprefix("lower_") for entry in directory.glob("lower_*"))
+
+
+def _node_beneath(name: str, told: Mapping[str, int | None], beneath: Mapping[str, list[str]]) -> int | None:
+    """The node of an interface's card, or the one that all cards beneath it are on."""
+    nodes: set[int | None] = set()
+    seen, left = set(), [name]
+    while left:
+        one = left.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        below = beneath.get(one, [])
+        if (node := told.get(one)) is not None or not below:
+            nodes.add(node)
+        else:
+            left += below
+    return nodes.pop() if len(nodes) == 1 else None
+
+
+def _read_interface(directory: Path, sysfs: Path) -> Interface | None:
     try:
         mtu = int((directory / "mtu").read_text())
         state = (directory / "operstate").read_text().strip()
@@ -100,15 +214,26 @@ def _read_interface(directory: Path) -> Interface | None:
         return None  # gone since it was listed, or bonding_masters, which is no interface
     except (OSError, ValueError) as error:
         raise HostError(f"{directory}: {error}") from error
-    try:
-        node = int((directory / "device/numa_node").read_text())
-    except (OSError, ValueError):
-        node = -1
     queues = sum(1 for _ in (directory / "queues").glob("rx-*"))
     # A device that does not track its carrier is "unknown" and works; then IFF_UP (1) decides.
     up = bool(flags & 1) and state in ("up", "unknown")
     physical = (directory / "device").exists()
-    return Interface(directory.name, mtu, node if node >= 0 else None, up, max(1, queues), physical)
+    node = _device_node(directory / "device", sysfs) if physical else None
+    return Interface(directory.name, mtu, node, up, max(1, queues), physical)
+
+
+def _device_node(device: Path, sysfs: Path) -> int | None:
+    """What the nearest device says on the way up: a virtio card has no node itself, its PCI function has."""
+    device, root = device.resolve(), sysfs.resolve()
+    for place in (device, *device.parents):
+        if place == root:
+            break
+        try:
+            node = int((place / "numa_node").read_text())
+        except (OSError, ValueError):
+            continue
+        return node if node >= 0 else None
+    return None
 
 
 def _text(path: Path) -> str:
@@ -129,3 +254,14 @@ def parse_cpu_list(text: str, source: object = "CPU list") -> list[int]:
         except ValueError as error:
             raise HostError(f"{source}: {text.strip()!r}; allowed: a list like 0-3,8") from error
     return sorted(numbers)
+
+
+def cpu_list(numbers: Collection[int]) -> str:
+    """``0-3,8`` for the numbers 0, 1, 2, 3 and 8, however often each is there; as the kernel writes it."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from forwarder.host import Host
 from forwarder.plan import InterfaceGroup, Plan, Sizing, plan, plan_problems
@@ -45,11 +45,8 @@ class OptionsError(ProblemsError):
 
 def option(default: Any, metavar: str, allowed: str, help_text: str) -> Any:
     """A field of an options model: ``metavar`` and ``help_text`` for ``--help``, ``allowed`` for errors."""
-    return Field(
-        default=default,
-        description=help_text,
-        json_schema_extra={"metavar": metavar, "allowed": allowed},
-    )
+    extra: dict[str, JsonValue] = {"metavar": metavar, "allowed": allowed}
+    return Field(default=default, description=help_text, json_schema_extra=extra)
 
 
 def _whole(value: object) -> object:
@@ -92,6 +89,20 @@ def _group(value: object) -> object:
     return InterfaceGroup(group_id, tuple(interface_name(name) for name in listed), workers)
 
 
+def _bound(value: object) -> object:
+    """``eth0:1``, or a table with ``interface`` and ``node``."""
+    if isinstance(value, str):
+        name, _, text = value.rpartition(":")
+        found: tuple[object, object] = (name, int(text) if text.isascii() and text.isdigit() else None)
+    elif isinstance(value, Mapping) and value.keys() == {"interface", "node"}:
+        found = (value["interface"], value["node"])
+    else:
+        raise ValueError("an interface and a node")
+    if type(found[1]) is not int or found[1] < 0:
+        raise ValueError("a node")
+    return (interface_name(found[0]), found[1])
+
+
 _COUNT = f"an integer from 1 to {MOST_WORKERS:,}"
 _NAMES = ", ".join(PRESETS)
 _IF = "interface names of 1 to 15 bytes, without '/', ':' or white space"
@@ -105,7 +116,11 @@ class SupervisorOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (SELECTION, ("workers_per_group", "num_workers"))
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (
+        SELECTION,
+        ("workers_per_group", "num_workers"),
+        ("interface_node", "numa_straddle"),
+    )
     """Options of which one may be given at a time."""
 
     strategy: Literal[tuple(PRESETS)] | None = option(  # type: ignore[valid-type]
@@ -169,6 +184,19 @@ class SupervisorOptions(BaseModel):
         "DPS",
         "an integer from 1",
         "With --auto-scale: datagrams/s that call for one more worker.",
+    )
+    interface_node: tuple[Annotated[tuple[str, int], BeforeValidator(_bound)], ...] = option(
+        (),
+        "IF:NODE",
+        f"IF:NODE, NODE an integer from 0, {_IF}",
+        "The memory node (NUMA) of an interface, if not as the machine says; once for each interface.",
+    )
+    numa_straddle: bool = option(
+        False,
+        "",
+        "true or false",
+        "Let a group's workers take the CPUs of every memory node. Otherwise they stay on the node of their "
+        "interfaces, and share its CPUs if these are too few.",
     )
     control_socket_path: Path = option(
         DEFAULT_CONTROL_SOCKET, "PATH", "a path", "Where the control socket is made."
@@ -247,6 +275,8 @@ class SupervisorOptions(BaseModel):
             max_workers=self.max_workers_per_interface,
             ring_frames=self.ring_frames,
             follow_rules=not self.input_interfaces,
+            interface_nodes=self.interface_node,
+            straddle=self.numa_straddle,
         )
 
 
@@ -255,13 +285,15 @@ def resolve(
     host: Host,
     rules: Sequence[ForwardingRule],
     sizes: Mapping[int, int] = MappingProxyType({}),
+    homes: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
     """The plan that ``options`` ask for; raises :class:`~forwarder.plan.PlanError` if there can be none.
 
     Args:
         sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.
+        homes: the memory nodes that groups are on already, by group.
     """
-    sizing, interfaces = options.sizing, options.input_interfaces
+    sizing, interfaces = replace(options.sizing, homes=tuple(homes.items())), options.input_interfaces
     if sizes:
         asked = sizing.groups or tuple(
             InterfaceGroup(number, (name,)) for number, name in enumerate(interfaces)
@@ -396,6 +428,9 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
     if elastic and "num_workers" in given:
         refuse("num_workers", "least and most workers instead, as strategy dynamic scales")
+    bound = Counter(name for name, _ in options.interface_node)
+    if twice := [name for name, count in bound.items() if count > 1]:
+        refuse("interface_node", f"each interface once: not {', '.join(twice)}")
     if len(chosen) < 2 and not wrong & {*SELECTION, "strategy"}:
         problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
     return problems

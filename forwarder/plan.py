@@ -14,6 +14,7 @@ from forwarder.documented import discrepancies, documented
 from forwarder.figures import FORWARDER, Holding, estimate
 from forwarder.host import ETHERNET_MTU, Host
 from forwarder.layout import RingPlan, cpu_slots, pick_cpus, ring_for, shares
+from forwarder.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
 from forwarder.plan_warnings import plan_warnings
 from forwarder.planned import (
@@ -27,13 +28,13 @@ from forwarder.planned import (
     GroupPlan,
     InterfaceGroup,
     Movement,
+    NodePlan,
     Partition,
     Plan,
     PlanError,
     Sizing,
     SocketPlan,
     WorkerPlan,
-    group_node,
 )
 from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule
@@ -92,10 +93,11 @@ def plan(
         interfaces = [name for group in sizing.groups for name in group.interfaces]
     elif sizing.follow_rules:
         interfaces = list(dict.fromkeys(rule.input_interface for rule in rules))
-    problems = plan_problems(strategy, interfaces, sizing)
+    problems = [*plan_problems(strategy, interfaces, sizing), *_binding_problems(host, sizing)]
     if problems:
         raise PlanError(problems)
-    groups = _groups(host, interfaces, rules, strategy, sizing)
+    nodes = interface_nodes(host, interfaces, dict(sizing.interface_nodes))
+    groups = _groups(host, interfaces, nodes, rules, strategy, sizing)
     problems = _group_problems(groups, strategy)
     if problems:
         raise PlanError(problems)
@@ -113,8 +115,9 @@ def plan(
         unplaced_rule_ids=unplaced,
         movements=movements,
         figures=_figures(host, groups, workers, partitions, rules, strategy, sizing),
-        warnings=plan_warnings(host, groups, workers, strategy, sizing, unplaced),
+        warnings=plan_warnings(host, groups, workers, strategy, sizing, unplaced, nodes),
         follows_rules=sizing.follow_rules,
+        nodes=_nodes(host, nodes),
     )
 
 
@@ -166,6 +169,16 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
     return problems
 
 
+def _binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
+    known = sorted({*host.nodes, *(found.node for found in host.memory)})
+    allowed = f"a memory node of this machine: {', '.join(map(str, known))}"
+    return [
+        Problem("--interface-node", f"{name}:{node}", allowed)
+        for name, node in sizing.interface_nodes
+        if node not in known
+    ]
+
+
 def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
     """Groups that are too large for the kernel, or for a worker."""
     problems = []
@@ -187,18 +200,22 @@ def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Pro
 def _groups(
     host: Host,
     interfaces: Sequence[str],
+    nodes: Nodes,
     rules: Sequence[ForwardingRule],
     strategy: Strategy,
     sizing: Sizing,
 ) -> tuple[GroupPlan, ...]:
     asked = sizing.groups or tuple(
         InterfaceGroup(group_id, members)
-        for group_id, members in enumerate(_grouped(interfaces, strategy.grouping, sizing.group_count))
+        for group_id, members in enumerate(_grouped(interfaces, nodes, strategy.grouping, sizing))
     )
     rules_on = Counter(rule.input_interface for rule in rules)
-    cpus = len(host.cpus)
+    at_home = _at_home(host, asked, nodes, sizing)
+    of_node = {node: len(host.cpus_of(node)) for node in set(at_home)}
+    left = {node: iter(shares(cpus, at_home.count(node))) for node, cpus in of_node.items()}
     groups = []
-    for group, share in zip(asked, shares(cpus, len(asked)), strict=True):
+    for group, node in zip(asked, at_home, strict=True):
+        cpus, share = of_node[node], next(left[node])
         width = {Width.ONE: 1, Width.PER_CPU: cpus, Width.SHARE: share, Width.ELASTIC: sizing.min_workers}
         workers = group.workers or sizing.workers or width[strategy.width]
         most = workers
@@ -206,20 +223,43 @@ def _groups(
             most = max(workers, sizing.max_workers or cpus)
         count = sum(rules_on[name] for name in group.interfaces)
         least = sizing.min_workers if strategy.width is Width.ELASTIC else None
-        groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count, least))
+        groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count, least, node))
     return tuple(groups)
 
 
-def _grouped(interfaces: Sequence[str], grouping: Grouping, group_count: int) -> list[tuple[str, ...]]:
+def _at_home(host: Host, groups: Sequence[InterfaceGroup], nodes: Nodes, sizing: Sizing) -> list[int | None]:
+    """The memory node of each group's workers; ``None`` of all where they may straddle nodes."""
+    if sizing.straddle:
+        return [None] * len(groups)
+    # Workers stay where they are when rules bring other interfaces: where that is must not depend on these.
+    members = [() if sizing.follow_rules else group.interfaces for group in groups]
+    settled = {group_id: node for group_id, node in sizing.homes if node in host.nodes}
+    found = homes(host, members, nodes)
+    return [settled.get(group.group_id, node) for group, node in zip(groups, found, strict=True)]
+
+
+def _nodes(host: Host, nodes: Nodes) -> tuple[NodePlan, ...]:
+    memory = {found.node: found.memory_bytes for found in host.memory}
+    return tuple(
+        NodePlan(
+            node,
+            len(host.cpus_of(node)),
+            memory.get(node),
+            tuple(name for name, found in nodes.items() if found == node),
+        )
+        for node in sorted({*memory, *host.nodes})
+    )
+
+
+def _grouped(
+    interfaces: Sequence[str], nodes: Nodes, grouping: Grouping, sizing: Sizing
+) -> list[tuple[str, ...]]:
     if grouping is Grouping.PER_INTERFACE:
         return [(name,) for name in interfaces]
     if grouping is not Grouping.INTERFACE_GROUPS:
         return [tuple(interfaces)]  # also when there are none yet
-    groups, start = [], 0
-    for size in shares(len(interfaces), min(group_count, len(interfaces))):
-        groups.append(tuple(interfaces[start : start + size]))
-        start += size
-    return groups
+    nodes = dict.fromkeys(interfaces) if sizing.straddle else nodes
+    return runs_by_node(interfaces, nodes, sizing.group_count)
 
 
 def _partitions(
@@ -288,7 +328,7 @@ def _workers(
     load: Counter[int] = Counter()
     workers: list[WorkerPlan] = []
     for group in groups:
-        cpus = pick_cpus(host.cpus, load, group.workers, group_node(host, group.interfaces))
+        cpus = pick_cpus(host.cpus_of(group.node), load, group.workers, _preferred(host, group))
         by_cpu = _MODES.get(strategy.steering) == "cpu"
         slots = cpu_slots([cpu.cpu for cpu in cpus]) if by_cpu else list(range(group.workers))
         for place, (cpu, slot) in enumerate(zip(cpus, slots, strict=True)):
@@ -304,6 +344,7 @@ def _workers(
                         SocketPlan(name, *_keyed(template, keys[name]), rings[name])
                         for name in group.interfaces
                     ),
+                    memory_node=host.memory_node(cpu.node),
                 )
             )
     return tuple(workers)
@@ -314,7 +355,7 @@ def one_more(
 ) -> WorkerPlan:
     """The worker that an elastic group gets beside its present ``members``, given those of other groups."""
     load = Counter(worker.cpu for worker in (*members, *others))
-    (cpu,) = pick_cpus(host.cpus, load, 1, group_node(host, group.interfaces))
+    (cpu,) = pick_cpus(host.cpus_of(group.node), load, 1, _preferred(host, group))
     place = len(members)
     return WorkerPlan(
         worker_id=worker_id,
@@ -326,7 +367,17 @@ def one_more(
             replace(one, fanout=replace(one.fanout, slot=place, members=place + 1) if one.fanout else None)
             for one in members[0].sockets
         ),
+        memory_node=host.memory_node(cpu.node),
     )
+
+
+def _preferred(host: Host, group: GroupPlan) -> int | None:
+    """The memory node whose CPUs a group takes first."""
+    if group.node is not None:
+        return group.node
+    found = (host.interface(name) for name in group.interfaces)
+    nodes = {interface.node for interface in found if interface and interface.node is not None}
+    return nodes.pop() if len(nodes) == 1 else None
 
 
 Membership = tuple[FanoutPlan | None, FilterPlan | None]

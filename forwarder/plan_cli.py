@@ -23,7 +23,9 @@ from rich.table import Table
 from forwarder.cli_options import takes_options
 from forwarder.detect import Proposal, as_toml, propose
 from forwarder.figures import DOCUMENT, Assumptions, Estimate, megabytes
-from forwarder.host import Host, described_host, read_host
+from forwarder.host import Host, cpu_list, described_host, read_host
+from forwarder.host_file import as_text, load_host
+from forwarder.node_table import node_table, runs_of_names
 from forwarder.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
 from forwarder.plan import Plan, Sizing
 from forwarder.rules import ForwardingRule, Output
@@ -39,6 +41,7 @@ class PlanOptions(SupervisorOptions):
     exclusive: ClassVar = (
         *SupervisorOptions.exclusive,
         ("rules", "rules_count"),
+        ("host", "cpus"),
         *(("detect", name) for name in (*SELECTION, "strategy")),
     )
 
@@ -46,6 +49,12 @@ class PlanOptions(SupervisorOptions):
         False, "", "true or false", "Propose interfaces and strategy for this machine and these rules."
     )
 
+    host: Path | None = option(
+        None,
+        "FILE",
+        "a JSON file of schema mcrd.host/1",
+        "Plan for the machine in FILE, which `mcrd host` writes. Left out: this machine.",
+    )
     cpus: Count | None = option(
         None, "N", "an integer from 1 to 4,096", "Suppose N CPUs. Left out: this machine's."
     )
@@ -53,7 +62,7 @@ class PlanOptions(SupervisorOptions):
         None,
         "N",
         "an integer from 1 to 4,096",
-        "Suppose N interfaces, eth0 and so on, instead of naming them.",
+        "Suppose N interfaces, eth0 and so on, spread over the memory nodes, instead of naming them.",
     )
     rules_count: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = option(
         None, "N", "an integer from 0 to 1,000,000", "Suppose N rules, spread evenly over the interfaces."
@@ -125,12 +134,22 @@ def make_plan(options: PlanOptions, rules: Sequence[ForwardingRule], sysfs: Path
 def supposed_host(options: PlanOptions, sysfs: Path = Path("/sys")) -> Host:
     """This machine, or the one that ``options`` suppose."""
     names, cpus = options.input_interfaces, options.cpus
+    if options.host is not None:
+        host = load_host(options.host)
+        return host if options.interface_count is None else host.with_interfaces(names)
     if options.interface_count is not None:
-        host = described_host(cpus or len(this_host(sysfs).cpus), names)
-    else:
-        host = this_host(sysfs)
-        host = host.with_cpus(cpus) if cpus else host
-    return host
+        return described_host(cpus, names) if cpus else this_host(sysfs).with_interfaces(names)
+    host = this_host(sysfs)
+    return host.with_cpus(cpus) if cpus else host
+
+
+def host_command(
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="TEXT", help="What machine this is, for readers.")
+    ] = None,
+) -> None:
+    """Print this machine's CPUs, memory nodes and interfaces, as `plan --host FILE` takes them elsewhere."""
+    typer.echo(as_text(read_host(), source), nl=False)
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:
@@ -167,6 +186,8 @@ def render(plan: Plan, as_json: bool = False, width: int = 110, proposal: Propos
         f"{_counted(len(plan.interfaces), 'interface')}, {_counted(plan.rules, 'rule')}"
     )
     console.print(_groups(plan))
+    if len(plan.nodes) > 1:
+        console.print(node_table(plan))
     console.print(_figures(plan))
     if plan.movements:
         console.print(_movements(plan))
@@ -188,7 +209,8 @@ def _groups(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("group", justify="right")
     table.add_column("interfaces")
-    for name in ("workers", "CPUs"):
+    several = len(plan.nodes) > 1
+    for name in ("workers", "CPUs", *(("node",) if several else ())):
         table.add_column(name, justify="right")
     table.add_column("fanout")
     for name in ("rules a worker", "sockets", "ring of each"):
@@ -205,9 +227,10 @@ def _groups(plan: Plan) -> Table:
             fanout = socket.fanout.mode if socket.fanout else "filter" if socket.filter else "none"
         table.add_row(
             str(group.group_id),
-            _runs_of_names(group.interfaces),
+            runs_of_names(group.interfaces),
             f"{group.workers}{most}",
-            _runs([worker.cpu for worker in workers]),
+            cpu_list([worker.cpu for worker in workers]),
+            *((cpu_list([worker.node for worker in workers]),) if several else ()),
             fanout,
             _span(min(held), max(held)),
             f"{sum(len(worker.sockets) for worker in workers):,}",
@@ -275,20 +298,3 @@ def _counted(count: int, noun: str) -> str:
 
 def _span(least: int, most: int) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
-def _runs(numbers: Sequence[int]) -> str:
-    """``0-3,8`` for the numbers 0, 1, 2, 3 and 8, however often each is there."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
-        else:
-            runs.append([number])
-    return ",".join("-".join(map(str, run)) for run in runs)
-
-
-def _runs_of_names(names: Sequence[str]) -> str:
-    if not names:
-        return "those with rules"
-    return ",".join(names) if len(names) <= 3 else f"{names[0]}…{names[-1]} ({len(names)})"

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from forwarder.figures import megabytes
 from forwarder.host import Host
-from forwarder.planned import GroupPlan, Sizing, WorkerPlan, group_node
+from forwarder.numa import Nodes
+from forwarder.numa_warnings import node_warnings
+from forwarder.planned import GroupPlan, Sizing, WorkerPlan
 from forwarder.strategy import Steering, Strategy
 
 
@@ -18,13 +20,15 @@ def plan_warnings(
     strategy: Strategy,
     sizing: Sizing,
     unplaced_rule_ids: Sequence[str],
+    nodes: Nodes,
 ) -> tuple[str, ...]:
     """All warnings of a plan, the ones about lost datagrams first."""
     return (
         *_unplaced(unplaced_rule_ids),
         *_interfaces(host, groups),
         *_steering(host, groups, strategy),
-        *_processors(host, groups, workers),
+        *_processors(host, workers),
+        *node_warnings(host, groups, workers, strategy, sizing, nodes),
         *_rings(groups, workers, sizing),
     )
 
@@ -93,19 +97,19 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
     return warnings
 
 
-def _processors(host: Host, groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan]) -> list[str]:
+def _processors(host: Host, workers: Sequence[WorkerPlan]) -> list[str]:
+    on = Counter(worker.cpu for worker in workers)
+    busiest = max(on.values())
     warnings = []
-    busiest = max(Counter(worker.cpu for worker in workers).values())
     if busiest > 1:
         warnings.append(f"{len(workers):,} workers on {len(host.cpus)} CPUs: up to {busiest:,} share one.")
-    for group in groups:
-        node = group_node(host, group.interfaces)
-        remote = sum(worker.node != node for worker in workers if worker.group == group.group_id)
-        if node is not None and remote:
-            warnings.append(
-                f"Group {group.group_id}: {remote} of {group.workers} workers are not on memory node {node}, "
-                f"where its interfaces are."
-            )
+    cores = Counter(cpu.core for cpu in host.cpus if cpu.core is not None and on[cpu.cpu])
+    crowded = sum(count > 1 for count in cores.values())
+    if crowded:
+        warnings.append(
+            f"{crowded} cores have workers on more than one of their threads (SMT): these share a core's "
+            f"execution units, and forward less than twice as much."
+        )
     return warnings
 
 

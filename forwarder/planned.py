@@ -10,13 +10,11 @@ Nothing here decides anything; :func:`forwarder.plan.plan` does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from forwarder.documented import Documented
 from forwarder.figures import DOCUMENT, Assumptions, Estimate
-from forwarder.host import Host
 from forwarder.layout import RING_BUDGET_BYTES, RingPlan
 from forwarder.problems import ProblemsError
 from forwarder.strategy import Strategy
@@ -63,6 +61,12 @@ class Sizing:
     assumptions: Assumptions = DOCUMENT
     follow_rules: bool = False
     """No interfaces were named: they are those that have rules, as they come and go."""
+    interface_nodes: tuple[tuple[str, int], ...] = ()
+    """Memory nodes of interfaces, whatever the machine says of them."""
+    straddle: bool = False
+    """Whether a group's workers may be on several memory nodes."""
+    homes: tuple[tuple[int, int], ...] = ()
+    """Memory nodes that groups are on already, by group id."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,9 @@ class WorkerPlan:
     node: int
     partition: int
     sockets: tuple[SocketPlan, ...]
+    memory_node: int | None = None
+    """Where its rings, tables and counters are to be: on ``node``, or on the nearest that has memory;
+    ``None`` where the kernel knows no nodes."""
 
     @property
     def ring_bytes(self) -> int:
@@ -120,6 +127,8 @@ class GroupPlan:
 
     min_workers: int | None = None
     """Of a group that is elastic: it has ``workers`` of ``min_workers`` to ``max_workers``."""
+    node: int | None = None
+    """The memory node that all its workers are on; ``None`` where they may straddle nodes."""
 
     @property
     def elastic(self) -> bool:
@@ -166,6 +175,18 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class NodePlan:
+    """A memory node, and what of the machine is on it."""
+
+    node: int
+    cpus: int
+    """For workers."""
+    memory_bytes: int | None
+    interfaces: tuple[str, ...]
+    """Those that the plan serves."""
+
+
+@dataclass(frozen=True)
 class Plan:
     strategy: Strategy
     cpus: int
@@ -180,14 +201,8 @@ class Plan:
     warnings: tuple[str, ...]
     follows_rules: bool = False
     """The input interfaces are those that have rules, as they come and go."""
+    nodes: tuple[NodePlan, ...] = ()
 
     @property
     def interfaces(self) -> tuple[str, ...]:
         return tuple(name for group in self.groups for name in group.interfaces)
-
-
-def group_node(host: Host, interfaces: Sequence[str]) -> int | None:
-    """The NUMA node that all interfaces with a node agree on."""
-    found = (host.interface(name) for name in interfaces)
-    nodes = {interface.node for interface in found if interface and interface.node is not None}
-    return nodes.pop() if len(nodes) == 1 else None

@@ -98,6 +98,7 @@ def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
         "group": handle.plan.group,
         "pid": handle.pid,
         "cpu": handle.plan.cpu,
+        "node": handle.plan.node,
         "state": str(handle.state),
         "restarts": handle.restarts,
         "rules": supervisor.tables.held(handle.plan.partition),

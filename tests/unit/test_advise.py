@@ -19,6 +19,8 @@ import typer
 from capacity_support import FOOTPRINTS, grid, model, run
 from typer.testing import CliRunner
 
+from forwarder.host import described_host
+from forwarder.host_file import as_text
 from forwarder.plan_cli import plan_command
 from forwarder.problems import ProblemsError
 from lab.advise import advise, unevenness
@@ -85,14 +87,23 @@ def test_advice_for_the_documents_use_cases_is_as_it_was(name: str, model_file: 
 
 
 @pytest.mark.parametrize("words", [*USE_CASES.values(), *OTHERS.values()], ids=[*USE_CASES, *OTHERS])
-def test_every_command_line_is_one_that_mcrd_plans_as_predicted(words: str, model_file: Path) -> None:
-    cpus = words.split("--cpus ")[1].split()[0]
+def test_every_command_line_is_one_that_mcrd_plans_as_predicted(
+    words: str, model_file: Path, tmp_path: Path
+) -> None:
+    interfaces, cpus, nodes = (
+        int(words.split(f"--{name} ")[1].split()[0]) if f"--{name} " in words else 1
+        for name in ("interfaces", "cpus", "numa-nodes")
+    )
+    machine = described_host(cpus, [f"eth{number}" for number in range(interfaces)], nodes)
+    (tmp_path / "host.json").write_text(as_text(machine))
     rows = _rows(words, model_file)
     assert rows
     for row in rows:
         program, command, *options = shlex.split(row["command"])
         assert (program, command) == ("mcrd", "supervisor")
-        result = CliRunner().invoke(_app(plan_command), [*options, "--cpus", cpus, "--json"])
+        result = CliRunner().invoke(
+            _app(plan_command), [*options, "--host", str(tmp_path / "host.json"), "--json"]
+        )
         assert result.exit_code == 0, (row["command"], result.output)
         planned = json.loads(result.stdout)
         found = row["candidate"]

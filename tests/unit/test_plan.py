@@ -290,15 +290,6 @@ def test_workers_go_to_the_memory_node_of_their_interfaces() -> None:
     )
     assert [(worker.group, worker.node) for worker in planned.workers] == [(0, 0)] * 4 + [(1, 1)] * 4
     assert planned.warnings == ()
-    crowded = plan(
-        described_host(8, names(2), nodes=2), names(2), [], PRESETS["fanout-per-interface"], Sizing(workers=6)
-    )
-    assert any("2 of 6 workers are not on memory node 0" in warning for warning in crowded.warnings)
-
-
-def test_interfaces_on_different_nodes_bind_a_group_to_neither() -> None:
-    planned = plan(described_host(4, names(2), nodes=2), names(2), [], PRESETS["pool"], Sizing(workers=2))
-    assert [worker.cpu for worker in planned.workers] == [0, 1]
 
 
 def test_a_plan_unlike_the_document_says_so_without_explaining_its_total() -> None:

@@ -1,0 +1,188 @@
+"""A machine in a file (schema ``mcrd.host/1``, JSON): to plan here for a machine that is elsewhere.
+
+``mcrd host`` writes one of the machine that it runs on.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from forwarder.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
+from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.rules import InterfaceName
+
+
+class HostFileError(ProblemsError):
+    """A file that describes no machine, with all that is wrong."""
+
+
+def _cpu_list(value: object) -> list[int]:
+    if not isinstance(value, str):
+        raise ValueError("a CPU list")
+    try:
+        return parse_cpu_list(value)
+    except HostError as error:
+        raise ValueError("a CPU list") from error
+
+
+Number = Annotated[int, Field(strict=True, ge=0)]
+CpuList = Annotated[list[Number], BeforeValidator(_cpu_list)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Node(_Part):
+    node: Number
+    cpus: CpuList
+    memory_bytes: Number | None = None
+    distances: dict[Number, Number] = {}
+
+
+class _Interface(_Part):
+    name: InterfaceName
+    mtu: Annotated[int, Field(strict=True, ge=68, le=65536)] = ETHERNET_MTU
+    node: Number | None = None
+    up: Annotated[bool, Field(strict=True)] = True
+    rx_queues: Annotated[int, Field(strict=True, ge=1)] = 1
+    physical: Annotated[bool, Field(strict=True)] = True
+
+
+class _File(_Part):
+    format: Literal["mcrd.host/1"] = Field(alias="schema")
+    source: str | None = None
+    nodes: tuple[_Node, ...]
+    cores: tuple[CpuList, ...] = ()
+    interfaces: tuple[_Interface, ...] = ()
+
+
+_ALLOWED = {
+    "schema": "mcrd.host/1",
+    "source": "a text: where the description comes from",
+    "nodes": "a list of {node, cpus, memory_bytes, distances}, cpus a list like 0-3,8",
+    "cores": "a list of CPU lists like 0,4: CPUs that share a core",
+    "interfaces": "a list of {name, mtu, node, up, rx_queues, physical}",
+}
+
+
+def as_document(host: Host, source: str | None = None) -> dict[str, Any]:
+    """The machine in JSON's types."""
+    cores: dict[int, list[int]] = {}
+    for cpu in host.cpus:
+        if cpu.core is not None:
+            cores.setdefault(cpu.core, []).append(cpu.cpu)
+    memory = {found.node: found for found in host.memory}
+    nodes = []
+    for number in sorted({*memory, *host.nodes}):
+        found = memory.get(number, Node(number))
+        nodes.append(
+            {
+                "node": number,
+                "cpus": cpu_list([cpu.cpu for cpu in host.cpus_of(number)]),
+                "memory_bytes": found.memory_bytes,
+                "distances": {str(other): distance for other, distance in found.distances},
+            }
+        )
+    return {
+        "schema": "mcrd.host/1",
+        "source": source,
+        "nodes": nodes,
+        "cores": [cpu_list(siblings) for siblings in cores.values() if len(siblings) > 1],
+        "interfaces": [
+            {
+                "name": one.name,
+                "mtu": one.mtu,
+                "node": one.node,
+                "up": one.up,
+                "rx_queues": one.rx_queues,
+                "physical": one.physical,
+            }
+            for one in host.interfaces
+        ],
+    }
+
+
+def as_text(host: Host, source: str | None = None) -> str:
+    """The file: a line for each node, core list and interface."""
+    lines = []
+    for name, value in as_document(host, source).items():
+        text = json.dumps(value)
+        if name in ("nodes", "interfaces") and value:
+            text = "[\n" + ",\n".join(f"    {json.dumps(item)}" for item in value) + "\n  ]"
+        lines.append(f'  "{name}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load_host(path: Path) -> Host:
+    """The machine that a file describes; raises :class:`HostFileError` with all that is wrong."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HostFileError([Problem("--host", str(path), f"a readable file: {error.strerror}")]) from error
+    except ValueError as error:
+        raise HostFileError([Problem("--host", str(path), f"JSON in UTF-8: {error}")]) from error
+    if not isinstance(document, dict):
+        raise HostFileError([Problem("--host", str(path), "an object of schema mcrd.host/1")])
+    try:
+        found = _File.model_validate(document)
+    except ValidationError as error:
+        problems: dict[str, Problem] = {}
+        for detail in error.errors(include_url=False, include_context=False):
+            where = ".".join(map(str, detail["loc"]))
+            allowed = _ALLOWED.get(str(detail["loc"][0]), "no such field: leave it out")
+            missing = detail["type"] == "missing"
+            value = "nothing" if missing else shown(detail["input"])
+            problems.setdefault(where, Problem(f"{path.name}: {where}", value, allowed))
+        raise HostFileError(list(problems.values())) from error
+    wrong = _problems(found)
+    if wrong:
+        raise HostFileError([Problem(f"{path.name}: {p.field}", p.value, p.allowed) for p in wrong])
+    core_of = {cpu: siblings[0] for siblings in found.cores for cpu in siblings if len(siblings) > 1}
+    cpus = sorted((cpu, node.node) for node in found.nodes for cpu in node.cpus)
+    return Host(
+        tuple(Cpu(cpu, node, core_of.get(cpu)) for cpu, node in cpus),
+        tuple(Interface(**one.model_dump()) for one in found.interfaces),
+        tuple(
+            Node(node.node, node.memory_bytes, tuple(node.distances.items()))
+            for node in sorted(found.nodes, key=lambda node: node.node)
+        ),
+    )
+
+
+def _problems(found: _File) -> list[Problem]:
+    """What is wrong between fields that are right one by one."""
+    problems = []
+    seen: set[int] = set()
+    nodes: set[int] = set()
+    for place, node in enumerate(found.nodes):
+        if node.node in nodes:
+            problems.append(Problem(f"nodes.{place}.node", str(node.node), "each node once"))
+        nodes.add(node.node)
+        twice = [cpu for cpu in node.cpus if cpu in seen]
+        if twice:
+            problems.append(Problem(f"nodes.{place}.cpus", cpu_list(twice), "each CPU on one node"))
+        seen.update(node.cpus)
+    if not seen:
+        problems.append(Problem("nodes", "no CPU", "at least one CPU on one of the nodes"))
+    shared: set[int] = set()
+    for place, siblings in enumerate(found.cores):
+        if not seen.issuperset(siblings) or shared.intersection(siblings):
+            problems.append(
+                Problem(f"cores.{place}", cpu_list(siblings), "CPUs of the nodes, on one core each")
+            )
+        shared.update(siblings)
+    names: set[str] = set()
+    for place, interface in enumerate(found.interfaces):
+        if interface.name in names:
+            problems.append(Problem(f"interfaces.{place}.name", interface.name, "each interface once"))
+        names.add(interface.name)
+        if interface.node is not None and interface.node not in nodes:
+            problems.append(
+                Problem(f"interfaces.{place}.node", str(interface.node), "one of the nodes, or null")
+            )
+    return problems
