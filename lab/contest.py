@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 
 from lab import matrix
 from lab.compare import FEW_PAIRS, Ratio, detectable, falls_short, interleaved, meets, paired_ratio, verdict
-from lab.load import Purpose
-from lab.results import NONE, Check, Comparison, Trial, ZeroLoss
+from lab.results import NONE, Check, Comparison, Purpose, Trial, ZeroLoss
 from lab.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
 from lab.search import Goal, find_zero_loss
 from lab.series import Context, NoFigureError, Series, StepError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab import capacity, contest, delays, expectation, latency, matrix, soak, sweep
-from lab.footprint import misses, run_footprint
-from lab.results import NONE, ZeroLoss
+from lab import capacity, changes, contest, courses, delays, expectation, latency, matrix, soak, sweep
+from lab.footprint import compared, misses, run_footprint
+from lab.results import NONE, Footprint, ZeroLoss
 from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
 
@@ -38,6 +38,10 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
         sweep.measure(step, context)
     elif isinstance(step, matrix.Soak):
         soak.measure(step, context)
+    elif isinstance(step, matrix.Course):
+        courses.measure(step, context)
+    elif isinstance(step, matrix.Change):
+        changes.measure(step, context)
     else:
         contest.compare(step, context)
 
@@ -63,8 +67,23 @@ def _footprint(step: matrix.Footprint, context: Context) -> None:
     if step.profile.demand_targets:
         context.failures += [f"{step.step_id}: {text}" for text in missed]
     private = record.memory.private_bytes_per_worker / 1e6
+    if step.footprint.like is not None and step.footprint.like_target is not None:
+        missed += _like(step, step.footprint.like, step.footprint.like_target, record, context)
     line = f"{record.workers} workers ready in {record.ready_ns / 1e9:.2f} s, {private:.2f} MB private each"
     context.reporter.outcome("; ".join([line, *missed]))
+
+
+def _like(step: matrix.Footprint, name: str, target: float, record: Footprint, context: Context) -> list[str]:
+    """Compare with the footprint of that name, which came before."""
+    for other in context.of_kind(Footprint):
+        if (other.scenario, other.case) == (step.scenario.name, name):
+            check = compared(record, other, target)
+            context.archive.write(check)
+            if check.passed:
+                return []
+            context.failures.append(f"{step.step_id}: expected {check.expected}, observed {check.observed}")
+            return [check.observed]
+    raise StepError(f"{name}: not measured, so there is nothing to compare with")
 
 
 def _expect(step: matrix.Expectation, context: Context) -> None:

@@ -11,8 +11,11 @@ OUTSIDE = frozenset({("softnet", "input backlog full"), ("receiver", "capture ri
 
 def unfit(trial: Trial) -> str | None:
     """Why nothing can be concluded from a trial, if so: another one may do."""
-    if trial.validity == "invalid":
-        return trial.warnings[0]
+    return trial.warnings[0] if trial.validity == "invalid" else lost_elsewhere(trial)
+
+
+def lost_elsewhere(trial: Trial) -> str | None:
+    """What others than the subject lost, if they did."""
     drops = (*trial.ledger.ingress.drops, *trial.ledger.egress.drops)
     outside = [f"{d.place}: {d.reason}, {d.count:,}" for d in drops if (d.place, d.reason) in OUTSIDE]
     return f"lost by others than the subject: {'; '.join(outside)}" if outside else None

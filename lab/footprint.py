@@ -21,10 +21,10 @@ from lab.load import rules_of
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.peers.base import PeerError
-from lab.peers.mcrd import Forwarder, rules_document, start_forwarder, strategy_options
-from lab.results import Footprint, Memory
+from lab.peers.mcrd import Forwarder, fixed_workers, rules_document, start_forwarder, strategy_options
+from lab.results import Check, Footprint, Memory
 from lab.scenario_tables import FootprintCase
-from lab.strategies import strategy_of, workers_in_all
+from lab.strategies import is_elastic, least_workers, strategy_of
 from lab.topology import Topology
 
 IDLE_S = 1.0
@@ -52,7 +52,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
             names,
             document,
             strategy=case.strategy,
-            workers=case.workers,
+            workers=fixed_workers(setting),
             options=strategy_options(setting),
         )
         try:
@@ -67,7 +67,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
             forwarder.stop()
     planned = _plan(case, names, document)
     held = [worker["rules"] for worker in workers]
-    expected = workers_in_all(setting)
+    expected = least_workers(setting)
     return Footprint(
         scenario=scenario,
         case=case.name,
@@ -113,6 +113,18 @@ def misses(record: Footprint) -> list[str]:
         if idle > record.idle_target:
             missed.append(f"{idle:.2%} of a CPU busy when idle, at most {record.idle_target:.2%} promised")
     return missed
+
+
+def compared(record: Footprint, other: Footprint, target: float) -> Check:
+    """Whether all memory of one, rings included, is at most so many times that of the other."""
+    own, like = (one.memory.pss_bytes_total + one.memory.ring_bytes_total for one in (record, other))
+    return Check(
+        scenario=record.scenario,
+        case=record.case,
+        passed=own <= like * target,
+        expected=f"memory at most {target:g} × that of: {other.case}",
+        observed=f"{own / 1e6:.1f} MB, {own / like:.3f} × {like / 1e6:.1f} MB",
+    )
 
 
 def _nanoseconds(seconds: float | None) -> int | None:
@@ -174,6 +186,8 @@ def _plan(case: FootprintCase, names: Sequence[str], document: object) -> Plan:
     host = described_host(case.cpus or case.workers, names)
     strategy = strategy_of(case.strategy, case.placement, case.steering, case.hashing)
     sizing = Sizing(workers=case.workers)
+    if is_elastic(case.setting):
+        sizing = Sizing(max_workers=case.workers)
     if case.groups:
         sizing = Sizing(workers=case.workers, group_count=case.groups)
     return plan(host, names, parse_rules(document), strategy, sizing)

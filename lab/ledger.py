@@ -28,6 +28,9 @@ Where = tuple[str, str]
 REFUSED: Where = ("transmit", "refused")
 """The forwarder was told by the kernel that a copy was not sent."""
 
+ABSENT: Where = ("forwarder", "not running")
+"""Nobody was there to count: what is left over after everything that was counted."""
+
 BACKLOG_IN: Where = ("softnet", "input backlog full")
 BACKLOG_OUT: Where = ("softnet", "output backlog full")
 RECEIVER: Where = ("receiver", "capture ring full")
@@ -47,6 +50,8 @@ class Account:
     egress: Mapping[Where, int] = field(default_factory=dict)
     pending: int = 0
     """Copies that the subject is about to send: at this moment, not a total."""
+    absences: int = 0
+    """How often the subject was not there for a while."""
 
     def since(self, earlier: Account) -> Account:
         """The growth from ``earlier`` to this."""
@@ -56,6 +61,18 @@ class Account:
             _difference(self.ingress, earlier.ingress),
             _difference(self.egress, earlier.egress),
             self.pending,
+            self.absences - earlier.absences,
+        )
+
+    def with_past(self, past: Account) -> Account:
+        """This, of a subject that was started again, after ``past``: one absence more than that had."""
+        return Account(
+            self.matched + past.matched,
+            self.copies_due + past.copies_due,
+            _sum(self.ingress, past.ingress),
+            _sum(self.egress, past.egress),
+            self.pending,
+            past.absences + 1,
         )
 
     def accounts_for(self, datagrams: int) -> bool:
@@ -112,6 +129,9 @@ def build(account: Account, outside: Outside) -> Ledger:
     ingress[BACKLOG_IN] = ingress.get(BACKLOG_IN, 0) + outside.input_lost * outside.receivers
     if RING_FULL in ingress:
         ingress[RING_FULL] *= outside.frame_datagrams
+    entered = outside.offered * outside.receivers
+    if account.absences:
+        ingress[ABSENT] = max(0, entered - account.matched - sum(ingress.values()))
     egress = {where: count for where, count in account.egress.items() if where != REFUSED}
     egress[RECEIVER] = egress.get(RECEIVER, 0) + outside.receiver_dropped
     refused = account.egress.get(REFUSED, 0)
@@ -126,9 +146,7 @@ def build(account: Account, outside: Outside) -> Ledger:
         egress[RECEIVER] += min(max(0, left_open), more)
     egress[REFUSED] = refused
     return Ledger(
-        ingress=Stage(
-            entered=outside.offered * outside.receivers, left=account.matched, drops=_drops(ingress)
-        ),
+        ingress=Stage(entered=entered, left=account.matched, drops=_drops(ingress)),
         egress=Stage(entered=account.copies_due, left=outside.arrived, drops=_drops(egress)),
     )
 
@@ -167,6 +185,10 @@ def doubts(ledger: Ledger) -> list[str]:
 def _difference(later: Mapping[Where, int], earlier: Mapping[Where, int]) -> dict[Where, int]:
     wheres = {**later, **earlier}
     return {where: later.get(where, 0) - earlier.get(where, 0) for where in wheres}
+
+
+def _sum(one: Mapping[Where, int], other: Mapping[Where, int]) -> dict[Where, int]:
+    return {where: one.get(where, 0) + other.get(where, 0) for where in {**one, **other}}
 
 
 def _drops(counts: Mapping[Where, int]) -> list[Drop]:

@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
-from typing import Literal
 
 from lab import mixed
 from lab.peers.base import Rule
-from lab.results import Setting
-from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
-
-Purpose = Literal["calibration", "search", "fixed", "comparison", "latency", "functional", "sweep", "soak"]
+from lab.results import Purpose, Setting
+from lab.traffic.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
 
 FIRST_GROUP = int(IPv4Address("239.1.0.0"))
 PORT = 5001
@@ -50,6 +47,15 @@ class Request:
     seconds: float
     baseline: float | None = None
     """CPUs busy with generator and receivers alone at this rate (1.0 is one CPU), when known."""
+    phases: tuple[Phase, ...] = ()
+    """Rates one after another, of which ``dps`` is the mean and ``seconds`` the sum."""
+
+    @property
+    def asked(self) -> int | None:
+        """Datagrams; ``None`` for as many as the generator can."""
+        if self.phases:
+            return sum(phase.datagrams for phase in self.phases)
+        return None if self.dps is None else round(self.dps * self.seconds)
 
 
 def standing(setting: Setting) -> Setting:
@@ -119,8 +125,9 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
         payload_bytes=request.setting.payload_bytes,
         segments=request.setting.burst,
         generator=request.setting.generator,
-        rate_dps=request.dps,
-        duration_s=request.seconds,
+        rate_dps=None if request.phases else request.dps,
+        duration_s=None if request.phases else request.seconds,
+        phases=request.phases,
         cpu=cpu,
     )
 
@@ -136,7 +143,9 @@ def receiver_job(request: Request, outputs: Sequence[str], mtu: int, *, direct: 
     offload = setting.egress == "offload"
     streams = streams_of(setting)
     turn = sum(stream.share for stream in streams)
-    offered = (request.dps or FASTEST_DPS) * request.seconds
+    asked = request.asked
+    # Each phase is rounded up to whole bursts.
+    offered = FASTEST_DPS * request.seconds if asked is None else asked + len(request.phases) * setting.burst
     return ReceiverJob(
         flows=tuple(
             Flow(

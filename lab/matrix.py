@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lab.loads import SoakTable, SweepTable
+from lab.loads import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.profiles import Profile
 from lab.results import Setting
 from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable
@@ -48,6 +48,9 @@ BENCH_START_S = 1.5
 
 CHANGE_S = 0.01
 """A rule added or removed, beside the time that is waited between two changes."""
+
+CHANGE_READY_S = 0.1
+"""Making ready for a change: a resize, as a rule."""
 
 RULES_PER_S = 5_000
 """That a bench takes while it is built: subject, sender and receivers get as many."""
@@ -337,11 +340,50 @@ class Soak(Probe):
 
     @property
     def trials(self) -> int:
-        return self.table.trials
+        return self.table.trials(self.profile.soak_s)
 
     @property
     def seconds(self) -> float:
         return self.trials * (self.table.trial_s + TRIAL_OVERHEAD_S) + BENCH_START_S
+
+
+@dataclass(frozen=True)
+class Course(Probe):
+    """A load that changes over time."""
+
+    table: CourseTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("course")
+
+    @property
+    def trials(self) -> int:
+        return 1
+
+    @property
+    def seconds(self) -> float:
+        return self.table.seconds + TRIAL_OVERHEAD_S + BENCH_START_S
+
+
+@dataclass(frozen=True)
+class Change(Probe):
+    """Changes of the running forwarder, one in each trial."""
+
+    table: ChangeTable
+
+    @property
+    def step_id(self) -> str:
+        return self.named("change")
+
+    @property
+    def trials(self) -> int:
+        return self.table.trials * len(self.table.kinds)
+
+    @property
+    def seconds(self) -> float:
+        each = self.table.trial_s + TRIAL_OVERHEAD_S + CHANGE_READY_S
+        return self.trials * each + BENCH_START_S
 
 
 def _search_trials(at_estimated_width: int, profile: Profile) -> int:
@@ -364,5 +406,5 @@ def calibration_setting(scenario: Scenario, case: Case) -> Setting:
     )
 
 
-Probed = LatencySet | Delay | Capacity | Sweep | Soak
+Probed = LatencySet | Delay | Capacity | Sweep | Soak | Course | Change
 AnyStep = Checks | Footprint | Expectation | Calibrate | Search | Comparison | Probed

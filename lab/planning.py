@@ -15,8 +15,10 @@ from lab.matrix import (
     AnyStep,
     Calibrate,
     Capacity,
+    Change,
     Checks,
     Comparison,
+    Course,
     Delay,
     Expectation,
     Footprint,
@@ -39,6 +41,8 @@ PROBES: Mapping[str, Callable[..., Probed]] = {
     "capacity": Capacity,
     "sweep": Sweep,
     "soak": Soak,
+    "course": Course,
+    "change": Change,
 }
 """The step that a table of each kind asks for, one for each subject in each case."""
 

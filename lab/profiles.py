@@ -29,6 +29,8 @@ class Profile(Model):
     pairs: Annotated[int, Field(ge=1, le=200)]
     repetitions: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Of a change whose delay is measured."""
+    soak_s: Annotated[int, Field(ge=2)] | None = None
+    """Soaks last so long at most."""
     cases: list[str] | None = None
     """Cases to run; all when left out. Footprints always run."""
     demand_targets: bool = False
@@ -36,7 +38,9 @@ class Profile(Model):
 
 
 PROFILES: Mapping[ProfileName, Profile] = {
-    "quick": Profile(trial_ms=200, search_width=0.1, search_trials=2, search_trials_max=10, pairs=2),
+    "quick": Profile(
+        trial_ms=200, search_width=0.1, search_trials=2, search_trials_max=10, pairs=2, soak_s=60
+    ),
     "full": Profile(
         trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8, repetitions=200
     ),
@@ -63,5 +67,6 @@ class ProfileOverride(Model):
     search_trials_max: Annotated[int, Field(ge=2, le=1000)] | None = None
     pairs: Annotated[int, Field(ge=1, le=200)] | None = None
     repetitions: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    soak_s: Annotated[int, Field(ge=2)] | None = None
     cases: list[str] | None = None
     demand_targets: bool | None = None

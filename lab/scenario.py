@@ -3,7 +3,8 @@
 A scenario is a list of *cases* (rows), each a full setting; what is done with them is said by what the
 file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject,
 ``[[expect]]`` for what one trial must show exactly, ``[[latency]]``, ``[[delay]]`` and ``[[capacity]]`` for
-what RFC 3918 asks besides rates, ``[[sweep]]`` and ``[[soak]]`` for loads that are given, and
+what RFC 3918 asks besides rates, ``[[sweep]]`` and ``[[soak]]`` for loads that are given, ``[[course]]`` for
+loads that change over time, ``[[change]]`` for what a change of the running forwarder costs, and
 ``[[compare]]`` for paired comparisons.
 ``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
 is reported at once, by key, with the value and what is allowed (:class:`ScenarioError`); what a file's
@@ -22,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
 from forwarder.strategy import PRESETS, Grouping
-from lab.loads import SoakTable, SweepTable
+from lab.loads import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting
 from lab.rfc3918 import CapacityTable, Chosen, DelayTable, LatencyTable, Section
@@ -72,6 +73,8 @@ class Scenario(BaseModel):
     capacity: list[CapacityTable] = []
     sweep: list[SweepTable] = []
     soak: list[SoakTable] = []
+    course: list[CourseTable] = []
+    change: list[ChangeTable] = []
     rfc3918: list[Section] = []
     """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, ProfileOverride] = {}
@@ -84,6 +87,8 @@ class Scenario(BaseModel):
             ("capacity", self.capacity),
             ("sweep", self.sweep),
             ("soak", self.soak),
+            ("course", self.course),
+            ("change", self.change),
         )
 
     def profile_named(self, name: ProfileName) -> Profile:
@@ -249,6 +254,8 @@ _TABLES: Mapping[str, type[Model]] = {
     "capacity": CapacityTable,
     "sweep": SweepTable,
     "soak": SoakTable,
+    "course": CourseTable,
+    "change": ChangeTable,
     "profile": ProfileOverride,
 }
 

@@ -92,7 +92,7 @@ class Defaults(Model):
     unicast_percent: Percent = 0
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Of each worker group."""
+    """Of each worker group; with the elastic strategy the most that one may have."""
     strategy: StrategyName = "fanout"
     groups: Inputs | None = None
     """Interface groups; left out: as many as the strategy makes."""
@@ -226,6 +226,10 @@ class FootprintCase(Model):
     ready_target_s: Annotated[float, Field(gt=0)] | None = None
     stop_target_s: Annotated[float, Field(gt=0)] | None = None
     private_target_bytes: Annotated[int, Field(gt=0)] | None = None
+    like: str | None = None
+    """The name of a footprint before this one, whose memory this one's is compared with,"""
+    like_target: Annotated[float, Field(gt=0)] | None = None
+    """and how many times as much it may be."""
     idle_target: Annotated[float, Field(gt=0)] | None = None
     """Processors busy with supervisor and workers, together, while there is no traffic."""
 

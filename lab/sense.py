@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forwarder.problems import Problem
-from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, strategy_problems
+from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from lab import mixed
-from lab.loads import SoakTable
+from lab.loads import ChangeTable, CourseTable, SoakTable
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.results import NONE
@@ -20,7 +20,7 @@ from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 if TYPE_CHECKING:
     from lab.rfc3918 import Chosen
     from lab.scenario import Scenario
-    from lab.scenario_tables import Compare, Defaults, Expect, FootprintCase
+    from lab.scenario_tables import Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:
@@ -95,6 +95,15 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
     for key, probes in scenario.probes():
         for index, probe in enumerate(probes):
             references += [(f"{key}[{index}].cases", name) for name in probe.cases or []]
+    measured: list[str] = []
+    for index, entry in enumerate(scenario.footprint):
+        if entry.like is not None and entry.like not in measured:
+            allowed = f"one of the footprints before it: {', '.join(measured) or 'there are none'}"
+            yield Problem(f"footprint[{index}].like", repr(entry.like), allowed)
+        if (entry.like is None) != (entry.like_target is None):
+            allowed = "like and like_target together, or neither"
+            yield Problem(f"footprint[{index}].like_target", str(entry.like_target), allowed)
+        measured.append(entry.name)
     for field, reference in references:
         if reference is not None and reference not in known:
             yield Problem(field, repr(reference), f"one of the cases: {', '.join(known) or 'there are none'}")
@@ -148,6 +157,7 @@ def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Pro
     chosen = [case for case in scenario.case if probe.cases is None or case.name in probe.cases]
     for case in chosen:
         values = scenario.settings_of(case)
+        yield from _operated_problems(scenario, case, values, probe)
         if key == "delay" and values.egress != "wire-like":
             yield Problem("cases", repr(case.name), 'cases with egress = "wire-like": each datagram a frame')
         if key == "capacity" and (values.inputs > 1 or values.unicast_percent):
@@ -158,6 +168,24 @@ def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Pro
             yield Problem("shares", repr(case.name), "cases whose zero-loss rate is measured")
         if isinstance(probe, SoakTable) and probe.zero_loss_share is not None:
             yield Problem("zero_loss_share", repr(case.name), "cases whose zero-loss rate is measured")
+
+
+def _operated_problems(scenario: Scenario, case: Case, values: Defaults, probe: Chosen) -> Iterable[Problem]:
+    """Only mcrd is watched and changed while it runs, and only an elastic strategy can be resized."""
+    if not isinstance(probe, CourseTable | ChangeTable):
+        return
+    for name in probe.subjects or scenario.subjects_in(case):
+        if name != "mcrd":
+            yield Problem("subjects", repr(name), "mcrd: no other is changed while it runs")
+    elastic = PRESETS[values.strategy].width is Width.ELASTIC
+    if isinstance(probe, CourseTable) and not elastic:
+        yield Problem("cases", repr(case.name), "cases with an elastic strategy: dynamic")
+    if isinstance(probe, ChangeTable):
+        resized = [kind for kind in probe.kinds if kind in ("grow", "shrink")]
+        if resized and not elastic:
+            yield Problem("kinds", ", ".join(resized), "left out but for cases with strategy dynamic")
+        if elastic and probe.workers > values.workers:
+            yield Problem("workers", str(probe.workers), f"at most the case's {values.workers}")
 
 
 def _unicast_problems(values: Defaults) -> Iterable[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,14 +11,15 @@ from typing import TypeVar
 from lab import matrix
 from lab.archive import Archive
 from lab.interruption import Interruption
-from lab.load import Purpose, Request, standing
+from lab.load import Request, standing
 from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
-from lab.results import NONE, AnyRecord, Setting, Trial, ZeroLoss
+from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
 from lab.scenario import Scenario
 from lab.scenario_tables import Case
 from lab.search import Observation
 from lab.strategies import workers_in_all
+from lab.traffic.jobs import Phase
 from lab.trial import Bench, BenchPlan, bench, place
 from lab.wires import Wires
 
@@ -152,11 +153,15 @@ class Series:
         seconds: float,
         baseline: float | None = None,
         load_share: float | None = None,
+        phases: tuple[Phase, ...] = (),
+        meanwhile: Callable[[], None] | None = None,
     ) -> Trial:
         """One trial, or the same one as it was recorded before the run was cut short.
 
         Args:
             load_share: ``dps`` over the subject's zero-loss rate, to be recorded, where it was chosen so.
+            phases: rates one after another; ``dps`` is then their mean, ``seconds`` their sum.
+            meanwhile: as for :meth:`lab.trial.Bench.measure`.
         """
         self.context.interruption.check()
         self.context.trials += 1
@@ -169,11 +174,12 @@ class Series:
             dps=None if dps is None else max(1, round(dps)),
             seconds=seconds,
             baseline=baseline,
+            phases=phases,
         )
         archive = self.context.archive
         trial = archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
         if trial is None:
-            trial = self._measured(request).model_copy(update={"load_share": load_share})
+            trial = self._measured(request, meanwhile).model_copy(update={"load_share": load_share})
         self.trial_ids.append(trial.trial_id)
         archive.write(trial)
         self.context.reporter.trial(trial)
@@ -190,13 +196,13 @@ class Series:
                 self.fates.append(why)
         return trial
 
-    def _measured(self, request: Request) -> Trial:
+    def _measured(self, request: Request, meanwhile: Callable[[], None] | None) -> Trial:
         """What a forwarder of another commit cannot do, or says in other words, is nobody's fault now.
 
         Raises NoFigureError for such a one, PeerError for any other subject.
         """
         try:
-            return self.bench.measure(request)
+            return self.bench.measure(request, meanwhile)
         except PeerError as error:
             if self.setting.commit is None:
                 raise

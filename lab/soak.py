@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lab import matrix
 from lab.measure.memory import process_memory
-from lab.measure.processes import descriptors
+from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
 from lab.series import Context, Series, StepError
 from lab.trial import Bench
@@ -36,7 +36,7 @@ def measure(step: matrix.Soak, context: Context) -> None:
     trials = [series.run(dps, table.trial_s, load_share=table.zero_loss_share)]
     first = _sample(series.bench)
     trials += [
-        series.run(dps, table.trial_s, load_share=table.zero_loss_share) for _ in range(table.trials - 1)
+        series.run(dps, table.trial_s, load_share=table.zero_loss_share) for _ in range(step.trials - 1)
     ]
     last = _sample(series.bench)
     warnings = [f"a trial of it: {text}" for trial in trials for text in trial.warnings]
@@ -59,7 +59,10 @@ def measure(step: matrix.Soak, context: Context) -> None:
         warnings=list(dict.fromkeys(warnings)),
     )
     context.archive.write(record)
-    context.reporter.outcome(describe(record))
+    line = describe(record)
+    if step.profile.demand_targets and record.grew:
+        context.failures.append(f"{step.step_id}: {line}")
+    context.reporter.outcome(line)
 
 
 def _sample(bench: Bench) -> SoakSample | None:
@@ -71,6 +74,7 @@ def _sample(bench: Bench) -> SoakSample | None:
         pids=list(pids),
         private_bytes=sum(process_memory(pid).private_bytes for pid in pids),
         descriptors=sum(map(descriptors, pids)),
+        threads=sum(map(threads, pids)),
     )
 
 
@@ -86,4 +90,8 @@ def describe(record: Soak) -> str:
         line += (
             f", private memory {record.grown_bytes / 1e6:+,.2f} MB, {record.grown_descriptors:+} descriptors"
         )
+    if record.grown_threads is not None:
+        line += f", {record.grown_threads:+} threads"
+    if record.grew is not None:
+        line += f": {'it grew' if record.grew else 'nothing grew'}"
     return line

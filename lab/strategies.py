@@ -10,6 +10,7 @@ from forwarder.strategy import (
     RulePlacement,
     Steering,
     Strategy,
+    Width,
     customised,
 )
 from lab.results import Setting
@@ -42,6 +43,18 @@ def workers_in_all(setting: Setting) -> int:
     if setting.workers is None or setting.strategy is None:
         return 0
     return setting.workers * groups_in(setting.strategy, setting.inputs, setting.groups)
+
+
+def is_elastic(setting: Setting) -> bool:
+    """Whether the number of workers follows the load: ``setting.workers`` is then the most of a group."""
+    return setting.strategy is not None and PRESETS[setting.strategy].width is Width.ELASTIC
+
+
+def least_workers(setting: Setting) -> int:
+    """Of all groups, while there is no load."""
+    if is_elastic(setting) and setting.strategy is not None:
+        return groups_in(setting.strategy, setting.inputs, setting.groups)
+    return workers_in_all(setting)
 
 
 def receivers_of(setting: Setting) -> int:

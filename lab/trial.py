@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -111,7 +111,7 @@ class _Counters:
 
 
 @dataclass(frozen=True)
-class _Transfer:
+class Transfer:
     """What sender, receivers and CPUs say of one transfer."""
 
     sent: SenderReport
@@ -141,12 +141,17 @@ class Bench:
         # A worker beside the generator does its work in user time: then nothing can be left out.
         self._spinning = None if plan.sender_cpu in plan.worker_cpus else plan.sender_cpu
         self._outputs = [link.receiver.interface for link in lab.outputs]
+        self.last: Transfer | None = None
+        """What sender and receivers reported of the last trial."""
         self._warm_up()
 
-    def measure(self, request: Request) -> Trial:
+    def measure(self, request: Request, meanwhile: Callable[[], None] | None = None) -> Trial:
         """Run one trial. Raises TrafficError, PeerError or NetnsError when the bench itself fails.
 
         That the subject ends is a result. It is started again for the next trial.
+
+        Args:
+            meanwhile: called as soon as the sender has begun; the trial does not end before it returns.
         """
         if self._subject is not None and self._subject.start():
             self._arm(_warm_up(self.plan))
@@ -155,7 +160,7 @@ class Bench:
         if request.setting.unicast_percent and self._routed is None:
             self._routed = RoutedReader(self.lab.fwd)
         before = self._count()
-        transfer = self._transfer(request, before)
+        transfer = self.last = self._transfer(request, before, meanwhile)
         return self._record(request, capture, before, transfer)
 
     @property
@@ -197,19 +202,26 @@ class Bench:
                 return
             self._arm(request)
 
-    def _transfer(self, request: Request, before: _Counters | None = None) -> _Transfer:
+    def _transfer(
+        self,
+        request: Request,
+        before: _Counters | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Transfer:
         """Do the jobs that sender and receiver have been given."""
         self._receiver.ready()
         self._sender.ready()
         cpus_before = read_cpus()
         self._sender.go()
+        if meanwhile is not None:
+            meanwhile()
         sent = self._sender.report()
         cpus = since(read_cpus(), cpus_before)
         if before is not None:
             self._settle(request.setting, before, sent.offered)
         streams = streams_of(request.setting)
         self._receiver.stop({s.stream_id: n for s, n in zip(streams, sent.per_stream, strict=True)})
-        return _Transfer(sent, self._receiver.report(), cpus)
+        return Transfer(sent, self._receiver.report(), cpus)
 
     def _settle(self, setting: Setting, before: _Counters, offered: int) -> None:
         """Wait until the subject has done with what it was sent, or until it is not worth waiting for."""
@@ -228,9 +240,7 @@ class Bench:
         while read_waiting() and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    def _record(
-        self, request: Request, capture: ReceiverJob, before: _Counters, transfer: _Transfer
-    ) -> Trial:
+    def _record(self, request: Request, capture: ReceiverJob, before: _Counters, transfer: Transfer) -> Trial:
         sent, seen = transfer.sent, transfer.seen
         after = self._count()
         fate = None if self._subject is None else self._subject.fate
@@ -238,7 +248,7 @@ class Bench:
         spent = busy(transfer.cpus, self._spinning)
         copies = 1 if self.plan.topology.direct else len(self._outputs)
         delivered, expected = seen.delivered, mixed.due(request.setting, sent.per_stream, copies)
-        asked = None if request.dps is None else round(request.dps * request.seconds)
+        asked = request.asked
         short = asked is not None and sent.offered < asked * (1 - SHORTFALL_LIMIT)
         doubts = [*ledger.doubts(booked), *observed.doubts(seen, request)]
         warnings = [f"offered {sent.offered:,} of {asked:,} datagrams asked for"] if short else []

@@ -17,8 +17,10 @@ from lab.results import (
     AnyRecord,
     Capacity,
     CapacityStep,
+    Change,
     Check,
     Comparison,
+    Course,
     Delay,
     Footprint,
     InputSample,
@@ -32,6 +34,7 @@ from lab.results import (
     WorkerSample,
     ZeroLoss,
 )
+from reports.columns import CHANGES, COURSES, SOAKS, Columns, course_rows, setting_columns
 from reports.reading import read
 
 Kind = TypeVar("Kind")
@@ -59,6 +62,8 @@ class Dataset:
     delays: tuple[Delay, ...]
     capacities: tuple[Capacity, ...]
     soaks: tuple[Soak, ...]
+    courses: tuple[Course, ...]
+    changes: tuple[Change, ...]
     checks: tuple[Check, ...]
     varied: Mapping[RowKey, tuple[str, ...]]
     """Settings that differ between rows which would read the same without them."""
@@ -105,6 +110,8 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         delays=of(Delay),
         capacities=of(Capacity),
         soaks=of(Soak),
+        courses=of(Course),
+        changes=of(Change),
         checks=of(Check),
         varied=_varied([*of(Trial), *of(ZeroLoss)]),
         shared_cases=_shared_cases(every),
@@ -137,20 +144,6 @@ def _shared_cases(records: Iterable[AnyRecord]) -> frozenset[str]:
 
 # ---------------------------------------------------------------------------------------------- frames
 
-Columns = Mapping[str, Callable[[Kind], object]]
-"""Column name, with its unit, to how it is read from a record."""
-
-
-def _setting(of: Callable[[Kind], Setting]) -> Columns[Kind]:
-    def column(name: str) -> Callable[[Kind], object]:
-        def read(record: Kind) -> object:
-            value = getattr(of(record), name)
-            return " ".join(value) if isinstance(value, list | tuple) else value
-
-        return read
-
-    return {name: column(name) for name in Setting.model_fields}
-
 
 def _stage(name: str, of: Callable[[Trial], Stage]) -> Columns[Trial]:
     return {
@@ -177,7 +170,7 @@ TRIALS: Columns[Trial] = {
     "subject": lambda t: t.subject,
     "purpose": lambda t: t.purpose,
     "load_share": lambda t: t.load_share,
-    **_setting(lambda t: t.setting),
+    **setting_columns(lambda t: t.setting),
     "asked_dps": lambda t: t.asked_dps,
     "duration_ns": lambda t: t.duration_ns,
     "drain_ns": lambda t: t.drain_ns,
@@ -255,7 +248,7 @@ DELAYS: Columns[tuple[Delay, int]] = {
     "scenario": lambda d: d[0].scenario,
     "case": lambda d: d[0].case,
     "subject": lambda d: d[0].subject,
-    **_setting(lambda d: d[0].setting),
+    **setting_columns(lambda d: d[0].setting),
     "change": lambda d: d[0].change,
     "sign": lambda d: d[0].sign,
     "interface": lambda d: d[0].interface,
@@ -284,7 +277,7 @@ ZERO_LOSSES: Columns[ZeroLoss] = {
     "scenario": lambda z: z.scenario,
     "case": lambda z: z.case,
     "subject": lambda z: z.subject,
-    **_setting(lambda z: z.setting),
+    **setting_columns(lambda z: z.setting),
     "goal_loss_ratio": lambda z: z.goal_loss_ratio,
     "lower_dps": lambda z: z.lower_dps,
     "upper_dps": lambda z: z.upper_dps,
@@ -302,7 +295,7 @@ COMPARISONS: Columns[Comparison] = {
     "higher_is_better": lambda c: c.higher_is_better,
     "a": lambda c: c.a,
     "b": lambda c: c.b,
-    **_setting(lambda c: c.setting),
+    **setting_columns(lambda c: c.setting),
     "ratio": lambda c: c.ratio,
     "low": lambda c: c.low,
     "high": lambda c: c.high,
@@ -353,24 +346,6 @@ FOOTPRINTS: Columns[Footprint] = {
     "warnings": lambda f: "; ".join(f.warnings),
 }
 
-SOAKS: Columns[Soak] = {
-    "scenario": lambda s: s.scenario,
-    "case": lambda s: s.case,
-    "subject": lambda s: s.subject,
-    **_setting(lambda s: s.setting),
-    "asked_dps": lambda s: s.asked_dps,
-    "trials": lambda s: len(s.trial_ids),
-    "duration_ns": lambda s: s.duration_ns,
-    "offered": lambda s: s.offered,
-    "expected": lambda s: s.expected,
-    "delivered": lambda s: s.delivered,
-    "p99_ns": lambda s: " ".join(map(str, s.p99_ns)),
-    "trial_ids": lambda s: json.dumps(s.trial_ids, ensure_ascii=False),
-    "grown_bytes": lambda s: s.grown_bytes,
-    "grown_descriptors": lambda s: s.grown_descriptors,
-    "warnings": lambda s: "; ".join(s.warnings),
-}
-
 CHECKS: Columns[Check] = {
     "scenario": lambda c: c.scenario,
     "case": lambda c: c.case,
@@ -400,6 +375,8 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),
         "soaks": frame(data.soaks, SOAKS),
+        "courses": frame(course_rows(data.courses), COURSES),
+        "changes": frame([(c, at) for c in data.changes for at in range(len(c.trial_ids))], CHANGES),
         "checks": frame(data.checks, CHECKS),
         "provenance": pd.DataFrame(provenance_rows(data), columns=["key", "value"]),
     }

@@ -162,10 +162,11 @@ def rate_axis(axis: Axes, ticks: int) -> None:
     axis.set_xlim(left=0)
     axis.set_xlabel("datagrams/s offered")
     axis.xaxis.set_major_locator(MaxNLocator(ticks, steps=STEPS))
-    axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axis.xaxis.set_major_formatter(FuncFormatter(thousands))
 
 
-def _thousands(value: float, _position: int) -> str:
+def thousands(value: float, _position: int) -> str:
+    """A rate at a tick of an axis."""
     if value >= 1e6:
         return f"{value / 1e6:g} M"
     return f"{value / 1e3:g} k" if value else "0"

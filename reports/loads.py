@@ -52,6 +52,8 @@ def soaks(data: Dataset) -> list[Table]:
         Column("p99", "µs, first and last trial", numeric=True),
         Column("Private memory", "MB, then its growth", numeric=True),
         Column("Descriptors", "then their growth", numeric=True),
+        Column("Threads", "then their growth", numeric=True),
+        Column("Grew", word=True),
     )
     rows = [(s.scenario, Row(_soaked(s), trials=tuple(s.trial_ids))) for s in data.soaks]
     return split("soaks", "One rate for a long time", columns, rows)
@@ -60,10 +62,12 @@ def soaks(data: Dataset) -> list[Table]:
 def _soaked(soak: Soak) -> tuple[Cell, ...]:
     lost = soak.expected - soak.delivered
     tone: Tone = "bad" if lost else "good"
-    first, memory, descriptors = soak.first, quantity.NONE, quantity.NONE
+    first, memory, descriptors, threads = soak.first, quantity.NONE, quantity.NONE, quantity.NONE
     if first is not None and soak.grown_bytes is not None:
         memory = f"{quantity.megabytes(first.private_bytes)} {soak.grown_bytes / quantity.BYTES_PER_MB:+.2f}"
         descriptors = f"{first.descriptors:,} {soak.grown_descriptors:+,}"
+        if soak.grown_threads is not None:
+            threads = f"{first.threads:,} {soak.grown_threads:+,}"
     p99 = (
         f"{quantity.microseconds(soak.p99_ns[0])} / {quantity.microseconds(soak.p99_ns[-1])}"
         if soak.p99_ns
@@ -82,4 +86,13 @@ def _soaked(soak: Soak) -> tuple[Cell, ...]:
         Cell(p99 or quantity.NONE),
         Cell(memory),
         Cell(descriptors),
+        Cell(threads),
+        _grew(soak.grew),
     )
+
+
+def _grew(grew: bool | None) -> Cell:
+    """Whether anything did that should not."""
+    if grew is None:
+        return Cell(quantity.NONE)
+    return Cell("yes", tone="bad") if grew else Cell("no", tone="good")

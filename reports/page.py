@@ -14,6 +14,7 @@ from reports import (
     memory_figure,
     overview,
     rfc3918,
+    scaling,
     strategy_figures,
     summary,
     tables,
@@ -70,7 +71,18 @@ LOSS = (
 )
 SOAK = (
     "One rate, in trials one after another. Memory is private to the subject's processes; it and the "
-    "descriptors that they have open are read after the first trial and after the last."
+    "descriptors and threads that they have are read after the first trial and after the last. Memory grew "
+    "where it is more by over 64 KiB a process."
+)
+SCALING = (
+    "A load that changes over time, and the workers of an elastic group that came for it. A group is "
+    "overloaded from when it is offered more than its workers are meant for, until it has as many as the "
+    "load calls for."
+)
+CHANGED = (
+    "Each change was made in the middle of trials of its own, and every datagram followed by its sequence "
+    "number. Blocked is what was lost over the rate at which it was offered: for so long nothing would have "
+    "passed, of the part of the load that the change is about. A flow that moves gets another worker."
 )
 SHARES = "An even share is 1. Steering by CPU can only spread what arrives on more than one CPU."
 MEMORY = (
@@ -98,9 +110,9 @@ METHOD = (
 )
 TRACE = (
     "Under the name of each row stand, folded, the ids of the trials that its numbers are from. An id is "
-    "that of one line of results.jsonl and one row of trials.csv; the files of searches, comparisons and "
-    "soaks list theirs. What footprints, delays and checks say is in the line of that kind with the scenario "
-    "and case of the row."
+    "that of one line of results.jsonl and one row of trials.csv; the files of searches, comparisons, soaks, "
+    "courses and changes list theirs. What footprints, delays and checks say is in the line of that kind "
+    "with the scenario and case of the row."
 )
 
 
@@ -130,6 +142,14 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         ),
         _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data), *loads.sweeps(data)),
         _section("soak", "Soak", (SOAK,), *loads.soaks(data)),
+        _section(
+            "scaling",
+            "Elastic scaling",
+            (*((SCALING,) if data.courses else ()), *((CHANGED,) if data.changes else ())),
+            *scaling.courses(data),
+            *scaling.course_table(data),
+            *scaling.changes(data),
+        ),
         _section("inputs", "Loss of each input", (INPUTS,), *inputs.inputs(data)),
         _section("latency", "Latency", (LATENCY,), *figures.latency(data), *tables.latency(data)),
         rfc3918.section(data),

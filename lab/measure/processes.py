@@ -21,6 +21,14 @@ def processor_ns(pids: Iterable[int]) -> int:
     return total
 
 
+def threads(pid: int) -> int:
+    """How many threads ``pid`` has. ProcessLookupError when it is gone."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"process {pid} is gone") from error
+
+
 def descriptors(pid: int) -> int:
     """How many files, sockets and the like ``pid`` has open. ProcessLookupError when it is gone."""
     try:

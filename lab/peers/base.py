@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 from lab.build import Lab
 from lab.ledger import Account
-from lab.results import Setting, WorkerSample
+from lab.results import Resize, Setting, WorkerSample
 
 READY_TIMEOUT_S = 60.0
 
@@ -87,6 +87,41 @@ class Changing(Protocol):
 
     def remove(self, rule: Rule) -> None:
         """Forward by it no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """An elastic group of workers: its size and bounds, what it is offered, how it changed so far."""
+
+    group: int
+    workers: int
+    min_workers: int
+    max_workers: int
+    threshold_dps: int
+    offered_dps: float
+    changes: tuple[Resize, ...]
+    """When each began: CLOCK_MONOTONIC."""
+
+
+@runtime_checkable
+class Operable(Protocol):
+    """A running subject with workers that come and go, and that can be started anew with what it knows.
+
+    All raise :class:`PeerError`.
+    """
+
+    def scaling(self) -> Sequence[Scaling]:
+        """Its elastic groups."""
+
+    def resize(self, group: int, workers: int) -> None:
+        """Give an elastic group so many; returns when it has them."""
+
+    def workers(self) -> Mapping[int, int]:
+        """The process of each worker that runs, by the worker's number."""
+
+    def restart(self) -> None:
+        """Stop it and start it with the rules that it has now; returns when it is ready. Its counters go on,
+        and its next samples say that it was absent for a while."""
 
 
 class Peer(Protocol):

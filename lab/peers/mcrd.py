@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import REFUSED, Account, Where
-from lab.peers.base import READY_TIMEOUT_S, UNLIMITED, Limits, PeerError, Rule, Sample, fate, tail
-from lab.results import Setting, WorkerSample
+from lab.peers.base import READY_TIMEOUT_S, UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
+from lab.results import Resize, Setting, WorkerSample
+from lab.strategies import is_elastic
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -40,6 +41,10 @@ class Forwarder:
     outputs_per_rule: int
     ready_ns: int
     """From its start to the notice that every worker had joined with its rules."""
+    again: Callable[[], subprocess.Popen[bytes]] | None = None
+    """Starts the same command in the same directory, and returns its process when it is ready."""
+    past: Sample | None = None
+    """What it had counted when it was last stopped to be started again."""
 
     @property
     def control_path(self) -> Path:
@@ -48,7 +53,8 @@ class Forwarder:
     @property
     def pids(self) -> Sequence[int]:
         """The supervisor, then its workers."""
-        return (self.process.pid, *(worker["pid"] for worker in self.stats()["workers"]))
+        workers = (worker["pid"] for worker in self.stats()["workers"])
+        return (self.process.pid, *(pid for pid in workers if pid is not None))
 
     def ended(self) -> str | None:
         status = self.process.poll()
@@ -96,7 +102,8 @@ class Forwarder:
             )
             for worker in stats["workers"]
         )
-        return Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
+        sample = Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
+        return sample if self.past is None else continued(sample, self.past)
 
     @property
     def joins_upstream(self) -> bool:
@@ -107,6 +114,42 @@ class Forwarder:
 
     def remove(self, rule: Rule) -> None:
         self.ask("remove", rule_id=rule.rule_id)
+
+    def scaling(self) -> Sequence[Scaling]:
+        return [
+            Scaling(
+                group=each["group"],
+                workers=each["workers"],
+                min_workers=each["min_workers"],
+                max_workers=each["max_workers"],
+                threshold_dps=each["threshold_dps"],
+                offered_dps=each["offered_dps"],
+                changes=tuple(
+                    Resize.model_validate({name: one[name] for name in Resize.model_fields})
+                    for one in each["changes"]
+                ),
+            )
+            for each in self.ask("stats", rules=False)["scaling"]
+        ]
+
+    def resize(self, group: int, workers: int) -> None:
+        self.ask("resize", group=group, workers=workers)
+
+    def workers(self) -> Mapping[int, int]:
+        listed = self.ask("list-workers")["workers"]
+        return {worker["worker_id"]: worker["pid"] for worker in listed if worker["state"] == "running"}
+
+    def restart(self) -> None:
+        assert self.again is not None
+        rules = {"rules": self.ask("list")["rules"]}
+        (self.directory / "rules.json").write_text(json.dumps(rules))
+        self.finish()
+        if self.process.returncode:
+            raise PeerError(
+                f"mcrd: ended with status {self.process.returncode} when told to stop{self.said()}"
+            )
+        self.past = self._read(json.loads((self.directory / "stdout").read_bytes()))
+        self.process = self.again()
 
     def stop(self) -> None:
         """Stop it as a service manager would; kill it when it does not heed. Safe to call again."""
@@ -129,6 +172,21 @@ class Forwarder:
         """What it wrote last, for the end of a message."""
         said = tail(self.directory / "stderr")
         return f": {said}" if said else ""
+
+
+def continued(sample: Sample, past: Sample) -> Sample:
+    """What one that was started again has counted, ``past`` included."""
+    earlier = {worker.worker_id: worker for worker in past.workers}
+    workers = []
+    for worker in sample.workers:
+        if (before := earlier.get(worker.worker_id)) is not None:
+            counts = {
+                "received": worker.received + before.received,
+                "matched": worker.matched + before.matched,
+            }
+            worker = worker.model_copy(update=counts)
+        workers.append(worker)
+    return Sample(sample.account.with_past(past.account), tuple(workers))
 
 
 def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
@@ -194,16 +252,25 @@ class _Mcrd:
             rules_document(rules),
             outputs_per_rule=len(rules[0].output_interfaces),
             strategy=setting.strategy or "fanout",
-            workers=setting.workers or 1,
+            workers=fixed_workers(setting),
             cpus=cpus,
             options=[*strategy_options(setting), *setting.options],
             tree=None if setting.commit is None else self.trees[setting.commit],
         )
 
 
+def fixed_workers(setting: Setting) -> int | None:
+    """Workers of each group; ``None`` where their number follows the load."""
+    return None if is_elastic(setting) else setting.workers or 1
+
+
 def strategy_options(setting: Setting) -> list[str]:
-    """What a setting says of the strategy besides its name, as options of ``mcrd supervisor``."""
+    """What a setting says of the strategy besides its name, as options of ``mcrd supervisor``.
+
+    The workers of an elastic strategy are the most that a group may have.
+    """
     values = {
+        "--max-workers-per-interface": setting.workers if is_elastic(setting) else None,
         "--groups": setting.groups,
         "--placement": setting.placement,
         "--steering": setting.steering,
@@ -253,9 +320,33 @@ def start_forwarder(
         *options,
     ]
     environment = {**os.environ, "PYTHONPATH": str(tree)} if tree else os.environ
-    notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notice.bind(str(directory / "notify"))
+    timeout_s = READY_TIMEOUT_S if tree is None else COMPILED_TIMEOUT_S
+
+    def launch() -> subprocess.Popen[bytes]:
+        return _launch(namespace, command, cpus, directory, environment, timeout_s)
+
     began = time.monotonic_ns()
+    try:
+        process = launch()
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return Forwarder(process, directory, outputs_per_rule, time.monotonic_ns() - began, launch)
+
+
+def _launch(
+    namespace: str,
+    command: Sequence[str],
+    cpus: Sequence[int],
+    directory: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+) -> subprocess.Popen[bytes]:
+    """Start a forwarder that keeps its files in ``directory``, and return once it says that it is ready."""
+    said = directory / "notify"
+    said.unlink(missing_ok=True)
+    notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notice.bind(str(said))
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as errors, notice:
         process = netns.spawn(
             namespace,
@@ -264,16 +355,15 @@ def start_forwarder(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
-            env={**environment, "NOTIFY_SOCKET": str(directory / "notify")},
+            env={**environment, "NOTIFY_SOCKET": str(said)},
         )
-        forwarder = Forwarder(process, directory, outputs_per_rule, 0)
+        forwarder = Forwarder(process, directory, 1, 0)
         try:
-            _await_ready(forwarder, notice, READY_TIMEOUT_S if tree is None else COMPILED_TIMEOUT_S)
+            _await_ready(forwarder, notice, timeout_s)
         except BaseException:
-            forwarder.stop()
+            forwarder.finish()
             raise
-    forwarder.ready_ns = time.monotonic_ns() - began
-    return forwarder
+    return process
 
 
 def _await_ready(forwarder: Forwarder, notice: socket.socket, timeout_s: float) -> None:

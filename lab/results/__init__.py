@@ -7,6 +7,15 @@ Rules:
 * a *datagram* is one UDP packet on the wire; a *copy* is one datagram on one output; times are nanoseconds.
 """
 
+from lab.results.changing import (
+    CHANGE_KINDS,
+    Change,
+    ChangeKind,
+    Course,
+    OfferedPhase,
+    Resize,
+    ScalingSample,
+)
 from lab.results.files import AnyRecord, ResultsError, dump_line, first_problem, parse_line, read_results
 from lab.results.parts import (
     DRAIN_ALLOWED_NS,
@@ -40,6 +49,7 @@ from lab.results.records import (
     Comparison,
     Delay,
     Footprint,
+    Purpose,
     RunEnded,
     RunStarted,
     Soak,
@@ -48,6 +58,7 @@ from lab.results.records import (
 )
 
 __all__ = [
+    "CHANGE_KINDS",
     "DRAIN_ALLOWED_NS",
     "DRAIN_ALLOWED_SHARE",
     "NONE",
@@ -56,8 +67,11 @@ __all__ = [
     "AnyRecord",
     "Capacity",
     "CapacityStep",
+    "Change",
+    "ChangeKind",
     "Check",
     "Comparison",
+    "Course",
     "Cpu",
     "Delay",
     "Drop",
@@ -67,12 +81,16 @@ __all__ = [
     "Latency",
     "Ledger",
     "Memory",
+    "OfferedPhase",
     "OutputSample",
     "Provenance",
+    "Purpose",
     "Record",
+    "Resize",
     "ResultsError",
     "RunEnded",
     "RunStarted",
+    "ScalingSample",
     "Setting",
     "Soak",
     "SoakSample",

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from lab.results.changing import Change, Course
 from lab.results.records import (
     SCHEMA,
     Capacity,
@@ -24,7 +25,18 @@ from lab.results.records import (
 )
 
 AnyRecord = Annotated[
-    RunStarted | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity | Soak | Check | RunEnded,
+    RunStarted
+    | Trial
+    | ZeroLoss
+    | Comparison
+    | Footprint
+    | Delay
+    | Capacity
+    | Soak
+    | Course
+    | Change
+    | Check
+    | RunEnded,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

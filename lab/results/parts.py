@@ -241,3 +241,4 @@ class SoakSample(Record):
     private_bytes: int
     """USS, packet-socket rings not included."""
     descriptors: int
+    threads: int | None = None

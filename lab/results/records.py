@@ -25,6 +25,20 @@ from lab.results.parts import (
     keeps_up,
 )
 
+Purpose = Literal[
+    "calibration",
+    "search",
+    "fixed",
+    "comparison",
+    "latency",
+    "functional",
+    "sweep",
+    "soak",
+    "course",
+    "change",
+]
+"""What a trial was made for."""
+
 SCHEMA = "mcastlab.results/1"
 
 
@@ -55,7 +69,7 @@ class Trial(Record):
     """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
     subject: Subject
     setting: Setting
-    purpose: Literal["calibration", "search", "fixed", "comparison", "latency", "functional", "sweep", "soak"]
+    purpose: Purpose
     asked_dps: int | None
     """Offered rate asked for; ``None`` for as fast as the generator can."""
     load_share: float | None = None
@@ -244,6 +258,10 @@ class Capacity(Record):
         return max((step.groups for step in self.steps if step.held), default=None)
 
 
+NOISE_BYTES = 64 * 1024
+"""Sixteen pages: a process touches its last ones at some time, and gives some back."""
+
+
 class Soak(Record):
     """One rate for a long time, in trials one after another."""
 
@@ -283,6 +301,23 @@ class Soak(Record):
         if self.first is None or self.last is None or not self.comparable:
             return None
         return self.last.descriptors - self.first.descriptors
+
+    @property
+    def grown_threads(self) -> int | None:
+        if self.first is None or self.last is None or not self.comparable:
+            return None
+        if self.first.threads is None or self.last.threads is None:
+            return None
+        return self.last.threads - self.first.threads
+
+    @property
+    def grew(self) -> bool | None:
+        """Whether memory (by more than :data:`NOISE_BYTES` a process), descriptors or threads are more at
+        the end; ``None`` where that cannot be told."""
+        if self.first is None or self.grown_bytes is None or self.grown_descriptors is None:
+            return None
+        more = self.grown_bytes > NOISE_BYTES * len(self.first.pids)
+        return more or self.grown_descriptors > 0 or (self.grown_threads or 0) > 0
 
 
 class Check(Record):

@@ -55,6 +55,17 @@ class Stream(Message):
     mac: str | None = Field(default=None, pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 
 
+class Phase(Message):
+    """One rate for a while; 0 is silence."""
+
+    dps: int = Field(ge=0)
+    seconds: float = Field(gt=0)
+
+    @property
+    def datagrams(self) -> int:
+        return round(self.dps * self.seconds)
+
+
 class SenderJob(Message):
     """Send ``streams`` in turn, ``share`` datagrams of each, or ``frames`` once each in order.
 
@@ -67,6 +78,8 @@ class SenderJob(Message):
     most 2,958 bytes; ``segments`` are then datagrams that follow each other at once. Where the kernel
     does not do that, packets go out instead, and the report says so. ``ramp_to_dps``: the rate at the end,
     reached evenly from ``rate_dps`` over ``duration_s``; "xdp" only.
+
+    ``phases``: rates one after another, instead of ``rate_dps``, ``count`` and ``duration_s``.
     """
 
     interface: InterfaceName
@@ -84,6 +97,7 @@ class SenderJob(Message):
     """Datagrams a frame; frames are at most 64 KiB."""
     generator: GeneratorName = "packet"
     ramp_to_dps: int | None = Field(default=None, ge=1)
+    phases: tuple[Phase, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> SenderJob:
@@ -91,7 +105,9 @@ class SenderJob(Message):
             raise ValueError("either streams or frames must be given")
         if self.frames and self.segments > 1:
             raise ValueError(f"segments {self.segments}: frames are sent as they are, 1 is allowed")
-        if self.streams and self.count is None and self.duration_s is None:
+        if self.phases and (self.frames or (self.rate_dps, self.count, self.duration_s) != (None,) * 3):
+            raise ValueError("phases: streams are allowed beside them, no rate_dps, count, duration_s")
+        if self.streams and not self.phases and self.count is None and self.duration_s is None:
             raise ValueError("streams need a count or a duration_s to end")
         if self.segments * self.payload_bytes > MAX_PAYLOAD_BYTES:
             sizes = f"segments {self.segments} × payload_bytes {self.payload_bytes}"
@@ -106,6 +122,8 @@ class SenderJob(Message):
         """Datagrams asked for; ``None`` when only the duration bounds it."""
         if self.frames:
             return len(self.frames)
+        if self.phases:
+            return max(1, sum(phase.datagrams for phase in self.phases))
         if self.count is not None:
             return self.count
         if self.rate_dps is None or self.duration_s is None:
@@ -116,6 +134,15 @@ class SenderJob(Message):
     def mean_dps(self) -> float:
         """Over the whole job; 0 where it goes as fast as possible."""
         return ((self.rate_dps or 0) + (self.ramp_to_dps or self.rate_dps or 0)) / 2
+
+
+class PhaseReport(Message):
+    """What was offered in a phase, and when: ``started_ns`` since the job began."""
+
+    started_ns: int
+    duration_ns: int
+    """Until the next phase began, or the end."""
+    offered: int
 
 
 class SenderReport(Message):
@@ -146,6 +173,8 @@ class SenderReport(Message):
     generator: GeneratorName = "packet"
     """What sent; ``instead``: why it was not what the job asked for."""
     instead: str | None = None
+    phases: tuple[PhaseReport, ...] = ()
+    """Those that were begun."""
 
     @property
     def offered_dps(self) -> float:

@@ -141,6 +141,8 @@ class Schedule(NamedTuple):
     duration_ns: int
     batch: int
     slack_ns: int
+    first: int = 0
+    """Frames sent before, of which this goes on: streams and sequence numbers continue."""
 
 
 @njit
@@ -156,8 +158,8 @@ def transmit(
 ) -> None:
     """Send until the schedule's frames or time are used up, or ``stop[0]`` becomes non-zero.
 
-    Frame ``k`` of the run uses slot ``k % slots``. ``stamp``: offset of the first payload in a frame, -1 to
-    send frames untouched.
+    Frame ``k`` of the run uses slot ``(first + k) % slots``. ``stamp``: offset of the first payload in a
+    frame, -1 to send frames untouched.
     ``segments`` payloads of ``payload_bytes`` follow each other in a frame; with more than one the kernel
     fills in the UDP checksum. ``outcome``: int64, see the constants.
 
@@ -171,8 +173,8 @@ def transmit(
     header_address = slots.headers.ctypes.data
     checksum_at = stamp - 2
     sent = 0
-    position = 0
-    rounds = 0
+    position = schedule.first % count
+    rounds = schedule.first // count
     start = now_ns(MONOTONIC, scratch)
     origin = start
     outcome[STARTED_NS] = now_ns(REALTIME, scratch)

@@ -105,6 +105,7 @@ class LiveGenerator:
         control = self._control
         for name in ("started", "ended", "due", "sent", "slot", "in_burst", "rounds", *_LATENESS):
             control[name] = 0
+        control["rounds"], control["slot"] = divmod(schedule.first, int(control["slots"][0]))
         control["bursts"], control["duration"] = schedule.frames, schedule.duration_ns
         control["slack"] = schedule.slack_ns
         control["step"] = (schedule.interval_num << STEP_SHIFT) // schedule.interval_den

@@ -36,8 +36,12 @@ def schedule_of(job: SenderJob) -> Schedule:
     if job.rate_dps is None:
         return Schedule(0, 1, frames, duration_ns, job.batch, 0)
     interval_ns = job.segments * 1_000_000_000
-    slack_ns = min(CATCH_UP_NS, CATCH_UP_DATAGRAMS * 1_000_000_000 // job.rate_dps)
-    return Schedule(interval_ns, job.rate_dps, frames, duration_ns, job.batch, slack_ns)
+    return Schedule(interval_ns, job.rate_dps, frames, duration_ns, job.batch, slack_ns(job.rate_dps))
+
+
+def slack_ns(rate_dps: int) -> int:
+    """How far a sender at this rate may fall behind and catch up again."""
+    return min(CATCH_UP_NS, CATCH_UP_DATAGRAMS * 1_000_000_000 // rate_dps)
 
 
 def grace_ns(duration_ns: int) -> int:

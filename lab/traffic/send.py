@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Protocol
 
-from lab.traffic.jobs import GeneratorName, SenderJob, SenderReport
-from lab.traffic.kernels import Schedule
+from lab.traffic.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
 from lab.traffic.live import LiveGenerator
 from lab.traffic.packets import PacketGenerator
+from lab.traffic.phases import Generator, send_phases
 from lab.traffic.schedule import Outcome, grace_ns, schedule_of
 from lab.traffic.service import Control, serve
 from lab.traffic.turn import Integers, per_stream
-
-
-class Generator(Protocol):
-    """A way to send: prepared for a job, then told when to send how much."""
-
-    @property
-    def name(self) -> GeneratorName: ...
-
-    def prepare(self, job: SenderJob) -> Integers:
-        """Make ready; the stream of each slot by its place in the job. Raises OSError and TrafficError."""
-        ...
-
-    def send(self, schedule: Schedule, stop: Integers) -> Outcome: ...
 
 
 class Work:
@@ -41,9 +27,13 @@ class Work:
         control.say_ready()
         control.wait_for_go()
         cpu_before = time.thread_time_ns()
-        outcome = generator.send(schedule_of(job), control.stop_flag)
+        phases: tuple[PhaseReport, ...] = ()
+        if job.phases:
+            outcome, phases = send_phases(generator, job, control)
+        else:
+            outcome = generator.send(schedule_of(job), control.stop_flag)
         cpu_ns = time.thread_time_ns() - cpu_before
-        return report_of(job, outcome, turn, cpu_ns, generator.name, instead)
+        return report_of(job, outcome, turn, cpu_ns, generator.name, instead, phases)
 
     def _prepared(self, job: SenderJob) -> tuple[Generator, Integers, str | None]:
         """The generator that was asked for, or packets instead, and why."""
@@ -63,6 +53,7 @@ def report_of(
     cpu_ns: int,
     generator: GeneratorName = "packet",
     instead: str | None = None,
+    phases: tuple[PhaseReport, ...] = (),
 ) -> SenderReport:
     """``turn``: the stream of each slot, as :meth:`Generator.prepare` gives it."""
     sent, duration_ns = outcome.frames, outcome.duration_ns
@@ -71,6 +62,9 @@ def report_of(
     in_time = True
     if job.rate_dps is not None and asked is not None:
         planned_ns = round(asked * 1e9 / job.mean_dps)
+        in_time = duration_ns <= planned_ns + grace_ns(planned_ns)
+    if job.phases:
+        planned_ns = round(sum(phase.seconds for phase in job.phases) * 1e9)
         in_time = duration_ns <= planned_ns + grace_ns(planned_ns)
     timed_out = job.duration_s is not None and duration_ns >= job.duration_s * 1e9
     return SenderReport(
@@ -87,6 +81,7 @@ def report_of(
         cpu_ns=cpu_ns,
         generator=generator,
         instead=instead,
+        phases=phases,
     )
 
 

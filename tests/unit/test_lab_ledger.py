@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from forwarder.packet import layout
-from lab.ledger import BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
+from lab.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
 from lab.measure.backlog import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
@@ -156,3 +156,17 @@ def test_what_a_subject_had_when_it_ended_went_with_it() -> None:
 def test_what_waits_in_the_backlogs_is_read_as_the_kernel_writes_it() -> None:
     line = "205bdf28 00000001 00000038 0 0 0 0 0 0 000843f0 00000000 {:08x} 00000000 00000009 00000003"
     assert waiting(f"{line.format(12)}\n{line.format(300)}\n") == 312
+
+
+def test_what_came_while_a_subject_was_restarted_is_booked_as_that_and_only_then() -> None:
+    before = Account(matched=40, copies_due=40, ingress={("forwarder", "no_rule"): 2}, egress={REFUSED: 1})
+    after = Account(matched=10, copies_due=10, ingress={("forwarder", "no_rule"): 1}, pending=3)
+    whole = after.with_past(before)
+    assert whole == Account(50, 50, {("forwarder", "no_rule"): 3}, {REFUSED: 1}, 3, absences=1)
+    assert whole.since(before) == Account(10, 10, {("forwarder", "no_rule"): 1}, {REFUSED: 0}, 3, absences=1)
+    met = build(whole, outside(offered=100, input_dropped=5, arrived=49))
+    assert met.balanced
+    assert counts(met)[ABSENT] == 100 - 50 - 3 - 5
+    present = build(replace(whole, absences=0), outside(offered=100, input_dropped=5, arrived=49))
+    assert ABSENT not in counts(present)
+    assert doubts(present) == ["ingress: 42 of 100 datagrams unaccounted for"]

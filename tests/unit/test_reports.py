@@ -129,7 +129,7 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 
 def test_drawings_take_the_colours_of_the_page(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(drawings) == 19  # six figures at two widths, seven folded ones at one
+    assert len(drawings) == 23  # eight figures at two widths, seven folded ones at one
     for drawing in drawings:
         assert not re.search(r"#[0-9a-fA-F]{6}|#[0-9a-fA-F]{3}\b|font-family", drawing.replace('href="#', ""))
         assert "var(--series-1)" in drawing or "var(--series-2)" in drawing
@@ -196,7 +196,7 @@ def test_oversubscription_is_said_once(report: Path, page: str) -> None:
 def test_standalone_drawings_are_well_formed(report: Path) -> None:
     drawings = sorted(report.glob("figure-*.svg"))
     markdown = (report / "report.md").read_text(encoding="utf-8")
-    assert len(drawings) == 13
+    assert len(drawings) == 15
     for drawing in drawings:
         root = ElementTree.parse(drawing).getroot()
         assert root.tag.endswith("svg")

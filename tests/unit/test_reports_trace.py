@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 SAMPLE = Path(__file__).parents[2] / "docs" / "sample-report"
 OF_TRIALS = (
     *("zero-loss", "partial-drop", "fixed-rates", "latency", "cpu", "worker-shares", "comparisons"),
-    *("inputs", "sweeps", "soaks", "ledger", "strategies-"),
+    *("inputs", "sweeps", "soaks", "courses", "changes", "ledger", "strategies-"),
 )
 """Tables, by how their names begin, all of whose numbers come from trials."""
 
@@ -135,7 +135,7 @@ def test_ids_on_a_page_are_rows_of_the_data_beside_it(report: Path) -> None:
 
 def test_parquet_holds_what_the_csv_holds(report: Path) -> None:
     tables = sorted(report.glob("*.csv"))
-    assert len(tables) == len(list(report.glob("*.parquet"))) == 13
+    assert len(tables) == len(list(report.glob("*.parquet"))) == 15
     for path in tables:
         kept = pd.read_parquet(path.with_suffix(".parquet"), engine="pyarrow")
         with path.open(encoding="utf-8", newline="") as file:

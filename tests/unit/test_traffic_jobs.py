@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from lab.traffic.frames import group_mac
-from lab.traffic.jobs import Flow, ReceiverJob, SenderJob, Stream
+from lab.traffic.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
+from lab.traffic.phases import phase_schedule
 from lab.traffic.ring import BLOCK_BYTES, LEAST_BLOCKS, blocks_for, capture_filter
 from lab.traffic.schedule import Outcome, schedule_of
 from lab.traffic.send import report_of
@@ -18,6 +19,9 @@ STREAMS = tuple(
     Stream(stream_id=number, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000 + number)
     for number in range(3)
 )
+
+
+PHASES = (Phase(dps=1000, seconds=0.5), Phase(dps=0, seconds=1), Phase(dps=3001, seconds=0.5))
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,9 @@ STREAMS = tuple(
         ({"streams": STREAMS, "count": 1, "segments": 64, "payload_bytes": 1400}, "at most 65507 bytes"),
         ({"streams": STREAMS, "count": 1, "speed": 3}, "speed"),
         ({"frames": ("00",), "segments": 2}, "segments 2"),
+        ({"streams": STREAMS, "phases": PHASES, "rate_dps": 5}, "no rate_dps, count"),
+        ({"frames": ("00",), "phases": PHASES}, "streams are allowed beside them"),
+        ({"streams": STREAMS, "phases": ({"dps": 5, "seconds": 0},)}, "greater than 0"),
     ],
 )
 def test_an_impossible_sender_job_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -48,6 +55,15 @@ def test_an_impossible_receiver_job_is_refused() -> None:
 def test_a_job_survives_its_journey() -> None:
     job = SenderJob(interface="g0", streams=STREAMS, rate_dps=1000, duration_s=0.5)
     assert SenderJob.model_validate_json(job.model_dump_json()) == job
+
+
+def test_phases_ask_for_their_sum_and_each_goes_on_where_the_one_before_ended() -> None:
+    job = SenderJob(interface="g0", streams=STREAMS, phases=PHASES, segments=4)
+    assert job.asked == 500 + 0 + 1500
+    assert SenderJob.model_validate_json(job.model_dump_json()) == job
+    schedule = phase_schedule(job, PHASES[2], 125, 400_000_000)
+    assert (schedule.first, schedule.frames, schedule.duration_ns) == (125, 375, 400_000_000)
+    assert schedule.interval_num / schedule.interval_den == pytest.approx(4e9 / 3001)
 
 
 def outcome(sent: int, duration_ns: int) -> Outcome:

@@ -64,7 +64,7 @@ def given_loads() -> Iterator[AnyRecord]:
             }
         )
     samples = [
-        SoakSample(pids=[11, 12], private_bytes=size, descriptors=count)
+        SoakSample(pids=[11, 12], private_bytes=size, descriptors=count, threads=2)
         for size, count in ((21_400_000, 64), (21_900_000, 66))
     ]
     yield Soak(

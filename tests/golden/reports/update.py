@@ -16,6 +16,7 @@ from pathlib import Path
 
 import given_records
 import rfc3918_records
+import scaling_records
 import strategy_records
 from given_records import SECOND, setting
 
@@ -67,6 +68,7 @@ def records() -> Iterator[AnyRecord]:
     yield from strategy_records.multiplexing()
     yield from strategy_records.many_workers()
     yield from rfc3918_records.rfc3918()
+    yield from scaling_records.scaling()
     yield RunEnded(
         ended_at="2025-01-02T03:09:05Z",
         outcome="failed",

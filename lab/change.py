@@ -1,0 +1,57 @@
+"""What a change of the running forwarder costs: which flows it moves, what came of each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from forwarder.placement import flow_owner
+from lab.results import NS_PER_S, Change, Trial
+from lab.traffic.jobs import Stream
+
+NS_PER_MS = 1_000_000
+
+
+def moved(streams: Sequence[Stream], before: int, after: int) -> frozenset[int]:
+    """The flows, by their ids, that change their worker when an elastic group's size does."""
+    return frozenset(
+        stream.stream_id for stream in streams if _worker(stream, before) != _worker(stream, after)
+    )
+
+
+def _worker(stream: Stream, members: int) -> int:
+    """The place, in a group of so many, of the worker that gets the flow."""
+    return flow_owner(int(stream.source), int(stream.group), stream.source_port, stream.port, members)
+
+
+def reordered(counts: Sequence[int], flows: Sequence[int], those: frozenset[int]) -> tuple[int, int]:
+    """Copies out of order in flows that stayed, and in ``those`` that moved.
+
+    Args:
+        counts: of each flow, as receivers report them.
+        flows: the stream of each of them.
+    """
+    stayed = sum(count for count, flow in zip(counts, flows, strict=True) if flow not in those)
+    return stayed, sum(counts) - stayed
+
+
+def share_of(worker: int, trial: Trial) -> float:
+    """Of the datagrams of a trial, the part that came to one worker."""
+    received = {sample.worker_id: sample.received for sample in trial.workers}
+    return received.get(worker, 0) / max(1, sum(received.values()))
+
+
+def describe(record: Change) -> str:
+    """A change in one line."""
+    blocked = [ns / NS_PER_MS for ns in record.blocked_ns]
+    line = f"{record.change}, {len(record.trial_ids)} times at {record.asked_dps:,} dps: "
+    line += f"{sum(record.lost):,} copies lost, {sum(record.duplicated):,} again, "
+    line += f"{sum(record.reordered):,} out of order in flows that stayed"
+    if record.flows_moved:
+        line += f", {sum(record.reordered_moved):,} in the {record.flows_moved} that moved"
+    line += f"; blocked {median(blocked):.2f} ms, at most {max(blocked):.2f}"
+    line += f"; took {median(record.took_ns) / NS_PER_S:.3f} s"
+    if record.kept is not None and record.blocked_target_ns is not None:
+        bound = record.blocked_target_ns / NS_PER_MS
+        line += f"; at most {bound:g} ms promised: {'kept' if record.kept else 'missed'}"
+    return line
