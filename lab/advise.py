@@ -21,6 +21,7 @@ from forwarder.plan import Plan
 from forwarder.problems import ProblemsError
 from forwarder.strategy import RulePlacement
 from lab.demand import Demand
+from reports import quantity
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding
 from reports.capacity.model import CapacityModel
@@ -105,10 +106,14 @@ def _wide_as_the_machine(demand: Demand) -> Iterator[Given]:
 
 
 def _group_counts(demand: Demand) -> list[int]:
-    """The document's four groups, and one or two for each memory node; groups of two interfaces or more."""
+    """The document's four groups, and one or two for each memory node; groups of two interfaces or more.
+
+    Not fewer than nodes, as a group's interfaces are all of one.
+    """
     wanted = {4, demand.numa_nodes, 2 * demand.numa_nodes}
+    least = max(2, min(demand.numa_nodes, demand.interfaces))
     most = min(demand.cpus, demand.interfaces // 2)
-    return sorted(groups for groups in wanted if 1 < groups <= most and demand.cpus % groups == 0)
+    return sorted(groups for groups in wanted if least <= groups <= most and demand.cpus % groups == 0)
 
 
 Narrowed = tuple[Callable[[int], Given], int]
@@ -285,7 +290,8 @@ def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterato
 def _conclusion(best: Row, demand: Demand, model: CapacityModel) -> Iterator[str]:
     rate = best.zero_loss_dps
     asked, name = f"{demand.dps:,.0f} datagrams/s", best.candidate.strategy
-    found = f"{rate.value:,.0f} ({rate.low:,.0f} to {rate.high:,.0f}, {rate.basis})"
+    rounded = quantity.predicted
+    found = f"{rounded(rate.value)} ({rounded(rate.low)} to {rounded(rate.high)}, {rate.basis})"
     if best.verdict == "meets it":
         yield f"{asked} can be forwarded without loss: {name} does {found}."
         return

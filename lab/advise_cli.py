@@ -202,12 +202,8 @@ def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
 
 
 def _interval(found: Prediction) -> str:
-    return f"{_rounded(found.value)} ({_rounded(found.low)} to {_rounded(found.high)})"
-
-
-def _rounded(value: float) -> str:
-    """Three digits: a prediction has no more."""
-    return f"{float(f'{value:.3g}'):,.0f}"
+    rounded = quantity.predicted
+    return f"{rounded(found.value)} ({rounded(found.low)} to {rounded(found.high)})"
 
 
 def _trust(model: CapacityModel) -> list[str]:

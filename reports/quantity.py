@@ -26,6 +26,11 @@ def rate(per_second: float | None) -> str:
     return f"{round(per_second, places):,.{max(0, min(places, 2))}f}"
 
 
+def predicted(value: float) -> str:
+    """Three significant digits, in full: a prediction has no more."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
 def ratio(value: float) -> str:
     """Two decimals near one, fewer for large ratios, more for small ones."""
     if not math.isfinite(value):

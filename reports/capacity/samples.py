@@ -30,6 +30,8 @@ STOLEN_MOST = 0.05
 """Of the processor time, by the hypervisor, in a trial that shows a cost."""
 MOST_TRIALS = 24
 """Of one case; spread evenly over them. A case weighs the same however many there are."""
+CHANGING = ("course", "change")
+"""Purposes of trials whose load or forwarder changes in their course: no rate of theirs is that of a case."""
 RING = "packet-socket"
 """Where the ledger books what a worker's ring had no room for."""
 SKIPPED = "--skip-host-stack"
@@ -126,6 +128,8 @@ def _of_run(run: Run) -> Iterator[Sample]:
 
 def _sample(run: Run, trial: Trial) -> Sample | None:
     if not usable(trial.subject, trial.setting) or trial.ended or not trial.ledger.balanced:
+        return None
+    if trial.purpose in CHANGING:
         return None
     cpus = {worker.cpu for worker in trial.workers}
     forwarded = sum(worker.matched for worker in trial.workers)
