@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from forwarder import control, stats
+from forwarder.abi import mempolicy
 from forwarder.host import Host
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.planned import PlanError
+from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.rules import ForwardingRule
 from forwarder.supervisor import Supervisor
@@ -42,12 +43,13 @@ async def run(
     ]
     if problems:
         raise PlanError(problems)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
+    homes = {group.group_id: group.node for group in plan.groups if group.node is not None}
     supervisor = Supervisor(
         plan,
         rules,
-        replan=lambda in_force, sizes: resolve(options, host(), in_force, sizes),
+        replan=lambda in_force, sizes: resolve(options, host(), in_force, sizes, homes),
         host=host,
         scale_threshold_dps=options.scale_threshold_pps,
         busy_poll_us=options.busy_poll_us,
@@ -69,3 +71,10 @@ async def run(
         path.unlink(missing_ok=True)
         supervisor.close()
     return 0, final
+
+
+def _refused_memory(plan: Plan) -> Iterator[str]:
+    """A warning for each memory node that the kernel takes no wishes about."""
+    for node in sorted({worker.memory_node for worker in plan.workers if worker.memory_node is not None}):
+        if reason := mempolicy.refusal(node):
+            yield f"Memory node {node} takes no wishes ({reason}): its workers' memory is wherever it falls."

@@ -41,7 +41,7 @@ class _Node(_Part):
     node: Number
     cpus: CpuList
     memory_bytes: Number | None = None
-    distances: dict[Number, Number] = {}
+    distances: dict[Annotated[int, Field(ge=0)], Number] = {}
 
 
 class _Interface(_Part):

@@ -64,7 +64,7 @@ def open_receivers(
     ]
     serving.sort(key=lambda pair: pair[0].fanout.slot if pair[0].fanout else pair[1].plan.worker_id)
     group: int | None = None
-    rings = [_ring(planned.ring, state.mtu) for planned, _ in serving]
+    rings = [_ring(planned.ring, state.mtu, handle) for planned, handle in serving]
     opened = sockets.open_receivers(state.ifindex, rings)
     try:
         for (planned, handle), ring, sock in zip(serving, rings, opened, strict=True):
@@ -112,7 +112,7 @@ def join_late(view: LinkView, handle: WorkerHandle, members: Sequence[WorkerHand
             if state is None or not places:
                 continue
             member, place = places[0]
-            ring = _ring(planned.ring, state.mtu)
+            ring = _ring(planned.ring, state.mtu, handle)
             (sock,) = sockets.open_receivers(member.receivers[place].ifindex, [ring])
             slot = planned.fanout.slot if planned.fanout else None
             row = _free_row(handle)
@@ -160,10 +160,10 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
                 sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
 
 
-def _ring(planned: RingPlan, mtu: int) -> Ring:
+def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
     """As much memory as planned, in slots that hold a datagram of the interface as it is now."""
     frame = max(planned.frame_bytes, frame_bytes(mtu))
-    return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame)
+    return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame, handle.plan.memory_node)
 
 
 def _own(planned: SocketPlan, hashing: Hashing) -> Program | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from forwarder.abi import syscalls
+from forwarder.abi import mempolicy, syscalls
 from forwarder.abi.jit import compiled_entry, njit
 from forwarder.abi.native import syscall
 
@@ -47,32 +47,35 @@ class Entry:
 
     It takes its name, lets the terminal's signals pass by (the terminal signals the whole process group;
     workers go when the supervisor says so) and ends on SIGTERM; closes every descriptor above standard error
-    but ``keep``; moves to ``cpu`` when it may; becomes nobody for good, without capabilities, groups or a way
-    to gain any (capabilities(7): leaving user id 0 clears them); and is killed when its parent dies. Without
-    root there is nothing to drop but the ways up.
+    but ``keep``; moves to ``cpu`` when it may, and takes its memory from ``memory_node`` when the kernel
+    agrees (:func:`forwarder.abi.mempolicy.refusal`); becomes nobody for good, without capabilities, groups
+    or a way to gain any (capabilities(7): leaving user id 0 clears them); and is killed when its parent
+    dies. Without root there is nothing to drop but the ways up.
 
     All of it is compiled: run by the interpreter, these dozen calls touch half a megabyte of pages that
     workers share otherwise.
     """
 
-    def __init__(self, name: str, cpu: int, keep: Collection[int]) -> None:
+    def __init__(self, name: str, cpu: int, keep: Collection[int], memory_node: int | None = None) -> None:
         self._name = np.frombuffer(name.encode()[:15].ljust(16, b"\0"), np.uint8).copy()
         self._keep = np.array(sorted(keep), np.int64)
         self._mask = np.zeros(max(16, cpu // 64 + 1), np.uint64)
         self._mask[cpu // 64] = 1 << cpu % 64
+        words = [] if memory_node is None else mempolicy.node_mask(memory_node)
+        self._nodes = np.array(words, np.uint64)
         self._parent = os.getpid()
         self._run = compiled_entry(_enter)
 
     def __call__(self) -> None:
         """Raises OSError when a privilege could not be dropped."""
         identity = UNPRIVILEGED_ID if os.geteuid() == 0 else -1
-        error = self._run(self._name, self._keep, self._mask, identity, self._parent)
+        error = self._run(self._name, self._keep, self._mask, self._nodes, identity, self._parent)
         if error < 0:
             raise OSError(-error, "a worker could not give up its privileges")
 
 
 @njit
-def _enter(name: Any, keep: Any, mask: Any, identity: int, parent: int) -> int:
+def _enter(name: Any, keep: Any, mask: Any, nodes: Any, identity: int, parent: int) -> int:
     action = np.zeros(4, np.uint64)  # struct kernel_sigaction: handler, flags, restorer, mask
     syscall(syscalls.PRCTL, _PR_SET_NAME, name.ctypes.data)
     action[0] = _SIG_IGN
@@ -87,6 +90,8 @@ def _enter(name: Any, keep: Any, mask: Any, identity: int, parent: int) -> int:
         first = descriptor + 1
     syscall(syscalls.CLOSE_RANGE, first, _LAST_DESCRIPTOR)
     syscall(syscalls.SCHED_SETAFFINITY, 0, len(mask) * 8, mask.ctypes.data)
+    if len(nodes) > 0:
+        syscall(syscalls.SET_MEMPOLICY, mempolicy.MPOL_PREFERRED, nodes.ctypes.data, mempolicy.MAXNODE)
     result = 0
     if identity >= 0:
         result = min(result, syscall(syscalls.SETGROUPS, 0, 0))
@@ -103,7 +108,7 @@ def _enter(name: Any, keep: Any, mask: Any, identity: int, parent: int) -> int:
 def compile_entry() -> None:
     """Compile what :class:`Entry` runs, without running it."""
     if hasattr(_enter, "compile"):
-        _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], int64, int64)")
+        _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], uint64[::1], int64, int64)")
 
 
 def notify(state: str) -> None:

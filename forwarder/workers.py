@@ -20,10 +20,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from forwarder import channel, pages, worker
+from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
 from forwarder.packet import sockets
 from forwarder.packet.engine import PacketEngine
-from forwarder.packet.memory import Block, settle
+from forwarder.packet.memory import BLOCK_BYTES, Block, settle
 from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
 from forwarder.planned import WorkerPlan
@@ -90,6 +91,7 @@ class WorkerHandle:
     ) -> None:
         self.plan = plan
         self.block = block
+        mempolicy.prefer_for(block.counters.ctypes.data, BLOCK_BYTES, plan.memory_node)
         self.receivers: dict[int, Receiver] = {}
         self.pid: int | None = None
         self.state = State.STARTING
@@ -119,7 +121,7 @@ class WorkerHandle:
         Raises:
             OSError: no descriptor or memory to be had.
         """
-        with ExitStack() as undo:
+        with mempolicy.preferring(self.plan.memory_node), ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             undo.callback(ours.close)
             undo.callback(theirs.close)
@@ -134,6 +136,7 @@ class WorkerHandle:
                     f"mcrd-w{self.plan.worker_id}",
                     self.plan.cpu,
                     (theirs.fileno(), transmitter.fileno(), engine.uring_fd),
+                    self.plan.memory_node,
                 ),
                 channel=theirs,
                 engine=engine,

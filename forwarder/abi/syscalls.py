@@ -26,6 +26,9 @@ _TABLES: Final = {
         "sched_setaffinity": 203,
         "clock_gettime": 228,
         "exit_group": 231,
+        "mbind": 237,
+        "set_mempolicy": 238,
+        "get_mempolicy": 239,
         "bpf": 321,
     },
     "aarch64": {
@@ -45,6 +48,9 @@ _TABLES: Final = {
         "sched_setaffinity": 122,
         "clock_gettime": 113,
         "exit_group": 94,
+        "mbind": 235,
+        "set_mempolicy": 237,
+        "get_mempolicy": 236,
         "bpf": 280,
     },
 }
@@ -73,6 +79,9 @@ PRCTL: Final = _table()["prctl"]
 SCHED_SETAFFINITY: Final = _table()["sched_setaffinity"]
 CLOCK_GETTIME: Final = _table()["clock_gettime"]
 EXIT_GROUP: Final = _table()["exit_group"]
+MBIND: Final = _table()["mbind"]
+SET_MEMPOLICY: Final = _table()["set_mempolicy"]
+GET_MEMPOLICY: Final = _table()["get_mempolicy"]
 BPF: Final = _table()["bpf"]
 CLOSE_RANGE: Final = 436
 """Numbers from 424 on are the same everywhere."""

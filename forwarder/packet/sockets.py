@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from forwarder.abi import af_packet as ap
+from forwarder.abi import mempolicy
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,6 +34,8 @@ class Ring:
 
     frames: int
     frame_bytes: int
+    memory_node: int | None = None
+    """Where its pages are to come from; ``None``: wherever the kernel takes them."""
 
     @property
     def nbytes(self) -> int:
@@ -89,8 +92,9 @@ def _set_up(sock: socket.socket, ring: Ring, ifindex: int, copy_bytes: int) -> N
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
     block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
     request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
-    # Through libc: Python's own call keeps the interpreter's lock while the kernel waits.
-    _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, ap.PACKET_RX_RING, request, len(request)))
+    with mempolicy.preferring(ring.memory_node):
+        # Through libc: Python's own call keeps the interpreter's lock while the kernel waits.
+        _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, ap.PACKET_RX_RING, request, len(request)))
     _bind(sock, ifindex)
 
 
