@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forwarder.host import Host
-from forwarder.layout import shares
+from forwarder.numa import homes, interface_nodes, runs_by_node
 from forwarder.planned import InterfaceGroup
 from forwarder.rules import ForwardingRule
 
@@ -41,7 +41,12 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
         )
     if count == 1:
         options = {"strategy": "fanout", "interface": names[0]}
-        reasons.append(f"One interface: a fanout group with a worker on each of {cpus} CPUs (use case 1).")
+        [home] = homes(host, [names], interface_nodes(host, names, {}))
+        here = f" of memory node {home}" if len(host.nodes) > 1 else ""
+        near = len(host.cpus_of(home))
+        reasons.append(
+            f"One interface: a fanout group with a worker on each of {near} CPUs{here} (use case 1)."
+        )
     elif count > cpus:
         options = {"strategy": "pool", "interfaces": names, "num_workers": cpus}
         reasons.append(f"More interfaces than the {cpus} CPUs: one pool of {cpus} for all (use case 3).")
@@ -92,19 +97,11 @@ def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...
 
 
 def _groups(host: Host, names: Sequence[str]) -> tuple[tuple[InterfaceGroup, ...], str]:
-    """Runs of interfaces that are on one memory node, as long as the nodes are no more than the groups."""
-    by_node: dict[int, list[str]] = {}
-    for name in names:
-        found = host.interface(name)
-        by_node.setdefault(found.node if found and found.node is not None else -1, []).append(name)
-    if len(by_node) == 1:
-        why = "of neighbours"
-        sizes = shares(len(names), min(_GROUPS, len(names)))
-        parts = [list(names[sum(sizes[:place]) : sum(sizes[: place + 1])]) for place in range(len(sizes))]
-    else:
-        why = "by memory node"
-        parts = list(by_node.values())
-    return tuple(InterfaceGroup(number, tuple(part)) for number, part in enumerate(parts)), why
+    """Runs of interfaces that are on one memory node, and what they are."""
+    nodes = interface_nodes(host, names, {})
+    parts = runs_by_node(names, nodes, _GROUPS)
+    why = "of neighbours" if len(set(nodes.values())) == 1 else "by memory node"
+    return tuple(InterfaceGroup(number, part) for number, part in enumerate(parts)), why
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

@@ -45,8 +45,8 @@ def ring_for(mtu: int, sockets: int, budget_bytes: int, frames: int | None = Non
 def pick_cpus(cpus: Sequence[Cpu], load: Counter[int], count: int, node: int | None) -> list[Cpu]:
     """CPUs for a group's ``count`` workers, in order of number, and counted in ``load`` (workers by CPU).
 
-    The least loaded come first; of those the ones on ``node``, then those on the least loaded cores, so that
-    no core gets a second worker while another has none; with more workers than CPUs, all again.
+    The least loaded come first, of those the ones on the least loaded cores, so that no core gets a second
+    worker while another has none, and of those the ones on ``node``; with more workers than CPUs, all again.
     """
     busy = Counter({cpu.core: 0 for cpu in cpus})
     for cpu in cpus:
@@ -58,7 +58,7 @@ def pick_cpus(cpus: Sequence[Cpu], load: Counter[int], count: int, node: int | N
         before = equals[cpu.core, load[cpu.cpu]]
         equals[cpu.core, load[cpu.cpu]] += 1
         shared = 0 if cpu.core is None else busy[cpu.core] - load[cpu.cpu] + before
-        rank[cpu.cpu] = (load[cpu.cpu], node is not None and cpu.node != node, shared, cpu.cpu)
+        rank[cpu.cpu] = (load[cpu.cpu], shared, node is not None and cpu.node != node, cpu.cpu)
     ranked = sorted(cpus, key=lambda cpu: rank[cpu.cpu])
     picked = [ranked[place % len(ranked)] for place in range(count)]
     load.update(cpu.cpu for cpu in picked)

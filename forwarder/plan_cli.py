@@ -229,7 +229,7 @@ def _groups(plan: Plan) -> Table:
             str(group.group_id),
             runs_of_names(group.interfaces),
             f"{group.workers}{most}",
-            cpu_list([worker.cpu for worker in workers]),
+            cpu_list([worker.cpu for worker in workers]).replace(",", ", "),  # can be wrapped
             *((cpu_list([worker.node for worker in workers]),) if several else ()),
             fanout,
             _span(min(held), max(held)),

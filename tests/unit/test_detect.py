@@ -70,6 +70,8 @@ def test_groups_keep_to_a_memory_node() -> None:
     interfaces[0] = replace(interfaces[0], node=1)
     groups = propose(host(16, *interfaces), []).options["interface_group"]
     assert groups == (
-        InterfaceGroup(0, ("eth0", "eth3", "eth4", "eth5")),
-        InterfaceGroup(1, ("eth1", "eth2")),
+        InterfaceGroup(0, ("eth0", "eth3")),
+        InterfaceGroup(1, ("eth4",)),
+        InterfaceGroup(2, ("eth5",)),
+        InterfaceGroup(3, ("eth1", "eth2")),
     )
