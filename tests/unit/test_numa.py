@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from forwarder.detect import propose
 from forwarder.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
 from forwarder.host_file import HostFileError, as_text, load_host
 from forwarder.numa import homes, runs_by_node
-from forwarder.options import SupervisorOptions, read_options, resolve
+from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
 from forwarder.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan_cli import described_rules
 from forwarder.strategy import PRESETS
@@ -264,6 +265,33 @@ def test_interfaces_that_are_bound_are_where_they_are_bound_to() -> None:
         PlanError, match="--interface-node: eth0:7; allowed: a memory node of this machine: 0, 1"
     ):
         plan(host, ["eth0"], [], PRESETS["fanout"], Sizing(interface_nodes=(("eth0", 7),)))
+
+
+@pytest.mark.parametrize(
+    ("bound", "named"),
+    [
+        (["eth0"], "--interface-node: 'eth0'"),
+        (["eth0:x"], "--interface-node: 'eth0:x'"),
+        (["eth0:-1"], "--interface-node: 'eth0:-1'"),
+        ([":1"], "--interface-node: ':1'"),
+        (["eth0:0", "eth0:1"], "each interface once: not eth0"),
+    ],
+)
+def test_a_binding_that_says_nothing_is_refused(bound: list[str], named: str) -> None:
+    with pytest.raises(OptionsError, match=re.escape(named)):
+        read_options(SupervisorOptions, {"interface": "eth0", "interface_node": bound})
+
+
+def test_bindings_from_a_file_and_not_with_straddling(tmp_path: Path) -> None:
+    file = tmp_path / "mcrd.toml"
+    file.write_text('interface = "eth0"\n[[interface_node]]\ninterface = "eth0"\nnode = 1\n')
+    options, _ = read_options(SupervisorOptions, {}, file)
+    assert options.interface_node == (("eth0", 1),)
+    with pytest.raises(OptionsError, match="--numa-straddle: True; allowed: left out"):
+        read_options(SupervisorOptions, {"numa_straddle": True}, file)
+    file.write_text('interface = "eth0"\n[[interface_node]]\ninterface = "eth0"\n')
+    with pytest.raises(OptionsError, match=r"mcrd\.toml: interface_node"):
+        read_options(SupervisorOptions, {}, file)
 
 
 def test_groups_stay_where_they_are_when_interfaces_come_or_rules_bring_others() -> None:
