@@ -61,6 +61,9 @@ class _Hands:
 
     def ready(self) -> None:
         """Everything as it is to be before the change."""
+        if self.kind == "crash":
+            # A worker that died lately is started again later each time: only the first death is looked at.
+            self._subject.restart()
         if (hot := self._hot) is not None:
             if hot.workers != self.sizes[0]:
                 self._subject.resize(hot.group, self.sizes[0])

@@ -383,7 +383,8 @@ class Change(Probe):
     @property
     def seconds(self) -> float:
         each = self.table.trial_s + TRIAL_OVERHEAD_S + CHANGE_READY_S
-        return self.trials * each + BENCH_START_S
+        crashes = self.table.kinds.count("crash") * self.table.trials
+        return self.trials * each + (1 + crashes) * BENCH_START_S
 
 
 def _search_trials(at_estimated_width: int, profile: Profile) -> int:

@@ -13,6 +13,7 @@ from scapy.layers.l2 import Ether
 from lab.measure.interfaces import InterfaceReader, since
 from lab.topology import Topology
 from lab.traffic.frames import Stamp, datagram
+from lab.traffic.jobs import GeneratorName, Phase
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 
@@ -160,3 +161,25 @@ def test_frames_that_are_too_large_go_out_as_packets(live: Bench) -> None:
     assert sent.instead is not None
     assert "8972 bytes" in sent.instead
     assert_perfect(sent, seen, 8972)
+
+
+@pytest.mark.parametrize("generator", ["packet", "xdp"])
+def test_phases_follow_each_other_without_a_gap_in_the_sequence(
+    live: Bench, generator: GeneratorName
+) -> None:
+    phases = (Phase(dps=3_000, seconds=0.1), Phase(dps=0, seconds=0.05), Phase(dps=9_010, seconds=0.1))
+    of = streams(7)
+    sent, seen = live.transfer(
+        SenderJob(interface="g0", streams=of, phases=phases, generator=generator),
+        ReceiverJob(flows=flows(of, 300), payload_bytes=64),
+    )
+    assert (sent.generator, sent.instead) == (generator, None)
+    assert sent.offered == sum(phase.offered for phase in sent.phases) <= 300 + 901
+    assert_perfect(sent, seen, 64)  # no sequence number is missing between two phases, and none comes again
+    assert sent.phases[0].offered > 0
+    assert sent.phases[1].offered == 0
+    assert sent.phases[2].offered > 0
+    starts = [phase.started_ns for phase in sent.phases]
+    assert starts[1] >= 100_000_000
+    assert starts[2] >= 150_000_000
+    assert sum(phase.duration_ns for phase in sent.phases) + starts[0] == sent.duration_ns

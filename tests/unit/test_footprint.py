@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from forwarder.documented import DOCUMENTED, Documented
-from lab.footprint import misses, sampled
+from lab.footprint import compared, misses, sampled
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
 from lab.scenario import DIRECTORY, load_scenarios
@@ -94,3 +94,18 @@ def test_processor_time_grows_with_work_and_is_not_had_of_the_dead() -> None:
     ended.wait()
     with pytest.raises(ProcessLookupError, match=f"process {ended.pid} is gone"):
         processor_ns([ended.pid])
+
+
+def test_memory_is_compared_without_rings_which_are_told() -> None:
+    def of(pss_bytes: int, ring_bytes: int, case: str) -> Footprint:
+        memory = record().memory.model_copy(
+            update={"pss_bytes_total": pss_bytes, "ring_bytes_total": ring_bytes}
+        )
+        return record(case=case, memory=memory)
+
+    small, large = of(10_000_000, 9_000_000, "small"), of(11_000_000, 1_000_000, "large")
+    check = compared(large, small, 1.1)
+    assert check.passed
+    assert (check.case, check.expected) == ("large", "memory at most 1.1 × that of: small")
+    assert check.observed == "11.0 MB, 1.100 × 10.0 MB; rings of 1.0 and 9.0 MB beside"
+    assert not compared(large, small, 1.09).passed

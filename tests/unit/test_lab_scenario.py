@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from lab.matrix import Calibrate, Expectation, Search, Soak, Sweep
+from lab.peers.mcrd import strategy_options
 from lab.planning import steps
 from lab.profiles import PROFILES
 from lab.scenario import ScenarioError, load_scenarios, parse_scenario
+from lab.strategies import least_workers, workers_in_all
 
 GOOD = """
 name = "good"
@@ -430,3 +432,92 @@ def test_a_subject_is_compared_with_itself_so_many_times() -> None:
     text = text.replace('subjects = ["mcrd"]', 'subjects = ["mcrd"]\nmeasure = ["zero-loss"]')
     ids = [step.step_id for step in steps([parse_scenario(text, "itself.toml")], "quick")]
     assert [name.rsplit("/", 1)[1] for name in ids if "mcrd-mcrd" in name] == ["1", "2", "3"]
+
+
+CHANGING = """
+name = "changing"
+title = "Loads and forwarders that change"
+seed = "x"
+subjects = ["mcrd", "kernel"]
+[[case]]
+name = "elastic"
+subjects = ["mcrd"]
+strategy = "dynamic"
+workers = 3
+[[case]]
+name = "fixed"
+[[course]]
+cases = ["elastic"]
+phases = [{ dps = 1000, seconds = 2.0 }]
+repeat = 3
+[[change]]
+cases = ["elastic"]
+kinds = ["grow", "crash"]
+dps = 1000
+trials = 4
+[[change]]
+cases = ["fixed"]
+subjects = ["mcrd"]
+kinds = ["restart"]
+dps = 1000
+trials = 2
+trial_s = 8.0
+"""
+
+
+def test_courses_and_changes_are_steps_of_their_own() -> None:
+    scenario = parse_scenario(CHANGING, "x.toml")
+    planned = {step.step_id: step for step in steps([scenario], "quick")}
+    assert list(planned) == [
+        "changing/elastic/mcrd/course-1",
+        "changing/elastic/mcrd/change-1",
+        "changing/fixed/mcrd/change-2",
+    ]
+    course, change, restart = planned.values()
+    assert 6 < course.seconds < 9
+    assert change.trials == 8
+    assert 16 < restart.seconds < 20
+    elastic, fixed = scenario.case
+    made = strategy_options(scenario.result_setting(elastic, "mcrd", rps=False))
+    assert made == ["--max-workers-per-interface", "3"]
+    assert strategy_options(scenario.result_setting(fixed, "mcrd", rps=False)) == []
+    # It begins with one, and there is room for three.
+    assert least_workers(scenario.result_setting(elastic, "mcrd", rps=False)) == 1
+    assert workers_in_all(scenario.result_setting(elastic, "mcrd", rps=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "allowed"),
+    [
+        (('cases = ["elastic"]\nphases', 'cases = ["fixed"]\nphases'), "course[0].cases", "elastic strategy"),
+        (('cases = ["elastic"]\nphases', "phases"), "course[0].subjects", "mcrd: no other"),
+        (('kinds = ["restart"]', 'kinds = ["shrink"]'), "change[1].kinds", "strategy dynamic"),
+        (('["grow", "crash"]', '["grows"]'), "change[0].kinds[0]", "'grow', 'shrink'"),
+        (("trials = 4", "trials = 4\nworkers = 4"), "change[0].workers", "at most the case's 3"),
+        (("trials = 4", "trials = 4\nworkers = 1"), "change[0]", "at least 2 is allowed with grow"),
+        (("trials = 4", "trials = 4\nafter_ms = 1000"), "change[0]", "less than the trial's 1 s"),
+    ],
+)
+def test_changes_that_make_no_sense_are_refused(change: tuple[str, str], field: str, allowed: str) -> None:
+    assert allowed in problems(CHANGING.replace(*change))[field]
+
+
+def test_a_footprint_is_compared_with_one_before_it() -> None:
+    text = """
+name = "sizes"
+title = "Two sizes"
+seed = "x"
+[[footprint]]
+name = "small"
+workers = 1
+rules = 1
+[[footprint]]
+name = "large"
+workers = 2
+rules = 1
+like = "small"
+like_target = 1.5
+"""
+    assert parse_scenario(text, "x.toml").footprint[1].like == "small"
+    assert "small" in problems(text.replace('like = "small"', 'like = "large"'))["footprint[1].like"]
+    assert "together" in problems(text.replace("like_target = 1.5", ""))["footprint[1].like_target"]
