@@ -14,17 +14,25 @@ from typing import Final, NamedTuple
 
 from forwarder.abi import syscalls
 
-BPF_PROG_LOAD, BPF_LINK_CREATE = 5, 28
-BPF_PROG_TYPE_SCHED_CLS: Final = 3
+BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE = 0, 2, 5, 28
+BPF_MAP_TYPE_ARRAY: Final = 2
+BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS = 1, 3
 BPF_TCX_INGRESS: Final = 46
 TCX_NEXT, TCX_DROP = -1, 2
 
 LD_ABS_B, LD_ABS_H, LD_ABS_W = 0x30, 0x28, 0x20
 """R0 = the packet's byte, half-word or word at ``immediate``, big-endian, with the context in R6; beyond the
 packet the program ends and returns 0."""
-LDX_W: Final = 0x61
-"""destination = the word at source + offset."""
-MOV_X, MOV_K, RSH_K = 0xBF, 0xB7, 0x77
+LDX_W, STX_W = 0x61, 0x63
+"""destination = the word at source + offset; the word at destination + offset = source."""
+LD_IMM64: Final = 0x18
+"""Two instructions; with source PSEUDO_MAP_VALUE the address of the value of the array map whose descriptor is
+the first one's immediate, plus the second one's."""
+PSEUDO_MAP_VALUE: Final = 2
+CALL: Final = 0x85
+GET_SMP_PROCESSOR_ID: Final = 8
+"""The helper that puts the CPU's number into R0."""
+MOV_X, MOV_K, MOV32_K, ADD_X, AND_K, LSH_K, RSH_K = 0xBF, 0xB7, 0xB4, 0x0F, 0x57, 0x67, 0x77
 JEQ_K, JNE_K = 0x15, 0x55
 EXIT: Final = 0x95
 
@@ -33,6 +41,8 @@ SKB_VLAN_PRESENT: Final = 20
 
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _PROG_LOAD: Final = struct.Struct("=IIQQIIQII16sII")
+_MAP_CREATE: Final = struct.Struct("=IIIII")
+_MAP_UPDATE: Final = struct.Struct("=IIQQQ")
 _LINK_CREATE: Final = struct.Struct("=IIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -48,8 +58,9 @@ class Instruction(NamedTuple):
     immediate: int = 0
 
 
-def load(program: Sequence[Instruction], name: str) -> int:
-    """A descriptor of the program, for interfaces' ingress; ``name``: at most 15 letters, for listings.
+def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SCHED_CLS) -> int:
+    """A descriptor of the program, by default for interfaces' ingress; ``name``: at most 15 letters, for
+    listings.
 
     Raises:
         OSError: the kernel does not take it (EPERM: CAP_BPF and CAP_NET_ADMIN are needed).
@@ -61,7 +72,7 @@ def load(program: Sequence[Instruction], name: str) -> int:
     # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags, prog_name
     text, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
     attributes = _PROG_LOAD.pack(
-        BPF_PROG_TYPE_SCHED_CLS,
+        kind,
         len(program),
         ctypes.addressof(text),
         ctypes.addressof(licence),
@@ -84,6 +95,22 @@ def attach_ingress(program: int, ifindex: int) -> int:
         OSError: no such interface, or a kernel without tcx (EINVAL).
     """
     return _bpf(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_TCX_INGRESS, 0))
+
+
+def create_array(value_bytes: int) -> int:
+    """A descriptor of an array map of one zeroed value.
+
+    Raises:
+        OSError: the kernel gives none.
+    """
+    return _bpf(BPF_MAP_CREATE, _MAP_CREATE.pack(BPF_MAP_TYPE_ARRAY, 4, value_bytes, 1, 0))
+
+
+def store(array: int, value: bytes) -> None:
+    """Make ``value`` the one of a map of :func:`create_array`."""
+    key, held = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, len(value))
+    attributes = _MAP_UPDATE.pack(array, 0, ctypes.addressof(key), ctypes.addressof(held), 0)
+    _bpf(BPF_MAP_UPDATE_ELEM, attributes)
 
 
 def _bpf(command: int, attributes: bytes) -> int:

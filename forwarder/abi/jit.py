@@ -15,10 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-# numpy's BLAS would start a thread per CPU at import; a process that forks must have one thread only.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
 _LEFT_OUT: Final = ("coverage", "scipy")
 """What numba loads when it finds it, and does without otherwise: measuring coverage of compiled code, linear
 algebra. Their libraries are a third of the mappings that each fork would copy."""
@@ -38,7 +34,6 @@ def _left_out() -> Iterator[None]:
 
 
 with _left_out():
-    # After the thread limits, which are read at import.
     import numba
     from numba.core import config
     from numba.core.registry import cpu_target
