@@ -30,6 +30,7 @@ _FANOUT_MODES: Final = {
     "lb": ap.PACKET_FANOUT_LB,
     "cbpf": ap.PACKET_FANOUT_CBPF,
     "flow": ap.PACKET_FANOUT_CBPF,
+    "cpu-map": ap.PACKET_FANOUT_CBPF,
 }
 _filter_program = lru_cache(maxsize=1)(steering.filter_program)
 """A worker's interfaces are asked for one after another, and all have the same program."""
@@ -80,6 +81,8 @@ def open_receivers(
             sockets.steer(sock, steering.owner_program(fanout.members, hashing))
         if serving and fanout and fanout.mode == "flow":
             sockets.steer(sock, steering.flow_program(len(serving)))
+        if serving and fanout and fanout.mode == "cpu-map":
+            sockets.steer(sock, steering.cpu_program(fanout.cpus, fanout.members))
     except BaseException:
         for handle, row in held(handles, name):
             handle.receivers.pop(row)

@@ -83,6 +83,16 @@ def cpu_slots(cpus: Sequence[int]) -> list[int]:
     return [next(spare) if slot is None else slot for slot in slots]
 
 
+def reached(cpus: Sequence[int], members: int) -> int:
+    """How many members PACKET_FANOUT_CPU picks for frames received on these CPUs."""
+    return len({cpu % members for cpu in cpus})
+
+
+def in_turn(picked: Sequence[int], cpus: Sequence[int]) -> tuple[int, ...]:
+    """All CPUs, those of the workers first and in their order."""
+    return tuple(dict.fromkeys((*picked, *cpus)))
+
+
 def shares(total: int, parts: int) -> list[int]:
     """``total`` divided into ``parts`` as evenly as can be, at least 1 each, the larger ones first."""
     return [max(1, total // parts + (place < total % parts)) for place in range(parts)]

@@ -131,25 +131,22 @@ def _crowded(host: Host, groups: Sequence[GroupPlan]) -> list[str]:
 
 
 def _unreached(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> list[str]:
-    """Workers whom PACKET_FANOUT_CPU passes over when only their node's CPUs receive."""
+    """Workers whom steering by CPU passes over when only their node's CPUs receive."""
     if strategy.steering not in (Steering.NONE, Steering.CPU):
         return []
     short: dict[int, str] = {}
     for group in groups:
-        if group.node is None or group.elastic or group.workers < 2:
+        if group.node is None or group.elastic:
             continue
-        everywhere = {cpu.cpu % group.workers for cpu in host.cpus}
-        here = {cpu.cpu % group.workers for cpu in host.cpus_of(group.node)}
-        if len(here) < len(everywhere):
-            short[group.group_id] = (
-                f"{group.workers - len(here)} of {group.workers} in group {group.group_id}"
-            )
+        near = len(host.cpus_of(group.node))
+        if near < group.workers <= len(host.cpus):
+            short[group.group_id] = f"{group.workers - near} of {group.workers} in group {group.group_id}"
     if not short:
         return []
     listed = "; ".join(text for _, text in _first(short))
     sentence = (
-        f"Workers that get no datagrams if only CPUs of their own node receive, as PACKET_FANOUT_CPU picks "
-        f"worker (CPU mod workers): {listed}{_more(short)}. Steering hash reaches all."
+        f"Workers that get no datagrams if only CPUs of their own node receive, as the receiving CPU decides "
+        f"which one gets a datagram: {listed}{_more(short)}. Steering hash reaches all."
     )
     return [sentence]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from forwarder.documented import discrepancies, documented
 from forwarder.figures import FORWARDER, Holding, estimate
 from forwarder.host import ETHERNET_MTU, Host
-from forwarder.layout import RingPlan, cpu_slots, pick_cpus, ring_for, shares
+from forwarder.layout import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
 from forwarder.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
 from forwarder.plan_warnings import plan_warnings
@@ -329,10 +329,16 @@ def _workers(
     workers: list[WorkerPlan] = []
     for group in groups:
         cpus = pick_cpus(host.cpus_of(group.node), load, group.workers, _preferred(host, group))
-        by_cpu = _MODES.get(strategy.steering) == "cpu"
-        slots = cpu_slots([cpu.cpu for cpu in cpus]) if by_cpu else list(range(group.workers))
+        by_cpu = _MODES.get(strategy.steering) == "cpu" and not group.elastic
+        slots, order = list(range(group.workers)), tuple[int, ...]()
+        if by_cpu:
+            numbers = [cpu.cpu for cpu in host.cpus_of(group.node)]
+            if reached(numbers, group.workers) < min(group.workers, len(numbers)):
+                order = in_turn([cpu.cpu for cpu in cpus], numbers)
+            else:
+                slots = cpu_slots([cpu.cpu for cpu in cpus])
         for place, (cpu, slot) in enumerate(zip(cpus, slots, strict=True)):
-            template = _membership(group, strategy.steering, slot)
+            template = _membership(group, strategy.steering, slot, order)
             workers.append(
                 WorkerPlan(
                     worker_id=len(workers),
@@ -383,13 +389,13 @@ def _preferred(host: Host, group: GroupPlan) -> int | None:
 Membership = tuple[FanoutPlan | None, FilterPlan | None]
 
 
-def _membership(group: GroupPlan, steering: Steering, slot: int) -> Membership:
+def _membership(group: GroupPlan, steering: Steering, slot: int, cpus: tuple[int, ...]) -> Membership:
     if group.max_workers == 1 or steering is Steering.UNGROUPED:
         return None, None
     if steering is Steering.FILTER:
         return None, FilterPlan(slot, group.workers)
-    mode: FanoutMode = "flow" if group.elastic else _MODES[steering]
-    return FanoutPlan(0, mode, slot, group.workers, group.max_workers), None
+    mode: FanoutMode = "flow" if group.elastic else "cpu-map" if cpus else _MODES[steering]
+    return FanoutPlan(0, mode, slot, group.workers, group.max_workers, cpus), None
 
 
 def _keyed(membership: Membership, group_key: int) -> Membership:

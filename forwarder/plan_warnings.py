@@ -77,13 +77,12 @@ def _steering(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> li
         )
     if strategy.steering in (Steering.NONE, Steering.CPU):
         for group in shared:
-            reached = {cpu.cpu % group.workers for cpu in host.cpus}
-            if len(reached) < group.workers:
+            if len(host.cpus) < group.workers:
                 others = f"; so in {len(shared) - 1} more groups" if len(shared) > 1 else ""
                 warnings.append(
-                    f"Group {group.group_id}: {group.workers - len(reached)} of {group.workers} workers get "
-                    f"no datagrams, as PACKET_FANOUT_CPU picks worker (receiving CPU mod {group.workers}) "
-                    f"and there are {len(host.cpus)} CPUs{others}."
+                    f"Group {group.group_id}: {group.workers - len(host.cpus)} of {group.workers} workers "
+                    f"get no datagrams, as the receiving CPU decides which one gets a datagram, and there "
+                    f"are {len(host.cpus)} CPUs{others}."
                 )
                 break
     if strategy.steering is Steering.LB:

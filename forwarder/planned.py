@@ -19,8 +19,9 @@ from forwarder.layout import RING_BUDGET_BYTES, RingPlan
 from forwarder.problems import ProblemsError
 from forwarder.strategy import Strategy
 
-FanoutMode = Literal["cpu", "hash", "lb", "cbpf", "flow"]
-"""``cbpf``: a program computes the owner of the rule; ``flow``: one computes the flow's member."""
+FanoutMode = Literal["cpu", "hash", "lb", "cbpf", "flow", "cpu-map"]
+"""``cbpf``: a program computes the owner of the rule; ``flow``: one computes the flow's member; ``cpu-map``:
+one looks up the receiving CPU, where its number modulo the members (``cpu``) would pass members over."""
 MAX_FANOUT_MEMBERS = 65_535
 """What 16 bits count; the kernel would take one more (PACKET_FANOUT_MAX in ``net/packet/internal.h``)."""
 MAX_INTERFACES = 256
@@ -80,6 +81,8 @@ class FanoutPlan:
     members: int
     max_members: int
     """``members``, or as many as an elastic group may come to have."""
+    cpus: tuple[int, ...] = ()
+    """With ``cpu-map``: the CPUs whose frames go to slots 0, 1, … in turn."""
 
 
 @dataclass(frozen=True)

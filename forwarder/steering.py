@@ -6,6 +6,7 @@ it to the one worker that holds its rule:
 * :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
   a member of the fanout group, which is its place in the order of joining.
 * :func:`flow_program`, for a group that grows and shrinks, returns the slot of the datagram's flow.
+* :func:`cpu_program` returns the slot of the CPU that received it, as PACKET_FANOUT_CPU does, for any CPUs.
 * :func:`filter_program`, for one socket of several that all get every datagram, accepts what its slot owns.
 
 Frames are not checked first: whatever is no UDP datagram has some number where a datagram has its destination
@@ -18,6 +19,7 @@ only the linear part of a frame before Linux 6.16, and a network card may leave 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from forwarder.abi import cbpf as bpf
@@ -26,6 +28,8 @@ from forwarder.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, SOURCE_
 from forwarder.strategy import Hashing
 
 ETHERNET_BYTES: Final = 14
+MAX_CPUS: Final = (bpf.BPF_MAXINSNS - 3) // 2
+"""Most CPUs that a program tells apart."""
 _SHORTEST: Final = 20 + 4
 """Bytes of an IPv4 header without options and of UDP's two ports."""
 _ACCEPT: Final = 0xFFFF_FFFF
@@ -48,6 +52,15 @@ def flow_program(members: int) -> Program:
     then on, where PACKET_FANOUT_CPU and PACKET_FANOUT_HASH count a member in from its joining.
     """
     return (*_flow_hash(0), *_owner(members, Hashing.RENDEZVOUS), _op(bpf.RET_A))
+
+
+def cpu_program(cpus: Sequence[int], members: int) -> Program:
+    """Returns the slots in turn, 0 to ``members`` − 1, for frames received on ``cpus``; for others CPU mod
+    members, which is all that PACKET_FANOUT_CPU can do."""
+    program = [_op(bpf.LD | bpf.W | bpf.ABS, bpf.RECEIVING_CPU)]
+    for place, cpu in enumerate(cpus[:MAX_CPUS]):
+        program += (Instruction(bpf.JMP | bpf.JEQ | bpf.K, 0, 1, cpu), _op(bpf.RET | bpf.K, place % members))
+    return (*program, _op(bpf.ALU | bpf.MOD | bpf.K, members), _op(bpf.RET_A))
 
 
 def filter_program(slot: int, members: int, hashing: Hashing) -> Program:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
+from pathlib import Path
 
 import pytest
-from kernel_support import steering_probe
+from kernel_support import planned_probe, steering_probe
 from scapy.layers.inet import IP, UDP, IPOption
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
@@ -55,6 +57,36 @@ def test_each_datagram_goes_to_its_owner_alone(how: str, members: int, hashing: 
     assert steered(how, members, hashing, frames) == [
         [owner(group, port, members, hashing)] for group, port in keys
     ]
+
+
+@pytest.mark.parametrize("members", [2, 5])
+def test_the_receiving_cpus_are_looked_up(members: int) -> None:
+    """In descending order, so that their numbers modulo the members would be wrong."""
+    cpus = sorted(os.sched_getaffinity(0), reverse=True)
+    frames = [datagram(0xEF010101, 5001, 1)] * 20
+    request = {
+        "how": "cpus",
+        "members": members,
+        "hashing": Hashing.MODULO,
+        "frames": [frame.hex() for frame in frames],
+        "cpus": cpus,
+    }
+    with netns.namespace("steering") as name:
+        answer = netns.run(name, [sys.executable, steering_probe.__file__], input=json.dumps(request))
+    assert json.loads(answer) == [[number % len(cpus) % members] for number in range(len(frames))]
+
+
+def test_a_planned_group_looks_its_cpus_up() -> None:
+    """CPUs 0 and 2 are both 0 modulo two workers: a program steers, by which CPU 1 is the second's."""
+    with netns.namespace("steering") as name:
+        answer = netns.run(
+            name,
+            [sys.executable, "-m", planned_probe.__name__],
+            env={**os.environ, "PYTHONPATH": str(Path(planned_probe.__file__).parent.parent)},
+        )
+    sent_from = sorted(os.sched_getaffinity(0) & {0, 1, 2})
+    second = {0: 0, 1: 10, 2: 10}
+    assert json.loads(answer) == [[cpu, 10 - second[cpu], second[cpu]] for cpu in sent_from]
 
 
 @pytest.mark.parametrize("how", ["fanout", "filter"])

@@ -1,13 +1,15 @@
 """Which of several packet sockets the kernel gives each frame to.
 
 Run inside a namespace of its own: ``steering_probe.py`` reads a JSON request on standard input,
-``{"how": "fanout" | "filter", "members", "hashing", "frames": [hex, …]}``, and writes, for each frame in
-turn, the members that received it.
+``{"how": "fanout" | "filter" | "cpus", "members", "hashing", "frames": [hex, …]}``, and writes, for each
+frame in turn, the members that received it. ``cpus``: those that frames are sent from, and so received on, in
+turn; with ``"how": "cpus"`` they are the ones that the program tells apart.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import sys
@@ -18,7 +20,7 @@ from pyroute2 import IPRoute
 
 from forwarder.abi import af_packet as ap
 from forwarder.packet import sockets
-from forwarder.steering import filter_program, owner_program
+from forwarder.steering import cpu_program, filter_program, owner_program
 from forwarder.strategy import Hashing
 
 DEADLINE_S = 10.0
@@ -39,17 +41,19 @@ def main() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES // members)
         sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
         sock.bind(("probe1", ap.ETH_P_ALL))
-        if request["how"] == "fanout":
+        if request["how"] != "filter":
             group = sockets.join_fanout(sock, group, ap.PACKET_FANOUT_CBPF, members)
         opened.append(sock)
         assert socket.if_nametoindex("probe1") == index
         if request["how"] == "filter":
             sockets.listen(sock, filter_program(slot, members, hashing))
-    if request["how"] == "fanout":
-        sockets.steer(opened[-1], owner_program(members, hashing))
+    if request["how"] != "filter":
+        by_owner = request["how"] == "fanout"
+        program = owner_program(members, hashing) if by_owner else cpu_program(request["cpus"], members)
+        sockets.steer(opened[-1], program)
         for sock in opened:
             sockets.listen(sock)
-    json.dump(deliver(frames, opened), sys.stdout)
+    json.dump(deliver(frames, opened, request.get("cpus", [])), sys.stdout)
     sockets.close_receivers(opened)  # together: one by one they would wait for the kernel
 
 
@@ -78,7 +82,7 @@ def await_carrier(route: IPRoute) -> None:
         time.sleep(0.002)
 
 
-def deliver(frames: list[bytes], opened: list[socket.socket]) -> list[list[int]]:
+def deliver(frames: list[bytes], opened: list[socket.socket], cpus: list[int]) -> list[list[int]]:
     """Send frames one at a time: who got it is known before the next is sent."""
     found = []
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender, select.epoll() as poll:
@@ -86,7 +90,9 @@ def deliver(frames: list[bytes], opened: list[socket.socket]) -> list[list[int]]
         member_of = {sock.fileno(): member for member, sock in enumerate(opened)}
         for descriptor in member_of:
             poll.register(descriptor, select.EPOLLIN)
-        for frame in frames:
+        for number, frame in enumerate(frames):
+            if cpus:
+                os.sched_setaffinity(0, {cpus[number % len(cpus)]})
             sender.send(frame)
             receivers = []
             events = poll.poll(DEADLINE_S)

@@ -28,14 +28,20 @@ def decode(program: bytes) -> list[tuple[int, int, int, int]]:
     return instructions
 
 
-def execute(program: bytes, packet: bytes) -> int:
-    """What the program returns for a packet."""
+RECEIVING_CPU = 0xFFFF_F024
+"""SKF_AD_OFF + SKF_AD_CPU"""
+
+
+def execute(program: bytes, packet: bytes, cpu: int = 0) -> int:
+    """What the program returns for a packet on a CPU."""
     instructions = decode(program)
     a = x = place = 0
     memory = [0] * 16
 
     def load(offset: int, size: int) -> int | None:
         offset &= WORD
+        if offset == RECEIVING_CPU:
+            return cpu
         if offset + size > len(packet):
             return None
         return int.from_bytes(packet[offset : offset + size], "big")

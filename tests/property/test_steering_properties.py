@@ -10,7 +10,7 @@ from packet_support.bpf_machine import decode, execute
 
 from forwarder.abi.cbpf import assemble
 from forwarder.placement import MAX_MEMBERS, flow_owner, owner
-from forwarder.steering import filter_program, flow_program, owner_program
+from forwarder.steering import MAX_CPUS, cpu_program, filter_program, flow_program, owner_program
 from forwarder.strategy import Hashing
 
 ETHERNET = bytes.fromhex("01005e010101020000000001") + b"\x08\x00"
@@ -73,3 +73,14 @@ def test_programs_of_the_most_members_are_ones_that_the_kernel_loads(hashing: Ha
     decode(assemble(owner_program(MAX_MEMBERS, hashing)))
     decode(assemble(flow_program(MAX_MEMBERS)))
     decode(assemble(filter_program(slot, MAX_MEMBERS, hashing)))
+
+
+@given(st.lists(st.integers(0, 4095), unique=True, max_size=40), st.integers(1, 60), st.integers(0, 4095))
+def test_cpus_get_the_slots_in_turn_and_others_the_one_that_fanout_by_cpu_gives(
+    cpus: list[int], members: int, other: int
+) -> None:
+    program = assemble(cpu_program(cpus, members))
+    assert [execute(program, b"", cpu) for cpu in cpus] == [place % members for place in range(len(cpus))]
+    if other not in cpus:
+        assert execute(program, b"", other) == other % members
+    decode(assemble(cpu_program(range(MAX_CPUS + 9), members)))

@@ -249,12 +249,21 @@ def test_memory_is_asked_of_the_nearest_node_that_has_some_and_a_lack_is_said() 
     assert {worker.memory_node for worker in planned(without, "fanout", ["a"]).workers} == {None}
 
 
-def test_workers_that_fanout_by_cpu_would_pass_over_are_counted() -> None:
+def test_where_numbers_modulo_workers_would_pass_workers_over_a_program_looks_cpus_up() -> None:
     host = recorded("4-nodes-40-cpus-unknown")
-    made = planned(host, "fanout", ["ib0"])
-    assert {worker.cpu % 4 for worker in made.workers} == {2}
-    # CPUs 2, 6, … 38 modulo ten workers are 2, 6, 0, 4 and 8.
-    assert any("5 of 10 in group 0" in warning for warning in made.warnings)
+    made = planned(host, "fanout", ["ib0"], Sizing(workers=4))
+    # CPUs 2, 6, … 38 are all 2 modulo 4.
+    fanouts = [socket.fanout for worker in made.workers for socket in worker.sockets]
+    assert {fanout.mode for fanout in fanouts if fanout} == {"cpu-map"}
+    assert [fanout.slot for fanout in fanouts if fanout] == [0, 1, 2, 3]
+    assert {fanout.cpus for fanout in fanouts if fanout} == {tuple(range(2, 40, 4))}
+    assert [worker.cpu for worker in made.workers] == [2, 6, 10, 14]
+    in_a_run = planned(recorded("2-nodes-16-cpus"), "fanout", ["ib0"])
+    assert {
+        socket.fanout.mode for worker in in_a_run.workers for socket in worker.sockets if socket.fanout
+    } == {"cpu"}
+    crowded = planned(host, "fanout", ["ib0"], Sizing(workers=12))
+    assert any("2 of 12 in group 0" in warning for warning in crowded.warnings)
 
 
 def test_interfaces_that_are_bound_are_where_they_are_bound_to() -> None:

@@ -47,6 +47,7 @@ def test_a_supposed_machine_as_json() -> None:
         "slot": 6,
         "members": 24,
         "max_members": 24,
+        "cpus": [],
     }
     assert sum(len(partition["rule_ids"]) for partition in document["partitions"]) == 10_000
     assert document["figures"]["modelled"]["total_bytes"] == 336_000_000
