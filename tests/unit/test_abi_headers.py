@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from forwarder.abi import af_packet as ap
-from forwarder.abi import io_uring
+from forwarder.abi import io_uring, mempolicy
 
 _PREFIXES = {
     ap: ("ETH_P_", "PACKET_", "TPACKET_V", "TP_STATUS_", "VIRTIO_NET_HDR_"),
     io_uring: ("IORING_OP_", "IOSQE_", "IORING_POLL_", "IORING_CQE_", "IORING_ENTER_", "IORING_SETUP_"),
+    mempolicy: ("MPOL_",),
 }
-_INCLUDES = "stdio stddef linux/if_ether linux/if_packet linux/virtio_net linux/io_uring linux/filter"
+_INCLUDES = (
+    "stdio stddef linux/if_ether linux/if_packet linux/virtio_net linux/io_uring linux/filter linux/mempolicy"
+)
 _SIZES = {
     "struct sockaddr_ll": ap.SOCKADDR_LL.size,
     "struct tpacket_req": ap.TPACKET_REQ.size,
