@@ -72,6 +72,14 @@ class _Hands:
         if self.kind == "remove rule":
             self._changing.add(self._rule)
 
+    def others_resized(self, since_ns: int) -> str | None:
+        """What the forwarder itself did to the group since then, if anything: the trial shows that, too."""
+        hot = self._hot
+        made = [] if hot is None else [one for one in hot.changes if one.at_ns >= since_ns]
+        if self.kind in ("grow", "shrink"):
+            made = made[1:]
+        return f"the group was resized otherwise: {made[0].reason}" if made else None
+
     def undo(self) -> None:
         """What a change of the rules leaves."""
         if self.kind == "add rule":
@@ -167,10 +175,11 @@ def _repeat(step: matrix.Change, series: Series, hands: _Hands) -> Change:
     those = change.moved(streams_of(step.setting), before, after)
     while len(taken) < step.table.trials and left_out < ATTEMPTS * step.table.trials:
         hands.ready()
-        done = _Done()
+        done, began_ns = _Done(), time.monotonic_ns()
         trial = series.run(step.table.dps, step.table.trial_s, meanwhile=hands.act(done))
         hands.undo()
         unfit = expectation.lost_elsewhere(trial) or _too_little(trial) or _too_late(trial, done, step)
+        unfit = unfit or hands.others_resized(began_ns)
         if unfit is not None:
             left_out, why = left_out + 1, unfit
             continue
