@@ -27,17 +27,17 @@ strategy = "dynamic"
 workers = 2
 flows = 16
 generator_apart = true
-options = ["--scale-threshold-pps", "1500"]
+options = ["--scale-threshold-pps", "1500", "--ring-frames", "1024"]
 [rps]
 mcrd = [false]
 [[case]]
 name = "1 or 2"
 [[course]]
-phases = [{ dps = 500, seconds = 0.2 }, { dps = 3000, seconds = 1.0 }]
+phases = [{ dps = 500, seconds = 0.2 }, { dps = 3000, seconds = 2.3 }]
 most_workers = 2
 [[change]]
 kinds = ["grow", "remove rule"]
-dps = 1500
+dps = 1300
 trials = 1
 trial_s = 0.5
 after_ms = 100
