@@ -26,8 +26,8 @@ packet the program ends and returns 0."""
 LDX_W, STX_W = 0x61, 0x63
 """destination = the word at source + offset; the word at destination + offset = source."""
 LD_IMM64: Final = 0x18
-"""Two instructions; with source PSEUDO_MAP_VALUE the address of the value of the array map whose descriptor is
-the first one's immediate, plus the second one's."""
+"""Two instructions; with source PSEUDO_MAP_VALUE the address of the value of the array map whose descriptor
+is the first one's immediate, plus the second one's."""
 PSEUDO_MAP_VALUE: Final = 2
 CALL: Final = 0x85
 GET_SMP_PROCESSOR_ID: Final = 8
