@@ -4,6 +4,7 @@ Rules:
 
 * a burst holds datagrams of one flow (rule, source, ports) with equal TTL, TOS and DF, and equal length but
   for a shorter last one: what UDP GSO can carry (``__udp_gso_segment`` in ``net/ipv4/udp_offload.c``);
+* a shorter last one only joins such as fit every output: what is too big for one is refused burst by burst;
 * the kernel computes a checksum for every segment anew, so only datagrams whose checksum was found right
   are put together: a corrupt one leaves alone, its wrong checksum still wrong;
 * datagrams of one flow stay in order. A burst is closed as soon as a datagram of its flow cannot join, and
@@ -69,7 +70,15 @@ def _settle(words: Any, data: Any, frame: Any) -> bool:
 
 @njit
 def place(
-    words: Any, data: Any, frames: Any, row: int, bursts: Any, burst_count: int, flows: Any, stamp: int
+    words: Any,
+    data: Any,
+    frames: Any,
+    row: int,
+    bursts: Any,
+    burst_count: int,
+    flows: Any,
+    stamp: int,
+    fits_all: int,
 ) -> int:
     """Put one parsed, matched frame into a burst; the number of bursts afterwards.
 
@@ -79,6 +88,7 @@ def place(
         bursts: ``int64[batch, BURST_COLUMNS]``, of which ``burst_count`` are in use.
         flows: ``int64[2^k, FLOW_COLUMNS]``, at least twice the batch: which burst a flow uses now.
         stamp: this batch's number, positive, different from earlier ones (saves clearing ``flows``).
+        fits_all: payload bytes of the longest datagram that fits all outputs (``state.SHORTER_LAST``).
     """
     frame = frames[row]
     frame[layout.FRAME_NEXT] = layout.NONE
@@ -96,7 +106,7 @@ def place(
             first = frames[burst[BURST_FIRST]]
             segment = np.int64(first[layout.FRAME_LENGTH])
             if (
-                0 < length <= segment
+                (length == segment or 0 < length < segment <= fits_all)
                 and frame[layout.FRAME_SEGMENT] == 0
                 and first[layout.FRAME_TTL_TOS_DF] == frame[layout.FRAME_TTL_TOS_DF]
                 and burst[BURST_BYTES] + length <= MAX_PAYLOAD

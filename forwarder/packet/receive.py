@@ -54,6 +54,7 @@ def take(
     interface = socket[layout.SOCKET_INTERFACE]
     scalars[state.STAMP] += 1
     stamp = scalars[state.STAMP]
+    fits_all = scalars[state.SHORTER_LAST]
     taken = 0
     kept = 0
     bursts = 0
@@ -126,7 +127,9 @@ def take(
                 totals[layout.MATCHED_BYTES] += payload
                 owed += count * np.int64(rules.spans[rule, 1])
                 frame[layout.FRAME_RULE] = rule
-                bursts = place(words, data, batch.frames, kept, batch.bursts, bursts, batch.flows, stamp)
+                bursts = place(
+                    words, data, batch.frames, kept, batch.bursts, bursts, batch.flows, stamp, fits_all
+                )
                 kept += 1
         if aside:
             break

@@ -127,6 +127,7 @@ def serve(
             set_links(
                 transmit.links,
                 transmit.names,
+                scalars,
                 changes.reshape(len(changes) // _LINK_WORDS, _LINK_WORDS),
             )
         elif kind == _ADD_SOCKET:

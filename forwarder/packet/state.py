@@ -125,4 +125,7 @@ OPTION_VALUE: Final = 11
 OPTION_LENGTH: Final = 12
 SOCKET_ROWS: Final = 13
 """Rows of the socket table up to the last that was used."""
+SHORTER_LAST: Final = 14
+"""Payload bytes of the longest datagram that fits every output interface: a burst of longer ones has no
+shorter last one, which some output might take though the others are too big for it."""
 SCALARS: Final = 16

@@ -22,7 +22,7 @@ from forwarder.abi.io_uring import (
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release, syscall
 from forwarder.packet import layout, state
-from forwarder.packet.coalesce import BURST_BYTES, BURST_FIRST, BURST_SEGMENTS
+from forwarder.packet.coalesce import BURST_BYTES, BURST_FIRST, BURST_SEGMENTS, MAX_PAYLOAD
 from forwarder.packet.journal import begin_update, end_update, unsent
 from forwarder.packet.rewrite import copy_payload, outgoing_ttl, write_header
 
@@ -43,7 +43,7 @@ _SEND_LENGTH = np.uint64(1 | (_MSG_DONTWAIT << 32))
 
 
 @njit
-def set_links(links: Any, names: Any, changes: Any) -> None:
+def set_links(links: Any, names: Any, scalars: Any, changes: Any) -> None:
     """Take in how output interfaces are reached now.
 
     Args:
@@ -56,6 +56,11 @@ def set_links(links: Any, names: Any, changes: Any) -> None:
         for column in range(layout.LINK_COLUMNS):
             links[slot, column] = change[1 + column]
         names[slot, 1] = change[1 + layout.LINK_INDEX]
+    least = np.int64(MAX_PAYLOAD)
+    for link in links:
+        if link[layout.LINK_INDEX]:
+            least = min(least, np.int64(link[layout.LINK_MTU]) - 28)
+    scalars[state.SHORTER_LAST] = least
 
 
 @njit

@@ -76,7 +76,8 @@ batches = st.lists(
 class Sorter:
     """The arrays of one worker, used for one batch after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, fits_all: int = coalesce.MAX_PAYLOAD) -> None:
+        self.fits_all = fits_all
         self.flows = np.zeros((state.FLOW_PLACES, coalesce.FLOW_COLUMNS), np.int64)
         self.stamp = 0
 
@@ -88,7 +89,15 @@ class Sorter:
         count = 0
         for row in range(len(batch)):
             count = coalesce.place(
-                data.view(np.uint32), data, frames, row, bursts, count, self.flows, self.stamp
+                data.view(np.uint32),
+                data,
+                frames,
+                row,
+                bursts,
+                count,
+                self.flows,
+                self.stamp,
+                self.fits_all,
             )
         sorted_bursts = []
         for burst in bursts[:count]:
