@@ -18,12 +18,14 @@ from rich.table import Table
 from forwarder import client, top
 from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
-from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
+from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions, read_config, read_options
 from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import ProblemsError
 from forwarder.rules import ForwardingRule
 
+APPLY_TIMEOUT_S = 60.0
+"""So long many workers may take to start."""
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 mcrd = typer.Typer(
@@ -273,9 +275,74 @@ def _workers(result: Any) -> Table:
 
 
 @mcrctl.command("plan")
-def show_plan(context: typer.Context, as_json: AsJson = False) -> None:
+def show_plan(
+    context: typer.Context,
+    diff: Annotated[
+        Path | None,
+        typer.Option("--diff", metavar="FILE", help="Say instead what `apply FILE` would change."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """The plan as it is carried out: workers, sockets, rings and placement of the rules in force."""
-    _perform(context, "plan", as_json, lambda text: text, format="json" if as_json else "text")
+    if diff is not None:
+        _reconfigure(context, diff, True, as_json)
+    else:
+        _perform(context, "plan", as_json, lambda text: text, format="json" if as_json else "text")
+
+
+@mcrctl.command("apply")
+def apply_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as for `mcrd supervisor --config`.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have a running supervisor do what a configuration says: strategy, interfaces, groups, widths, rules.
+
+    Without rules in FILE, those in force stay. Rules that only come or go change in the workers that there
+    are. For everything else workers of the new plan are started beside the running ones, and take over from
+    one datagram to the next. If something cannot be had, all stays as it is. Exit status 2 when FILE is
+    refused, or when another apply is at work.
+    """
+    _reconfigure(context, file, dry_run, as_json)
+
+
+def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: bool) -> None:
+    try:
+        config = read_config(file)
+        _, rules = read_options(SupervisorOptions, {}, file)
+    except ProblemsError as error:
+        refuse(error)
+        return
+    if "rules" in config:
+        config["rules"] = [rule.model_dump(mode="json") for rule in rules]
+    _perform(
+        context, "apply", as_json, _show_changes, timeout_s=APPLY_TIMEOUT_S, config=config, dry_run=dry_run
+    )
+
+
+def _show_changes(result: Any) -> Group:
+    table = _table("change", "now", "wanted")
+    for name, values in (result["plan"] or {}).items():
+        now, wanted = values["now"], values["wanted"]
+        if name == "workers":
+            now, wanted = f"{len(now)} of fixed groups", f"{len(wanted)} of fixed groups"
+        elif isinstance(now, list):
+            now, wanted = (
+                "\n".join(" ".join(map(str, one)) if isinstance(one, list) else one for one in side)
+                for side in (now, wanted)
+            )
+        table.add_row(name, now, wanted)
+    for what in ("added", "changed", "removed"):
+        if names := result[f"rules_{what}"]:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+            table.add_row(f"rules {what}", "", f"{len(names):,}: {shown}")
+    if result["rules_moved"]:
+        table.add_row("rules in another table", "", f"{result['rules_moved']:,}")
+    if not table.rows:
+        return Group("nothing changes")
+    done = f"applied in {result['took_ns'] / 1e6:,.0f} ms" if result["applied"] else "not applied"
+    return Group(table, done + (": new workers for all groups" if result["workers_relieved"] else ""))
 
 
 @mcrctl.command("top")

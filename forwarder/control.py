@@ -23,6 +23,7 @@ from typing import Any, Final
 from forwarder import stats
 from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.reconfigure import Reconfiguration
 from forwarder.rules import parse_rules
 from forwarder.supervisor import Supervisor
 from forwarder.timing import Timing
@@ -43,7 +44,7 @@ class SocketInUseError(OSError):
     """Somebody answers at the control socket's path."""
 
 
-async def serve(supervisor: Supervisor, path: Path) -> asyncio.Server:
+async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfiguration) -> asyncio.Server:
     """Listen at ``path``, mode 0600, in place of a socket that nobody answers at any more.
 
     Raises:
@@ -58,7 +59,10 @@ async def serve(supervisor: Supervisor, path: Path) -> asyncio.Server:
     finally:
         os.umask(before)
     return await asyncio.start_unix_server(
-        lambda reader, writer: _converse(supervisor, reader, writer), sock=sock, limit=LINE_BYTES, backlog=512
+        lambda reader, writer: _converse(supervisor, reconfiguration, reader, writer),
+        sock=sock,
+        limit=LINE_BYTES,
+        backlog=512,
     )
 
 
@@ -79,7 +83,10 @@ def _make_way(path: Path) -> None:
 
 
 async def _converse(
-    supervisor: Supervisor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    supervisor: Supervisor,
+    reconfiguration: Reconfiguration,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> None:
     with suppress(ConnectionError, asyncio.CancelledError):
         if _allowed(writer):
@@ -94,7 +101,7 @@ async def _converse(
                     await writer.drain()
                     break
                 if line.strip():
-                    writer.write(await answer(supervisor, line))
+                    writer.write(await answer(supervisor, reconfiguration, line))
                     await writer.drain()
         else:
             problem = Problem("peer", "another user", "the supervisor's own user, or root")
@@ -111,11 +118,12 @@ def _allowed(writer: asyncio.StreamWriter) -> bool:
     return _UCRED.unpack(raw)[1] in (0, os.geteuid())
 
 
-async def answer(supervisor: Supervisor, line: bytes) -> bytes:
+async def answer(supervisor: Supervisor, reconfiguration: Reconfiguration, line: bytes) -> bytes:
     """The answer to one request line."""
     try:
         request = _parse(line)
-        command, takes = _COMMANDS[request["command"]]
+        name = request["command"]
+        command, takes = _COMMANDS[name] if name != "apply" else (_applier(reconfiguration), _APPLY)
         unknown = [name for name in request if name != "command" and name not in takes]
         if unknown:
             raise RequestError(
@@ -148,9 +156,9 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise RequestError([Problem("request", shown(line[:200]), f"one line of JSON ({error})")]) from error
     if not isinstance(request, dict):
         raise RequestError([Problem("request", shown(request), "a JSON object")])
-    if not isinstance(request.get("command"), str) or request["command"] not in _COMMANDS:
+    if not isinstance(request.get("command"), str) or request["command"] not in (*_COMMANDS, "apply"):
         value = shown(request["command"]) if "command" in request else "(missing)"
-        raise RequestError([Problem("command", value, f"one of {', '.join(_COMMANDS)}")])
+        raise RequestError([Problem("command", value, f"one of {', '.join((*_COMMANDS, 'apply'))}")])
     return request
 
 
@@ -226,6 +234,19 @@ async def _resize(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     return {"group": group, "before": before, "after": workers, "took_ns": time.monotonic_ns() - began}
 
 
+def _applier(reconfiguration: Reconfiguration) -> _Command:
+    async def apply(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
+        del supervisor
+        config, dry_run = request.get("config"), request.get("dry_run", False)
+        if not isinstance(config, dict):
+            raise RequestError([Problem("config", shown(config), "a table of options")])
+        if not isinstance(dry_run, bool):
+            raise RequestError([Problem("dry_run", shown(dry_run), "true or false")])
+        return await reconfiguration.apply(config, dry_run=dry_run)
+
+    return apply
+
+
 async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
     return {
@@ -242,6 +263,7 @@ async def _shutdown(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
 
 
 _Command = Callable[[Supervisor, Mapping[str, Any]], Awaitable[Any]]
+_APPLY: Final = ("config", "dry_run")
 _COMMANDS: Final[dict[str, tuple[_Command, tuple[str, ...]]]] = {
     "add": (_add, ("rules",)),
     "remove": (_remove, ("rule_id",)),

@@ -14,6 +14,7 @@ from forwarder.host import Host
 from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
+from forwarder.reconfigure import Reconfiguration, setup
 from forwarder.rules import ForwardingRule
 from forwarder.supervisor import Supervisor
 
@@ -45,22 +46,14 @@ async def run(
         raise PlanError(problems)
     for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
-    homes = {group.group_id: group.node for group in plan.groups if group.node is not None}
     supervisor = Supervisor(
-        plan,
-        rules,
-        replan=lambda in_force, sizes: resolve(options, host(), in_force, sizes, homes),
-        host=host,
-        scale_threshold_dps=options.scale_threshold_pps,
-        busy_poll_us=options.busy_poll_us,
-        realtime_priority=options.realtime_priority,
-        skip_host_stack=options.skip_host_stack,
+        setup(options, host, plan), rules, host=host, skip_host_stack=options.skip_host_stack
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stopping.set)
     path = options.control_socket_path
-    server = await control.serve(supervisor, path)
+    server = await control.serve(supervisor, path, Reconfiguration(supervisor, options, host))
     try:
         await supervisor.start()
         await supervisor.stopping.wait()

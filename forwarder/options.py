@@ -319,7 +319,7 @@ def read_options(
     names: dict[str, str] = {}
     if config is not None:
         try:
-            values = _read_config(config)
+            values = read_config(config)
             names = {name: f"{config.name}: {name}" for name in values}
         except OptionsError as error:
             problems += error.problems
@@ -357,7 +357,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a TOML file has, as they are written; raises :class:`OptionsError`."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

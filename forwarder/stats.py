@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.packet import layout
 from forwarder.packet.memory import Snapshot, read
+from forwarder.setup import RuleCounts
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
 from forwarder.workers import WorkerHandle
@@ -34,12 +35,13 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     """
     wrong_workers = supervisor.tables.tells_wrong
     totals = np.zeros(layout.COUNTERS, np.uint64)
-    pending = astray = 0
+    pending, astray = 0, supervisor.past_wrong
     workers = []
     # Also those that were served once: what they dropped stays counted.
     drops: dict[str, int] = dict.fromkeys((*supervisor.plan.interfaces, *supervisor.past_drops), 0)
     for handle in supervisor.workers:
-        snapshot, wrong = _read(handle) if wrong_workers else (read(handle.block), None)
+        live = handle not in supervisor.spare  # what others knew of rules is settled
+        snapshot, wrong = _read(handle) if wrong_workers and live else (read(handle.block), None)
         totals += snapshot.counters
         pending += snapshot.pending
         astray += 0 if wrong is None else wrong
@@ -52,7 +54,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     return {
         "schema": SCHEMA,
         "time_ns": time.monotonic_ns(),
-        "totals": counters(totals, pending, astray if wrong_workers else None),
+        "totals": counters(totals, pending, astray if wrong_workers or astray else None),
         "workers": workers,
         "interfaces": [
             {"name": name, "state": _presence(supervisor, name), "kernel_drops": count}
@@ -140,7 +142,7 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Each rule's state and counters, over all workers that hold it."""
     holders: dict[int, list[WorkerHandle]] = {}
-    for handle in supervisor.workers:
+    for handle in supervisor.in_plan():
         holders.setdefault(handle.plan.partition, []).append(handle)
     matched = {
         partition: np.sum([handle.block.rule_matched[:top] for handle in handles], axis=0)
@@ -160,8 +162,9 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     found = []
     for rule in supervisor.book:
         partition, slot = supervisor.tables.place(rule)
-        datagrams, payload = matched[partition][slot].tolist()
-        copies, bytes_unsent = unsent[partition][slot].tolist()
+        past = supervisor.past_rules.get(rule.rule_id, RuleCounts())
+        datagrams, payload = (matched[partition][slot] + np.array(past[:2], np.uint64)).tolist()
+        copies, bytes_unsent = (unsent[partition][slot] + np.array(past[2:4], np.uint64)).tolist()
         trouble = supervisor.trouble(rule)
         found.append(
             {
@@ -172,7 +175,7 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
                 "matched_bytes": payload,
                 "sent": datagrams * len(rule.outputs) - copies,
                 "sent_bytes": payload * len(rule.outputs) - bytes_unsent,
-                **supervisor.timing.of(rule.rule_id, int(first[partition][slot]))._asdict(),
+                **supervisor.timing.of(rule.rule_id, past.first_ns or int(first[partition][slot]))._asdict(),
             }
         )
     return found

@@ -12,12 +12,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from forwarder import channel, ingress, limits, netlink
 from forwarder.channel import WorkerRule
+from forwarder.doorway import Doorway
 from forwarder.host import Host
 from forwarder.host_stack import HostStack
 from forwarder.joins import Joins
@@ -32,6 +33,7 @@ from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.scaler import Scaler
+from forwarder.setup import RuleCounts, Setup
 from forwarder.tables import RuleTables
 from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
@@ -44,32 +46,25 @@ class Supervisor:
     """Runs a plan.
 
     Args:
-        plan: what to run.
+        setup: what to run.
         rules: the rules to begin with; they go together.
-        replan: the plan for the rules that it is given, and for so many workers of elastic groups, otherwise
-            as ``plan`` was made.
         host: the machine as it is when asked.
-        scale_threshold_dps: datagrams/s of an elastic group that call for one more worker.
-        busy_poll_us: of every worker.
-        realtime_priority: of every worker; 0 for none.
         skip_host_stack: whether this machine's own stack is spared the datagrams that workers take.
         log: takes one sentence at a time.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        setup: Setup,
         rules: Sequence[ForwardingRule],
         *,
-        replan: Callable[[Sequence[ForwardingRule], Mapping[int, int]], Plan],
         host: Callable[[], Host],
-        scale_threshold_dps: int,
-        busy_poll_us: int = 0,
-        realtime_priority: int = 0,
         skip_host_stack: bool = False,
         log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
-        self.plan = plan
+        plan = self.plan = setup.plan
+        self._setup = setup
+        self._host = host
         self.book = RuleBook(rules)
         self.view = LinkView()
         self.joins = Joins()
@@ -77,19 +72,26 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.past_drops: Counter[str] = Counter()
         """Kernel drops of sockets that are gone, by interface."""
-        self._log = log
-        self._replan = replan
-        self._refitting = asyncio.Lock()
+        self.log = log
+        self.replan = setup.replan
+        self.rule_changes = Doorway()
+        self.refitting = asyncio.Lock()
         """Held while sockets are opened or closed, as that takes several conversations."""
-        self._listening: set[str] = set()
+        self.listening: set[str] = set()
         """Interfaces whose datagrams are let in."""
-        self._busy_poll_ns = busy_poll_us * 1000
-        self._realtime_priority = realtime_priority
-        self._host_stack = HostStack() if skip_host_stack else None
+        self.host_stack = HostStack() if skip_host_stack else None
         self._memory = SharedMemory(len(plan.workers))
         self.tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
         self.timing = RuleTiming()
-        self._packed: dict[int, list[tuple[int, bytes]]] = {}
+        self.past_rules: dict[str, RuleCounts] = {}
+        """What workers that are gone counted of rules in force."""
+        self.past_wrong = 0
+        """Datagrams that came to workers that are gone, and were another's."""
+        self.spare: list[WorkerHandle] = []
+        """Slots of former plans' workers, for those of the next."""
+        self.newcomers: dict[WorkerHandle, RuleTables] = {}
+        """Workers of a plan that is being put in place of this one, and their rules."""
+        self._packed: dict[tuple[RuleTables, int], list[tuple[int, bytes]]] = {}
         """What a new process of a partition is told of rules, until they change."""
         self._equipped: set[WorkerHandle] = set()
         """Workers whose present process is being told everything, or has been."""
@@ -97,9 +99,8 @@ class Supervisor:
         self._ready: asyncio.Future[None] | None = None
         self._started = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.scaler = Scaler(
-            self, plan.groups, host, threshold_dps=scale_threshold_dps, lock=self._refitting, log=self._log
-        )
+        self.scaler = self._new_scaler(setup)
+        self._watching: asyncio.Task[None] | None = None
 
     # -- start and stop --
 
@@ -124,7 +125,7 @@ class Supervisor:
             gc.freeze()
             self.workers = [self.new_worker(plan) for plan in self.plan.workers]
             limits.allow_descriptors()
-            limits.check_realtime(self._realtime_priority)
+            limits.check_realtime(self._setup.realtime_priority)
             for name in self.plan.interfaces:
                 if (state := self.view.find(name)) is not None:
                     ingress.open_receivers(state, name, self.workers, self.plan.strategy.hashing)
@@ -144,8 +145,7 @@ class Supervisor:
             raise
         self._started.set()
         self._spawn_task(self._follow_interfaces())
-        if self.scaler.groups:
-            self._spawn_task(self.scaler.watch())
+        self._watch()
         notify("READY=1")
 
     async def stop(self) -> None:
@@ -162,8 +162,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Give back sockets and memory, after the last statistics were taken."""
-        if self._host_stack:
-            self._host_stack.close()
+        if self.host_stack:
+            self.host_stack.close()
         sockets.close_receivers([receiver.sock for receiver in self._receivers()])
         self._memory.close()
 
@@ -171,6 +171,10 @@ class Supervisor:
 
     async def add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Put rules in force, all or none; what was wrong with them otherwise."""
+        async with self.rule_changes.passing():
+            return await self._add_rules(rules)
+
+    async def _add_rules(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         asked_ns = time.monotonic_ns()
         await self._started.wait()
         problems = self.tables.problems(rules)
@@ -198,10 +202,15 @@ class Supervisor:
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
         """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
+        async with self.rule_changes.passing():
+            return await self._remove_rule(rule_id)
+
+    async def _remove_rule(self, rule_id: str) -> ForwardingRule:
         await self._started.wait()
         rule = self.book.remove(rule_id)
         self._leave(rule)
         self.timing.forget(rule_id)
+        self.past_rules.pop(rule_id, None)
         removed = self.tables.remove(rule)
         self._packed.clear()
         body = channel.pack_keys([removed.key])
@@ -224,7 +233,7 @@ class Supervisor:
         found = input_trouble(rule.input_interface, self.view.find(rule.input_interface))
         if found:
             return found
-        if rule.input_interface not in self._listening:
+        if rule.input_interface not in self.listening:
             return f"input interface {rule.input_interface} is being opened"
         for output in rule.outputs:
             found = output_trouble(output.interface, self.view.find(output.interface))
@@ -237,11 +246,15 @@ class Supervisor:
     ) -> list[asyncio.Future[int]]:
         return [handle.tell(Kind.ADD_RULES, count=count, body=body) for count, body in messages]
 
-    def _all_rules(self, partition: int) -> list[tuple[int, bytes]]:
-        found = self._packed.get(partition)
+    def _all_rules(self, tables: RuleTables, partition: int) -> list[tuple[int, bytes]]:
+        found = self._packed.get((tables, partition))
         if found is None:
-            found = self._packed[partition] = _in_messages(self.tables.contents(partition))
+            found = self._packed[tables, partition] = _in_messages(tables.contents(partition))
         return found
+
+    def tables_of(self, handle: WorkerHandle) -> RuleTables:
+        """The rules that a worker is told."""
+        return self.newcomers.get(handle, self.tables)
 
     def _join(self, rule: ForwardingRule) -> None:
         state = self.view.find(rule.input_interface)
@@ -251,7 +264,7 @@ class Supervisor:
         try:
             self.joins.join(state.ifindex, group)
         except OSError as error:
-            self._log(f"rule {rule.rule_id}: cannot join {rule.input_group} on {state.name}: {error}")
+            self.log(f"rule {rule.rule_id}: cannot join {rule.input_group} on {state.name}: {error}")
             return
         self._joined[rule.rule_id] = (state.ifindex, group)
 
@@ -262,23 +275,28 @@ class Supervisor:
 
     # -- workers --
 
-    def new_worker(self, plan: WorkerPlan) -> WorkerHandle:
-        """A slot for a worker, without a process yet."""
+    def new_worker(self, plan: WorkerPlan, setup: Setup | None = None) -> WorkerHandle:
+        """A slot for a worker, of ``setup`` or the present one, without a process yet."""
+        setup = setup or self._setup
         self._memory.reserve(plan.worker_id + 1)
         return WorkerHandle(
             plan,
             self._memory.block(plan.worker_id),
-            busy_poll_ns=self._busy_poll_ns,
-            realtime_priority=self._realtime_priority,
-            on_ready=lambda handle: self._spawn_task(self._equip(handle)),
+            busy_poll_ns=setup.busy_poll_us * 1000,
+            realtime_priority=setup.realtime_priority,
+            on_ready=self._begin,
             on_death=self._mourn,
         )
+
+    def _begin(self, handle: WorkerHandle) -> None:
+        self._spawn_task(self._equip(handle))
 
     async def _equip(self, handle: WorkerHandle) -> None:
         """Tell a new process everything, then let it run."""
         self._equipped.add(handle)
-        told = [handle.tell(Kind.SET_LINKS, body=self._links_body())]
-        told += self._tell_rules(handle, self._all_rules(handle.plan.partition))
+        tables = self.tables_of(handle)
+        told = [handle.tell(Kind.SET_LINKS, body=self._links_body(tables))]
+        told += self._tell_rules(handle, self._all_rules(tables, handle.plan.partition))
         told += [self._hand_over(handle, row) for row in handle.receivers]
         try:
             results = await asyncio.gather(*told)
@@ -286,7 +304,7 @@ class Supervisor:
             return
         if any(results):
             error = next(result for result in results if result)
-            self._log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
+            self.log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
             return
         handle.run()
         assert self._ready is not None
@@ -295,12 +313,12 @@ class Supervisor:
 
     def _hand_over(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
-        interface = self.tables.input_number(receiver.interface)
+        interface = self.tables_of(handle).input_number(receiver.interface)
         body = channel.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
         return handle.tell(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
 
     def _mourn(self, handle: WorkerHandle, sentence: str) -> None:
-        self._log(f"worker {handle.plan.worker_id}: {sentence}")
+        self.log(f"worker {handle.plan.worker_id}: {sentence}")
         self._equipped.discard(handle)
         assert self._ready is not None
         if not self._ready.done() and handle.restarts > 2:
@@ -309,6 +327,47 @@ class Supervisor:
     def _receivers(self) -> Iterator[Receiver]:
         return (receiver for handle in self.workers for receiver in handle.receivers.values())
 
+    def take(self, setup: Setup, tables: RuleTables, book: RuleBook) -> None:
+        """Speak of the workers of another setup, which have taken over, and of their rules."""
+        former, now_ns = list(self.book), time.monotonic_ns()
+        for rule in former:
+            if book.get(rule.rule_id) != rule:
+                self._leave(rule)
+                self.timing.forget(rule.rule_id)
+                self.past_rules.pop(rule.rule_id, None)
+        fresh = [rule.rule_id for rule in book if self.book.get(rule.rule_id) != rule]
+        self.timing.ask(fresh, now_ns)
+        self.timing.put_in_force(fresh, now_ns)
+        self.plan, self.replan, self._setup = setup.plan, setup.replan, setup
+        self.tables, self.book = tables, book
+        self._packed.clear()
+        for rule in book:
+            self._join(rule)
+        served = {receiver.interface: receiver.ifindex for receiver in self._receivers()}
+        for name in self.listening - served.keys():
+            self._listens_no_more(name)
+        for name, ifindex in served.items():
+            self._listens(name, ifindex)
+        if self._watching is not None:
+            self._watching.cancel()
+        changes = self.scaler.changes
+        self.scaler = self._new_scaler(setup)
+        self.scaler.changes.extend(changes)
+        self._watch()
+
+    def _new_scaler(self, setup: Setup) -> Scaler:
+        return Scaler(
+            self,
+            setup.plan.groups,
+            self._host,
+            threshold_dps=setup.scale_threshold_dps,
+            lock=self.refitting,
+            log=self.log,
+        )
+
+    def _watch(self) -> None:
+        self._watching = self._spawn_task(self.scaler.watch()) if self.scaler.groups else None
+
     # -- interfaces --
 
     async def _follow_interfaces(self) -> None:
@@ -316,20 +375,20 @@ class Supervisor:
         async for _ in netlink.changes():
             self.view.update(await netlink.interfaces())
             try:
-                async with self._refitting:
+                async with self.refitting:
                     await self._refit()
             except OSError as error:
-                self._log(f"interfaces changed while they were being opened: {error}")
+                self.log(f"interfaces changed while they were being opened: {error}")
 
     async def _follow_rules(self, names: Iterable[str]) -> None:
         """Serve those of the interfaces that have rules and leave those that have none, as they are now."""
-        async with self._refitting:
+        async with self.refitting:
             for name in names:
                 wanted, served = self.tables.rules_on(name) > 0, name in self.plan.interfaces
                 if wanted != served:
-                    self._adopt(self._replan(list(self.book), {}))
+                    self._adopt(self.replan(list(self.book), {}))
                 if served and not wanted:
-                    self._log(f"interface {name} has no rule any more")
+                    self.log(f"interface {name} has no rule any more")
                     await _settled(self._close_receivers(name))
                 state = self.view.find(name)
                 if wanted and not served and state is not None:
@@ -338,14 +397,18 @@ class Supervisor:
     def _adopt(self, plan: Plan) -> None:
         """Take a plan of the same workers with other sockets."""
         self.plan = plan
-        for handle, planned in zip(self.workers, plan.workers, strict=True):
-            handle.plan = planned
+        for handle, planned in zip(self.in_plan(), plan.workers, strict=True):
+            handle.plan = replace(planned, worker_id=handle.plan.worker_id)
+
+    def in_plan(self) -> list[WorkerHandle]:
+        """The workers of the plan, without slots of former ones."""
+        return [handle for handle in self.workers if handle not in self.spare]
 
     def live_plan(self) -> Plan:
         """The plan for the rules in force, with the rings that there are."""
         if not self._started.is_set():
             return self.plan
-        plan = self._replan(list(self.book), self.scaler.sizes())
+        plan = self.replan(list(self.book), self.scaler.sizes())
         present = [handle for handle in self.workers if handle.state is not State.PARKED]
         workers = tuple(
             replace(handle.plan, sockets=ingress.as_opened(handle, handle.plan.sockets))
@@ -363,7 +426,7 @@ class Supervisor:
                 state is None or held[0][0].receivers[held[0][1]].ifindex != state.ifindex
             )
             if stale:
-                self._log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
+                self.log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
                 told += self._close_receivers(name)
                 await _settled(told)
                 for rule in self.book:
@@ -375,7 +438,7 @@ class Supervisor:
 
     async def _bring_up(self, name: str, state: InterfaceState) -> None:
         """Serve an interface that has appeared."""
-        self._log(f"interface {name} is served, index {state.ifindex}")
+        self.log(f"interface {name} is served, index {state.ifindex}")
         hashing = self.plan.strategy.hashing
         ingress.open_receivers(state, name, self.workers, hashing)
         told = [
@@ -392,19 +455,22 @@ class Supervisor:
 
     def _listens(self, interface: str, ifindex: int) -> None:
         """Its datagrams are let in from now on."""
-        if interface in self._listening:
+        if interface in self.listening:
             return
-        if self._host_stack:
-            self._host_stack.skip(interface, ifindex)
-        self._listening.add(interface)
+        if self.host_stack:
+            self.host_stack.skip(interface, ifindex)
+        self.listening.add(interface)
+
+    def _listens_no_more(self, interface: str) -> None:
+        self.listening.discard(interface)
+        if self.host_stack:
+            self.host_stack.resume(interface)
 
     def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
         """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
         told = []
         closing = []
-        self._listening.discard(name)
-        if self._host_stack:
-            self._host_stack.resume(name)
+        self._listens_no_more(name)
         for handle, row in ingress.held(self.workers, name):
             told.append(handle.tell(Kind.REMOVE_SOCKET, argument=row))
             receiver = handle.receivers.pop(row)
@@ -414,14 +480,14 @@ class Supervisor:
         return told
 
     def _announce_links(self) -> list[asyncio.Future[int]]:
-        body = self._links_body()
+        body = self._links_body(self.tables)
         if not body:
             return []
         return [handle.tell(Kind.SET_LINKS, body=body) for handle in self.workers]
 
-    def _links_body(self) -> bytes:
+    def _links_body(self, tables: RuleTables) -> bytes:
         body = b""
-        for name, slot in self.tables.outputs.items():
+        for name, slot in tables.outputs.items():
             state = self.view.find(name)
             if state is None or output_trouble(name, state):
                 body += channel.pack_link(slot, 0, 0, bytes(4), bytes(6))
@@ -430,10 +496,11 @@ class Supervisor:
                 body += channel.pack_link(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
         return body
 
-    def _spawn_task(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _in_messages(rules: Sequence[WorkerRule]) -> list[tuple[int, bytes]]:

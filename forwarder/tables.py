@@ -271,12 +271,16 @@ class RuleTables:
         return partition, self._slots[partition][rule.rule_id]
 
     def slots_used(self, partition: int) -> int:
-        """Rows of counters that a partition has needed so far."""
-        return self._slots[partition].used
+        """Rows of counters that a partition has needed so far; none of one that is not of these tables."""
+        return self._slots[partition].used if partition in self._slots else 0
+
+    def rules(self, partition: int) -> list[ForwardingRule]:
+        """The rules that a partition holds."""
+        return list(self._rules[partition].values())
 
     def held(self, partition: int) -> int:
-        """Rules of a partition."""
-        return len(self._rules[partition])
+        """Rules of a partition; none of one that is not of these tables."""
+        return len(self._rules.get(partition, ()))
 
     def distributions(self) -> tuple[Distribution, ...]:
         """How the rules of each group lie on its workers; worked out anew when rules have changed."""

@@ -1,0 +1,121 @@
+"""What leads from a running forwarder to the wanted one. Pure: a dry run is the changes themselves.
+
+A *state* is the shape of a plan and the rules in force. Rules that come or go do so one by one in the workers
+that there are. A plan of another shape, or a rule whose outputs differ, is put in force as a whole: workers
+of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.relief`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from forwarder.planned import Plan
+from forwarder.rules import ForwardingRule, check_rules
+from forwarder.tables import Placer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a plan makes workers, and nothing that depends on the rules alone."""
+
+    strategy: str
+    """All of its axes."""
+    groups: tuple[str, ...]
+    """Each with its interfaces and workers."""
+    workers: tuple[str, ...]
+    """Each with its place and its sockets."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of all workers, by name."""
+
+
+@dataclass(frozen=True)
+class State:
+    shape: Shape
+    rules: Mapping[str, ForwardingRule]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What to do; nothing when all is empty."""
+
+    shape: Shape | None
+    """To be relieved by workers of this one; ``None``: the workers stay as they are."""
+    add: tuple[ForwardingRule, ...]
+    remove: tuple[str, ...]
+    """Ids of rules, also of those that are added otherwise."""
+    relieve: bool
+    """Whether workers are started anew, and relieve those that run."""
+
+    def __bool__(self) -> bool:
+        return bool(self.relieve or self.add or self.remove)
+
+
+def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
+    """The shape of a plan; elastic groups by their bounds, whatever their size is now."""
+    elastic = {group.group_id for group in plan.groups if group.elastic}
+    return Shape(
+        str(plan.strategy),
+        tuple(
+            f"group {group.group_id}: {', '.join(group.interfaces) or 'the interfaces of rules'}: "
+            + (
+                f"{group.min_workers} to {group.max_workers} workers"
+                if group.elastic
+                else f"{group.workers} workers"
+            )
+            for group in plan.groups
+        ),
+        tuple(
+            f"worker {worker.worker_id} of group {worker.group}, CPU {worker.cpu}: {worker.sockets}"
+            for worker in plan.workers
+            if worker.group not in elastic
+        ),
+        tuple((name, str(value)) for name, value in (settings or {}).items()),
+    )
+
+
+def changes(now: State, wanted: State) -> Changes:
+    """What leads from one state to the other."""
+    differing = [name for name, rule in wanted.rules.items() if now.rules.get(name, rule) != rule]
+    add = tuple(rule for name, rule in wanted.rules.items() if now.rules.get(name) != rule)
+    remove = (*(name for name in now.rules if name not in wanted.rules), *differing)
+    # Those that come before the others have gone must not collide with them.
+    collide = bool(remove) and bool(add) and bool(check_rules(list(now.rules.values()), add))
+    other = wanted.shape if wanted.shape != now.shape else None
+    return Changes(other, add, remove, relieve=other is not None or bool(differing) or collide)
+
+
+def applied(now: State, done: Changes) -> State:
+    """The state after the changes."""
+    rules = {name: rule for name, rule in now.rules.items() if name not in done.remove}
+    rules.update((rule.rule_id, rule) for rule in done.add)
+    return State(done.shape or now.shape, rules)
+
+
+def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> int:
+    """How many of the rules another worker table holds, by number, in the other plan."""
+    pairs = zip(Placer(before).partitions(rules), Placer(after).partitions(rules), strict=True)
+    return sum(old != new for old, new in pairs)
+
+
+def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
+    """For people's and machines' eyes."""
+    reshaped: dict[str, Any] | None = None
+    if found.shape is not None:
+        reshaped = {
+            name: {"now": value, "wanted": wanted}
+            for (name, value), wanted in zip(
+                asdict(now.shape).items(), asdict(found.shape).values(), strict=True
+            )
+            if value != wanted
+        }
+    added = {rule.rule_id for rule in found.add}
+    return {
+        "plan": reshaped,
+        "workers_relieved": found.relieve,
+        "rules_added": [name for name in added if name not in now.rules],
+        "rules_changed": [name for name in found.remove if name in added],
+        "rules_removed": [name for name in found.remove if name not in added],
+        "rules_moved": moved,
+    }

@@ -1,0 +1,157 @@
+"""Putting another plan in force: its workers are started beside those of the running one, and relieve them.
+
+The newcomers get every rule and open sockets of their own, which take nothing yet. What fails until then is
+taken back, and those on duty never knew. The switch (:mod:`forwarder.relief`) turns for all interfaces at
+once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that the
+next exchange uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from forwarder import ingress
+from forwarder.packet import sockets
+from forwarder.packet.engine import LINKS
+from forwarder.packet.layout import MATCHED, MATCHED_BYTES, SOCKETS
+from forwarder.packet.memory import RULES
+from forwarder.planned import Plan, PlanError
+from forwarder.relief import Relief, wait_for_receivers
+from forwarder.rules import ForwardingRule, RuleBook
+from forwarder.scaler import DRAIN_TIMEOUT_S, JOIN_TIMEOUT_S
+from forwarder.setup import RETIRED, RuleCounts, Setup
+from forwarder.strategy import Steering
+from forwarder.supervisor import Supervisor
+from forwarder.tables import FOREIGN, RuleTables
+from forwarder.workers import WorkerHandle, spawn
+
+
+async def exchange(supervisor: Supervisor, setup: Setup, rules: Sequence[ForwardingRule]) -> None:
+    """Have ``setup`` and ``rules`` in force instead of what is.
+
+    Raises:
+        PlanError: its workers cannot hold the rules; nothing was done.
+        OSError: a process, socket or memory could not be had; everything is as it was.
+    """
+    tables = RuleTables(setup.plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
+    if problems := tables.problems(rules):
+        raise PlanError(problems)
+    tables.add(rules)
+    on_duty = supervisor.in_plan()
+    relief = Relief()
+    newcomers: list[WorkerHandle] = []
+    try:
+        await _bring_in(supervisor, setup, tables, newcomers, relief)
+    except BaseException:
+        await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in newcomers))
+        for handle in newcomers:
+            ingress.close(handle)
+            supervisor.newcomers.pop(handle, None)
+        relief.close()
+        raise
+    held = [(handle, supervisor.tables, handle.plan.partition) for handle in on_duty]
+    _turn(supervisor.plan, setup.plan, on_duty, newcomers, relief)
+    relief.close()
+    _take_over(supervisor, setup, tables, RuleBook(rules), newcomers, on_duty)
+    await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in on_duty))
+    kept = {rule.rule_id: rule for rule in rules}
+    for handle, old_tables, partition in held:
+        _retire(supervisor, handle, old_tables, partition, kept)
+
+
+async def _bring_in(
+    supervisor: Supervisor,
+    setup: Setup,
+    tables: RuleTables,
+    newcomers: list[WorkerHandle],
+    relief: Relief,
+) -> None:
+    spare = [handle.plan.worker_id for handle in supervisor.spare]
+    more = range(len(supervisor.workers), len(supervisor.workers) + len(setup.plan.workers))
+    ids = [*spare, *more][: len(setup.plan.workers)]
+    for worker_id, planned in zip(ids, setup.plan.workers, strict=True):
+        handle = supervisor.new_worker(replace(planned, worker_id=worker_id), setup)
+        supervisor.newcomers[handle] = tables
+        newcomers.append(handle)
+    for name in setup.plan.interfaces:
+        if (state := supervisor.view.find(name)) is not None:
+            ingress.open_receivers(state, name, newcomers, setup.plan.strategy.hashing)
+    for handle in newcomers:
+        for receiver in handle.receivers.values():
+            relief.hold_back(receiver.sock)
+    spawn(newcomers)
+    ready = asyncio.gather(*(handle.wait_until_running() for handle in newcomers))
+    try:
+        await asyncio.wait_for(ready, JOIN_TIMEOUT_S)
+    except TimeoutError as error:
+        raise OSError(f"the new workers were not ready after {JOIN_TIMEOUT_S:g} s") from error
+
+
+def _turn(
+    old: Plan, new: Plan, on_duty: Sequence[WorkerHandle], newcomers: Sequence[WorkerHandle], relief: Relief
+) -> None:
+    """Have the newcomers take what comes from now on."""
+    leaving = [receiver.sock for handle in on_duty for receiver in handle.receivers.values()]
+    if Steering.FILTER in (old.strategy.steering, new.strategy.steering):
+        # A socket has one filter, and these need it to say whose a datagram is: a moment without listeners.
+        for sock in leaving:
+            sockets.mute(sock)
+    else:
+        for sock in leaving:
+            relief.keep_on(sock)
+        relief.turn()
+        # Before the newcomers' filter goes: those on duty go by what it notes.
+        for sock in leaving:
+            sockets.mute(sock)
+    ingress.listen(newcomers, new.strategy.hashing)
+    wait_for_receivers()
+
+
+def _take_over(
+    supervisor: Supervisor,
+    setup: Setup,
+    tables: RuleTables,
+    book: RuleBook,
+    newcomers: Sequence[WorkerHandle],
+    on_duty: Sequence[WorkerHandle],
+) -> None:
+    """From now on the supervisor speaks of the newcomers."""
+    for handle in on_duty:
+        handle.plan = replace(handle.plan, group=RETIRED, partition=RETIRED, sockets=())
+    for handle in newcomers:
+        place = handle.plan.worker_id
+        supervisor.workers[place : place + 1] = [handle]
+    used = {handle.plan.worker_id for handle in newcomers}
+    supervisor.spare = [h for h in supervisor.spare if h.plan.worker_id not in used] + list(on_duty)
+    supervisor.spare.sort(key=lambda handle: handle.plan.worker_id)
+    supervisor.newcomers.clear()
+    supervisor.take(setup, tables, book)
+
+
+def _retire(
+    supervisor: Supervisor,
+    handle: WorkerHandle,
+    tables: RuleTables,
+    partition: int,
+    kept: dict[str, ForwardingRule],
+) -> None:
+    """Close a worker that has ended; what it counted of rules that are still in force stays theirs."""
+    for receiver in ingress.close(handle):
+        supervisor.past_drops[receiver.interface] += receiver.drops
+    block = handle.block
+    for rule in tables.rules(partition):
+        if kept.get(rule.rule_id) == rule:
+            before = supervisor.past_rules.get(rule.rule_id, RuleCounts())
+            supervisor.past_rules[rule.rule_id] = before.plus(block, tables.place(rule)[1])
+    if tables.tells_wrong:
+        datagrams, payload = block.rule_matched[FOREIGN].tolist()
+        block.counters[MATCHED] -= np.uint64(datagrams)
+        block.counters[MATCHED_BYTES] -= np.uint64(payload)
+        supervisor.past_wrong += datagrams
+    for slot in range(tables.slots_used(partition)):
+        block.forget_rule(slot)
+    handle.park()

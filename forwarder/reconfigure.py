@@ -1,0 +1,114 @@
+"""A running forwarder made what a configuration says: what would change, and the change itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from forwarder import changes
+from forwarder.changes import Changes, State
+from forwarder.exchange import exchange
+from forwarder.host import Host
+from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
+from forwarder.planned import Plan
+from forwarder.problems import Problem, ProblemsError
+from forwarder.setup import Setup
+from forwarder.supervisor import Supervisor
+
+_AT_START: Final = ("control_socket_path", "skip_host_stack")
+"""Options that a running supervisor does not change."""
+_OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
+
+
+class Reconfiguration:
+    """Makes one supervisor run what it is asked to.
+
+    Args:
+        options: those that it runs now.
+        host: the machine as it is when asked.
+    """
+
+    def __init__(self, supervisor: Supervisor, options: SupervisorOptions, host: Callable[[], Host]) -> None:
+        self._supervisor = supervisor
+        self._options = options
+        self._host = host
+        self._busy = False
+
+    async def apply(self, config: Mapping[str, Any], *, dry_run: bool) -> dict[str, Any]:
+        """Carry out the changes to a configuration, or only say what they are.
+
+        Args:
+            config: as in a file for ``--config``, ``rules`` being a list; without them, the rules stay.
+
+        Raises:
+            ProblemsError: all that is wrong with it, or why it could not be; everything is as it was.
+        """
+        if self._busy:
+            raise ProblemsError(
+                [Problem("apply", "another one is at work", "one at a time: ask again when it has finished")]
+            )
+        self._busy = True
+        try:
+            return await self._apply(config, dry_run)
+        finally:
+            self._busy = False
+
+    async def _apply(self, config: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
+        supervisor, began_ns = self._supervisor, time.monotonic_ns()
+        options, rules = read_options(SupervisorOptions, config)
+        problems = [
+            Problem(name, str(getattr(options, name)), f"{getattr(self._options, name)}, or a new start")
+            for name in _AT_START
+            if name in config and getattr(options, name) != getattr(self._options, name)
+        ]
+        if problems:
+            raise OptionsError(problems)
+        async with supervisor.rule_changes.closed(), supervisor.refitting:
+            wanted_rules = rules if "rules" in config else list(supervisor.book)
+            plan = resolve(options, self._host(), wanted_rules)
+            present = resolve(self._options, self._host(), wanted_rules)
+            now = State(
+                changes.shape(present, _settings(self._options)),
+                {rule.rule_id: rule for rule in supervisor.book},
+            )
+            wanted = State(
+                changes.shape(plan, _settings(options)), {rule.rule_id: rule for rule in wanted_rules}
+            )
+            found = changes.changes(now, wanted)
+            moved = changes.moved_rules(present, plan, wanted_rules) if found.shape else 0
+            answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
+            if found.relieve and not dry_run:
+                try:
+                    await exchange(supervisor, setup(options, self._host, plan), wanted_rules)
+                except OSError as error:
+                    allowed = f"as much as this machine has room for; everything is as it was: {error}"
+                    raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error
+        if not dry_run:
+            if not found.relieve:
+                await self._change_rules(found)
+            self._options = options
+        return {**answer, "took_ns": time.monotonic_ns() - began_ns}
+
+    async def _change_rules(self, found: Changes) -> None:
+        """Rules come before others go, so that what is wrong with them is known before anything changed."""
+        if found.add and (problems := await self._supervisor.add_rules(found.add)):
+            raise ProblemsError(problems)
+        for rule_id in found.remove:
+            await self._supervisor.remove_rule(rule_id)
+
+
+def setup(options: SupervisorOptions, host: Callable[[], Host], plan: Plan) -> Setup:
+    """What the workers of ``options`` are made of."""
+    homes = {group.group_id: group.node for group in plan.groups if group.node is not None}
+    return Setup(
+        plan,
+        lambda in_force, sizes: resolve(options, host(), in_force, sizes, homes),
+        scale_threshold_dps=options.scale_threshold_pps,
+        busy_poll_us=options.busy_poll_us,
+        realtime_priority=options.realtime_priority,
+    )
+
+
+def _settings(options: SupervisorOptions) -> dict[str, object]:
+    return {name: getattr(options, name) for name in _OF_WORKERS}

@@ -1,0 +1,112 @@
+"""One generation of receive sockets relieves another: each datagram is let in by exactly one of the two.
+
+Every packet socket, or fanout group, that is bound to an interface is offered each datagram, and its members'
+filters say whether it is taken. The filters here are two eBPF programs over two array maps. The newcomers'
+program reads the switch, notes what it read in a word of its CPU, and takes the datagram if the switch is on.
+The program of those on duty takes it if that word says off. The kernel offers a datagram to the hook that was
+added last first (``dev_add_pack`` adds at the head) and to all of them on one CPU, one after another, so both
+go by the same reading of the switch: a datagram that is between the two hooks when the switch is turned is
+neither lost nor taken twice.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from forwarder.abi import bpf
+from forwarder.abi.bpf import Instruction
+
+_SO_ATTACH_BPF: Final = 50
+_CPUS: Final = 4096
+"""A power of two; CPUs with numbers from here on would share words with others."""
+_TAKE: Final = -1
+"""As an unsigned word: all bytes."""
+
+
+class Relief:
+    """The switch and the two filters; to be closed.
+
+    Raises:
+        OSError: the kernel does not take the programs.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+        try:
+            self._switch = self._kept(bpf.create_array(4))
+            noted = self._kept(bpf.create_array(4 * _CPUS))
+            kind = bpf.BPF_PROG_TYPE_SOCKET_FILTER
+            self._newcomer = self._kept(bpf.load(_newcomer(self._switch, noted), "mcrd_newcomer", kind))
+            self._on_duty = self._kept(bpf.load(_on_duty(noted), "mcrd_on_duty", kind))
+        except BaseException:
+            self.close()
+            raise
+
+    def hold_back(self, newcomer: socket.socket) -> None:
+        """Have a socket take nothing until :meth:`turn`."""
+        newcomer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._newcomer)
+
+    def keep_on(self, on_duty: socket.socket) -> None:
+        """Have a socket take all until :meth:`turn`; its interface's newcomers are held back already."""
+        on_duty.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._on_duty)
+
+    def turn(self) -> None:
+        """From the next datagram on newcomers take all; none is on its way to others when it returns."""
+        bpf.store(self._switch, (1).to_bytes(4, "little"))
+        wait_for_receivers()
+
+    def close(self) -> None:
+        """Sockets keep the filters that they have."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _kept(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+
+def wait_for_receivers() -> None:
+    """Wait until frames that CPUs handle now are dealt with (``packet_release``: ``synchronize_net``)."""
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
+
+
+def _own_word(noted: int) -> tuple[Instruction, ...]:
+    """R1 = the address of this CPU's word."""
+    return (
+        Instruction(bpf.CALL, immediate=bpf.GET_SMP_PROCESSOR_ID),
+        Instruction(bpf.AND_K, 0, immediate=_CPUS - 1),
+        Instruction(bpf.LSH_K, 0, immediate=2),
+        *_value_of(1, noted),
+        Instruction(bpf.ADD_X, 1, 0),
+    )
+
+
+def _value_of(register: int, array: int) -> tuple[Instruction, ...]:
+    return (Instruction(bpf.LD_IMM64, register, bpf.PSEUDO_MAP_VALUE, immediate=array), Instruction(0))
+
+
+def _newcomer(switch: int, noted: int) -> tuple[Instruction, ...]:
+    return (
+        *_own_word(noted),
+        *_value_of(2, switch),
+        Instruction(bpf.LDX_W, 3, 2),
+        Instruction(bpf.STX_W, 1, 3),
+        Instruction(bpf.MOV_K, 0, immediate=0),
+        Instruction(bpf.JEQ_K, 3, offset=1, immediate=0),
+        Instruction(bpf.MOV32_K, 0, immediate=_TAKE),
+        Instruction(bpf.EXIT),
+    )
+
+
+def _on_duty(noted: int) -> tuple[Instruction, ...]:
+    return (
+        *_own_word(noted),
+        Instruction(bpf.LDX_W, 3, 1),
+        Instruction(bpf.MOV32_K, 0, immediate=_TAKE),
+        Instruction(bpf.JEQ_K, 3, offset=1, immediate=0),
+        Instruction(bpf.MOV_K, 0, immediate=0),
+        Instruction(bpf.EXIT),
+    )
