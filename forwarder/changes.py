@@ -53,8 +53,7 @@ class Changes:
 
 
 def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
-    """The shape of a plan; elastic groups by their bounds, whatever their size is now."""
-    elastic = {group.group_id for group in plan.groups if group.elastic}
+    """The shape of a plan; elastic groups are as large as the plan has them, whatever their size is now."""
     return Shape(
         str(plan.strategy),
         tuple(
@@ -69,7 +68,6 @@ def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
         tuple(
             f"worker {worker.worker_id} of group {worker.group}, CPU {worker.cpu}: {worker.sockets}"
             for worker in plan.workers
-            if worker.group not in elastic
         ),
         tuple((name, str(value)) for name, value in (settings or {}).items()),
     )

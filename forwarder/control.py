@@ -251,7 +251,7 @@ async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
     return {
         "pid": os.getpid(),
-        "workers": sum(handle.state is not State.PARKED for handle in supervisor.workers),
+        "workers": sum(handle.state is not State.PARKED for handle in supervisor.crew.workers),
         "rules": len(supervisor.book),
     }
 

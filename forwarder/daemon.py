@@ -15,6 +15,7 @@ from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.reconfigure import Reconfiguration, setup
+from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule
 from forwarder.supervisor import Supervisor
 
@@ -31,6 +32,12 @@ async def run(
         PlanError: the plan cannot be run, or a rule's input is in no group.
         OSError: something could not be had; nothing is left behind.
     """
+    journal = RuleJournal(options.state_file) if options.state_file else None
+    if journal:
+        journal.claim()
+        if (kept := journal.read()) is not None:
+            print(f"resumed with {len(kept):,} rules of {options.state_file}", file=sys.stderr)
+            rules = kept
     plan = resolve(options, host(), rules)
     served = ", ".join(plan.interfaces)
     inputs = {rule.rule_id: rule.input_interface for rule in rules}
@@ -47,7 +54,11 @@ async def run(
     for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
     supervisor = Supervisor(
-        setup(options, host, plan), rules, host=host, skip_host_stack=options.skip_host_stack
+        setup(options, host, plan),
+        rules,
+        host=host,
+        journal=journal,
+        skip_host_stack=options.skip_host_stack,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

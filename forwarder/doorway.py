@@ -35,8 +35,9 @@ class Doorway:
         async with self._changed:
             await self._changed.wait_for(lambda: not self._closed)
             self._closed = True
-            await self._changed.wait_for(lambda: not self._inside)
         try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._inside)
             yield
         finally:
             self._closed = False

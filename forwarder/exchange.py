@@ -9,13 +9,14 @@ next exchange uses.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from forwarder import ingress
-from forwarder.packet import sockets
 from forwarder.packet.engine import LINKS
 from forwarder.packet.layout import MATCHED, MATCHED_BYTES, SOCKETS
 from forwarder.packet.memory import RULES
@@ -27,7 +28,7 @@ from forwarder.setup import RETIRED, RuleCounts, Setup
 from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
-from forwarder.workers import WorkerHandle, spawn
+from forwarder.workers import WorkerHandle, spawn, wait_until_all_run
 
 
 async def exchange(supervisor: Supervisor, setup: Setup, rules: Sequence[ForwardingRule]) -> None:
@@ -41,20 +42,31 @@ async def exchange(supervisor: Supervisor, setup: Setup, rules: Sequence[Forward
     if problems := tables.problems(rules):
         raise PlanError(problems)
     tables.add(rules)
-    on_duty = supervisor.in_plan()
+    crew, on_duty = supervisor.crew, supervisor.crew.in_plan
     relief = Relief()
     newcomers: list[WorkerHandle] = []
     try:
+        if supervisor.journal:
+            supervisor.journal.prepare(rules)
         await _bring_in(supervisor, setup, tables, newcomers, relief)
+        with suppress(OSError):  # what the rings of one that has died hold is for its successor
+            await wait_until_all_run(on_duty, DRAIN_TIMEOUT_S)
+        if supervisor.stopping.is_set():
+            raise OSError(errno.ECANCELED, "the forwarder is being stopped")
+        try:
+            _turn(supervisor.plan, setup.plan, on_duty, newcomers, relief)
+        except OSError:
+            ingress.mute(newcomers)
+            ingress.listen(on_duty, supervisor.plan.strategy.hashing)
+            raise
     except BaseException:
         await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in newcomers))
         for handle in newcomers:
             ingress.close(handle)
-            supervisor.newcomers.pop(handle, None)
+            crew.forget_newcomer(handle)
         relief.close()
         raise
-    held = [(handle, supervisor.tables, handle.plan.partition) for handle in on_duty]
-    _turn(supervisor.plan, setup.plan, on_duty, newcomers, relief)
+    held = [(handle, crew.tables, handle.plan.partition) for handle in on_duty]
     relief.close()
     _take_over(supervisor, setup, tables, RuleBook(rules), newcomers, on_duty)
     await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in on_duty))
@@ -70,13 +82,12 @@ async def _bring_in(
     newcomers: list[WorkerHandle],
     relief: Relief,
 ) -> None:
-    spare = [handle.plan.worker_id for handle in supervisor.spare]
-    more = range(len(supervisor.workers), len(supervisor.workers) + len(setup.plan.workers))
+    crew = supervisor.crew
+    spare = [handle.plan.worker_id for handle in crew.spare]
+    more = range(len(crew.workers), len(crew.workers) + len(setup.plan.workers))
     ids = [*spare, *more][: len(setup.plan.workers)]
     for worker_id, planned in zip(ids, setup.plan.workers, strict=True):
-        handle = supervisor.new_worker(replace(planned, worker_id=worker_id), setup)
-        supervisor.newcomers[handle] = tables
-        newcomers.append(handle)
+        newcomers.append(crew.add_newcomer(replace(planned, worker_id=worker_id), setup, tables))
     for name in setup.plan.interfaces:
         if (state := supervisor.view.find(name)) is not None:
             ingress.open_receivers(state, name, newcomers, setup.plan.strategy.hashing)
@@ -84,29 +95,23 @@ async def _bring_in(
         for receiver in handle.receivers.values():
             relief.hold_back(receiver.sock)
     spawn(newcomers)
-    ready = asyncio.gather(*(handle.wait_until_running() for handle in newcomers))
-    try:
-        await asyncio.wait_for(ready, JOIN_TIMEOUT_S)
-    except TimeoutError as error:
-        raise OSError(f"the new workers were not ready after {JOIN_TIMEOUT_S:g} s") from error
+    await wait_until_all_run(newcomers, JOIN_TIMEOUT_S)
 
 
 def _turn(
     old: Plan, new: Plan, on_duty: Sequence[WorkerHandle], newcomers: Sequence[WorkerHandle], relief: Relief
 ) -> None:
     """Have the newcomers take what comes from now on."""
-    leaving = [receiver.sock for handle in on_duty for receiver in handle.receivers.values()]
     if Steering.FILTER in (old.strategy.steering, new.strategy.steering):
         # A socket has one filter, and these need it to say whose a datagram is: a moment without listeners.
-        for sock in leaving:
-            sockets.mute(sock)
+        ingress.mute(on_duty)
     else:
-        for sock in leaving:
-            relief.keep_on(sock)
+        for handle in on_duty:
+            for receiver in handle.receivers.values():
+                relief.keep_on(receiver.sock)
         relief.turn()
         # Before the newcomers' filter goes: those on duty go by what it notes.
-        for sock in leaving:
-            sockets.mute(sock)
+        ingress.mute(on_duty)
     ingress.listen(newcomers, new.strategy.hashing)
     wait_for_receivers()
 
@@ -122,14 +127,8 @@ def _take_over(
     """From now on the supervisor speaks of the newcomers."""
     for handle in on_duty:
         handle.plan = replace(handle.plan, group=RETIRED, partition=RETIRED, sockets=())
-    for handle in newcomers:
-        place = handle.plan.worker_id
-        supervisor.workers[place : place + 1] = [handle]
-    used = {handle.plan.worker_id for handle in newcomers}
-    supervisor.spare = [h for h in supervisor.spare if h.plan.worker_id not in used] + list(on_duty)
-    supervisor.spare.sort(key=lambda handle: handle.plan.worker_id)
-    supervisor.newcomers.clear()
-    supervisor.take(setup, tables, book)
+    supervisor.crew.relieve(setup, tables, newcomers, on_duty)
+    supervisor.take(setup, book)
 
 
 def _retire(

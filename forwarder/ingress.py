@@ -163,6 +163,13 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
                 sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
 
 
+def mute(handles: Iterable[WorkerHandle]) -> None:
+    """Let nothing more in; what the rings hold stays."""
+    for handle in handles:
+        for receiver in handle.receivers.values():
+            sockets.mute(receiver.sock)
+
+
 def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
     """As much memory as planned, in slots that hold a datagram of the interface as it is now."""
     frame = max(planned.frame_bytes, frame_bytes(mtu))

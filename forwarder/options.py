@@ -207,6 +207,12 @@ class SupervisorOptions(BaseModel):
     rules: Path | tuple[ForwardingRule, ...] | None = option(
         None, "FILE", "a JSON or TOML file of rules", "Rules to start with, JSON or TOML."
     )
+    state_file: Path | None = option(
+        None,
+        "FILE",
+        "a path in a directory that can be written",
+        "Keep the rules in force in FILE. If it is there at the start, its rules are taken, not --rules.",
+    )
     ring_frames: Annotated[int, BeforeValidator(_power_of_two), Field(ge=64, le=1 << 18)] | None = option(
         None,
         "N",

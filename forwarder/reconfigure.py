@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from forwarder import changes
@@ -16,7 +17,7 @@ from forwarder.problems import Problem, ProblemsError
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
 
-_AT_START: Final = ("control_socket_path", "skip_host_stack")
+_AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor does not change."""
 _OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
 
@@ -56,6 +57,7 @@ class Reconfiguration:
 
     async def _apply(self, config: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
         supervisor, began_ns = self._supervisor, time.monotonic_ns()
+        await supervisor.started.wait()
         options, rules = read_options(SupervisorOptions, config)
         problems = [
             Problem(name, str(getattr(options, name)), f"{getattr(self._options, name)}, or a new start")
@@ -64,10 +66,11 @@ class Reconfiguration:
         ]
         if problems:
             raise OptionsError(problems)
-        async with supervisor.rule_changes.closed(), supervisor.refitting:
+        async with supervisor.rule_changes.closed(), AsyncExitStack() as still:
+            await still.enter_async_context(supervisor.refitting)
             wanted_rules = rules if "rules" in config else list(supervisor.book)
             plan = resolve(options, self._host(), wanted_rules)
-            present = resolve(self._options, self._host(), wanted_rules)
+            present = supervisor.crew.setup.replan(wanted_rules, {})
             now = State(
                 changes.shape(present, _settings(self._options)),
                 {rule.rule_id: rule for rule in supervisor.book},
@@ -78,24 +81,40 @@ class Reconfiguration:
             found = changes.changes(now, wanted)
             moved = changes.moved_rules(present, plan, wanted_rules) if found.shape else 0
             answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
-            if found.relieve and not dry_run:
+            if dry_run:
+                return {**answer, "took_ns": time.monotonic_ns() - began_ns}
+            if found.relieve:
+                plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
                 try:
                     await exchange(supervisor, setup(options, self._host, plan), wanted_rules)
                 except OSError as error:
                     allowed = f"as much as this machine has room for; everything is as it was: {error}"
                     raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error
-        if not dry_run:
-            if not found.relieve:
+            else:
+                await still.aclose()  # interfaces may come with rules
                 await self._change_rules(found)
-            self._options = options
+                supervisor.crew.setup = setup(options, self._host, plan)
+            self._options = options.model_copy(
+                update={name: getattr(self._options, name) for name in _AT_START}
+            )
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
 
     async def _change_rules(self, found: Changes) -> None:
         """Rules come before others go, so that what is wrong with them is known before anything changed."""
-        if found.add and (problems := await self._supervisor.add_rules(found.add)):
+        if found.add and (problems := await self._supervisor.add_rules_alone(found.add)):
             raise ProblemsError(problems)
         for rule_id in found.remove:
-            await self._supervisor.remove_rule(rule_id)
+            await self._supervisor.remove_rule_alone(rule_id)
+
+    def _sizes(self, plan: Plan) -> dict[int, int]:
+        """Workers of elastic groups to begin with: as many as their interfaces have now, if allowed."""
+        groups, sizes = self._supervisor.scaler.groups, self._supervisor.scaler.sizes()
+        present = {groups[number].interfaces: size for number, size in sizes.items()}
+        return {
+            group.group_id: min(max(present[group.interfaces], group.min_workers), group.max_workers)
+            for group in plan.groups
+            if group.min_workers is not None and group.interfaces in present
+        }
 
 
 def setup(options: SupervisorOptions, host: Callable[[], Host], plan: Plan) -> Setup:

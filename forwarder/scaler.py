@@ -12,21 +12,24 @@ When to do so is decided in :mod:`forwarder.elastic`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 from forwarder import elastic, ingress
+from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
 from forwarder.host import Host
 from forwarder.links import LinkView
 from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.plan import one_more
-from forwarder.planned import GroupPlan, WorkerPlan
+from forwarder.planned import GroupPlan
 from forwarder.problems import Problem
-from forwarder.workers import State, WorkerHandle, spawn
+from forwarder.workers import Receiver, State, WorkerHandle, spawn, wait_until_all_run
 
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0
@@ -41,11 +44,13 @@ LOG_LENGTH: Final = 100
 class Shop(Protocol):
     """What the supervisor gives a scaler to work with."""
 
-    workers: list[WorkerHandle]
+    crew: Crew
     view: LinkView
     past_drops: Counter[str]
-
-    def new_worker(self, plan: WorkerPlan) -> WorkerHandle: ...
+    scaler: Scaler
+    """The one whose groups are in force."""
+    started: asyncio.Event
+    stopping: asyncio.Event
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Scaler:
             for group in self.groups.values()
             if group.min_workers is not None
         }
-        self._memories = {number: elastic.begin(limits) for number, limits in self._limits.items()}
+        # Not always the least: a group may have been told how many to begin with.
+        self._memories = {number: elastic.Memory(self.groups[number].workers) for number in self._limits}
         self._loads: dict[int, Load] = {}
         self._counted: dict[int, _Count] = {}
         self._held_until_ns: dict[int, int] = {}
@@ -105,7 +111,7 @@ class Scaler:
         """The workers of a group that take traffic, in the order of joining."""
         return [
             handle
-            for handle in self._shop.workers
+            for handle in self._shop.crew.workers
             if handle.plan.group == group and handle.state is not State.PARKED
         ]
 
@@ -121,6 +127,8 @@ class Scaler:
                 "threshold_dps": self._limits[number].threshold_dps,
                 "offered_dps": load.offered_dps if (load := self._loads.get(number)) else 0.0,
                 "ring_fill": load.ring_fill if load else 0.0,
+                "ring_drops": load.ring_drops if load else 0,
+                "measured_ns": load.at_ns if load else None,
                 "changes": [asdict(change) for change in self.changes if change.group == number],
             }
             for number, group in self.groups.items()
@@ -176,24 +184,40 @@ class Scaler:
 
     # -- changing --
 
-    async def resize(self, group: int, workers: int, reason: str) -> None:
+    async def resize(self, group: int, workers: int, reason: str, decided_for: int | None = None) -> None:
         """Make a group have so many workers.
 
+        Args:
+            decided_for: as many as it had when that was decided; with others by now, nothing is done.
+
         Raises:
-            OSError: a process, socket or memory could not be had; the group is as it was.
+            OSError: a process, socket or memory could not be had, or another plan has come into force
+                meanwhile, or the forwarder is being stopped; the group is as it was.
         """
+        await self._shop.started.wait()
         async with self._lock:
+            if self._shop.stopping.is_set():
+                raise OSError(errno.ECANCELED, "the forwarder is being stopped")
+            if self._shop.scaler is not self:
+                raise OSError(errno.ESTALE, "another plan has come into force: ask again")
             members = self.members(group)
-            began, before, failed = time.monotonic_ns(), len(members), None
+            began, before = time.monotonic_ns(), len(members)
+            failed: str | None = "interrupted"
+            if decided_for not in (None, before):
+                workers = before
             try:
                 if workers > before:
                     await self._grow(self.groups[group], members, workers - before)
                 else:
                     while len(members) > workers:
                         await self._shrink(members)
+                failed = None
             except OSError as error:
                 failed = str(error)
                 raise
+            except MemoryError as error:
+                failed = "no memory to be had"
+                raise OSError(errno.ENOMEM, failed) from error
             finally:
                 now = time.monotonic_ns()
                 self._memories[group] = elastic.undone(self._memories[group], len(self.members(group)), now)
@@ -205,7 +229,7 @@ class Scaler:
 
     async def _carry_out(self, group: int, decision: Decision) -> None:
         try:
-            await self.resize(group, decision.after, decision.reason)
+            await self.resize(group, decision.after, decision.reason, decision.before)
         except OSError:
             wait_ns = RETRY_NS << min(self._failures[group], 5)
             self._failures[group] += 1
@@ -221,20 +245,19 @@ class Scaler:
                 joining.append(handle)
                 ingress.join_late(self._shop.view, handle, members)
             spawn(joining)
-            ready = asyncio.gather(*(handle.wait_until_running() for handle in joining))
-            try:
-                await asyncio.wait_for(ready, JOIN_TIMEOUT_S)
-            except TimeoutError as error:
-                raise OSError(f"a new worker was not ready after {JOIN_TIMEOUT_S:g} s") from error
+            await wait_until_all_run(joining, JOIN_TIMEOUT_S)
             ingress.steer_flows([*members, *joining])
         except BaseException:
+            with suppress(OSError):  # some interfaces may steer to those already
+                ingress.steer_flows(members)
             for handle in reversed(joining):
-                await self._park(handle)
+                await handle.stop(DRAIN_TIMEOUT_S)
+                self._park(handle)
             raise
 
     def _slot(self, group: GroupPlan, members: Sequence[WorkerHandle]) -> WorkerHandle:
         """A worker slot for the group's next member: a parked one, or a new one."""
-        workers = self._shop.workers
+        workers = self._shop.crew.workers
         parked = next(
             (h for h in workers if h.plan.group == group.group_id and h.state is State.PARKED), None
         )
@@ -243,8 +266,7 @@ class Scaler:
         worker_id = parked.plan.worker_id if parked else len(workers)
         plan = one_more(self._host(), group, inside, others, worker_id)
         if parked is None:
-            parked = self._shop.new_worker(plan)
-            workers.append(parked)
+            parked = self._shop.crew.add(plan)
         parked.plan, parked.state = plan, State.STARTING
         return parked
 
@@ -252,20 +274,22 @@ class Scaler:
         """Take the last member out."""
         *staying, leaving = members
         ingress.steer_flows(staying)
-        await self._park(leaving)
+        await leaving.drain(DRAIN_TIMEOUT_S)
+        self._park(leaving)
         members.pop()
 
-    async def _park(self, handle: WorkerHandle) -> None:
-        await handle.stop(DRAIN_TIMEOUT_S)
+    def _park(self, handle: WorkerHandle) -> None:
         for receiver in ingress.close(handle):
             self._shop.past_drops[receiver.interface] += receiver.drops
         handle.park()
+        # An interface that comes back is opened for the workers that have it planned.
+        handle.plan = replace(handle.plan, sockets=())
 
 
 @dataclass(frozen=True)
 class _Count:
     at_ns: int
-    sockets: tuple[int, ...]
+    sockets: tuple[Receiver, ...]
     """Which ones were counted: a sum over others says nothing."""
     came: int
     drops: int
@@ -275,12 +299,11 @@ class _Count:
     def of(handles: Sequence[WorkerHandle]) -> _Count:
         came = drops = 0
         fill = 0.0
-        identities = []
+        counted = []
         for handle in handles:
             for row, receiver in handle.receivers.items():
                 drops += receiver.count_drops()
                 came += receiver.came
-                taken = int(handle.block.cursors[row, CURSOR_CLAIMED])
-                fill = max(fill, (receiver.came - receiver.drops - taken) / receiver.ring.frames)
-                identities.append(id(receiver))
-        return _Count(time.monotonic_ns(), tuple(identities), came, drops, fill)
+                fill = max(fill, receiver.fill(int(handle.block.cursors[row, CURSOR_CLAIMED])))
+                counted.append(receiver)
+        return _Count(time.monotonic_ns(), tuple(counted), came, drops, fill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -33,14 +34,14 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     Args:
         with_rules: thousands of rules take their time to put together; an empty list otherwise.
     """
-    wrong_workers = supervisor.tables.tells_wrong
+    wrong_workers = supervisor.crew.tables.tells_wrong
     totals = np.zeros(layout.COUNTERS, np.uint64)
     pending, astray = 0, supervisor.past_wrong
     workers = []
-    # Also those that were served once: what they dropped stays counted.
-    drops: dict[str, int] = dict.fromkeys((*supervisor.plan.interfaces, *supervisor.past_drops), 0)
-    for handle in supervisor.workers:
-        live = handle not in supervisor.spare  # what others knew of rules is settled
+    # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
+    drops: Counter[str] = Counter(dict.fromkeys(supervisor.plan.interfaces, 0))
+    for handle in supervisor.crew.workers:
+        live = handle not in supervisor.crew.spare  # what others knew of rules is settled
         snapshot, wrong = _read(handle) if wrong_workers and live else (read(handle.block), None)
         totals += snapshot.counters
         pending += snapshot.pending
@@ -103,7 +104,7 @@ def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
         "node": handle.plan.node,
         "state": str(handle.state),
         "restarts": handle.restarts,
-        "rules": supervisor.tables.held(handle.plan.partition),
+        "rules": supervisor.crew.tables.held(handle.plan.partition),
     }
 
 
@@ -114,9 +115,10 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
             {
                 "interface": receiver.interface,
                 "fanout_slot": receiver.fanout_slot,
-                "received_frames": int(handle.block.cursors[row, layout.CURSOR_CLAIMED]),
+                "received_frames": (claimed := int(handle.block.cursors[row, layout.CURSOR_CLAIMED])),
                 "kernel_drops": receiver.count_drops(),
                 "ring_bytes": receiver.ring.nbytes,
+                "ring_fill": receiver.fill(claimed),
             }
             for row, receiver in sorted(handle.receivers.items())
         ],
@@ -125,7 +127,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
 
 def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
     """How evenly the rules of each worker group lie on its workers."""
-    return [asdict(found) for found in supervisor.tables.distributions()]
+    return [asdict(found) for found in supervisor.crew.tables.distributions()]
 
 
 def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -135,33 +137,33 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
             **_identity(supervisor, handle),
             "interfaces": [receiver.interface for receiver in handle.receivers.values()],
         }
-        for handle in supervisor.workers
+        for handle in supervisor.crew.workers
     ]
 
 
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Each rule's state and counters, over all workers that hold it."""
     holders: dict[int, list[WorkerHandle]] = {}
-    for handle in supervisor.in_plan():
+    for handle in supervisor.crew.in_plan:
         holders.setdefault(handle.plan.partition, []).append(handle)
     matched = {
         partition: np.sum([handle.block.rule_matched[:top] for handle in handles], axis=0)
         for partition, handles in holders.items()
-        if (top := supervisor.tables.slots_used(partition))
+        if (top := supervisor.crew.tables.slots_used(partition))
     }
     unsent = {
         partition: np.sum([handle.block.rule_unsent[:top] for handle in handles], axis=0)
         for partition, handles in holders.items()
-        if (top := supervisor.tables.slots_used(partition))
+        if (top := supervisor.crew.tables.slots_used(partition))
     }
     first = {
         partition: _earliest(handles, top)
         for partition, handles in holders.items()
-        if (top := supervisor.tables.slots_used(partition))
+        if (top := supervisor.crew.tables.slots_used(partition))
     }
     found = []
     for rule in supervisor.book:
-        partition, slot = supervisor.tables.place(rule)
+        partition, slot = supervisor.crew.tables.place(rule)
         past = supervisor.past_rules.get(rule.rule_id, RuleCounts())
         datagrams, payload = (matched[partition][slot] + np.array(past[:2], np.uint64)).tolist()
         copies, bytes_unsent = (unsent[partition][slot] + np.array(past[2:4], np.uint64)).tolist()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from forwarder.elastic import Limits
+
 SCHEMA: Final = "mcrd.top/1"
 COLUMNS: Final = 120
 """Wide enough for every column of the view."""
+HOT_CPU: Final = 0.9
+"""A worker that works for more than this share of the time has little left."""
 _RATES: Final = ("received", "matched", "sent")
 
 
@@ -30,14 +34,36 @@ def sample(
     then = {worker["worker_id"]: worker for worker in before["workers"]}
     matched = after["totals"]["matched"] - before["totals"]["matched"]
     workers = [_worker(then.get(w["worker_id"]), w, seconds, matched, cpu_ns) for w in after["workers"]]
+    interfaces = _interfaces(before, after, seconds)
     return {
         "schema": SCHEMA,
         "seconds": seconds,
         "totals": _flows(before["totals"], after["totals"], seconds),
         "workers": workers,
-        "interfaces": _interfaces(before, after, seconds),
+        "interfaces": interfaces,
+        "hot_spots": list(_hot_spots(workers, interfaces, after["scaling"])),
         "scaling": after["scaling"],
     }
+
+
+def _hot_spots(
+    workers: Sequence[Mapping[str, Any]],
+    interfaces: Sequence[Mapping[str, Any]],
+    groups: Sequence[Mapping[str, Any]],
+) -> Iterator[str]:
+    """What is at its limit, a sentence for each."""
+    for worker in workers:
+        if (cpu := worker["cpu_fraction"]) is not None and cpu > HOT_CPU:
+            yield f"worker {worker['worker_id']} is busy {cpu:.0%} of the time"
+        if worker["ring_fill"] > Limits.ring_share:
+            yield f"a ring of worker {worker['worker_id']} is {worker['ring_fill']:.0%} full"
+    for entry in interfaces:
+        if (drops := entry["kernel_drops_per_s"]) > 0:
+            yield f"full rings of {entry['name']} lose {drops:,.0f} datagrams/s"
+    for group in groups:
+        offered, most = group["offered_dps"], group["max_workers"]
+        if offered > most * group["threshold_dps"]:
+            yield f"group {group['group']} is offered {offered:,.0f} datagrams/s, too many for {most} workers"
 
 
 def _flows(before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: float) -> dict[str, float]:
@@ -64,6 +90,7 @@ def _worker(
         **{name: after[name] for name in ("worker_id", "group", "pid", "cpu", "state", "restarts")},
         **rates,
         "share": rates["matched_dps"] * seconds / matched if matched else None,
+        "ring_fill": max((socket["ring_fill"] for socket in after["sockets"]), default=0.0),
         "cpu_fraction": spent / 1e9 / seconds if spent is not None else None,
     }
 
@@ -99,7 +126,7 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
 def view(found: Mapping[str, Any]) -> Group:
     """The sample for people."""
     workers = _table("worker", "group", "pid", "CPU", "state", "received/s", "matched/s", "sent/s")
-    for name in ("dropped/s", "share", "processor"):
+    for name in ("dropped/s", "share", "processor", "ring"):
         workers.add_column(name, justify="right")
     for worker in found["workers"]:
         share, cpu = worker["share"], worker["cpu_fraction"]
@@ -108,13 +135,16 @@ def view(found: Mapping[str, Any]) -> Group:
             *_cells(worker),
             "" if share is None else f"{share:.0%}",
             "" if cpu is None else f"{cpu:.0%}",
+            f"{worker['ring_fill']:.0%}",
         )
-    workers.add_row("all", "", "", "", "", *_cells(found["totals"]), "", "", style="bold")
+    workers.add_row("all", "", "", "", "", *_cells(found["totals"]), "", "", "", style="bold")
     interfaces = _table("interface", "state", "sockets", "frames/s", "ring full/s")
     for entry in found["interfaces"]:
         rates = (f"{entry[name]:,.0f}" for name in ("frames_per_s", "kernel_drops_per_s"))
         interfaces.add_row(entry["name"], entry["state"], str(entry["sockets"]), *rates)
-    return Group(workers, interfaces, *_scaling(found["scaling"]))
+    return Group(
+        workers, interfaces, *_scaling(found["scaling"]), *(f"! {one}" for one in found["hot_spots"])
+    )
 
 
 def _scaling(groups: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -7,6 +7,7 @@ their rings and fanout places, its counters, and a descriptor of its io_uring.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ from forwarder.process import Entry, fork
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
+DRAIN_TRIES: Final = 3
 FORKED_TOGETHER: Final = 16
 """With more, the parent writes less often in between, but each child inherits more that is not its own."""
 
@@ -65,6 +67,14 @@ class Receiver:
         self.came += came
         self.drops += dropped
         return self.drops
+
+    def fill(self, claimed: int) -> float:
+        """Share of the ring's slots that wait for their worker, as of the last count.
+
+        Args:
+            claimed: frames that the worker has taken since the socket was made.
+        """
+        return max(0, self.came - self.drops - claimed) / self.ring.frames
 
 
 class WorkerGoneError(Exception):
@@ -110,6 +120,7 @@ class WorkerHandle:
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
+        self._ended_well = False
         self._ended = asyncio.Event()
         self._running = asyncio.Event()
 
@@ -165,7 +176,10 @@ class WorkerHandle:
         loop = asyncio.get_running_loop()
         _, status = os.waitpid(self.pid, 0)
         pid, self.pid = self.pid, None
+        self._ended_well = status == 0
         self._ended.set()
+        if self.state is not State.STOPPED:
+            self._running.clear()
         self._read()  # answers it gave before the end
         self._disconnect()
         self._settle()
@@ -213,32 +227,56 @@ class WorkerHandle:
                 future.exception()  # nobody need be waiting for it
 
     def run(self) -> None:
-        """The process has been told everything."""
+        """The process has been told everything; it may have been stopped since."""
+        if self.state is not State.STARTING:
+            return
         self.state = State.RUNNING
         self._running.set()
 
     async def wait_until_running(self) -> None:
-        """Also after the process has died on the way and another was started."""
+        """Also after the process has died on the way and another was started.
+
+        Raises:
+            OSError: it was stopped instead.
+        """
         await self._running.wait()
+        if self.state is State.STOPPED:
+            raise OSError(errno.ECANCELED, f"worker {self.plan.worker_id} was stopped")
 
     def park(self) -> None:
         """Of a worker that was stopped: it is not needed now."""
         self.state = State.PARKED
 
-    async def stop(self, timeout_s: float) -> None:
-        """Ask the process to forward what it holds and end; kill it when it does not."""
+    async def stop(self, timeout_s: float) -> bool:
+        """Ask the process to forward what it holds and end; kill it when it does not.
+
+        Returns:
+            Whether it did; otherwise there was none, or its rings may hold something still.
+        """
         self.state = State.STOPPED
+        self._running.set()  # whoever waits for it need not
         if self._respawn is not None:
             self._respawn.cancel()
             self._respawn = None
         if self.pid is None:
-            return
+            return False
         self.tell(Kind.STOP)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), timeout_s)
         if self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
             await self._ended.wait()
+        return self._ended_well
+
+    async def drain(self, timeout_s: float) -> None:
+        """Like :meth:`stop`; what the rings of a process that has died hold is left to another."""
+        for _ in range(DRAIN_TRIES):
+            if await self.stop(timeout_s):
+                return
+            with suppress(OSError):
+                spawn([self])
+                await wait_until_all_run([self], timeout_s)
+        await self.stop(timeout_s)
 
     # -- conversation --
 
@@ -348,6 +386,15 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
                 birth.handle.adopt(birth, pid)
             for birth in births[len(pids) :]:
                 birth.abandon()
+
+
+async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:
+    """Until every one of them runs; raises OSError when that takes longer, or one is stopped instead."""
+    running = asyncio.gather(*(handle.wait_until_running() for handle in handles))
+    try:
+        await asyncio.wait_for(running, timeout_s)
+    except TimeoutError as error:
+        raise OSError(f"a new worker was not ready after {timeout_s:g} s") from error
 
 
 def _fork(start: worker.WorkerStart) -> int:

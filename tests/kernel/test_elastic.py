@@ -1,4 +1,4 @@
-"""Elastic groups: workers join and leave under load.
+"""Elastic groups: workers join and leave under load, also while other things change or fail.
 
 Nothing is lost or repeated, and nothing reordered in a flow that keeps its worker.
 """
@@ -7,13 +7,35 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from kernel_support.mcrd import Relay, counts, eventually, forwarded, mcrctl, relay, rule, some_cpus
+import pytest
+from kernel_support.mcrd import (
+    Client,
+    Relay,
+    assert_delivered,
+    children,
+    counts,
+    eventually,
+    forwarded,
+    mcrctl,
+    program,
+    relay,
+    rule,
+    some_cpus,
+)
 from kernel_support.traffic import Bench, streams
+from kernel_support.wires import Port, Wiring
 
 from forwarder.placement import flow_owner
 from lab.traffic.jobs import Stream
@@ -31,12 +53,50 @@ def stays(stream: Stream, sizes: Sequence[int]) -> bool:
 
 
 @contextmanager
-def dynamic(bench: Bench, of: Sequence[Stream], *options: str) -> Iterator[Relay]:
-    """``dynamic`` on ``in0``, one to three workers."""
-    bounds = ("--min-workers-per-interface", "1", "--max-workers-per-interface", "3")
-    rules = [rule(stream) for stream in of]
-    with relay(bench, "in0", *rules, strategy="dynamic", workers=0, options=(*bounds, *options)) as running:
+def dynamic(
+    bench: Bench, of: Sequence[Stream], *options: str, interface: str = "in0", least: int = 1
+) -> Iterator[Relay]:
+    """``dynamic`` on one interface, ``least`` to three workers.
+
+    Without load a group goes back to its least within some seconds, so what must not change is that.
+    """
+    bounds = ("--min-workers-per-interface", str(least), "--max-workers-per-interface", "3")
+    rules = [rule(stream, input_interface=interface) for stream in of]
+    with relay(
+        bench, interface, *rules, strategy="dynamic", workers=0, options=(*bounds, *options)
+    ) as running:
         yield running
+
+
+def per_worker(of: Sequence[Stream], size: int, each: int) -> tuple[int, ...]:
+    """Datagrams that come to each worker of a group of ``size``, of ``each`` of these streams."""
+    owners = Counter(
+        flow_owner(int(one.source), int(one.group), one.source_port, one.port, size) for one in of
+    )
+    return tuple(owners[slot] * each for slot in range(size))
+
+
+def pid_of(running: Relay, worker: int) -> int:
+    """The process of a worker that runs."""
+    listed: dict[str, Any] = running.ask("list-workers")["workers"][worker]
+    return int(listed["pid"]) if listed["state"] == "running" else 0
+
+
+def runs_again(running: Relay, worker: int, before: int) -> bool:
+    return pid_of(running, worker) not in (0, before)
+
+
+def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
+    """Have a process get no more than ``count`` descriptors beside those that it has; the limit before."""
+    taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    free = [number for number in range(len(taken) + count + 1) if number not in taken]
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[count], most))
+
+
+def said(running: Relay) -> str:
+    """All that a forwarder has logged."""
+    return (running.forwarder.directory / "stderr").read_text()
 
 
 def matched(running: Relay) -> int:
@@ -122,3 +182,199 @@ def test_a_resize_that_cannot_be_is_refused(mcrd_bench: Bench) -> None:
             refused = mcrctl(path, "resize", *arguments)
             assert refused.returncode == 2
             assert complaint in refused.stderr
+
+
+def test_resizes_and_rule_changes_at_once_take_their_turns(mcrd_bench: Bench) -> None:
+    of = streams(32)
+    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    others = [rule(stream) for stream in streams(8, 100)]
+
+    def resize(sizes: Sequence[int]) -> list[dict[str, Any]]:
+        return [running.ask("resize", group=0, workers=size) for size in sizes]
+
+    def change_rules() -> None:
+        for _ in range(3):
+            with running.rules(*others):
+                pass
+
+    with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(3) as pool:
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: matched(running), "the first datagram is forwarded")
+            asked = [pool.submit(resize, sizes) for sizes in ((3, 1, 2), (2, 3, 1))]
+            pool.submit(change_rules).result()
+            assert [answer["after"] for task in asked for answer in task.result()] == [3, 1, 2, 2, 3, 1]
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        assert (counted.sent, counted.dropped) == (32_000, {})
+        assert (sum(seen.lost), sum(seen.duplicated)) == (0, 0)
+        changes = scaling(running)["changes"]
+        assert all(one["failed"] is None for one in changes)
+        assert changes[0]["before"] == 1
+        assert all(one["after"] == other["before"] for one, other in pairwise(changes))
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_an_interface_that_comes_back_is_served_by_those_who_are_in_the_group_by_then(
+    mcrd_bench: Bench, wires: Wiring, least: int
+) -> None:
+    of = streams(32)
+    near, far = Port(mcrd_bench.lab.gen, "flap-g"), Port(mcrd_bench.lab.fwd, "flap", "10.60.0.2")
+    job = SenderJob(interface="flap-g", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+
+    def served() -> bool:
+        return all(entry["state"] == "running" for entry in running.forwarder.stats()["rules"])
+
+    def gone() -> bool:
+        return not any(worker["sockets"] for worker in running.forwarder.stats()["workers"])
+
+    with dynamic(mcrd_bench, of, *NEVER, interface="flap", least=least) as running:
+        with wires.wire(near, far):
+            eventually(served, "the interface is served")
+            running.ask("resize", group=0, workers=3)
+            if least == 1:
+                running.ask("resize", group=0, workers=least)
+        eventually(gone, "the interface is gone")
+        running.ask("resize", group=0, workers=least)
+        with wires.wire(near, far):
+            eventually(served, "the interface is served again")
+            offered, seen, counted = running.transfer([job], receiver)
+            assert_delivered(offered, seen, counted)
+            assert counted.per_worker == (*per_worker(of, least, 100), *[0] * (3 - least))
+
+
+def test_what_the_ring_of_a_dead_worker_holds_is_forwarded_before_its_place_is_given_up(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(16)
+    job = SenderJob(interface="g0", streams=of, count=1600, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    with dynamic(mcrd_bench, of, *NEVER) as running:
+        running.ask("resize", group=0, workers=2)
+        first = per_worker(of, 2, 100)[0]
+        victim = pid_of(running, 1)
+        os.kill(victim, signal.SIGSTOP)
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: matched(running) == first, "all but the stopped worker's are forwarded")
+            os.kill(victim, signal.SIGKILL)
+            assert running.ask("resize", group=0, workers=1)["after"] == 1
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        assert (counted.matched, counted.dropped, sum(seen.lost)) == (1600, {}, 0)
+
+
+def test_a_worker_that_died_has_its_place_in_the_group_again(mcrd_bench: Bench) -> None:
+    of = streams(32)
+    job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    with dynamic(mcrd_bench, of, *NEVER, least=2) as running:
+        running.ask("resize", group=0, workers=3)
+        for victim in (0, 1):
+            before = pid_of(running, victim)
+            os.kill(before, signal.SIGKILL)
+            eventually(partial(runs_again, running, victim, before), "another one runs")
+            running.ask("resize", group=0, workers=2)
+            offered, seen, counted = running.transfer([job], receiver)
+            assert_delivered(offered, seen, counted)
+            assert counted.per_worker == (*per_worker(of, 2, 100), 0)
+
+
+def test_a_worker_that_is_killed_as_soon_as_it_is_born_joins_all_the_same(mcrd_bench: Bench) -> None:
+    of = streams(8)
+    job = SenderJob(interface="g0", streams=of, count=8000, rate_dps=8000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(1) as pool:
+        supervisor = running.forwarder.process.pid
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: matched(running), "the first datagram is forwarded")
+            before = children(supervisor)
+            asked = pool.submit(running.ask, "resize", group=0, workers=2)
+            (born,) = eventually(lambda: children(supervisor) - before, "a worker is born")
+            os.kill(born, signal.SIGKILL)
+            assert asked.result()["after"] == 2
+            eventually(partial(runs_again, running, 1, born), "another one runs in its place")
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (8000, {}, 0)
+        assert counted.per_worker[1], "it has its part"
+
+
+def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_and_later(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(16)
+    job = SenderJob(interface="g0", streams=of, count=160_000, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64)
+    with dynamic(mcrd_bench, of, "--scale-threshold-pps", "2000") as running:
+        supervisor = running.forwarder.process.pid
+        with Client(running.forwarder.control_path) as client:
+
+            def changes() -> list[dict[str, Any]]:
+                return list(client.ask("stats")["result"]["scaling"][0]["changes"])
+
+            assert client.ask("ping")["ok"]
+            before = leave_descriptors(supervisor, 2)
+            refused = client.ask("resize", group=0, workers=2)
+            assert refused["errors"][0]["field"] == "workers"
+            assert "the group is as it was" in refused["errors"][0]["allowed"]
+            with mcrd_bench.transferring([job], receiver) as transfer:
+                tried = eventually(lambda: found if len(found := changes()) > 2 else None, "two more tries")
+                assert all("Too many open files" in one["failed"] for one in tried)
+                own = [one["at_ns"] for one in tried[1:]]
+                assert own[1] - own[0] >= 1_000_000_000
+                resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+                eventually(lambda: changes()[-1]["failed"] is None, "it could be done now")
+                assert (changes()[-1]["before"], changes()[-1]["after"]) == (1, 3)
+                transfer.stop()
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (transfer.offered, {}, 0)
+        failures = [line for line in said(running).splitlines() if " failed: " in line]
+        assert len(failures) == len([one for one in scaling(running)["changes"] if one["failed"]])
+
+
+def test_a_resize_that_another_plan_overtakes_is_refused(mcrd_bench: Bench) -> None:
+    of = streams(16)
+    config = {"interfaces": ["in0"], "strategy": "fanout", "num_workers": 2, "ring_frames": 32_768}
+    with dynamic(mcrd_bench, of, *NEVER) as running:
+        path = running.forwarder.control_path
+        with Client(path) as applying, Client(path) as resizing:
+            assert applying.ask("ping")["ok"]
+            assert resizing.ask("ping")["ok"]
+            for client, request in (
+                (applying, {"command": "apply", "config": config}),
+                (resizing, {"command": "resize", "group": 0, "workers": 3}),
+            ):
+                client.socket.sendall(json.dumps(request).encode() + b"\n")
+            assert applying.answer()["result"]["workers_relieved"]
+            answer = resizing.answer()
+            # It may have come first; then the plan relieves three.
+            assert answer["ok"] or "another plan" in answer["errors"][0]["allowed"]
+        job = SenderJob(interface="g0", streams=of, count=1600, rate_dps=16_000, cpu=some_cpus()[0])
+        receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+        assert_delivered(*running.transfer([job], receiver))
+        assert running.ask("ping")["workers"] == 2
+
+
+def test_a_forwarder_that_is_stopped_while_it_resizes_ends_in_order(mcrd_bench: Bench) -> None:
+    with dynamic(mcrd_bench, streams(1), *NEVER) as running:
+        process = running.forwarder.process
+        with Client(running.forwarder.control_path) as one, Client(running.forwarder.control_path) as other:
+            for client, workers in ((one, 3), (other, 2)):
+                assert client.ask("ping")["ok"]
+                line = json.dumps({"command": "resize", "group": 0, "workers": workers})
+                client.socket.sendall(line.encode() + b"\n")
+            process.terminate()
+            assert process.wait(10) == 0
+        assert "Traceback" not in said(running)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--min-workers-per-interface", "3", "--max-workers-per-interface", "2"), "the least, 3, or more"),
+        (("--scale-threshold-pps", "0"), "--scale-threshold-pps: '0'; allowed: an integer from 1"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(options: Sequence[str], complaint: str) -> None:
+    command = [program("mcrd"), "supervisor", "--auto-scale", "--interface", "in0", *options]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert refused.returncode == 2
+    assert complaint in refused.stderr

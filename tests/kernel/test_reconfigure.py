@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
+import time
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kernel_support.mcrd import (
     Client,
     Relay,
+    assert_delivered,
+    children,
     counts,
     eventually,
     forwarded,
@@ -21,7 +31,9 @@ from kernel_support.mcrd import (
     some_cpus,
 )
 from kernel_support.traffic import Bench, streams
+from kernel_support.wires import Port, Wiring
 
+from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 
@@ -137,3 +149,157 @@ def test_a_file_that_is_wrong_changes_nothing_and_of_two_at_once_one_is_refused(
         assert answers[0]["errors"][0]["value"] == "another one is at work"
         assert answers[1]["result"]["workers_relieved"]
         assert running.ask("list")["rules"], "in1, which is not there, is waited for"
+
+
+def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_before(mcrd_bench: Bench) -> None:
+    of = streams(RULES)
+    config = {
+        "interfaces": ["in0"],
+        "strategy": "dynamic",
+        "max_workers_per_interface": 2,
+        "ring_frames": 4096,
+    }
+    with relay(mcrd_bench, "in0", *map(rule, of[:-1])) as running:
+        assert running.ask("apply", config=config)["workers_relieved"]
+        running.ask("resize", group=0, workers=2)
+        killed = running.ask("list-workers")["workers"][-1]
+        os.kill(killed["pid"], signal.SIGKILL)
+        running.ask("add", rules=[rule(of[-1])])
+        eventually(
+            lambda: (
+                killed["pid"] not in [w["pid"] for w in _running(running)] and len(_running(running)) == 2
+            ),
+            "another process is in its place",
+        )
+        job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
+        receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            pass
+        assert (sum(transfer.seen.lost), sum(transfer.seen.duplicated)) == (0, 0)
+        stats = running.forwarder.stats()
+        assert set(rule_counts(stats).values()) == {(100, 100)}
+
+
+def _running(running: Relay) -> list[dict[str, Any]]:
+    return [one for one in running.ask("list-workers")["workers"] if one["state"] == "running"]
+
+
+def test_a_newcomer_that_is_killed_takes_over_all_the_same(mcrd_bench: Bench, tmp_path: Path) -> None:
+    of = streams(RULES)
+    config = tomllib.loads(written(tmp_path / "wanted.toml", "pool", num_workers=2).read_text())
+    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    with relay(mcrd_bench, "in0", *map(rule, of)) as running, ThreadPoolExecutor(1) as pool:
+        supervisor = running.forwarder.process.pid
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: counts(running.forwarder.stats()).matched, "the first datagram is forwarded")
+            before = children(supervisor)
+            asked = pool.submit(running.ask, "apply", config=config)
+            born = eventually(lambda: children(supervisor) - before, "a worker is born")
+            os.kill(min(born), signal.SIGKILL)
+            assert asked.result()["workers_relieved"]
+        counted = counts(running.forwarder.stats())
+        assert (counted.sent, counted.dropped, sum(transfer.seen.lost)) == (32_000, {}, 0)
+        assert not before & children(supervisor), "those who were relieved have ended"
+
+
+def test_an_interface_that_goes_while_another_plan_takes_over_is_served_when_it_is_back(
+    mcrd_bench: Bench, wires: Wiring
+) -> None:
+    of = streams(RULES)
+    stays, comes = of[: RULES // 2], of[RULES // 2 :]
+    near, far = Port(mcrd_bench.lab.gen, "flap-g"), Port(mcrd_bench.lab.fwd, "flap", "10.60.0.2")
+    config = {"interfaces": ["in0", "flap"], "strategy": "pool", "num_workers": 2, "ring_frames": 32_768}
+    rules = [*(rule(one) for one in stays), *(rule(one, input_interface="flap") for one in comes)]
+
+    def waiting() -> int:
+        return sum(entry["state"] != "running" for entry in running.forwarder.stats()["rules"])
+
+    with relay(mcrd_bench, "in0,flap", *rules, strategy="pool") as running, ThreadPoolExecutor(1) as pool:
+        before = children(running.forwarder.process.pid)
+        with wires.wire(near, far):
+            eventually(lambda: not waiting(), "both are served")
+            asked = pool.submit(running.ask, "apply", config=config)
+            eventually(
+                lambda: asked.done() or children(running.forwarder.process.pid) - before, "workers are born"
+            )
+        refused = asked.exception()
+        assert refused is None or "everything is as it was" in str(refused)
+        eventually(lambda: waiting() == len(comes), "its rules wait for it")
+        with wires.wire(near, far):
+            eventually(lambda: not waiting(), "it is served again")
+            jobs = [
+                SenderJob(interface=name, streams=some, count=1600, rate_dps=8000, cpu=some_cpus()[0])
+                for name, some in (("g0", stays), ("flap-g", comes))
+            ]
+            receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+            assert_delivered(*running.transfer(jobs, receiver))
+
+
+def at_rest(process: int) -> Counter[str]:
+    """What a supervisor has open, by kind, once it speaks with nobody.
+
+    Memory for workers' counters does not count: what was made is kept for the next who come.
+    """
+
+    def kinds() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for entry in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found[str(entry.readlink()).split(":[")[0]] += 1
+        return Counter({kind: count for kind, count in found.items() if "mcrd-counters" not in kind})
+
+    def twice_the_same() -> Counter[str] | None:
+        before = kinds()
+        time.sleep(0.2)
+        return before if kinds() == before else None
+
+    return eventually(twice_the_same, "the conversation is over")
+
+
+def test_what_cannot_be_had_leaves_everything_as_it_was(mcrd_bench: Bench) -> None:
+    of = streams(RULES)
+    config = {"interfaces": ["in0"], "strategy": "pool", "num_workers": 3}
+    with relay(mcrd_bench, "in0", *map(rule, of)) as running:
+        before, process = running.ask("list-workers")["workers"], running.forwarder.process.pid
+        counted = []
+        for _ in range(2):
+            highest = max(int(entry.name) for entry in Path(f"/proc/{process}/fd").iterdir())
+            allowed = resource.prlimit(process, resource.RLIMIT_NOFILE)
+            # A few sockets can be had, all of them cannot.
+            resource.prlimit(process, resource.RLIMIT_NOFILE, (highest + 7, allowed[1]))
+            with pytest.raises(PeerError, match="everything is as it was"):
+                running.ask("apply", config=config)
+            resource.prlimit(process, resource.RLIMIT_NOFILE, allowed)
+            assert running.ask("list-workers")["workers"] == before
+            counted.append(at_rest(process))
+        assert counted[1] == counted[0]
+        assert running.ask("apply", config=config)["workers_relieved"]
+        assert running.ask("ping")["workers"] == 3
+
+
+def test_a_supervisor_that_was_killed_is_resumed_with_the_rules_it_had(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    of = streams(3)
+    with relay(mcrd_bench, "in0", rule(of[0]), options=("--state-file", str(tmp_path / "state"))) as running:
+        running.ask("add", rules=[rule(of[1])])
+        config = {
+            "interfaces": ["in0"],
+            "strategy": "pool",
+            "num_workers": 2,
+            "rules": [rule(one) for one in of[1:]],
+        }
+        assert running.ask("apply", config=config)["rules_removed"] == [rule(of[0])["rule_id"]]
+        rules = [one["rule_id"] for one in running.ask("list")["rules"]]
+        os.kill(running.forwarder.process.pid, signal.SIGKILL)
+        running.forwarder.process.wait()
+        assert running.forwarder.again is not None
+        running.forwarder.process = running.forwarder.again()
+        assert [one["rule_id"] for one in running.ask("list")["rules"]] == rules
+        assert len(rules) == 2
+        job = SenderJob(interface="g0", streams=of[1:], count=200, rate_dps=1000, cpu=some_cpus()[0])
+        receiver = ReceiverJob(flows=forwarded(of[1:], 100), payload_bytes=64)
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            pass
+        assert (sum(transfer.seen.received), sum(transfer.seen.lost)) == (200, 0)

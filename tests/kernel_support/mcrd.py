@@ -259,6 +259,11 @@ def eventually(probe: Callable[[], Value], what: str, within_s: float = 10.0) ->
         time.sleep(0.01)
 
 
+def children(pid: int) -> set[int]:
+    """The processes that a process has started, and that are there."""
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 class Client:
     """A connection to a control socket, spoken to in raw lines."""
 

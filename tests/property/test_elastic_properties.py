@@ -89,3 +89,46 @@ def test_a_change_that_failed_is_tried_again_after_the_cool_down() -> None:
             memory = undone(memory, 1, load.at_ns)
     assert len(at) > 1
     assert all(b - a >= bounds.cool_down_ns for a, b in pairwise(at))
+
+
+@given(limits, traces, st.floats(1.01, 30))
+def test_whatever_came_before_an_overload_has_its_workers_within_two_seconds(
+    bounds: Limits, past: list[tuple[float, float, int]], times: float
+) -> None:
+    rate = times * bounds.threshold_dps
+    wanted = min(bounds.max_workers, -(-int(rate) // bounds.threshold_dps))
+    made = list(replay(loads([*past, *[(rate, 0.0, 0)] * 21]), bounds))
+    assert sizes([decision for _, decision in made], bounds)[-1] >= wanted
+
+
+@given(limits, traces, rates, st.lists(st.floats(-0.15, 0.15), min_size=100, max_size=300))
+def test_whatever_came_before_a_noisy_constant_load_changes_a_group_in_one_direction_only(
+    bounds: Limits, past: list[tuple[float, float, int]], rate: float, noise: list[float]
+) -> None:
+    trace = [*past, *((rate * (1 + share), 0.0, 0) for share in noise)]
+    began_ns = len(past) * STEP_NS
+    made = [one for load, one in replay(loads(trace), bounds) if load.at_ns >= began_ns]
+    assert len({decision.grows for decision in made}) <= 1
+
+
+@given(limits, traces, st.data())
+def test_changes_that_fail_or_are_made_by_others_count_for_bounds_and_cool_down(
+    bounds: Limits, trace: list[tuple[float, float, int]], data: st.DataObject
+) -> None:
+    memory, changed_ns = begin(bounds), None
+    for load in loads(trace):
+        memory, decision = decide(memory, load, bounds)
+        if decision:
+            assert bounds.min_workers <= decision.after <= bounds.max_workers
+            assert changed_ns is None or load.at_ns - changed_ns >= bounds.cool_down_ns
+            changed_ns = load.at_ns
+            if data.draw(st.booleans()):
+                memory = undone(memory, decision.before, load.at_ns)
+        elif data.draw(st.integers(0, 50)) == 0:
+            size = data.draw(st.integers(bounds.min_workers, bounds.max_workers))
+            memory, changed_ns = undone(memory, size, load.at_ns), load.at_ns
+
+
+@given(limits)
+def test_a_threshold_that_nothing_reaches_leaves_a_group_at_its_least(bounds: Limits) -> None:
+    assert not list(replay(loads([(0.0, 0.0, 0)] * 60), bounds))

@@ -26,7 +26,7 @@ def reading(second: int, matched: dict[int, int], frames: int, drops: int) -> di
                 "state": "running",
                 "restarts": 0,
                 "counters": counters(count),
-                "sockets": [{"interface": "eth0", "received_frames": frames}],
+                "sockets": [{"interface": "eth0", "received_frames": frames, "ring_fill": 0.25}],
             }
             for number, count in matched.items()
         ],
