@@ -44,7 +44,7 @@ def share_of(worker: int, trial: Trial) -> float:
 def describe(record: Change) -> str:
     """A change in one line."""
     blocked = [ns / NS_PER_MS for ns in record.blocked_ns]
-    line = f"{record.change}, {len(record.trial_ids)} times at {record.asked_dps:,} dps: "
+    line = f"{record.title}, {len(record.trial_ids)} times at {record.asked_dps:,} dps: "
     line += f"{sum(record.lost):,} copies lost, {sum(record.duplicated):,} again, "
     line += f"{sum(record.reordered):,} out of order in flows that stayed"
     if record.flows_moved:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from lab import change, expectation, matrix
 from lab.course import HOT_GROUP
 from lab.load import rules_of, streams_of
+from lab.loads import STARTED_ANEW
 from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
 from lab.series import Context, Series, StepError
@@ -61,8 +62,9 @@ class _Hands:
 
     def ready(self) -> None:
         """Everything as it is to be before the change."""
-        if self.kind == "crash":
+        if self.kind in STARTED_ANEW:
             # A worker that died lately is started again later each time: only the first death is looked at.
+            # What an apply changed is as it was after a start.
             self._subject.restart()
         if (hot := self._hot) is not None:
             if hot.workers != self.sizes[0]:
@@ -71,6 +73,13 @@ class _Hands:
             raise StepError(f"{self._step.subject}, {self._step.case.name}: no elastic group to resize")
         if self.kind == "remove rule":
             self._changing.add(self._rule)
+
+    def moved(self) -> frozenset[int]:
+        """The flows, by their ids, that another worker gets after the change."""
+        streams = streams_of(self._step.setting)
+        if self.kind == "apply":
+            return frozenset(stream.stream_id for stream in streams)
+        return change.moved(streams, *self.sizes)
 
     def others_resized(self, since_ns: int) -> str | None:
         """What the forwarder itself did to the group since then, if anything: the trial shows that, too."""
@@ -100,6 +109,9 @@ class _Hands:
                 self._changing.add(self._rule)
             elif self.kind == "remove rule":
                 self._changing.remove(self._rule)
+            elif self.kind == "apply":
+                assert self._step.table.to is not None
+                self._subject.apply(self._step.table.to, self._step.table.workers)
             elif self.kind == "crash":
                 done.worker = self._kill()
             else:
@@ -171,8 +183,7 @@ def _repeat(step: matrix.Change, series: Series, hands: _Hands) -> Change:
     """So many changes of one kind as are wanted, each in a trial that shows what it cost."""
     taken: list[tuple[Trial, _Done, int, int]] = []
     left_out, why = 0, ""
-    before, after = hands.sizes
-    those = change.moved(streams_of(step.setting), before, after)
+    those = hands.moved()
     while len(taken) < step.table.trials and left_out < ATTEMPTS * step.table.trials:
         hands.ready()
         done, began_ns = _Done(), time.monotonic_ns()
@@ -197,6 +208,7 @@ def _repeat(step: matrix.Change, series: Series, hands: _Hands) -> Change:
         subject=step.subject,
         setting=step.setting,
         change=hands.kind,
+        to=step.table.to if hands.kind == "apply" else None,
         asked_dps=step.table.dps,
         trial_ids=[trial.trial_id for trial in trials],
         offered=[trial.offered for trial in trials],

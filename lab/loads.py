@@ -124,6 +124,10 @@ class CourseTable(Chosen):
         return [rate for phase in self.phases for rate in phase.rates] * self.repeat
 
 
+STARTED_ANEW = frozenset[ChangeKind](("crash", "apply"))
+"""Kinds of changes before each of which the forwarder is started anew."""
+
+
 class ChangeTable(Chosen):
     """``[[change]]``: the forwarder is changed in the middle of a trial, once in each."""
 
@@ -136,6 +140,8 @@ class ChangeTable(Chosen):
     """From the beginning of a trial to the change."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     """Of an elastic group: that a group grows to and shrinks from, and has when something else changes."""
+    to: str | None = None
+    """The strategy that ``apply`` puts in force, with as many workers in each group."""
     blocked_target_ms: Annotated[float, Field(ge=0)] | None = None
     """No trial may lose more than what is offered in so long, of the part of the load that is concerned."""
 
@@ -145,4 +151,6 @@ class ChangeTable(Chosen):
             raise ValueError(f"after_ms {self.after_ms}: less than the trial's {self.trial_s:g} s is allowed")
         if self.workers < 2 and set(self.kinds) & {"grow", "shrink"}:
             raise ValueError(f"workers {self.workers}: at least 2 is allowed with grow or shrink")
+        if (self.to is not None) != ("apply" in self.kinds):
+            raise ValueError(f"to {self.to}: a strategy is allowed with apply, and needed there")
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lab.loads import ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.loads import STARTED_ANEW, ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.profiles import Profile
 from lab.results import Setting
 from lab.rfc3918 import CapacityTable, DelayTable, LatencyTable
@@ -383,8 +383,8 @@ class Change(Probe):
     @property
     def seconds(self) -> float:
         each = self.table.trial_s + TRIAL_OVERHEAD_S + CHANGE_READY_S
-        crashes = self.table.kinds.count("crash") * self.table.trials
-        return self.trials * each + (1 + crashes) * BENCH_START_S
+        anew = sum(kind in STARTED_ANEW for kind in self.table.kinds) * self.table.trials
+        return self.trials * each + (1 + anew) * BENCH_START_S
 
 
 def _search_trials(at_estimated_width: int, profile: Profile) -> int:

@@ -184,6 +184,8 @@ def _operated_problems(scenario: Scenario, case: Case, values: Defaults, probe: 
         resized = [kind for kind in probe.kinds if kind in ("grow", "shrink")]
         if resized and not elastic:
             yield Problem("kinds", ", ".join(resized), "left out but for cases with strategy dynamic")
+        if probe.to is not None and probe.to not in PRESETS:
+            yield Problem("to", repr(probe.to), f"one of {', '.join(PRESETS)}")
         if elastic and probe.workers > values.workers:
             yield Problem("workers", str(probe.workers), f"at most the case's {values.workers}")
 

@@ -34,10 +34,11 @@ def measure(step: matrix.Soak, context: Context) -> None:
     setting = step.scenario.result_setting(step.case, step.subject, rps)
     series = Series(context, step, step.case, step.subject, setting, "soak")
     trials = [series.run(dps, table.trial_s, load_share=table.zero_loss_share)]
-    first = _sample(series.bench)
-    trials += [
-        series.run(dps, table.trial_s, load_share=table.zero_loss_share) for _ in range(step.trials - 1)
-    ]
+    first, middle = _sample(series.bench), None
+    while len(trials) < step.trials:
+        trials.append(series.run(dps, table.trial_s, load_share=table.zero_loss_share))
+        if len(trials) == step.trials // 2:
+            middle = _sample(series.bench)
     last = _sample(series.bench)
     warnings = [f"a trial of it: {text}" for trial in trials for text in trial.warnings]
     if first is not None and last is not None and first.pids != last.pids:
@@ -55,6 +56,7 @@ def measure(step: matrix.Soak, context: Context) -> None:
         delivered=sum(trial.delivered for trial in trials),
         p99_ns=[trial.latency.p99 for trial in trials if trial.latency is not None],
         first=first,
+        middle=middle,
         last=last,
         warnings=list(dict.fromkeys(warnings)),
     )
@@ -88,7 +90,8 @@ def describe(record: Soak) -> str:
         )
     if record.grown_bytes is not None and record.grown_descriptors is not None:
         line += (
-            f", private memory {record.grown_bytes / 1e6:+,.2f} MB, {record.grown_descriptors:+} descriptors"
+            f", private memory {record.grown_bytes / 1e6:+,.2f} MB, {(record.late_bytes or 0) / 1e6:+,.2f} in"
+            f" the second half, {record.grown_descriptors:+} descriptors"
         )
     if record.grown_threads is not None:
         line += f", {record.grown_threads:+} threads"

@@ -47,7 +47,12 @@ def workers_in_all(setting: Setting) -> int:
 
 def is_elastic(setting: Setting) -> bool:
     """Whether the number of workers follows the load: ``setting.workers`` is then the most of a group."""
-    return setting.strategy is not None and PRESETS[setting.strategy].width is Width.ELASTIC
+    return setting.strategy is not None and follows_load(setting.strategy)
+
+
+def follows_load(strategy: str) -> bool:
+    """Whether the strategy's groups are elastic."""
+    return PRESETS[strategy].width is Width.ELASTIC
 
 
 def least_workers(setting: Setting) -> int:

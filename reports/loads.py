@@ -50,7 +50,7 @@ def soaks(data: Dataset) -> list[Table]:
         Column("Lasted", "s", numeric=True),
         Column("Lost", "copies", numeric=True),
         Column("p99", "µs, first and last trial", numeric=True),
-        Column("Private memory", "MB, then its growth", numeric=True),
+        Column("Private memory", "MB, then its growth, in the second half", numeric=True),
         Column("Descriptors", "then their growth", numeric=True),
         Column("Threads", "then their growth", numeric=True),
         Column("Grew", word=True),
@@ -64,7 +64,8 @@ def _soaked(soak: Soak) -> tuple[Cell, ...]:
     tone: Tone = "bad" if lost else "good"
     first, memory, descriptors, threads = soak.first, quantity.NONE, quantity.NONE, quantity.NONE
     if first is not None and soak.grown_bytes is not None:
-        memory = f"{quantity.megabytes(first.private_bytes)} {soak.grown_bytes / quantity.BYTES_PER_MB:+.2f}"
+        grown, late = (size / quantity.BYTES_PER_MB for size in (soak.grown_bytes, soak.late_bytes or 0))
+        memory = f"{quantity.megabytes(first.private_bytes)} {grown:+.2f}, {late:+.2f}"
         descriptors = f"{first.descriptors:,} {soak.grown_descriptors:+,}"
         if soak.grown_threads is not None:
             threads = f"{first.threads:,} {soak.grown_threads:+,}"

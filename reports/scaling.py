@@ -185,7 +185,7 @@ def _change(record: Change) -> tuple[Cell, ...]:
     moved = f"{record.flows_moved} of {record.setting.flows} flows move" if record.flows_moved else ""
     return (
         Cell(record.case, f"{record.scenario}, {labels.egress(record.setting)}", words.own(record.warnings)),
-        Cell(record.change),
+        Cell(record.title),
         Cell(quantity.rate(record.offered_dps), f"asked {quantity.rate(record.asked_dps)}"),
         Cell(quantity.count(len(record.trial_ids))),
         Cell(quantity.count(lost), f"of {due:,}"),

@@ -116,6 +116,9 @@ class Operable(Protocol):
     def resize(self, group: int, workers: int) -> None:
         """Give an elastic group so many; returns when it has them."""
 
+    def apply(self, strategy: str, workers: int) -> None:
+        """Have so many workers in each group of another strategy in force, with the rules that it has."""
+
     def workers(self) -> Mapping[int, int]:
         """The process of each worker that runs, by the worker's number."""
 

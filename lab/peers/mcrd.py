@@ -21,7 +21,7 @@ from lab.build import Lab
 from lab.ledger import REFUSED, Account, Where
 from lab.peers.base import READY_TIMEOUT_S, UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
-from lab.strategies import is_elastic
+from lab.strategies import follows_load, is_elastic
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -39,6 +39,8 @@ class Forwarder:
     process: subprocess.Popen[bytes]
     directory: Path
     outputs_per_rule: int
+    inputs: Sequence[str]
+    """Interfaces."""
     ready_ns: int
     """From its start to the notice that every worker had joined with its rules."""
     again: Callable[[], subprocess.Popen[bytes]] | None = None
@@ -134,6 +136,11 @@ class Forwarder:
 
     def resize(self, group: int, workers: int) -> None:
         self.ask("resize", group=group, workers=workers)
+
+    def apply(self, strategy: str, workers: int) -> None:
+        most = "max_workers_per_interface" if follows_load(strategy) else "num_workers"
+        config = {"interfaces": list(self.inputs), "strategy": strategy, most: workers}
+        self.ask("apply", config=config)
 
     def workers(self) -> Mapping[int, int]:
         listed = self.ask("list-workers")["workers"]
@@ -331,7 +338,9 @@ def start_forwarder(
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return Forwarder(process, directory, outputs_per_rule, time.monotonic_ns() - began, launch)
+    return Forwarder(
+        process, directory, outputs_per_rule, tuple(interfaces), time.monotonic_ns() - began, launch
+    )
 
 
 def _launch(
@@ -357,7 +366,7 @@ def _launch(
             stderr=errors,
             env={**environment, "NOTIFY_SOCKET": str(said)},
         )
-        forwarder = Forwarder(process, directory, 1, 0)
+        forwarder = Forwarder(process, directory, 1, (), 0)
         try:
             _await_ready(forwarder, notice, timeout_s)
         except BaseException:

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 from lab.results.parts import NS_PER_S, Record, Setting, Subject
 
-ChangeKind = Literal["grow", "shrink", "add rule", "remove rule", "crash", "restart"]
+ChangeKind = Literal["grow", "shrink", "add rule", "remove rule", "crash", "restart", "apply"]
 """A worker more and one less in an elastic group; a rule of another group; a worker that is killed; the whole
-forwarder stopped, and started with the rules that it had."""
+forwarder stopped, and started with the rules that it had; another strategy put in force."""
 CHANGE_KINDS: tuple[ChangeKind, ...] = get_args(ChangeKind)
 
 
@@ -98,6 +98,8 @@ class Change(Record):
     subject: Subject
     setting: Setting
     change: ChangeKind
+    to: str | None = None
+    """The strategy that ``apply`` puts in force."""
     asked_dps: int
     trial_ids: list[str]
     offered: list[int]
@@ -119,6 +121,11 @@ class Change(Record):
     """Trials in which something else than the subject lost datagrams, or that were offered too little."""
     blocked_target_ns: int | None = None
     warnings: list[str] = []
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.change} {self.to}" if self.to else self.change
 
     @property
     def blocked_ns(self) -> list[float]:

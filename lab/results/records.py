@@ -281,6 +281,8 @@ class Soak(Record):
     """Latency of each trial, in order."""
     first: SoakSample | None = None
     """After the first trial; ``None`` where the subject has no processes, or had ended."""
+    middle: SoakSample | None = None
+    """After half of them: what a process touches at some time or other, it has touched by then."""
     last: SoakSample | None = None
     """After the last one."""
     warnings: list[str] = []
@@ -295,6 +297,13 @@ class Soak(Record):
         if self.first is None or self.last is None or not self.comparable:
             return None
         return self.last.private_bytes - self.first.private_bytes
+
+    @property
+    def late_bytes(self) -> int | None:
+        """The part of :attr:`grown_bytes` that came in the second half; all where that is not known."""
+        if self.last is None or self.middle is None or self.middle.pids != self.last.pids:
+            return self.grown_bytes
+        return self.last.private_bytes - self.middle.private_bytes
 
     @property
     def grown_descriptors(self) -> int | None:
@@ -312,11 +321,11 @@ class Soak(Record):
 
     @property
     def grew(self) -> bool | None:
-        """Whether memory (by more than :data:`NOISE_BYTES` a process), descriptors or threads are more at
-        the end; ``None`` where that cannot be told."""
-        if self.first is None or self.grown_bytes is None or self.grown_descriptors is None:
+        """Whether descriptors or threads are more at the end, or memory (by more than :data:`NOISE_BYTES` a
+        process) than at half time; ``None`` where that cannot be told."""
+        if self.first is None or self.late_bytes is None or self.grown_descriptors is None:
             return None
-        more = self.grown_bytes > NOISE_BYTES * len(self.first.pids)
+        more = self.late_bytes > NOISE_BYTES * len(self.first.pids)
         return more or self.grown_descriptors > 0 or (self.grown_threads or 0) > 0
 
 

@@ -41,6 +41,12 @@ dps = 1300
 trials = 1
 trial_s = 0.5
 after_ms = 100
+[[change]]
+kinds = ["apply"]
+to = "pool"
+dps = 1300
+trials = 1
+trial_s = 3.0
 """
 
 
@@ -63,8 +69,8 @@ def test_workers_come_with_the_load_and_each_change_has_its_account(tmp_path: Pa
     assert course.scaled_ns is not None
     assert [check.passed for check in records if isinstance(check, Check)] == [True]
     changes = {record.change: record for record in records if isinstance(record, Change)}
-    assert list(changes) == ["grow", "remove rule"]
-    assert changes["grow"].flows_moved > 0
+    assert list(changes) == ["grow", "remove rule", "apply"]
+    assert 0 < changes["grow"].flows_moved < changes["apply"].flows_moved == 16
     for record in changes.values():
         assert (record.lost, record.duplicated, record.reordered) == ([0], [0], [0])
         assert record.took_ns[0] > 0

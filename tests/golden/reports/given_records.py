@@ -65,7 +65,7 @@ def given_loads() -> Iterator[AnyRecord]:
         )
     samples = [
         SoakSample(pids=[11, 12], private_bytes=size, descriptors=count, threads=2)
-        for size, count in ((21_400_000, 64), (21_900_000, 66))
+        for size, count in ((21_400_000, 64), (21_700_000, 66), (21_900_000, 66))
     ]
     yield Soak(
         scenario="soak",
@@ -80,7 +80,8 @@ def given_loads() -> Iterator[AnyRecord]:
         delivered=11_999_998,
         p99_ns=[61_000, 62_500, 60_800, 64_000, 61_900, 63_000],
         first=samples[0],
-        last=samples[1],
+        middle=samples[1],
+        last=samples[2],
     )
 
 
