@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lab import netns
 from lab.borrow import give_back_all
+from lab.build import UNSTEERED, steer
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ def clean(everything: bool = False) -> list[Removed]:
     removed = []
     for name, processes in targets:
         netns.kill_processes(name)
-        returned = give_back_all(name) if netns.is_made(name) else []
+        returned = []
+        if netns.is_made(name):
+            steer(name, UNSTEERED)
+            returned = give_back_all(name)
         netns.remove(name)
         removed.append(Removed(name, processes, tuple(returned)))
     return removed

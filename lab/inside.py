@@ -1,8 +1,9 @@
 """Write sysctls and sysfs files from inside a namespace, where they mean that namespace's.
 
 Run by ``lab/build.py`` as ``python -I -S lab/inside.py`` inside the namespace, with one JSON object on stdin:
-``{path or glob: text}``. It ends with status 1 and a line on stderr for each file that did not take its text,
-so that a lab is never built other than asked. Only the standard library, and little of it.
+``{path or glob: text}``. Prints what was there before, one JSON object ``{path: text}``. It ends with status
+1 and a line on stderr for each file that did not take its text, so that a lab is never built other than
+asked. Only the standard library, and little of it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import json
 import sys
 
 
-def write(pattern: str, text: str) -> list[str]:
-    """Write every file that matches; returns the problems."""
+def write(pattern: str, text: str, before: dict[str, str]) -> list[str]:
+    """Write every file that matches, and note what was in it; returns the problems."""
     paths = sorted(glob.glob(pattern))  # noqa: PTH207 (pathlib takes longer to import than all this to run)
     problems = [] if paths else [f"{pattern}: no such file"]
     for path in paths:
         try:
+            with open(path) as file:  # noqa: PTH123
+                before[path] = file.read()
             with open(path, "w") as file:  # noqa: PTH123
                 file.write(text)
         except OSError as error:
@@ -26,7 +29,11 @@ def write(pattern: str, text: str) -> list[str]:
 
 
 def main() -> int:
-    problems = [problem for pattern, text in json.load(sys.stdin).items() for problem in write(pattern, text)]
+    before: dict[str, str] = {}
+    problems = []
+    for pattern, text in json.load(sys.stdin).items():
+        problems += write(pattern, text, before)
+    print(json.dumps(before))
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -13,7 +13,7 @@ import pytest
 from kernel_support.namespaces import own_names
 
 from lab import netns
-from lab.build import build
+from lab.build import UNSTEERED, build, steer
 from lab.clean import clean
 from lab.topology import Topology
 
@@ -61,6 +61,32 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("ready", flush=True)
 time.sleep(60)
 """
+
+
+def test_interfaces_are_steered_as_before_when_they_go() -> None:
+    """Whoever holds a namespace sees its interfaces as the lab left them: one that goes while packets are
+    steered would leave the kernel looking for that at every frame, for ever."""
+    with build(Topology(rps=True, rps_cpus=(0,)), "steered") as lab:
+        steered = netns.run(lab.fwd, ["sh", "-c", f"cat {RPS}"]).split()
+        held = [(netns.DIRECTORY / name).open() for name in (lab.gen, lab.fwd, lab.rcv)]
+    assert {int(mask, 16) for mask in steered} == {0, 1}, "an input is, loopback and outputs are not"
+    reading = f"mount -t sysfs none /sys && cat {RPS}"
+    inside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{held[1].fileno()}", "unshare", "--mount"]
+    masks = subprocess.run([*inside, "sh", "-c", reading], capture_output=True, text=True, check=True).stdout
+    for file in held:
+        file.close()
+    assert len(masks.split()) == len(steered)
+    assert {int(mask, 16) for mask in masks.split()} == {0}
+
+
+def test_what_a_killed_lab_steered_is_steered_no_more() -> None:
+    with build(Topology(rps=True, rps_cpus=(0,)), "unsteered") as lab:
+        steer(lab.fwd, UNSTEERED)
+        masks = netns.run(lab.fwd, ["sh", "-c", f"cat {RPS}"]).split()
+    assert {int(mask, 16) for mask in masks} == {0}
+
+
+RPS = "/sys/class/net/*/queues/rx-*/rps_cpus"
 
 LAB_THAT_IS_KILLED = """
 import sys, time
