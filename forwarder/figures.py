@@ -31,7 +31,8 @@ DOCUMENT = Assumptions(rule_bytes=KB, process_bytes=MB)
 """The seed document: "1KB per rule, 1MB process overhead"."""
 
 FORWARDER = Assumptions(rule_bytes=64, process_bytes=1_200_000, per_output=True)
-"""This forwarder's own bounds on a worker's rule table and private memory, which the lab checks."""
+"""This forwarder's own bounds on a worker's rule table, and on its private memory and transmit ring together,
+which the lab checks."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def open_receivers(
     except BaseException:
         for handle, row in held(handles, name):
             handle.receivers.pop(row)
-        sockets.close_receivers(opened)
+        sockets.close_all(opened)
         raise
 
 
@@ -150,7 +150,7 @@ def close(handle: WorkerHandle) -> list[Receiver]:
     handle.receivers.clear()
     for receiver in closed:
         receiver.count_drops()
-    sockets.close_receivers([receiver.sock for receiver in closed])
+    sockets.close_all([receiver.sock for receiver in closed])
     return closed
 
 

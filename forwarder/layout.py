@@ -18,7 +18,7 @@ _FRAME_OVERHEAD_BYTES = 96 + 4
 
 @dataclass(frozen=True)
 class RingPlan:
-    """A receive ring: ``frames`` (a power of two) of ``frame_bytes`` (a power of two) each."""
+    """A ring: ``frames`` (a power of two) of ``frame_bytes`` (a power of two) each."""
 
     frame_bytes: int
     frames: int
@@ -26,6 +26,10 @@ class RingPlan:
     @property
     def ring_bytes(self) -> int:
         return self.frame_bytes * self.frames
+
+
+TX_RING = RingPlan(16_384, 4)
+"""A worker's transmit ring, whatever its interfaces are."""
 
 
 def frame_bytes(mtu: int) -> int:

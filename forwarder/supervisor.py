@@ -173,7 +173,7 @@ class Supervisor:
             self.host_stack.close()
         if self.journal:
             self.journal.close()
-        sockets.close_receivers([receiver.sock for receiver in self.crew.receivers])
+        sockets.close_all([receiver.sock for receiver in self.crew.receivers])
         self.crew.close()
 
     # -- rules --
@@ -337,7 +337,7 @@ class Supervisor:
                     self._adopt(self.crew.setup.replan(list(self.book), {}))
                 if served and not wanted:
                     self.log(f"interface {name} has no rule any more")
-                    await settled(self._close_receivers(name))
+                    await settled(self._close_all(name))
                 state = self.view.find(name)
                 if wanted and not served and state is not None:
                     await self._bring_up(name, state)
@@ -371,7 +371,7 @@ class Supervisor:
             )
             if stale:
                 self.log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
-                told += self._close_receivers(name)
+                told += self._close_all(name)
                 await settled(told)
                 for rule in self.book:
                     if rule.input_interface == name:
@@ -410,7 +410,7 @@ class Supervisor:
         if self.host_stack:
             self.host_stack.resume(interface)
 
-    def _close_receivers(self, name: str) -> list[asyncio.Future[int]]:
+    def _close_all(self, name: str) -> list[asyncio.Future[int]]:
         """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
         told = []
         closing = []
@@ -420,7 +420,7 @@ class Supervisor:
             receiver = handle.receivers.pop(row)
             self.past_drops[name] += receiver.count_drops()
             closing.append(receiver.sock)
-        sockets.close_receivers(closing)
+        sockets.close_all(closing)
         return told
 
     def _spawn_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

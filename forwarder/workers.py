@@ -126,8 +126,8 @@ class WorkerHandle:
 
     # -- life and death --
 
-    def prepare(self) -> Birth:
-        """Make everything that a process for this slot needs, up to the fork.
+    def prepare(self, tx_ring: socket.socket) -> Birth:
+        """Make everything else that a process for this slot needs, up to the fork.
 
         Raises:
             OSError: no descriptor or memory to be had.
@@ -137,7 +137,9 @@ class WorkerHandle:
             undo.callback(ours.close)
             undo.callback(theirs.close)
             transmitter = undo.enter_context(sockets.open_transmitter())
-            engine = PacketEngine(self.block, transmitter, theirs.fileno(), busy_poll_ns=self._busy_poll_ns)
+            engine = PacketEngine(
+                self.block, transmitter, theirs.fileno(), tx_ring=tx_ring, busy_poll_ns=self._busy_poll_ns
+            )
             undo.callback(engine.close)
             # The ring's memory is read once more if the worker dies suddenly.
             uring_fd = os.dup(engine.uring_fd)
@@ -146,7 +148,7 @@ class WorkerHandle:
                 entry=Entry(
                     f"mcrd-w{self.plan.worker_id}",
                     self.plan.cpu,
-                    (theirs.fileno(), transmitter.fileno(), engine.uring_fd),
+                    (theirs.fileno(), transmitter.fileno(), tx_ring.fileno(), engine.uring_fd),
                     self.plan.memory_node,
                 ),
                 channel=theirs,
@@ -155,7 +157,7 @@ class WorkerHandle:
             )
             ours.setblocking(False)
             undo.pop_all()
-        return Birth(self, start, ours, transmitter, uring_fd)
+        return Birth(self, start, ours, transmitter, tx_ring, uring_fd)
 
     def adopt(self, birth: Birth, pid: int) -> None:
         """Take a forked process into this slot."""
@@ -345,6 +347,7 @@ class Birth:
     channel: socket.socket
     """The supervisor's end."""
     transmitter: socket.socket
+    tx_ring: socket.socket
     uring_fd: int
 
     def release(self) -> None:
@@ -352,6 +355,7 @@ class Birth:
         self.start.engine.close()
         self.start.channel.close()
         self.transmitter.close()
+        self.tx_ring.close()
 
     def abandon(self) -> None:
         """Close everything: there will be no child."""
@@ -372,11 +376,13 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
     if len(handles) > FORKED_TOGETHER:
         pages.collapse()
     for first in range(0, len(handles), FORKED_TOGETHER):
+        bunch = handles[first : first + FORKED_TOGETHER]
         births: list[Birth] = []
         pids: list[int] = []
+        tx_rings = sockets.open_tx_rings([handle.plan.memory_node for handle in bunch])
         try:
-            for handle in handles[first : first + FORKED_TOGETHER]:
-                births.append(handle.prepare())  # noqa: PERF401  (those made so far must be known)
+            for handle, tx_ring in zip(bunch, tx_rings, strict=True):
+                births.append(handle.prepare(tx_ring))
             sys.stdout.flush()
             sys.stderr.flush()
             for birth in births:
@@ -386,6 +392,7 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
                 birth.handle.adopt(birth, pid)
             for birth in births[len(pids) :]:
                 birth.abandon()
+            sockets.close_all(tx_rings[len(births) :])
 
 
 async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:

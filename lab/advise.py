@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from forwarder.host import Host, described_host
+from forwarder.layout import TX_RING
 from forwarder.options import SupervisorOptions, flag, resolve
 from forwarder.plan import Plan
 from forwarder.problems import ProblemsError
@@ -181,7 +182,7 @@ def planned_candidate(given: Given, host: Host, demand: Demand) -> Candidate | N
         workers_most=len(full.workers),
         machine=machine,
         held=held,
-        rings_bytes=sum(worker.ring_bytes for worker in full.workers),
+        rings_bytes=sum(worker.ring_bytes + TX_RING.ring_bytes for worker in full.workers),
         why=tuple(_why(full, machine, rules, demand)),
     )
 

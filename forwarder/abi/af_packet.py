@@ -57,6 +57,11 @@ TP_STATUS_LOSING: Final = 1 << 2
 TP_STATUS_CSUMNOTREADY: Final = 1 << 3
 TP_STATUS_VLAN_VALID: Final = 1 << 4
 
+# of a transmit ring
+TP_STATUS_AVAILABLE: Final = 0
+TP_STATUS_SEND_REQUEST: Final = 1 << 0
+TP_STATUS_WRONG_FORMAT: Final = 1 << 2
+
 # struct tpacket2_hdr
 TP2_STATUS: Final = 0
 TP2_LEN: Final = 4
@@ -67,6 +72,9 @@ TP2_SEC: Final = 16
 TP2_NSEC: Final = 20
 TP2_HDRLEN: Final = 52
 """``TPACKET2_HDRLEN``: the header and the ``sockaddr_ll`` behind it."""
+
+TX_OFFSET: Final = TP2_HDRLEN - 20
+"""Where a frame, and its virtio_net_hdr first, begins in a slot of a transmit ring."""
 
 RESERVE: Final = 6
 NET_OFFSET: Final = 96

@@ -26,6 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 _c_syscall = types.ExternalFunction("syscall", types.int64(*([types.int64] * 7)))
+_c_memcpy = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.intp))
 _c_errno = types.ExternalFunction("__errno_location", types.intp())
 
 
@@ -102,6 +103,11 @@ def syscall(number: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int 
     return -ctypes.get_errno() if result == -1 else int(result)
 
 
+def copy_memory(to: int, start: int, count: int) -> None:
+    """Copy ``count`` bytes from address ``start`` to address ``to``; the two do not overlap."""
+    ctypes.memmove(int(to), int(start), int(count))
+
+
 # numba matches an overload's implementation to its signature by name *and annotation*, so the functions
 # below carry none.
 @overload(load_acquire)
@@ -126,6 +132,14 @@ def _overload_syscall(number, a=0, b=0, c=0, d=0, e=0, f=0):
         if result == -1:
             return -np.int64(_load_i32_at(_c_errno()))
         return result
+
+    return implementation
+
+
+@overload(copy_memory)
+def _overload_copy_memory(to, start, count):
+    def implementation(to, start, count):
+        _c_memcpy(to, start, count)
 
     return implementation
 

@@ -30,7 +30,11 @@ BURST_BYTES: Final = 3
 """Payload bytes of all segments."""
 BURST_OPEN: Final = 4
 """1 while another datagram may join."""
-BURST_COLUMNS: Final = 5
+BURST_START: Final = 5
+"""Where its payload stands in the arena, once it is there."""
+BURST_IDENTIFICATION: Final = 6
+"""Of its first datagram, once it has one; the others follow."""
+BURST_COLUMNS: Final = 7
 
 FLOW_BURST: Final = 0
 FLOW_STAMP: Final = 1

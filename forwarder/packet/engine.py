@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 import socket
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,21 +30,34 @@ LINKS: Final = 256
 WORKSPACE_BYTES: Final = 1 << 20
 
 
+class HasDescriptor(Protocol):
+    """A socket, to those who want its descriptor alone."""
+
+    def fileno(self) -> int: ...
+
+
 class PacketEngine:
     """Receive rings, rule table, transmit queue and io_uring of one worker.
 
     Args:
         block: this worker's shared memory.
         transmitter: of :func:`forwarder.packet.sockets.open_transmitter`.
+        tx_ring: of :func:`forwarder.packet.sockets.open_tx_rings`; without one, every copy is a message.
         control_fd: the worker's end of its channel, a SOCK_SEQPACKET socket, blocking.
         busy_poll_ns: how long to look again at empty rings before sleeping.
     """
 
     def __init__(
-        self, block: Block, transmitter: socket.socket, control_fd: int, *, busy_poll_ns: int = 0
+        self,
+        block: Block,
+        transmitter: socket.socket,
+        control_fd: int,
+        *,
+        tx_ring: HasDescriptor | None = None,
+        busy_poll_ns: int = 0,
     ) -> None:
         self._rules, self._sizes = new_table()
-        self._transmitter = transmitter
+        self._transmitter, self._tx_ring = transmitter, tx_ring
         self._shared = block.shared
         self._uring: Uring = open_uring(state.ENTRIES, state.COMPLETIONS)
         self._uring_arrays = state.Uring(
@@ -72,6 +85,7 @@ class PacketEngine:
         self._scalars = space.zeros((state.SCALARS,), np.int64)
         self._scalars[state.RING_FD] = self._uring.fd
         self._scalars[state.TRANSMIT_FD] = transmitter.fileno()
+        self._scalars[state.TX_RING_FD] = -1 if tx_ring is None else tx_ring.fileno()
         self._scalars[state.CONTROL_FD] = control_fd
         self._scalars[state.BUSY_POLL_NS] = busy_poll_ns
         # Identifications of several workers with one source address should not run in step.
@@ -95,7 +109,6 @@ class PacketEngine:
         vectors[:, 1] = HEADER_BYTES
         messages[:, 1] = 20  # sizeof(struct sockaddr_ll)
         messages[:, 2] = np.uint64(vectors.ctypes.data) + entries * np.uint64(32)
-        messages[:, 3] = 2
         links = space.zeros((LINKS, layout.LINK_COLUMNS), np.uint32)
         names = space.zeros((LINKS, 8), np.uint32)
         names[:] = np.frombuffer(link_address(0).ljust(32, b"\0"), np.uint32)
@@ -110,6 +123,7 @@ class PacketEngine:
             addresses=addresses,
             arena=arena,
             arena_words=arena.view(np.uint32),
+            in_slots=space.zeros((state.TX_SLOTS,), np.int64),
         )
 
     def serve(self) -> None:

@@ -134,7 +134,9 @@ ENTRY_RULE: Final = 1
 """The rule's slot."""
 ENTRY_BYTES: Final = 2
 """Payload."""
-ENTRY_COLUMNS: Final = 3
+ENTRY_FRAMES: Final = 3
+"""Frames that leave."""
+ENTRY_COLUMNS: Final = 4
 
 # -- its cursor, in shared memory so that a successor goes on where it stopped: uint64[CURSOR_COLUMNS] --
 CURSOR_CLAIMED: Final = 0

@@ -16,8 +16,9 @@ from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, words_at
 from forwarder.packet import layout, state
+from forwarder.packet.emit import emit
 from forwarder.packet.receive import release, take
-from forwarder.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, emit, flush
+from forwarder.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, flush
 
 
 @njit
@@ -81,19 +82,7 @@ def run(
                 if aside:
                     words = batch.side_words
                     data = batch.side
-                for index in range(bursts):
-                    emit(
-                        words,
-                        data,
-                        batch.bursts[index],
-                        rules,
-                        batch,
-                        transmit,
-                        uring,
-                        shared,
-                        scalars,
-                        sockets,
-                    )
+                emit(words, data, bursts, rules, batch, transmit, uring, shared, scalars, sockets)
             if taken:
                 release(socket, cursor)
                 last_work = now

@@ -139,11 +139,11 @@ def settle(block: Block, submission_head: int) -> int:
         tail = int(journal[layout.JOURNAL_FLUSH_TAIL])
         left = (tail - submission_head) & 0xFFFFFFFF
         for entry in range(tail - left, tail):
-            copies, rule, payload = block.entries[entry & (state.ENTRIES - 1)].tolist()
+            copies, rule, payload, frames = block.entries[entry & (state.ENTRIES - 1)].tolist()
             if copies:
                 counters[layout.SENT] -= np.uint64(copies)
                 counters[layout.SENT_BYTES] -= np.uint64(payload)
-                counters[layout.FRAMES_SENT] -= np.uint64(1)
+                counters[layout.FRAMES_SENT] -= np.uint64(frames)
                 block.rule_unsent[rule] += np.array((copies, payload), np.uint64)
                 lost += copies
     counters[layout.INTERRUPTED] += np.uint64(lost)

@@ -21,6 +21,7 @@ from forwarder.abi.af_packet import (
 )
 from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
+from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import bytes_at, load_acquire, store_release, syscall, words_at
 from forwarder.packet import layout, state
 from forwarder.packet.coalesce import place
@@ -29,9 +30,6 @@ from forwarder.packet.parse import datagrams, parse
 from forwarder.packet.table import find, pack_key
 
 _MSG_DONTWAIT: Final = 0x40
-_HIGHEST_ERRNO: Final = 4095
-_PROT_READ, _PROT_WRITE = 1, 2
-_MAP_SHARED, _MAP_POPULATE = 0x1, 0x8000
 
 
 @njit
@@ -179,10 +177,8 @@ def attach(
     Returns:
         0, or a negative errno when the ring cannot be mapped.
     """
-    address = syscall(
-        syscalls.MMAP, 0, frames * frame_bytes, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_POPULATE, fd, 0
-    )
-    if -_HIGHEST_ERRNO <= address < 0:
+    address = map_shared(fd, frames * frame_bytes)
+    if address < 0:
         return address
     socket = sockets[row]
     socket[layout.SOCKET_FD] = fd

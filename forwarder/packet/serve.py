@@ -26,7 +26,7 @@ from forwarder.packet.messages import (
 )
 from forwarder.packet.receive import attach, detach
 from forwarder.packet.table import add_rules, remove_rule
-from forwarder.packet.transmit import cancel_poll, set_links
+from forwarder.packet.transmit import attach_tx_ring, cancel_poll, set_links
 
 _ADD_RULES, _REMOVE_RULES, _SET_LINKS = int(Kind.ADD_RULES), int(Kind.REMOVE_RULES), int(Kind.SET_LINKS)
 _ADD_SOCKET, _REMOVE_SOCKET, _STOP = int(Kind.ADD_SOCKET), int(Kind.REMOVE_SOCKET), int(Kind.STOP)
@@ -104,6 +104,7 @@ def serve(
         The rule table as it is at the end.
     """
     channel = scalars[state.CONTROL_FD]
+    attach_tx_ring(scalars)
     enable_rings(scalars[state.RING_FD])  # changes nothing the second time
     answer(inbox, channel, _READY, 0, 0)
     while True:

@@ -1,4 +1,4 @@
-"""AF_PACKET sockets as the engine needs them: memory-mapped receive rings, one transmit socket a worker.
+"""AF_PACKET sockets as the engine needs them: memory-mapped receive rings; to send, a socket and a ring.
 
 The supervisor opens them all and keeps a descriptor of each: a socket, its place in a fanout group and what
 its ring holds outlive the worker that reads it.
@@ -17,6 +17,7 @@ from typing import TypeVar
 from forwarder.abi import af_packet as ap
 from forwarder.abi import mempolicy
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
+from forwarder.layout import TX_RING
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SO_ATTACH_FILTER = 26
@@ -30,7 +31,7 @@ _DROP_ALL = (Instruction(RET | K, 0, 0, 0),)
 
 @dataclass(frozen=True)
 class Ring:
-    """A receive ring: ``frames`` slots of ``frame_bytes`` (a power of two, at least 128)."""
+    """A ring: ``frames`` slots of ``frame_bytes`` (a power of two, at least 128)."""
 
     frames: int
     frame_bytes: int
@@ -60,12 +61,12 @@ def open_receivers(ifindex: int, rings: Sequence[Ring], *, copy_bytes: int = 4 <
             made.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))  # noqa: PERF401
         _together(lambda pair: _set_up(*pair, ifindex, copy_bytes), list(zip(made, rings, strict=True)))
     except BaseException:
-        close_receivers(made)
+        close_all(made)
         raise
     return made
 
 
-def close_receivers(receivers: Sequence[socket.socket]) -> None:
+def close_all(receivers: Sequence[socket.socket]) -> None:
     """Close sockets and free their rings, which waits for grace periods, too."""
     _together(socket.socket.close, receivers)
 
@@ -90,12 +91,16 @@ def _set_up(sock: socket.socket, ring: Ring, ifindex: int, copy_bytes: int) -> N
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_COPY_THRESH, 1)
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
+    _make_ring(sock, ap.PACKET_RX_RING, ring)
+    _bind(sock, ifindex)
+
+
+def _make_ring(sock: socket.socket, option: int, ring: Ring) -> None:
     block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
     request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
     with mempolicy.preferring(ring.memory_node):
         # Through libc: Python's own call keeps the interpreter's lock while the kernel waits.
-        _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, ap.PACKET_RX_RING, request, len(request)))
-    _bind(sock, ifindex)
+        _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, option, request, len(request)))
 
 
 def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int) -> int:
@@ -172,6 +177,31 @@ def open_transmitter(*, send_bytes: int = 4 << 20) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def open_tx_rings(memory_nodes: Sequence[int | None], *, send_bytes: int = 4 << 20) -> list[socket.socket]:
+    """Transmit sockets like :func:`open_transmitter`'s, each with a ring (PACKET_TX_RING).
+
+    Args:
+        memory_nodes: for each, where the ring's pages are to come from, see :class:`Ring`.
+
+    Raises:
+        OSError: no memory; none is left open.
+    """
+    made: list[socket.socket] = []
+    try:
+        for _ in memory_nodes:
+            made.append(open_transmitter(send_bytes=send_bytes))  # noqa: PERF401
+        _together(lambda pair: _set_up_tx(*pair), list(zip(made, memory_nodes, strict=True)))
+    except BaseException:
+        close_all(made)
+        raise
+    return made
+
+
+def _set_up_tx(sock: socket.socket, memory_node: int | None) -> None:
+    sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
+    _make_ring(sock, ap.PACKET_TX_RING, Ring(TX_RING.frames, TX_RING.frame_bytes, memory_node))
 
 
 def link_address(ifindex: int) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from forwarder.layout import TX_RING
+
 BATCH: Final = 128
 """Frames taken from one ring before the next socket has its turn."""
 FLOW_PLACES: Final = 256
@@ -16,6 +18,8 @@ ENTRIES: Final = 256
 COMPLETIONS: Final = 1024
 ARENA_BYTES: Final = 256 * 1024
 """Room for the payloads of one submission; at least one largest GSO frame."""
+TX_SLOTS: Final = TX_RING.frames
+TX_SLOT_BYTES: Final = TX_RING.frame_bytes
 SIDE_BYTES: Final = 72 + 10 + 14 + 65_536 + 64
 
 
@@ -49,6 +53,8 @@ class Transmit(NamedTuple):
     """uint8[ARENA_BYTES]"""
     arena_words: Any
     """uint32 view of it"""
+    in_slots: Any
+    """int64[TX_SLOTS]: rows of the bursts that are ready in the transmit ring"""
 
 
 class Rules(NamedTuple):
@@ -128,4 +134,10 @@ SOCKET_ROWS: Final = 13
 SHORTER_LAST: Final = 14
 """Payload bytes of the longest datagram that fits every output interface: a burst of longer ones has no
 shorter last one, which some output might take though the others are too big for it."""
-SCALARS: Final = 16
+TX_RING_FD: Final = 15
+"""Its packet socket, -1: there is none."""
+TX_RING_ADDRESS: Final = 16
+"""Where it is mapped, 0: it is not."""
+TX_RING_NEXT: Final = 17
+"""The slot that the kernel will look at next."""
+SCALARS: Final = 18

@@ -1,7 +1,7 @@
-"""Sending: bursts become submission entries of the io_uring, one for each output, and completions accounts.
+"""The io_uring: submission entries are queued, handed over and accounted for; completions are taken in.
 
-Every entry is a ``sendmsg`` on one packet socket, its address naming the interface. Successes post no
-completion (CQE_SKIP_SUCCESS): a send counts as sent when it is submitted, and is taken back when it failed.
+A send is a ``sendmsg`` on a packet socket, its address naming the interface. Successes post no completion
+(CQE_SKIP_SUCCESS): a send counts as sent when it is submitted, and is taken back when it failed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from forwarder.abi.io_uring import (
     IORING_ENTER_GETEVENTS,
     IORING_OP_ASYNC_CANCEL,
     IORING_OP_POLL_ADD,
-    IORING_OP_SENDMSG,
-    IOSQE_CQE_SKIP_SUCCESS,
     NR_IO_URING_ENTER,
 )
 from forwarder.abi.jit import njit
+from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import load_acquire, store_release, syscall
 from forwarder.packet import layout, state
-from forwarder.packet.coalesce import BURST_BYTES, BURST_FIRST, BURST_SEGMENTS, MAX_PAYLOAD
-from forwarder.packet.journal import begin_update, end_update, unsent
-from forwarder.packet.rewrite import copy_payload, outgoing_ttl, write_header
+from forwarder.packet.coalesce import MAX_PAYLOAD
+from forwarder.packet.journal import begin_update, end_update
 
 _MSG_DONTWAIT: Final = 0x40
 _POLLIN: Final = 1
@@ -38,8 +36,8 @@ KIND_SOCKET = np.uint64(1 << 32)
 KIND_CONTROL = np.uint64(2 << 32)
 KIND_IGNORED = np.uint64(3 << 32)
 """The upper half of a completion's user data, when it is not a send's; the lower is a row or nothing."""
-_SEND_ENTRY = np.uint64(IORING_OP_SENDMSG | (IOSQE_CQE_SKIP_SUCCESS << 8))
-_SEND_LENGTH = np.uint64(1 | (_MSG_DONTWAIT << 32))
+MESSAGE_FLAGS = np.uint64(1 | (_MSG_DONTWAIT << 32))
+"""Of a ``sendmsg`` entry, its fourth word."""
 
 
 @njit
@@ -61,6 +59,16 @@ def set_links(links: Any, names: Any, scalars: Any, changes: Any) -> None:
         if link[layout.LINK_INDEX]:
             least = min(least, np.int64(link[layout.LINK_MTU]) - 28)
     scalars[state.SHORTER_LAST] = least
+
+
+@njit
+def attach_tx_ring(scalars: Any) -> None:
+    """Map the transmit ring, if there is one; if that fails it is as if there were none."""
+    if scalars[state.TX_RING_FD] < 0 or scalars[state.TX_RING_ADDRESS]:
+        return
+    length = state.TX_SLOTS * state.TX_SLOT_BYTES
+    address = map_shared(scalars[state.TX_RING_FD], length)
+    scalars[state.TX_RING_ADDRESS] = max(address, 0)
 
 
 @njit
@@ -93,20 +101,6 @@ def queue(
     entry[6] = 0
     entry[7] = 0
     scalars[state.QUEUED_TAIL] = tail + 1
-
-
-@njit
-def queue_send(
-    transmit: Any, uring: Any, scalars: Any, link: int, rule: int, copies: int, payload: int
-) -> None:
-    """Queue the message whose header and payload vector were just written."""
-    index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
-    transmit.entries[index, layout.ENTRY_RULE] = rule
-    transmit.entries[index, layout.ENTRY_BYTES] = payload
-    transmit.messages[index, 0] = transmit.addresses[link]
-    head = _SEND_ENTRY | (np.uint64(scalars[state.TRANSMIT_FD]) << np.uint64(32))
-    address = transmit.messages.ctypes.data + index * 56
-    queue(transmit, uring, scalars, copies, head, address, _SEND_LENGTH, index)
 
 
 @njit
@@ -152,7 +146,7 @@ def reap(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any) -> 
             begin_update(shared.journal)
             shared.counters[layout.SENT] -= copies
             shared.counters[layout.SENT_BYTES] -= payload
-            shared.counters[layout.FRAMES_SENT] -= np.uint64(1)
+            shared.counters[layout.FRAMES_SENT] -= refused[layout.ENTRY_FRAMES]
             shared.counters[layout.TRANSMIT_REFUSED] += copies
             shared.rule_unsent[rule, 0] += copies
             shared.rule_unsent[rule, 1] += payload
@@ -177,7 +171,7 @@ def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wa
         if queued_entry[layout.ENTRY_COPIES]:
             copies += queued_entry[layout.ENTRY_COPIES]
             payload += queued_entry[layout.ENTRY_BYTES]
-            sends += np.uint64(1)
+            sends += queued_entry[layout.ENTRY_FRAMES]
     begin_update(journal)
     counters[layout.SENT] += copies
     counters[layout.SENT_BYTES] += payload
@@ -205,70 +199,6 @@ def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wa
     scalars[state.ARENA_USED] = 0
     if wait:
         counters[layout.WAKEUPS] += np.uint64(1)
-
-
-@njit
-def emit(
-    words: Any,
-    data: Any,
-    burst: Any,
-    rules: Any,
-    batch: Any,
-    transmit: Any,
-    uring: Any,
-    shared: Any,
-    scalars: Any,
-    sockets: Any,
-) -> None:
-    """Queue one burst to every output of its rule."""
-    row = burst[BURST_FIRST]
-    frame = batch.frames[row]
-    rule = np.int64(frame[layout.FRAME_RULE])
-    segments = burst[BURST_SEGMENTS]
-    payload = burst[BURST_BYTES]
-    if scalars[state.ARENA_USED] + payload > state.ARENA_BYTES:
-        flush(uring, transmit, shared, scalars, sockets, False)
-    start = scalars[state.ARENA_USED]
-    copy_payload(words, data, batch.frames, row, transmit.arena_words, transmit.arena, start)
-    scalars[state.ARENA_USED] = (start + payload + 63) & ~63
-    segment = np.int64(frame[layout.FRAME_SEGMENT])
-    if segments > 1 and segment == 0:
-        segment = np.int64(frame[layout.FRAME_LENGTH])
-    largest = segment if segment else payload
-    first = np.int64(rules.spans[rule, 0])
-    for position in range(first, first + np.int64(rules.spans[rule, 1])):
-        output = rules.outputs[position]
-        link = np.int64(output[layout.OUTPUT_INTERFACE])
-        if transmit.links[link, layout.LINK_INDEX] == 0:
-            unsent(shared, layout.OUTPUT_ABSENT, rule, segments, payload)
-            continue
-        ttl = outgoing_ttl(frame, output)
-        if ttl == 0:
-            unsent(shared, layout.TTL_EXPIRED, rule, segments, payload)
-            continue
-        if largest + 28 > np.int64(transmit.links[link, layout.LINK_MTU]):
-            unsent(shared, layout.TOO_BIG, rule, segments, payload)
-            continue
-        if queued(scalars) == state.ENTRIES:
-            # The payload must outlive this flush, and it does: the arena is only rewritten from its start
-            # by the next burst.
-            flush(uring, transmit, shared, scalars, sockets, False)
-            scalars[state.ARENA_USED] = (start + payload + 63) & ~63
-        index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
-        write_header(
-            transmit.headers[index],
-            frame,
-            output,
-            transmit.links[link],
-            ttl,
-            payload,
-            segment,
-            scalars[state.IDENTIFICATION],
-        )
-        transmit.vectors[index, 2] = transmit.arena.ctypes.data + start
-        transmit.vectors[index, 3] = payload
-        queue_send(transmit, uring, scalars, link, rule, segments, payload)
-    scalars[state.IDENTIFICATION] = (scalars[state.IDENTIFICATION] + segments) & 0xFFFF
 
 
 @njit

@@ -120,7 +120,7 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
             assert {node_of(start + page) for page in range(0, rings[0].nbytes, PAGE)} == {0}
             del first
     finally:
-        sockets.close_receivers(opened)
+        sockets.close_all(opened)
 
 
 def test_a_worker_takes_its_memory_and_its_counters_from_its_node(mcrd_bench: Bench) -> None:

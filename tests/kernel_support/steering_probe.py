@@ -54,7 +54,7 @@ def main() -> None:
         for sock in opened:
             sockets.listen(sock)
     json.dump(deliver(frames, opened, request.get("cpus", [])), sys.stdout)
-    sockets.close_receivers(opened)  # together: one by one they would wait for the kernel
+    sockets.close_all(opened)  # together: one by one they would wait for the kernel
 
 
 def make_pair() -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from forwarder import channel
 from forwarder.abi import af_packet as ap
 from forwarder.packet import layout
-from forwarder.packet.engine import PacketEngine
+from forwarder.packet.engine import HasDescriptor, PacketEngine
 from forwarder.packet.memory import SharedMemory
 from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
@@ -107,20 +107,29 @@ class Bench:
     Args:
         ringless: no message yet, so that a child may be the one whose thread the engine gets to know:
             it begins with :meth:`add_ring`.
+        transmitter, tx_ring: a packet socket and a transmit ring, for a bench whose wire is a real one.
     """
 
     INTERFACE = 3
 
-    def __init__(self, ring: Ring | None = None, *, ringless: bool = False) -> None:
+    def __init__(
+        self,
+        ring: Ring | None = None,
+        *,
+        ringless: bool = False,
+        transmitter: socket.socket | None = None,
+        tx_ring: HasDescriptor | None = None,
+    ) -> None:
         self._memory = SharedMemory(1)
         self.block = self._memory.block(0)
-        self._transmitter, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._transmitter.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        ours, self._wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._transmitter = transmitter or ours
         self._wire.setblocking(False)
         self._wire_address = _address()
         self._wire.bind(self._wire_address)
         self.control, self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno())
+        self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno(), tx_ring=tx_ring)
         self.ring = FakeRing(ring or Ring(64, 2048))
         self._rules = 0
         self._sequence = 0
@@ -186,16 +195,20 @@ class Bench:
         self, output: Output, *, mtu: int = 65_535, present: bool = True, refuses: bool = False
     ) -> None:
         """Make an output's interface usable; ``refuses``: every send out of it fails."""
+        self.set_link(output, 7 + output.link if present else 0, mtu)
+        name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
+        self.engine._transmit.names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
+
+    def set_link(self, output: Output, ifindex: int, mtu: int = 65_535) -> None:
+        """Tell the engine how an output's interface is reached."""
         link = channel.pack_link(
             output.link,
-            7 + output.link if present else 0,
+            ifindex,
             mtu,
             raw_address(output.link_source).to_bytes(4, "little"),
             bytes.fromhex(output.link_mac.replace(":", "")),
         )
         assert self.tell(Kind.SET_LINKS, body=link) == 0
-        name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
-        self.engine._transmit.names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
 
     def add_rule(self, group: str, port: int, outputs: Sequence[Output]) -> int:
         """Its slot."""

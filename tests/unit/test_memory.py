@@ -26,6 +26,8 @@ _LONG = 30.0
 """Seconds after which a test that waits for another process gives up."""
 
 RULE = 3
+FRAMES = 2
+"""In an entry: bursts that leave through the transmit ring together."""
 
 
 @pytest.fixture
@@ -141,17 +143,17 @@ def test_announced_sends_that_the_kernel_had_not_taken_are_interrupted(
     """Six entries of ten copies each, around the end of the ring and of 32 bits."""
     head = (1 << 32) - 3
     for entry in range(head, head + 6):
-        block.entries[entry % state.ENTRIES] = (10, RULE, 640)
+        block.entries[entry % state.ENTRIES] = (10, RULE, 640, FRAMES)
     block.counters[layout.SENT] = 100 + 60
     block.counters[layout.SENT_BYTES] = 160 * 64
-    block.counters[layout.FRAMES_SENT] = 16
+    block.counters[layout.FRAMES_SENT] = 16 * FRAMES
     block.journal[layout.JOURNAL_FLUSH] = 1
     block.journal[layout.JOURNAL_FLUSH_HEAD] = head
     block.journal[layout.JOURNAL_FLUSH_TAIL] = head + 6
     assert settle(block, (head + taken) & 0xFFFFFFFF) == interrupted
     assert block.counters[layout.SENT] == 160 - interrupted
     assert block.counters[layout.SENT_BYTES] == (160 - interrupted) * 64
-    assert block.counters[layout.FRAMES_SENT] == 16 - interrupted // 10
+    assert block.counters[layout.FRAMES_SENT] == FRAMES * (16 - interrupted // 10)
     assert block.counters[layout.INTERRUPTED] == interrupted
     assert block.rule_unsent[RULE].tolist() == [interrupted, interrupted * 64]
     assert block.rule_unsent.sum() == interrupted * 65, "another rule's copies were not touched"
@@ -173,7 +175,7 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
     block = memory.block(0)
     taken = min(taken, len(copies))
     for position, count in enumerate(copies):
-        block.entries[(head + position) % state.ENTRIES] = (count, RULE, 0)
+        block.entries[(head + position) % state.ENTRIES] = (count, RULE, 0, 1)
     block.counters[layout.SENT] = sum(copies)
     block.counters[layout.FRAMES_SENT] = len(copies) - copies.count(0)
     block.journal[layout.JOURNAL_PENDING] = pending

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +197,32 @@ def test_a_refused_send_is_taken_back_and_counted_for_every_datagram_in_it(bench
     assert bench.counter(layout.FRAMES_SENT) == 0
     assert bench.block.rule_unsent[0].tolist() == [10, 640]
     bench.assert_balanced()
+
+
+def test_where_the_transmit_ring_fails_one_burst_is_refused_and_the_others_become_messages() -> None:
+    """A ring that nobody sends from: the kernel's, when the first frame in it fails."""
+    other = Output(group="239.2.2.3", link=1)
+    with (
+        os.fdopen(os.memfd_create("tx-ring", os.MFD_CLOEXEC), "r+b", buffering=0) as tx_ring,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody,
+    ):
+        tx_ring.truncate(state.TX_SLOTS * state.TX_SLOT_BYTES)
+        with Bench(Ring(256, 2048), tx_ring=tx_ring) as bench:
+            os.dup2(nobody.fileno(), tx_ring.fileno())  # it is mapped by now, and leads nowhere
+            bench.connect(OUTPUT)
+            bench.connect(other)
+            bench.add_rule(GROUP, DATAGRAM.port, [OUTPUT, other])
+            for datagram in numbered(128):
+                bench.ring.receive(datagram.frame())
+            messages = bench.forward()
+            later = [datagram.payload for datagram in numbered(128)][64:]
+            assert payloads(messages) == [*later, *later], "a burst to each of two outputs"
+            assert bench.reasons() == {"transmit_refused": 128}
+            assert bench.counter(layout.SENT) == 128
+            assert bench.counter(layout.SENT_BYTES) == 128 * 64
+            assert bench.counter(layout.FRAMES_SENT) == 2
+            assert bench.block.rule_unsent[0].tolist() == [128, 128 * 64]
+            bench.assert_balanced()
 
 
 def test_a_payload_that_just_fits_the_output_leaves_and_one_byte_more_does_not(bench: Bench) -> None:
