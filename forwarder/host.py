@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 ETHERNET_MTU = 1500
+_GOING = (errno.EINVAL, errno.ENODEV)
+"""What files of an interface answer that is being unregistered (``netdev_show``, net/core/net-sysfs.c)."""
 
 
 class HostError(ValueError):
@@ -185,7 +189,9 @@ def _core(topology: Path) -> int | None:
 
 def _beneath(directory: Path) -> list[str]:
     """The interfaces that one is made of: those of a bond, the parent of a VLAN."""
-    return sorted(entry.name.removeprefix("lower_") for entry in directory.glob("lower_*"))
+    with suppress(FileNotFoundError):  # gone since it was listed
+        return sorted(entry.name.removeprefix("lower_") for entry in directory.glob("lower_*"))
+    return []
 
 
 def _node_beneath(name: str, told: Mapping[str, int | None], beneath: Mapping[str, list[str]]) -> int | None:
@@ -210,11 +216,13 @@ def _read_interface(directory: Path, sysfs: Path) -> Interface | None:
         mtu = int((directory / "mtu").read_text())
         state = (directory / "operstate").read_text().strip()
         flags = int((directory / "flags").read_text(), 16)
+        queues = sum(1 for _ in (directory / "queues").glob("rx-*"))
     except (FileNotFoundError, NotADirectoryError):
         return None  # gone since it was listed, or bonding_masters, which is no interface
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _GOING:
+            return None  # going
         raise HostError(f"{directory}: {error}") from error
-    queues = sum(1 for _ in (directory / "queues").glob("rx-*"))
     # A device that does not track its carrier is "unknown" and works; then IFF_UP (1) decides.
     up = bool(flags & 1) and state in ("up", "unknown")
     physical = (directory / "device").exists()

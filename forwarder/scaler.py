@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 from forwarder import elastic, ingress
 from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
-from forwarder.host import Host
+from forwarder.host import Host, HostError
 from forwarder.links import LinkView
 from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.plan import one_more
@@ -191,7 +191,7 @@ class Scaler:
             decided_for: as many as it had when that was decided; with others by now, nothing is done.
 
         Raises:
-            OSError: a process, socket or memory could not be had, or another plan has come into force
+            OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
                 meanwhile, or the forwarder is being stopped; the group is as it was.
         """
         await self._shop.started.wait()
@@ -218,6 +218,9 @@ class Scaler:
             except MemoryError as error:
                 failed = "no memory to be had"
                 raise OSError(errno.ENOMEM, failed) from error
+            except HostError as error:
+                failed = str(error)
+                raise OSError(errno.EIO, failed) from error
             finally:
                 now = time.monotonic_ns()
                 self._memories[group] = elastic.undone(self._memories[group], len(self.members(group)), now)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +102,25 @@ def test_a_described_host_spreads_over_its_nodes() -> None:
     assert [cpu.node for cpu in host.cpus] == [0, 0, 1, 1]
     assert [(i.name, i.node, i.mtu) for i in host.interfaces] == [("a", 0, 9000), ("b", 1, 9000)]
     assert [cpu.cpu for cpu in host.with_cpus(6).cpus] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENODEV, errno.ENOENT])
+def test_an_interface_that_vanishes_while_it_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    read, glob = Path.read_text, Path.glob
+
+    def read_text(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.parent.name == "veth1":
+            raise OSError(number, os.strerror(number))
+        return read(path, *arguments, **options)
+
+    def listed(path: Path, pattern: str) -> Iterator[Path]:
+        if path.name == "veth1":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return iter(glob(path, pattern))
+
+    root = lay_out(tmp_path, TWO_NODES)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "glob", listed)
+    assert [interface.name for interface in read_host(root).interfaces] == ["eth0", "tun0"]

@@ -1,0 +1,63 @@
+"""What an elastic group does when it cannot be resized: it stays, says why, and asks again later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from forwarder.elastic import Decision
+from forwarder.host import Host, HostError
+from forwarder.links import LinkView
+from forwarder.planned import GroupPlan, WorkerPlan
+from forwarder.scaler import Scaler, Shop
+from forwarder.workers import State
+
+GROUP = GroupPlan(0, ("in0",), workers=1, max_workers=2, rules=0, min_workers=1)
+
+
+@dataclass
+class Slot:
+    plan: WorkerPlan
+    state: State = State.RUNNING
+    receivers: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Crew:
+    workers: list[Slot]
+
+
+@dataclass
+class Workshop:
+    crew: Crew
+    view: LinkView = field(default_factory=LinkView)
+    past_drops: Counter[str] = field(default_factory=Counter)
+    scaler: Scaler | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def no_host() -> Host:
+    raise HostError("no CPU online that workers may use")
+
+
+def test_a_machine_that_cannot_be_read_is_a_change_that_failed_and_does_not_end_the_watch() -> None:
+    async def try_it() -> None:
+        member = Slot(WorkerPlan(worker_id=0, group=0, cpu=0, node=0, partition=0, sockets=()))
+        shop, said = Workshop(Crew([member])), list[str]()
+        scaler = shop.scaler = Scaler(
+            cast("Shop", shop), [GROUP], no_host, threshold_dps=1, lock=asyncio.Lock(), log=said.append
+        )
+        shop.started.set()
+        with pytest.raises(OSError, match="no CPU online"):
+            await scaler.resize(0, 2, "asked for")
+        await scaler._carry_out(0, Decision(1, 2, "a load"))
+        assert [change.failed for change in scaler.changes] == ["no CPU online that workers may use"] * 2
+        assert all("from 1 to 2 workers failed: no CPU online" in line for line in said)
+        assert scaler.sizes() == {0: 1}
+
+    asyncio.run(try_it())
