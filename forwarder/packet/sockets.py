@@ -7,6 +7,7 @@ its ring holds outlive the worker that reads it.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -68,17 +69,29 @@ def open_receivers(ifindex: int, rings: Sequence[Ring], *, copy_bytes: int = 4 <
 
 def close_all(receivers: Sequence[socket.socket]) -> None:
     """Close sockets and free their rings, which waits for grace periods, too."""
-    _together(socket.socket.close, receivers)
+    try:
+        _together(socket.socket.close, receivers)
+    except OSError:  # one after another, then; those that are closed stay so
+        for receiver in receivers:
+            receiver.close()
 
 
 def _together(work: Callable[[T], object], items: Sequence[T]) -> None:
-    """Do something that only waits for the kernel to all items at once; threads are gone when it returns."""
+    """Do something that only waits for the kernel to all items at once; threads are gone when it returns.
+
+    Raises:
+        OSError: no thread to be had, among others; some items may be done then.
+    """
     if len(items) < 2:
         for item in items:
             work(item)
         return
     with ThreadPoolExecutor(min(len(items), _WAITING_TOGETHER)) as pool:
-        for _ in pool.map(work, items):
+        try:
+            done = pool.map(work, items)
+        except RuntimeError as error:  # what Python makes of clone(2)'s refusal
+            raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: no thread to be had") from error
+        for _ in done:
             pass
 
 

@@ -1,0 +1,38 @@
+"""What a supervisor does when the system gives it no more threads: an error that all its callers know."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+
+from forwarder.packet import sockets
+from forwarder.packet.sockets import Ring
+
+LOOPBACK = 1
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_thread_can_be_had_no_socket_is_opened_and_those_that_are_open_are_closed(
+    monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(started) >= allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    before = os.listdir("/proc/self/fd")
+    opened = sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="no thread to be had") as refused:
+        sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+    assert refused.value.errno == errno.EAGAIN
+    started.clear()
+    sockets.close_all(opened)
+    assert os.listdir("/proc/self/fd") == before
