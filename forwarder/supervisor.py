@@ -285,7 +285,12 @@ class Supervisor:
         # Not before: a group that is still wanted is not left for a moment.
         for membership in filter(None, left):
             self.joins.leave(*membership)
-        served = {receiver.interface: receiver.ifindex for receiver in self.crew.receivers}
+        # Not what those still hold that have been relieved.
+        served = {
+            receiver.interface: receiver.ifindex
+            for handle in self.crew.in_plan
+            for receiver in handle.receivers.values()
+        }
         for name in self.listening.keys() - served.keys():
             self._listens_no_more(name)
         for name, ifindex in served.items():

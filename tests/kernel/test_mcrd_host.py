@@ -75,6 +75,16 @@ def test_the_stack_is_skipped_where_rules_go_and_only_there(mcrd_bench: Bench) -
         assert heard_by_the_host(mcrd_bench) == PAYLOADS
 
 
+def test_an_interface_that_another_plan_does_without_is_the_hosts_again(mcrd_bench: Bench) -> None:
+    strategy: dict[str, object] = {"strategy": "pool", "num_workers": 1}
+    with relay(mcrd_bench, "in0,in1", strategy="pool", options=["--skip-host-stack"]) as running:
+        assert heard_by_the_host(mcrd_bench) == []
+        running.ask("apply", config={**strategy, "interfaces": ["in1"]})
+        assert heard_by_the_host(mcrd_bench) == PAYLOADS
+        running.ask("apply", config={**strategy, "interfaces": ["in0", "in1"]})
+        assert heard_by_the_host(mcrd_bench) == []
+
+
 def test_workers_run_before_ordinary_processes_when_asked_to(mcrd_bench: Bench) -> None:
     options = ["--realtime-priority", "3"]
     with relay(mcrd_bench, "in0", rule(streams(1)[0]), workers=2, options=options) as running:
