@@ -178,6 +178,7 @@ class Crew:
         if any(results):
             error = next(result for result in results if result)
             self._log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
+            handle.give_up()
             return
         handle.run()
         if not self._ready.done() and all(other.state is State.RUNNING for other in self.workers):

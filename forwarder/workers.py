@@ -235,6 +235,11 @@ class WorkerHandle:
         self.state = State.RUNNING
         self._running.set()
 
+    def give_up(self) -> None:
+        """The process has refused what it was told: another may have what this one could not get."""
+        if self.state is State.STARTING and self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
     async def wait_until_running(self) -> None:
         """Also after the process has died on the way and another was started.
 

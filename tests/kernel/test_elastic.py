@@ -297,6 +297,24 @@ def test_a_worker_that_is_killed_as_soon_as_it_is_born_joins_all_the_same(mcrd_b
         assert counted.per_worker[1], "it has its part"
 
 
+def test_a_worker_that_gets_no_memory_for_its_rings_is_replaced_until_one_does(mcrd_bench: Bench) -> None:
+    of = streams(8)
+    job = SenderJob(interface="g0", streams=of, count=800, rate_dps=8000, cpu=some_cpus()[0])
+    with dynamic(mcrd_bench, of, *NEVER) as running:
+        supervisor, victim = running.forwarder.process.pid, pid_of(running, 0)
+        pages = int(Path(f"/proc/{supervisor}/statm").read_text().split()[0])
+        before = resource.prlimit(supervisor, resource.RLIMIT_AS)
+        # Enough for a process, and not for the 64 MiB of a ring.
+        enough = pages * resource.getpagesize() + (32 << 20)
+        resource.prlimit(supervisor, resource.RLIMIT_AS, (enough, before[1]))
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: said(running).count("could not be set up") > 1, "it is tried more than once")
+        resource.prlimit(supervisor, resource.RLIMIT_AS, before)
+        eventually(partial(runs_again, running, 0, victim), "another one runs")
+        receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+        assert_delivered(*running.transfer([job], receiver))
+
+
 def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_and_later(
     mcrd_bench: Bench,
 ) -> None:
