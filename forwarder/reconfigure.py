@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from forwarder.host import Host
 from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
 from forwarder.planned import Plan
 from forwarder.problems import Problem, ProblemsError
+from forwarder.rules import ForwardingRule
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
 
@@ -92,19 +93,32 @@ class Reconfiguration:
                     raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error
             else:
                 await still.aclose()  # interfaces may come with rules
-                await self._change_rules(found)
+                await self._change_rules(found, wanted_rules)
                 supervisor.crew.setup = setup(options, self._host, plan)
             self._options = options.model_copy(
                 update={name: getattr(self._options, name) for name in _AT_START}
             )
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
 
-    async def _change_rules(self, found: Changes) -> None:
-        """Rules come before others go, so that what is wrong with them is known before anything changed."""
-        if found.add and (problems := await self._supervisor.add_rules_alone(found.add)):
+    async def _change_rules(self, found: Changes, wanted_rules: Sequence[ForwardingRule]) -> None:
+        """Rules come before others go, so that what is wrong with them is known before anything changed.
+
+        So is whether the state file takes them: they are written beside it first, all of them.
+        """
+        supervisor = self._supervisor
+        if not found:
+            return
+        if supervisor.journal:
+            try:
+                supervisor.journal.prepare(wanted_rules)
+            except OSError as error:
+                allowed = f"a state file that can be written; everything is as it was: {error}"
+                raise ProblemsError([Problem("apply", "other rules", allowed)]) from error
+        if found.add and (problems := await supervisor.add_rules_alone(found.add, noted=False)):
             raise ProblemsError(problems)
         for rule_id in found.remove:
-            await self._supervisor.remove_rule_alone(rule_id)
+            await supervisor.remove_rule_alone(rule_id, noted=False)
+        supervisor.keep_rules()
 
     def _sizes(self, plan: Plan) -> dict[int, int]:
         """Workers of elastic groups to begin with: as many as their interfaces have now, if allowed."""

@@ -183,8 +183,14 @@ class Supervisor:
         async with self.rule_changes.passing():
             return await self.add_rules_alone(rules)
 
-    async def add_rules_alone(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        """The same, by one who is in the door of rule changes, or has closed it."""
+    async def add_rules_alone(
+        self, rules: Sequence[ForwardingRule], *, noted: bool = True
+    ) -> tuple[Problem, ...]:
+        """The same, by one who is in the door of rule changes, or has closed it.
+
+        Args:
+            noted: whether it is for the state file, too; otherwise the caller sees to that.
+        """
         asked_ns = time.monotonic_ns()
         await self.started.wait()
         problems = self.crew.tables.problems(rules)
@@ -193,7 +199,7 @@ class Supervisor:
         problems = self.book.add(rules)
         if problems:
             return problems
-        if self.journal and (problems := self.journal.added(rules)):
+        if noted and self.journal and (problems := self.journal.added(rules)):
             for rule in rules:
                 self.book.remove(rule.rule_id)
             return problems
@@ -202,7 +208,14 @@ class Supervisor:
         self.crew.announce_links()
         await settled(self.crew.add_rules(added))
         if self.plan.follows_rules:
-            await self._follow_rules({rule.input_interface for rule in rules})
+            try:
+                await self._follow_rules({rule.input_interface for rule in rules})
+            except OSError as error:
+                for rule in rules:
+                    if self.book.get(rule.rule_id) is rule:
+                        await self.remove_rule_alone(rule.rule_id, noted=noted)
+                allowed = f"interfaces that there is room to serve; everything is as it was: {error}"
+                return (Problem("rules", ", ".join({rule.input_interface for rule in rules}), allowed),)
         kept = [rule for rule in rules if self.book.get(rule.rule_id) is rule]  # not removed meanwhile
         for rule in kept:
             self._join(rule)
@@ -214,11 +227,11 @@ class Supervisor:
         async with self.rule_changes.passing():
             return await self.remove_rule_alone(rule_id)
 
-    async def remove_rule_alone(self, rule_id: str) -> ForwardingRule:
+    async def remove_rule_alone(self, rule_id: str, *, noted: bool = True) -> ForwardingRule:
         """The same, by one who is in the door of rule changes, or has closed it."""
         await self.started.wait()
         rule = self.book.remove(rule_id)
-        if self.journal and (problems := self.journal.removed(rule_id)):
+        if noted and self.journal and (problems := self.journal.removed(rule_id)):
             self.book.add([rule])
             raise RulesError(problems)
         self._leave(rule)
@@ -300,13 +313,17 @@ class Supervisor:
         changes = self.scaler.changes
         self.scaler = self._new_scaler(setup)
         self.scaler.changes.extend(changes)
+        self.keep_rules()
+        self._watch()
+
+    def keep_rules(self) -> None:
+        """Have the rules in force in the state file, which was prepared for them."""
         if self.journal:
             try:
-                self.journal.commit(book)
+                self.journal.commit(self.book)
             except OSError as error:  # too late to go back
                 self.log(f"the rules are not in the state file: {error}")
                 self.journal.write_anew()
-        self._watch()
 
     def _new_scaler(self, setup: Setup) -> Scaler:
         return Scaler(

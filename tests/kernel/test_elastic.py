@@ -28,6 +28,7 @@ from kernel_support.mcrd import (
     counts,
     eventually,
     forwarded,
+    leave_descriptors,
     mcrctl,
     program,
     relay,
@@ -84,14 +85,6 @@ def pid_of(running: Relay, worker: int) -> int:
 
 def runs_again(running: Relay, worker: int, before: int) -> bool:
     return pid_of(running, worker) not in (0, before)
-
-
-def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
-    """Have a process get no more than ``count`` descriptors beside those that it has; the limit before."""
-    taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    free = [number for number in range(len(taken) + count + 1) if number not in taken]
-    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[count], most))
 
 
 def said(running: Relay) -> str:

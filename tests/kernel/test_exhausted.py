@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +12,10 @@ from forwarder.packet import sockets
 from forwarder.packet.sockets import Ring
 
 LOOPBACK = 1
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
@@ -27,7 +31,7 @@ def test_where_no_thread_can_be_had_no_socket_is_opened_and_those_that_are_open_
         started.append(thread)
         start(thread)
 
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     opened = sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(OSError, match="no thread to be had") as refused:
@@ -35,4 +39,4 @@ def test_where_no_thread_can_be_had_no_socket_is_opened_and_those_that_are_open_
     assert refused.value.errno == errno.EAGAIN
     started.clear()
     sockets.close_all(opened)
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before

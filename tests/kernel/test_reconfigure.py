@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from kernel_support.mcrd import (
+    RING_FRAMES,
     Client,
     Relay,
     assert_delivered,
@@ -24,6 +25,7 @@ from kernel_support.mcrd import (
     counts,
     eventually,
     forwarded,
+    leave_descriptors,
     mcrctl,
     relay,
     rule,
@@ -276,6 +278,60 @@ def test_what_cannot_be_had_leaves_everything_as_it_was(mcrd_bench: Bench) -> No
         assert counted[1] == counted[0]
         assert running.ask("apply", config=config)["workers_relieved"]
         assert running.ask("ping")["workers"] == 3
+
+
+def ids(running: Relay) -> list[str]:
+    return [one["rule_id"] for one in running.ask("list")["rules"]]
+
+
+def test_rules_that_the_state_file_has_no_room_for_leave_all_as_it_was(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    rules, state = [rule(one) for one in streams(4)], tmp_path / "state"
+    config = {"interfaces": ["in0"], "strategy": "fanout", "num_workers": 1, "ring_frames": RING_FRAMES}
+    with relay(mcrd_bench, "in0", *rules[:3], options=("--state-file", str(state))) as running:
+        process, (first, *others) = running.forwarder.process.pid, ids(running)
+        allowed = resource.prlimit(process, resource.RLIMIT_FSIZE)
+        size = state.stat().st_size
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (size - 1, allowed[1]))
+        with pytest.raises(PeerError, match="everything is as it was"):
+            running.ask("apply", config={**config, "rules": rules[1:]})
+        assert ids(running) == [first, *others]
+        # Room for a line that adds a rule, and for none that removes one.
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (size + size // 3 + 20, allowed[1]))
+        running.ask("apply", config={**config, "rules": rules[2:]})
+        resource.prlimit(process, resource.RLIMIT_FSIZE, allowed)
+        kept = ids(running)
+        assert kept == [one["rule_id"] for one in rules[2:]]
+        os.kill(process, signal.SIGKILL)
+        running.forwarder.process.wait()
+        assert running.forwarder.again is not None
+        running.forwarder.process = running.forwarder.again()
+        assert ids(running) == kept
+
+
+@pytest.mark.parametrize("command", ["apply", "add"])
+def test_rules_whose_interface_cannot_be_served_leave_all_as_it_was(mcrd_bench: Bench, command: str) -> None:
+    of = streams(2)
+    here, there = rule(of[0]), rule(of[1], input_interface="in1")
+    config = {"strategy": "pool", "num_workers": 2, "ring_frames": RING_FRAMES, "rules": [here, there]}
+    request = {"config": config} if command == "apply" else {"rules": [there]}
+    with relay(mcrd_bench, "", here, strategy="pool", workers=2) as running:
+        process = running.forwarder.process.pid
+        with Client(running.forwarder.control_path) as client:
+            assert client.ask("ping")["ok"]
+            at_rest(process)
+            before = leave_descriptors(process, 1)
+            refused = client.ask(command, **request)
+            resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+            assert "everything is as it was" in refused["errors"][0]["allowed"]
+            assert ids(running) == [here["rule_id"]]
+            assert client.ask(command, **request)["ok"]
+        jobs = [
+            SenderJob(interface=name, streams=[one], count=100, rate_dps=1000, cpu=some_cpus()[0])
+            for name, one in zip(("g0", "g1"), of, strict=True)
+        ]
+        assert_delivered(*running.transfer(jobs, ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)))
 
 
 def test_a_supervisor_that_was_killed_is_resumed_with_the_rules_it_had(

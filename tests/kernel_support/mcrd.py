@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -262,6 +263,14 @@ def eventually(probe: Callable[[], Value], what: str, within_s: float = 10.0) ->
 def children(pid: int) -> set[int]:
     """The processes that a process has started, and that are there."""
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
+    """Have a process get no more than ``count`` descriptors beside those that it has; the limit before."""
+    taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    free = [number for number in range(len(taken) + count + 1) if number not in taken]
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[count], most))
 
 
 class Client:
