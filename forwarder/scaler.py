@@ -25,6 +25,7 @@ from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
 from forwarder.host import Host, HostError
 from forwarder.links import LinkView
+from forwarder.packet import sockets
 from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.plan import one_more
 from forwarder.planned import GroupPlan
@@ -36,6 +37,8 @@ JOIN_TIMEOUT_S: Final = 10.0
 """So long a new worker may take to be told everything."""
 DRAIN_TIMEOUT_S: Final = 5.0
 """So long a leaving worker may take to forward what it holds."""
+CLOSE_TIMEOUT_S: Final = 5.0
+"""So long the kernel may take to take its sockets out of their groups."""
 RETRY_NS: Final = 1_000_000_000
 """After a change that failed; doubled each time, up to 32 times as long."""
 LOG_LENGTH: Final = 100
@@ -255,7 +258,7 @@ class Scaler:
                 ingress.steer_flows(members)
             for handle in reversed(joining):
                 await handle.stop(DRAIN_TIMEOUT_S)
-                self._park(handle)
+                await self._park(handle)
             raise
 
     def _slot(self, group: GroupPlan, members: Sequence[WorkerHandle]) -> WorkerHandle:
@@ -278,15 +281,24 @@ class Scaler:
         *staying, leaving = members
         ingress.steer_flows(staying)
         await leaving.drain(DRAIN_TIMEOUT_S)
-        self._park(leaving)
+        await self._park(leaving)
         members.pop()
 
-    def _park(self, handle: WorkerHandle) -> None:
+    async def _park(self, handle: WorkerHandle) -> None:
+        closed = sockets.identities(receiver.sock for receiver in handle.receivers.values())
         for receiver in ingress.close(handle):
             self._shop.past_drops[receiver.interface] += receiver.drops
         handle.park()
         # An interface that comes back is opened for the workers that have it planned.
         handle.plan = replace(handle.plan, sockets=())
+        # A process that has ended may leave its io_uring to the kernel for some ms, and with it an armed poll
+        # that keeps the socket in its place in the group: whoever joins now would not have the right one.
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
+        while sockets.linger(closed):
+            if time.monotonic() > deadline:
+                self._log(f"worker {handle.plan.worker_id}: its sockets are open still, somewhere")
+                return
+            await asyncio.sleep(0.001)
 
 
 @dataclass(frozen=True)

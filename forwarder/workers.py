@@ -388,10 +388,13 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
         try:
             for handle, tx_ring in zip(bunch, tx_rings, strict=True):
                 births.append(handle.prepare(tx_ring))
+                births[-1].start.engine.inherit(False)
             sys.stdout.flush()
             sys.stderr.flush()
             for birth in births:
-                pids.append(_fork(birth.start))  # noqa: PERF401
+                birth.start.engine.inherit(True)
+                pids.append(_fork(birth.start))
+                birth.start.engine.inherit(False)
         finally:
             for birth, pid in zip(births, pids, strict=False):
                 birth.handle.adopt(birth, pid)

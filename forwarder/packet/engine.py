@@ -144,6 +144,10 @@ class PacketEngine:
             self._inbox,
         )
 
+    def inherit(self, wanted: bool) -> None:
+        """Have the next children get the io_uring mapped, or not: it is for one of them."""
+        self._uring.inherit(wanted)
+
     def close(self) -> None:
         """Give back the io_uring, and with it every armed poll, then rings and receive sockets."""
         self._uring.close()

@@ -10,9 +10,10 @@ import ctypes
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from forwarder.abi import af_packet as ap
@@ -74,6 +75,19 @@ def close_all(receivers: Sequence[socket.socket]) -> None:
     except OSError:  # one after another, then; those that are closed stay so
         for receiver in receivers:
             receiver.close()
+
+
+def identities(receivers: Iterable[socket.socket]) -> set[int]:
+    """What the kernel tells sockets apart by, also when they are closed here."""
+    return {os.fstat(receiver.fileno()).st_ino for receiver in receivers}
+
+
+def linger(closed: Collection[int]) -> bool:
+    """Whether any of these sockets still is in its fanout group, because somebody has it open."""
+    if not closed:
+        return False
+    _, *lines = Path("/proc/self/net/packet").read_text().splitlines()
+    return any(int(line.split()[8]) in closed for line in lines)
 
 
 def _together(work: Callable[[T], object], items: Sequence[T]) -> None:

@@ -5,11 +5,13 @@ Nothing is lost or repeated, and nothing reordered in a flow that keeps its work
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,8 @@ from lab.traffic.jobs import Stream
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 
+PIDFD_GETFD = 438
+"""Of every architecture."""
 NEVER = ("--scale-threshold-pps", "1000000000")
 """Only who asks resizes."""
 
@@ -163,6 +167,61 @@ def test_a_worker_that_dies_while_it_joins_is_replaced_and_none_is_left_when_the
             [job], ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
         )
         assert (counted.sent, sum(seen.lost), sum(seen.reordered)) == (offered, 0, 0)
+
+
+@contextmanager
+def held_open(pid: int) -> Iterator[None]:
+    """Have all receive sockets of a process open elsewhere, as the kernel does for a while."""
+    _, *lines = Path(f"/proc/{pid}/net/packet").read_text().splitlines()
+    bound = {f"socket:[{line.split()[8]}]" for line in lines if line.split()[4] != "0"}
+    process = os.pidfd_open(pid)
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    held = [
+        syscall(PIDFD_GETFD, process, int(entry.name), 0)
+        for entry in Path(f"/proc/{pid}/fd").iterdir()
+        if entry.is_symlink() and str(entry.readlink()) in bound
+    ]
+    os.close(process)
+    try:
+        assert len(held) == len(bound)
+        assert min(held) > 0
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_a_group_has_shrunk_when_the_kernel_has_given_up_the_place(mcrd_bench: Bench) -> None:
+    of = streams(32)
+    job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(1) as pool:
+        running.ask("resize", group=0, workers=2)
+        with held_open(running.forwarder.process.pid):
+            shrinks = pool.submit(running.ask, "resize", group=0, workers=1)
+            eventually(lambda: pid_of(running, 1) == 0, "the worker has ended")
+            time.sleep(0.2)
+            assert not shrinks.done()
+        assert shrinks.result()["after"] == 1
+        running.ask("resize", group=0, workers=2)
+        offered, seen, counted = running.transfer([job], receiver)
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (offered, {}, 0)
+
+
+def test_those_who_came_together_and_leave_one_by_one_leave_their_places_for_others(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(32)
+    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    with dynamic(mcrd_bench, of, *NEVER) as running:
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: matched(running), "the first datagram is forwarded")
+            for workers in (3, 2, 3):
+                running.ask("resize", group=0, workers=workers)
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (32_000, {}, 0)
+        assert counted.per_worker[2], "the last one has its part"
 
 
 def test_a_resize_that_cannot_be_is_refused(mcrd_bench: Bench) -> None:
