@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -149,6 +150,9 @@ def test_a_hot_interface_gets_workers_and_an_idle_one_gives_them_back(mcrd_bench
         assert "datagrams/s, more than 1 × 2,000" in first["reason"]
         top = mcrctl(running.forwarder.control_path, "top", "--interval", "0.1", "--json")
         assert json.loads(top.stdout)["scaling"][0]["changes"][0] == first
+        for one in scaling(running)["changes"]:
+            sentence = f"from {one['before']} to {one['after']} workers in "
+            assert any(sentence in line and one["reason"] in line for line in said(running).splitlines())
 
 
 def test_a_worker_that_dies_while_it_joins_is_replaced_and_none_is_left_when_the_group_shrinks(
@@ -293,6 +297,44 @@ def test_an_interface_that_comes_back_is_served_by_those_who_are_in_the_group_by
             offered, seen, counted = running.transfer([job], receiver)
             assert_delivered(offered, seen, counted)
             assert counted.per_worker == (*per_worker(of, least, 100), *[0] * (3 - least))
+
+
+def test_an_interface_that_goes_and_comes_while_its_group_is_resized_is_served_in_the_end(
+    mcrd_bench: Bench, wires: Wiring
+) -> None:
+    of = streams(32)
+    near, far = Port(mcrd_bench.lab.gen, "flap-g"), Port(mcrd_bench.lab.fwd, "flap", "10.60.0.2")
+    job = SenderJob(interface="flap-g", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    over = threading.Event()
+
+    def served() -> bool:
+        return all(entry["state"] == "running" for entry in running.forwarder.stats()["rules"])
+
+    def resize() -> list[str]:
+        refusals = []
+        with Client(running.forwarder.control_path) as client:
+            while not over.is_set():
+                for size in (3, 1, 2):
+                    answer = client.ask("resize", group=0, workers=size)
+                    refusals += [problem["allowed"] for problem in answer.get("errors", ())]
+        return refusals
+
+    with dynamic(mcrd_bench, of, *NEVER, interface="flap") as running, ThreadPoolExecutor(1) as pool:
+        resizing = pool.submit(resize)
+        try:
+            for moment in range(5):
+                with wires.wire(near, far):
+                    eventually(served, "the interface is served")
+                    time.sleep(moment * 0.07)
+        finally:
+            over.set()
+        assert all("the group is as it was" in refusal for refusal in resizing.result())
+        with wires.wire(near, far):
+            eventually(served, "the interface is served")
+            offered, seen, counted = running.transfer([job], receiver)
+            assert (counted.sent, counted.dropped, sum(seen.lost)) == (offered, {}, 0)
+        assert "Traceback" not in said(running)
 
 
 def test_what_the_ring_of_a_dead_worker_holds_is_forwarded_before_its_place_is_given_up(

@@ -35,6 +35,8 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
+from forwarder.placement import owners
+from forwarder.strategy import Hashing
 from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
@@ -119,6 +121,23 @@ def test_rules_change_under_load_and_others_lose_nothing(mcrd_bench: Bench, tmp_
         seen, counted = transfer.seen, counts(running.forwarder.stats())
         assert (counted.dropped, counted.sent) == ({}, transfer.offered)
         assert (sum(seen.lost), sum(seen.duplicated)) == (0, 0)
+
+
+def test_a_diff_says_how_many_rules_another_width_moves_and_changes_nothing(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    of = streams(RULES)
+    keys = [(int(one.group), one.port) for one in of]
+    with relay(mcrd_bench, "in0", *map(rule, of), strategy="rule-hash", workers=2) as running:
+        before = running.ask("list-workers")["workers"]
+        for hashing in Hashing:
+            file = written(tmp_path / "wanted.toml", "rule-hash", num_workers=3, hashing=str(hashing))
+            answer = mcrctl(running.forwarder.control_path, "plan", "--diff", str(file), "--json")
+            found = json.loads(answer.stdout)
+            old, new = owners(keys, 2), owners(keys, 3, hashing)
+            assert found["rules_moved"] == sum(a != b for a, b in zip(old, new, strict=True))
+            assert (found["workers_relieved"], found["applied"]) == (True, False)
+        assert running.ask("list-workers")["workers"] == before
 
 
 WRONG = (
