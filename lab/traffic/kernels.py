@@ -24,7 +24,11 @@ Integers = npt.NDArray[np.int64]
 
 SYS_SENDMMSG = 307
 """x86-64; asm/unistd_64.h."""
+SYS_CLOCK_NANOSLEEP = 230
 EINTR, ENOBUFS = 4, 105
+
+ROUSE_NS = 100_000
+"""So long before something is due a sender is awake; it sleeps only where twice as much is left."""
 
 SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES, SLIPPED_NS = range(9)
 OUTCOMES = 9
@@ -146,6 +150,16 @@ class Schedule(NamedTuple):
 
 
 @njit
+def sleep_until(time_ns: int, scratch: Integers) -> None:
+    """Sleep, with at most the kernel's slack (50 microseconds) too long, to a time of CLOCK_MONOTONIC, or for
+    10 ms: there may be a reason to stop."""
+    time_ns = min(time_ns, now_ns(MONOTONIC, scratch) + 10_000_000)
+    scratch[0] = time_ns // 1_000_000_000
+    scratch[1] = time_ns % 1_000_000_000
+    syscall(SYS_CLOCK_NANOSLEEP, MONOTONIC, 1, scratch.ctypes.data, 0, 0, 0)
+
+
+@njit
 def transmit(
     descriptor: int,
     slots: Slots,
@@ -163,6 +177,7 @@ def transmit(
     ``segments`` payloads of ``payload_bytes`` follow each other in a frame; with more than one the kernel
     fills in the UDP checksum. ``outcome``: int64, see the constants.
 
+    Where datagrams are far apart it sleeps in between: others may use the CPU.
     Each batch is what is due by now, so a sender that keeps up sends one frame at a time, stamped with the
     time of its own departure; only one that is behind sends several at once. One that was held up for long
     (another process, the hypervisor) would send a burst that no one asked for, and that would be lost: beyond
@@ -188,6 +203,8 @@ def transmit(
         if schedule.interval_num:
             late = now - origin - sent * schedule.interval_num // schedule.interval_den
             if late < 0:
+                if late < -2 * ROUSE_NS:
+                    sleep_until(now - late - ROUSE_NS, scratch)
                 continue
             outcome[LATE_SUM_NS] += late
             outcome[LATE_MAX_NS] = max(int(outcome[LATE_MAX_NS]), late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,6 +192,27 @@ def test_one_process_does_one_trial_after_another(wire_like: Bench) -> None:
         _, receiver_pid = wire_like.pids
         assert process_memory(receiver_pid).ring_bytes == 0, "the ring went with its trial"
     assert len(processes) == 1
+
+
+def test_a_sender_whose_datagrams_are_far_apart_leaves_its_cpu_to_others(wire_like: Bench) -> None:
+    """It slept between all but a few of them; one that spun would have been put off the CPU, if at all."""
+    of = streams(1)
+    job = SenderJob(interface="g0", streams=of, rate_dps=1000, count=1000)
+    wire_like.transfer(job, ReceiverJob(flows=flows(of, 1000)))  # all is compiled
+    pid, _ = wire_like.pids
+    before = sleeps(pid)
+    wire_like.transfer(job, ReceiverJob(flows=flows(of, 1000)))
+    assert sleeps(pid) - before > 500
+
+
+def sleeps(pid: int) -> int:
+    """How often a process has given up the CPU by itself (proc_pid_status(5))."""
+    [line] = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    ]
+    return int(line.split()[1])
 
 
 def test_a_sender_can_be_stopped_early(wire_like: Bench) -> None:
