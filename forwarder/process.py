@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -47,10 +47,10 @@ class Entry:
 
     It takes its name, lets the terminal's signals pass by (the terminal signals the whole process group;
     workers go when the supervisor says so) and ends on SIGTERM; closes every descriptor above standard error
-    but ``keep``; moves to ``cpu`` when it may, and takes its memory from ``memory_node`` when the kernel
-    agrees (:func:`forwarder.abi.mempolicy.refusal`); becomes nobody for good, without capabilities, groups
-    or a way to gain any (capabilities(7): leaving user id 0 clears them); and is killed when its parent
-    dies. Without root there is nothing to drop but the ways up.
+    but ``keep``, and unmaps what is not for it (:meth:`unmap`); moves to ``cpu`` when it may, and takes its
+    memory from ``memory_node`` when the kernel agrees (:func:`forwarder.abi.mempolicy.refusal`); becomes
+    nobody for good, without capabilities, groups or a way to gain any (capabilities(7): leaving user id 0
+    clears them); and is killed when its parent dies. Without root there is nothing to drop but the ways up.
 
     All of it is compiled: run by the interpreter, these dozen calls touch half a megabyte of pages that
     workers share otherwise.
@@ -63,19 +63,26 @@ class Entry:
         self._mask[cpu // 64] = 1 << cpu % 64
         words = [] if memory_node is None else mempolicy.node_mask(memory_node)
         self._nodes = np.array(words, np.uint64)
+        self._elsewhere = np.zeros((0, 2), np.int64)
         self._parent = os.getpid()
         self._run = compiled_entry(_enter)
+
+    def unmap(self, regions: Sequence[tuple[int, int]]) -> None:
+        """Address and size of memory that is mapped for others, and that the child has no part in."""
+        self._elsewhere = np.array(regions, np.int64).reshape(-1, 2)
 
     def __call__(self) -> None:
         """Raises OSError when a privilege could not be dropped."""
         identity = UNPRIVILEGED_ID if os.geteuid() == 0 else -1
-        error = self._run(self._name, self._keep, self._mask, self._nodes, identity, self._parent)
+        error = self._run(
+            self._name, self._keep, self._mask, self._nodes, self._elsewhere, identity, self._parent
+        )
         if error < 0:
             raise OSError(-error, "a worker could not give up its privileges")
 
 
 @njit
-def _enter(name: Any, keep: Any, mask: Any, nodes: Any, identity: int, parent: int) -> int:
+def _enter(name: Any, keep: Any, mask: Any, nodes: Any, elsewhere: Any, identity: int, parent: int) -> int:
     action = np.zeros(4, np.uint64)  # struct kernel_sigaction: handler, flags, restorer, mask
     syscall(syscalls.PRCTL, _PR_SET_NAME, name.ctypes.data)
     action[0] = _SIG_IGN
@@ -89,6 +96,8 @@ def _enter(name: Any, keep: Any, mask: Any, nodes: Any, identity: int, parent: i
             syscall(syscalls.CLOSE_RANGE, first, descriptor - 1)
         first = descriptor + 1
     syscall(syscalls.CLOSE_RANGE, first, _LAST_DESCRIPTOR)
+    for region in range(len(elsewhere)):
+        syscall(syscalls.MUNMAP, elsewhere[region, 0], elsewhere[region, 1])
     syscall(syscalls.SCHED_SETAFFINITY, 0, len(mask) * 8, mask.ctypes.data)
     if len(nodes) > 0:
         syscall(syscalls.SET_MEMPOLICY, mempolicy.MPOL_PREFERRED, nodes.ctypes.data, mempolicy.MAXNODE)
@@ -108,7 +117,7 @@ def _enter(name: Any, keep: Any, mask: Any, nodes: Any, identity: int, parent: i
 def compile_entry() -> None:
     """Compile what :class:`Entry` runs, without running it."""
     if hasattr(_enter, "compile"):
-        _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], uint64[::1], int64, int64)")
+        _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], uint64[::1], int64[:, ::1], int64, int64)")
 
 
 def notify(state: str) -> None:

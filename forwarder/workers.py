@@ -388,19 +388,24 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
         try:
             for handle, tx_ring in zip(bunch, tx_rings, strict=True):
                 births.append(handle.prepare(tx_ring))
-                births[-1].start.engine.inherit(False)
             sys.stdout.flush()
             sys.stderr.flush()
+            _tell_apart(births)
             for birth in births:
-                birth.start.engine.inherit(True)
-                pids.append(_fork(birth.start))
-                birth.start.engine.inherit(False)
+                pids.append(_fork(birth.start))  # noqa: PERF401
         finally:
             for birth, pid in zip(births, pids, strict=False):
                 birth.handle.adopt(birth, pid)
             for birth in births[len(pids) :]:
                 birth.abandon()
             sockets.close_all(tx_rings[len(births) :])
+
+
+def _tell_apart(births: Sequence[Birth]) -> None:
+    """Have each worker unmap the io_urings of those that are forked together with it."""
+    regions = [list(birth.start.engine.uring_mappings.items()) for birth in births]
+    for birth, own in zip(births, regions, strict=True):
+        birth.start.entry.unmap([region for of in regions if of is not own for region in of])
 
 
 async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:

@@ -40,9 +40,6 @@ NR_IO_URING_REGISTER: Final = 427
 IORING_REGISTER_ENABLE_RINGS: Final = 12
 IORING_OFF_SQ_RING: Final = 0
 
-_MADV_DONTFORK: Final = 10
-_MADV_DOFORK: Final = 11
-
 SQE_WORDS: Final = 8
 """A submission entry as 64-bit words (``struct io_uring_sqe``, 64 bytes)."""
 CQE_WORDS: Final = 2
@@ -117,8 +114,6 @@ def _load_library() -> ctypes.CDLL:
 
 
 _library = _load_library()
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def _view(address: int, count: int, dtype: Any) -> NDArray[Any]:
@@ -146,21 +141,18 @@ class Uring:
     """Where ``sq_head`` stands in the ring's mapping: the same for every ring of this kernel."""
     _ring: _Ring
 
-    def inherit(self, wanted: bool) -> None:
-        """Have the next children get the rings mapped, or not.
+    @property
+    def mappings(self) -> dict[int, int]:
+        """Where the rings are mapped, and how large each part is.
 
         As long as any process has them mapped the kernel keeps the io_uring, and what it waits for open.
         """
         submission, completion = self._ring.sq, self._ring.cq
-        mapped = {
+        return {
             submission.ring_ptr: submission.ring_sz,
             completion.ring_ptr: completion.ring_sz,
             submission.sqes: self.sqes.nbytes,
         }
-        for address, size in mapped.items():
-            if _libc.madvise(address, size, _MADV_DOFORK if wanted else _MADV_DONTFORK):
-                error = ctypes.get_errno()
-                raise OSError(error, os.strerror(error))
 
     def close(self) -> None:
         """Unmap the rings and close the descriptor; the arrays must not be used afterwards."""

@@ -96,6 +96,11 @@ class PacketEngine:
         return self._uring.fd
 
     @property
+    def uring_mappings(self) -> dict[int, int]:
+        """Where the io_uring is mapped: nowhere else than in its worker, once that runs."""
+        return self._uring.mappings
+
+    @property
     def head_offset(self) -> int:
         return self._uring.head_offset
 
@@ -143,10 +148,6 @@ class PacketEngine:
             self._totals,
             self._inbox,
         )
-
-    def inherit(self, wanted: bool) -> None:
-        """Have the next children get the io_uring mapped, or not: it is for one of them."""
-        self._uring.inherit(wanted)
 
     def close(self) -> None:
         """Give back the io_uring, and with it every armed poll, then rings and receive sockets."""
