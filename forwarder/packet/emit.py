@@ -9,7 +9,9 @@ takes three locked operations.
 Rules of the ring:
 
 * the kernel sends whatever is ready in it to one interface, up to the first slot that is not
-  (``tpacket_snd`` in net/packet/af_packet.c). So bursts of one rule go in together, output by output;
+  (``tpacket_snd`` in net/packet/af_packet.c). So bursts go in together, output by output, whose rules have
+  outputs on the same interfaces in the same order;
+* that is a system call for each output, which too few datagrams do not make good;
 * what was queued before goes first, or a flow would overtake itself;
 * a slot that the kernel holds, because the burst leaves whole and is still on its way, is waited for by
   nobody: the burst is a message;
@@ -44,8 +46,9 @@ from forwarder.packet.journal import begin_update, end_update, unsent
 from forwarder.packet.rewrite import HEADER_BYTES, SHORT_SEGMENT, copy_payload, outgoing_ttl, write_header
 from forwarder.packet.transmit import KIND_IGNORED, MESSAGE_FLAGS, flush, queue, queued
 
-LEAST_SEGMENTS: Final = 4
-"""Datagrams in a burst that is worth a system call of its own."""
+LEAST_SEGMENTS: Final = 24
+"""Datagrams, in all bursts that go together, that are worth a system call."""
+ALL: Final = -1
 MOST_PAYLOAD: Final = state.TX_SLOT_BYTES - TX_OFFSET - HEADER_BYTES
 _ENTRY: Final = np.uint64(IORING_OP_SENDMSG | (IOSQE_CQE_SKIP_SUCCESS << 8))
 
@@ -71,12 +74,12 @@ def emit(
     """
     index = 0
     while index < bursts:
-        count = ring_takes(batch, index, bursts, scalars)
+        count = ring_takes(batch, index, bursts, rules, scalars)
         if count:
             through_ring(words, data, index, count, rules, batch, transmit, uring, shared, scalars, sockets)
             index += count
         else:
-            as_messages(words, data, index, rules, batch, transmit, uring, shared, scalars, sockets)
+            as_messages(words, data, index, 0, ALL, rules, batch, transmit, uring, shared, scalars, sockets)
             index += 1
 
 
@@ -90,33 +93,56 @@ def segment_bytes(burst: Any, frame: Any) -> int:
 
 
 @njit
-def ring_takes(batch: Any, first: int, bursts: int, scalars: Any) -> int:
-    """How many bursts from the first on, all of one rule, go through the ring together."""
+def ring_takes(batch: Any, first: int, bursts: int, rules: Any, scalars: Any) -> int:
+    """How many bursts from the first on go through the ring together."""
     if scalars[state.TX_RING_ADDRESS] == 0:
         return 0
-    rule = batch.frames[batch.bursts[first, BURST_FIRST], layout.FRAME_RULE]
     most = min(bursts - first, state.TX_SLOTS)
+    segments = 0
+    for index in range(first, first + most):  # nearly always the whole answer, without a look at rules
+        segments += batch.bursts[index, BURST_SEGMENTS]
+    if segments < LEAST_SEGMENTS:
+        return 0
+    rule = np.int64(batch.frames[batch.bursts[first, BURST_FIRST], layout.FRAME_RULE])
     count = 0
+    segments = 0
     while count < most:
         burst = batch.bursts[first + count]
         frame = batch.frames[burst[BURST_FIRST]]
         if (
-            frame[layout.FRAME_RULE] != rule
-            or burst[BURST_SEGMENTS] < LEAST_SEGMENTS
+            burst[BURST_SEGMENTS] < 2
             or burst[BURST_BYTES] > MOST_PAYLOAD
             or segment_bytes(burst, frame) > SHORT_SEGMENT
+            or not same_way(rules, rule, np.int64(frame[layout.FRAME_RULE]))
         ):
             break
+        segments += burst[BURST_SEGMENTS]
         count += 1
-    return count
+    return count if segments >= LEAST_SEGMENTS else 0
 
 
 @njit
-def gather(words: Any, data: Any, burst: Any, batch: Any, transmit: Any, scalars: Any) -> None:
+def same_way(rules: Any, rule: int, other: int) -> bool:
+    """Whether the outputs of two rules are on the same interfaces, in the same order."""
+    if rule == other:
+        return True
+    if rules.spans[rule, 1] != rules.spans[other, 1]:
+        return False
+    here, there = np.int64(rules.spans[rule, 0]), np.int64(rules.spans[other, 0])
+    for nth in range(np.int64(rules.spans[rule, 1])):
+        link = rules.outputs[here + nth, layout.OUTPUT_INTERFACE]
+        if link != rules.outputs[there + nth, layout.OUTPUT_INTERFACE]:
+            return False
+    return True
+
+
+@njit
+def gather(
+    words: Any, data: Any, burst: Any, frames: Any, arena_words: Any, arena: Any, scalars: Any
+) -> None:
     """Put a burst's payload into the arena, which has room, and give it its identifications."""
     start = scalars[state.ARENA_USED]
-    frames = batch.frames
-    copy_payload(words, data, frames, burst[BURST_FIRST], transmit.arena_words, transmit.arena, start)
+    copy_payload(words, data, frames, burst[BURST_FIRST], arena_words, arena, start)
     scalars[state.ARENA_USED] = (start + burst[BURST_BYTES] + 63) & ~63
     burst[BURST_START] = start
     burst[BURST_IDENTIFICATION] = scalars[state.IDENTIFICATION]
@@ -124,40 +150,20 @@ def gather(words: Any, data: Any, burst: Any, batch: Any, transmit: Any, scalars
 
 
 @njit
-def may_leave(burst: Any, output: Any, batch: Any, transmit: Any, shared: Any) -> int:
-    """The TTL of a burst's copies at an output; 0 when they may not leave, which is accounted for."""
-    frame = batch.frames[burst[BURST_FIRST]]
-    link = transmit.links[np.int64(output[layout.OUTPUT_INTERFACE])]
-    segment = segment_bytes(burst, frame)
-    largest = segment if segment else burst[BURST_BYTES]
-    ttl = outgoing_ttl(frame, output)
+def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
+    """The TTL of a burst's copies at an output, or -1 less the reason why they may not leave.
+
+    Args:
+        largest: payload bytes of the longest datagram.
+    """
     if link[layout.LINK_INDEX] == 0:
-        reason = layout.OUTPUT_ABSENT
-    elif ttl == 0:
-        reason = layout.TTL_EXPIRED
-    elif largest + 28 > np.int64(link[layout.LINK_MTU]):
-        reason = layout.TOO_BIG
-    else:
-        return ttl
-    rule = np.int64(frame[layout.FRAME_RULE])
-    unsent(shared, reason, rule, burst[BURST_SEGMENTS], burst[BURST_BYTES])
-    return 0
-
-
-@njit
-def write_headers(header: Any, burst: Any, output: Any, ttl: int, batch: Any, transmit: Any) -> None:
-    """The headers of a burst's copies at an output, see :func:`forwarder.packet.rewrite.write_header`."""
-    frame = batch.frames[burst[BURST_FIRST]]
-    write_header(
-        header,
-        frame,
-        output,
-        transmit.links[np.int64(output[layout.OUTPUT_INTERFACE])],
-        ttl,
-        burst[BURST_BYTES],
-        segment_bytes(burst, frame),
-        burst[BURST_IDENTIFICATION],
-    )
+        return -1 - layout.OUTPUT_ABSENT
+    ttl = outgoing_ttl(frame, output)
+    if ttl == 0:
+        return -1 - layout.TTL_EXPIRED
+    if largest + 28 > np.int64(link[layout.LINK_MTU]):
+        return -1 - layout.TOO_BIG
+    return ttl
 
 
 # -- messages --
@@ -168,6 +174,8 @@ def as_messages(
     words: Any,
     data: Any,
     index: int,
+    first: int,
+    last: int,
     rules: Any,
     batch: Any,
     transmit: Any,
@@ -176,50 +184,57 @@ def as_messages(
     scalars: Any,
     sockets: Any,
 ) -> None:
-    """Queue one burst to every output of its rule."""
+    """Queue a burst to the outputs of its rule from the ``first`` to before the ``last``, ``ALL`` for each.
+
+    With ``ALL`` it is put into the arena, where it is otherwise. One function for all that: calls with as
+    many arrays are a good part of what a message costs here.
+    """
     burst = batch.bursts[index]
-    if scalars[state.ARENA_USED] + burst[BURST_BYTES] > state.ARENA_BYTES:
-        flush(uring, transmit, shared, scalars, sockets, False)
-    gather(words, data, burst, batch, transmit, scalars)
-    rule = np.int64(batch.frames[burst[BURST_FIRST], layout.FRAME_RULE])
-    first = np.int64(rules.spans[rule, 0])
-    for position in range(first, first + np.int64(rules.spans[rule, 1])):
+    frame = batch.frames[burst[BURST_FIRST]]
+    rule = np.int64(frame[layout.FRAME_RULE])
+    segments = burst[BURST_SEGMENTS]
+    payload = burst[BURST_BYTES]
+    segment = segment_bytes(burst, frame)
+    largest = segment if segment else payload
+    start = np.int64(rules.spans[rule, 0])
+    if last == ALL:
+        last = np.int64(rules.spans[rule, 1])
+        if scalars[state.ARENA_USED] + payload > state.ARENA_BYTES:
+            flush(uring, transmit, shared, scalars, sockets, False)
+        gather(words, data, burst, batch.frames, transmit.arena_words, transmit.arena, scalars)
+    for position in range(start + first, start + last):
         output = rules.outputs[position]
-        ttl = may_leave(burst, output, batch, transmit, shared)
-        if ttl:
-            queue_message(burst, output, ttl, batch, transmit, uring, shared, scalars, sockets)
-
-
-@njit
-def queue_message(
-    burst: Any,
-    output: Any,
-    ttl: int,
-    batch: Any,
-    transmit: Any,
-    uring: Any,
-    shared: Any,
-    scalars: Any,
-    sockets: Any,
-) -> None:
-    """Queue a copy of a burst that is in the arena."""
-    if queued(scalars) == state.ENTRIES:
-        flush_and_keep(transmit, uring, shared, scalars, sockets)
-    index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
-    write_headers(transmit.headers[index], burst, output, ttl, batch, transmit)
-    transmit.vectors[index, 2] = transmit.arena.ctypes.data + burst[BURST_START]
-    transmit.vectors[index, 3] = burst[BURST_BYTES]
-    queue_send(
-        scalars[state.TRANSMIT_FD], 2, output, batch.frames[burst[BURST_FIRST], layout.FRAME_RULE],
-        burst[BURST_SEGMENTS], burst[BURST_BYTES], 1, index, transmit, uring, scalars,
-    )  # fmt: skip
+        number = np.int64(output[layout.OUTPUT_INTERFACE])
+        ttl = leaving_ttl(frame, output, transmit.links[number], largest)
+        if ttl < 0:
+            unsent(shared, -1 - ttl, rule, segments, payload)
+            continue
+        if queued(scalars) == state.ENTRIES:
+            flush_and_keep(transmit, uring, shared, scalars, sockets)
+        entry = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
+        write_header(
+            transmit.headers[entry],
+            frame,
+            output,
+            transmit.links[number],
+            ttl,
+            payload,
+            segment,
+            burst[BURST_IDENTIFICATION],
+        )
+        transmit.vectors[entry, 2] = transmit.arena.ctypes.data + burst[BURST_START]
+        transmit.vectors[entry, 3] = payload
+        queue_send(
+            scalars[state.TRANSMIT_FD], 2, number, rule, segments, payload, 1, entry,
+            transmit, uring, scalars,
+        )  # fmt: skip
 
 
 @njit
 def queue_send(
     fd: int,
     vectors: int,
-    output: Any,
+    link: int,
     rule: int,
     copies: int,
     payload: int,
@@ -229,12 +244,12 @@ def queue_send(
     uring: Any,
     scalars: Any,
 ) -> None:
-    """Queue a ``sendmsg`` of the message in the next place, to the interface of an output."""
+    """Queue a ``sendmsg`` of the message in the next place, out of an interface."""
     index = scalars[state.QUEUED_TAIL] & (state.ENTRIES - 1)
     transmit.entries[index, layout.ENTRY_RULE] = rule
     transmit.entries[index, layout.ENTRY_BYTES] = payload
     transmit.entries[index, layout.ENTRY_FRAMES] = frames
-    transmit.messages[index, 0] = transmit.addresses[np.int64(output[layout.OUTPUT_INTERFACE])]
+    transmit.messages[index, 0] = transmit.addresses[link]
     transmit.messages[index, 3] = vectors
     head = _ENTRY | (np.uint64(fd) << np.uint64(32))
     address = transmit.messages.ctypes.data + index * 56
@@ -259,6 +274,13 @@ def slot_status(scalars: Any, place: int) -> Any:
 
 
 @njit
+def output_of(burst: Any, nth: int, rules: Any, batch: Any) -> Any:
+    """The row of the ``nth`` output of a burst's rule."""
+    rule = np.int64(batch.frames[burst[BURST_FIRST], layout.FRAME_RULE])
+    return rules.outputs[np.int64(rules.spans[rule, 0]) + nth]
+
+
+@njit
 def through_ring(
     words: Any,
     data: Any,
@@ -272,49 +294,65 @@ def through_ring(
     scalars: Any,
     sockets: Any,
 ) -> None:
-    """Send bursts of one rule to every output of it."""
+    """Send bursts to every output of their rules."""
     if queued(scalars):
         flush(uring, transmit, shared, scalars, sockets, False)
     scalars[state.ARENA_USED] = 0
     for index in range(first, first + count):
-        gather(words, data, batch.bursts[index], batch, transmit, scalars)
+        burst = batch.bursts[index]
+        gather(words, data, burst, batch.frames, transmit.arena_words, transmit.arena, scalars)
     rule = np.int64(batch.frames[batch.bursts[first, BURST_FIRST], layout.FRAME_RULE])
-    start = np.int64(rules.spans[rule, 0])
-    for position in range(start, start + np.int64(rules.spans[rule, 1])):
-        output = rules.outputs[position]
+    for nth in range(np.int64(rules.spans[rule, 1])):
         put = 0
         room = True
         for index in range(first, first + count):
             burst = batch.bursts[index]
-            ttl = may_leave(burst, output, batch, transmit, shared)
-            if not ttl:
+            frame = batch.frames[burst[BURST_FIRST]]
+            output = output_of(burst, nth, rules, batch)
+            link = transmit.links[np.int64(output[layout.OUTPUT_INTERFACE])]
+            segment = segment_bytes(burst, frame)
+            ttl = leaving_ttl(frame, output, link, segment)
+            if ttl < 0:
+                of = np.int64(frame[layout.FRAME_RULE])
+                unsent(shared, -1 - ttl, of, burst[BURST_SEGMENTS], burst[BURST_BYTES])
                 continue
-            room = room and put_in(
-                burst, output, ttl, scalars[state.TX_RING_NEXT] + put, batch, transmit, scalars
-            )
+            place = scalars[state.TX_RING_NEXT] + put
+            room = room and put_in(burst, frame, output, link, ttl, segment, place, transmit, scalars)
             if room:
                 transmit.in_slots[put] = index
                 put += 1
             else:
                 if put:
-                    hand_over(put, output, batch, transmit, uring, shared, scalars, sockets)
+                    hand_over(words, data, put, nth, rules, batch, transmit, uring, shared, scalars, sockets)
                     put = 0
-                queue_message(burst, output, ttl, batch, transmit, uring, shared, scalars, sockets)
+                as_messages(
+                    words, data, index, nth, nth + 1, rules, batch, transmit, uring, shared, scalars, sockets
+                )
         if put:
-            hand_over(put, output, batch, transmit, uring, shared, scalars, sockets)
+            hand_over(words, data, put, nth, rules, batch, transmit, uring, shared, scalars, sockets)
 
 
 @njit
-def put_in(burst: Any, output: Any, ttl: int, place: int, batch: Any, transmit: Any, scalars: Any) -> bool:
+def put_in(
+    burst: Any,
+    frame: Any,
+    output: Any,
+    link: Any,
+    ttl: int,
+    segment: int,
+    place: int,
+    transmit: Any,
+    scalars: Any,
+) -> bool:
     """Make a slot ready for sending; False when the kernel has it still."""
     status = slot_status(scalars, place)
     if load_acquire(status, 0) != TP_STATUS_AVAILABLE:
         return False
     payload = burst[BURST_BYTES]
     address = scalars[state.TX_RING_ADDRESS] + place % state.TX_SLOTS * state.TX_SLOT_BYTES
-    slot = bytes_at(address, state.TX_SLOT_BYTES)
     words_at(address, 2)[1] = HEADER_BYTES + payload
-    write_headers(slot[TX_OFFSET:], burst, output, ttl, batch, transmit)
+    header = bytes_at(address + TX_OFFSET, HEADER_BYTES)
+    write_header(header, frame, output, link, ttl, payload, segment, burst[BURST_IDENTIFICATION])
     start = transmit.arena.ctypes.data + burst[BURST_START]
     copy_memory(address + TX_OFFSET + HEADER_BYTES, start, payload)
     store_release(status, 0, TP_STATUS_SEND_REQUEST)
@@ -323,20 +361,35 @@ def put_in(burst: Any, output: Any, ttl: int, place: int, batch: Any, transmit: 
 
 @njit
 def hand_over(
-    put: int, output: Any, batch: Any, transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any
+    words: Any,
+    data: Any,
+    put: int,
+    nth: int,
+    rules: Any,
+    batch: Any,
+    transmit: Any,
+    uring: Any,
+    shared: Any,
+    scalars: Any,
+    sockets: Any,
 ) -> None:
-    """Have the kernel send the slots that were made ready, and see to what it did not send."""
+    """Have the kernel send the slots that were made ready to the ``nth`` output of their rules, and see to
+    what it did not send."""
+    first = batch.bursts[transmit.in_slots[0]]
+    rule = np.int64(batch.frames[first[BURST_FIRST], layout.FRAME_RULE])
     copies = payload = 0
-    for nth in range(put):
-        burst = batch.bursts[transmit.in_slots[nth]]
+    for slot in range(put):
+        burst = batch.bursts[transmit.in_slots[slot]]
         copies += burst[BURST_SEGMENTS]
         payload += burst[BURST_BYTES]
-    rule = batch.frames[batch.bursts[transmit.in_slots[0], BURST_FIRST], layout.FRAME_RULE]
+        if np.int64(batch.frames[burst[BURST_FIRST], layout.FRAME_RULE]) != rule:
+            rule = layout.NONE
     if queued(scalars) == state.ENTRIES:
         flush_and_keep(transmit, uring, shared, scalars, sockets)
     queue_send(
-        scalars[state.TX_RING_FD], 0, output, rule, copies, payload, put, KIND_IGNORED,
-        transmit, uring, scalars,
+        scalars[state.TX_RING_FD], 0,
+        np.int64(output_of(first, nth, rules, batch)[layout.OUTPUT_INTERFACE]), rule, copies, payload, put,
+        KIND_IGNORED, transmit, uring, scalars,
     )  # fmt: skip
     flush_and_keep(transmit, uring, shared, scalars, sockets)
     place = scalars[state.TX_RING_NEXT]
@@ -347,13 +400,16 @@ def hand_over(
             break
         sent += 1
     scalars[state.TX_RING_NEXT] = (place + sent) % state.TX_SLOTS
-    for nth in range(sent, put):
-        store_release(slot_status(scalars, place + nth), 0, TP_STATUS_AVAILABLE)
-        burst = batch.bursts[transmit.in_slots[nth]]
-        take_back(burst, rule, nth == sent, shared)
-        if nth > sent:
-            ttl = outgoing_ttl(batch.frames[burst[BURST_FIRST]], output)
-            queue_message(burst, output, ttl, batch, transmit, uring, shared, scalars, sockets)
+    for slot in range(sent, put):
+        store_release(slot_status(scalars, place + slot), 0, TP_STATUS_AVAILABLE)
+        burst = batch.bursts[transmit.in_slots[slot]]
+        frame = batch.frames[burst[BURST_FIRST]]
+        take_back(burst, np.int64(frame[layout.FRAME_RULE]), slot == sent, shared)
+        if slot > sent:
+            index = transmit.in_slots[slot]
+            as_messages(
+                words, data, index, nth, nth + 1, rules, batch, transmit, uring, shared, scalars, sockets
+            )
 
 
 @njit

@@ -131,7 +131,7 @@ SOCKET_COLUMNS: Final = 6
 ENTRY_COPIES: Final = 0
 """Datagrams, each one copy of a forwarded one; 0: a poll or a cancellation."""
 ENTRY_RULE: Final = 1
-"""The rule's slot."""
+"""The rule's slot; NONE where it carries copies of several."""
 ENTRY_BYTES: Final = 2
 """Payload."""
 ENTRY_FRAMES: Final = 3

@@ -123,9 +123,10 @@ def read(block: Block, attempts: int = 1000) -> Snapshot:
 def settle(block: Block, submission_head: int) -> int:
     """Close a dead worker's accounts: copies that it still owed are *interrupted*.
 
-    Those that stood in its submission ring are taken off their rules' sent copies too. Copies of a claimed
-    batch that had not come so far are not: whose they are died with the worker. A rule's sent copies may be
-    too many by one batch for every process that was killed; the worker's own counters are exact.
+    Those that stood in its submission ring are taken off their rule's sent copies too, if they were of one.
+    Copies of a claimed batch that had not come so far are not: whose they are died with the worker. A rule's
+    sent copies may be too many by one batch for every process that was killed; the worker's own counters are
+    exact.
 
     Args:
         submission_head: of the dead worker's submission ring: the kernel had taken every entry before it.
@@ -144,7 +145,8 @@ def settle(block: Block, submission_head: int) -> int:
                 counters[layout.SENT] -= np.uint64(copies)
                 counters[layout.SENT_BYTES] -= np.uint64(payload)
                 counters[layout.FRAMES_SENT] -= np.uint64(frames)
-                block.rule_unsent[rule] += np.array((copies, payload), np.uint64)
+                if rule != layout.NONE:
+                    block.rule_unsent[rule] += np.array((copies, payload), np.uint64)
                 lost += copies
     counters[layout.INTERRUPTED] += np.uint64(lost)
     journal[layout.JOURNAL_PENDING] = 0

@@ -17,17 +17,24 @@ from lab import netns
 TESTS = Path(__file__).parents[1]
 
 
-def forwarded(datagrams: int, payload_bytes: int = 64, *, down: bool = False, held: bool = False) -> Any:
+def forwarded(
+    datagrams: int, payload_bytes: int = 64, *, rules: int = 1, down: bool = False, held: bool = False
+) -> Any:
     with netns.namespace("txring") as name:
         request = {
             "namespace": name,
             "datagrams": datagrams,
             "payload_bytes": payload_bytes,
+            "rules": rules,
             "down": down,
             "held": held,
         }
         answer = netns.run(
-            name, [sys.executable, "-m", tx_ring_probe.__name__], input=json.dumps(request), cwd=TESTS
+            name,
+            [sys.executable, "-m", tx_ring_probe.__name__],
+            input=json.dumps(request),
+            cwd=TESTS,
+            timeout_s=100,
         )
     return json.loads(answer)
 
@@ -74,7 +81,26 @@ def test_what_finds_no_free_slot_leaves_as_a_message() -> None:
     assert seen["reasons"] == {}
 
 
-@pytest.mark.parametrize(("datagrams", "payload_bytes"), [(3, 64), (100, 260)])
+def test_bursts_of_several_rules_with_outputs_on_the_same_interfaces_go_together() -> None:
+    """Sixteen bursts of eight in a batch, four at a time."""
+    seen = forwarded(128, rules=16)
+    for left in seen["left"]:
+        numbers = [int.from_bytes(bytes.fromhex(frame)[40:44], "big") for frame in left]
+        assert sorted(numbers) == list(range(128))
+        for rule in range(16):
+            of = [number for number in numbers if number % 16 == rule]
+            assert of == sorted(of), "each flow in order"
+    assert (seen["sent"], seen["frames"], seen["reasons"]) == (256, 32, {})
+    assert seen["slots"] == 32 % state.TX_SLOTS
+
+
+def test_what_is_refused_is_its_own_rules() -> None:
+    seen = forwarded(128, rules=16, down=True)
+    assert seen["reasons"] == {"transmit_refused": 128}
+    assert seen["unsent"] == [8] * 16
+
+
+@pytest.mark.parametrize(("datagrams", "payload_bytes"), [(23, 64), (100, 260)])
 def test_few_or_long_datagrams_do_not_use_it(datagrams: int, payload_bytes: int) -> None:
     seen = forwarded(datagrams, payload_bytes)
     assert [len(left) for left in seen["left"]] == [datagrams] * 2

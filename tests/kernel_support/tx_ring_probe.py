@@ -1,10 +1,11 @@
 """A packet engine with a transmit ring on real interfaces: what leaves, and through what.
 
 Run as a module inside a namespace of its own. Reads a JSON request on standard input: ``{"namespace",
-"datagrams", "payload_bytes", "down", "held"}``: its name, how many are forwarded to each of two outputs,
-whether the second one's interface is missing, and whether the kernel seems to hold the ring's next slot.
-Writes what left through each interface (hex, without the UDP checksum, which the device is to fill in),
-counters, reasons, and by how many slots the ring went on.
+"datagrams", "payload_bytes", "rules", "down", "held"}``: its name, how many are forwarded to each of two
+outputs, by how many rules in turn, whether the second one's interface is missing, and whether the kernel
+seems to hold the ring's next slot. Writes what left through each interface (hex, without the UDP checksum,
+which the device is to fill in), counters, reasons, each rule's copies that did not leave, and by how many
+slots the ring went on.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ HELD: Final = 2
 """TP_STATUS_SENDING"""
 
 
-def datagram(number: int, payload_bytes: int) -> Datagram:
-    """The datagrams that are forwarded: of one flow, each with its number."""
-    return replace(Datagram(), payload=number.to_bytes(4, "big") * (payload_bytes // 4))
+def datagram(number: int, payload_bytes: int, rules: int = 1) -> Datagram:
+    """The datagrams that are forwarded: of one flow for each rule, each with its number."""
+    group = f"239.1.0.{number % rules}"
+    return replace(Datagram(), group=group, payload=number.to_bytes(4, "big") * (payload_bytes // 4))
 
 
 def main() -> None:
@@ -60,13 +62,15 @@ def main() -> None:
             bench.set_link(output, socket.if_nametoindex(name))
         if request["down"]:
             bench.set_link(OUTPUTS[1], (1 << 31) - 1)  # there is none
-        sample = datagram(0, 4)
-        bench.add_rule(sample.group, sample.port, OUTPUTS)
+        rules = request["rules"]
+        for number in range(rules):
+            sample = datagram(number, 4, rules)
+            bench.add_rule(sample.group, sample.port, OUTPUTS)
         scalars = bench.engine._scalars
         first = words_at(scalars[state.TX_RING_ADDRESS], 1)
         first[0] = HELD if request["held"] else ap.TP_STATUS_AVAILABLE
         for number in range(request["datagrams"]):
-            assert bench.ring.receive(datagram(number, request["payload_bytes"]).frame())
+            assert bench.ring.receive(datagram(number, request["payload_bytes"], rules).frame())
         bench.wake()
         assert bench.forward() == []
         bench.assert_balanced()
@@ -77,6 +81,7 @@ def main() -> None:
                 "sent_bytes": bench.counter(layout.SENT_BYTES),
                 "frames": bench.counter(layout.FRAMES_SENT),
                 "reasons": bench.reasons(),
+                "unsent": bench.block.rule_unsent[:rules, 0].tolist(),
                 "slots": int(scalars[state.TX_RING_NEXT]),
             },
             sys.stdout,
