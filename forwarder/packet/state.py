@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from forwarder.layout import TX_RING
 
-BATCH: Final = 128
+BATCH: Final = 256
 """Frames taken from one ring before the next socket has its turn."""
-FLOW_PLACES: Final = 256
+FLOW_PLACES: Final = 512
 ENTRIES: Final = 256
 """Submission entries, and so frames that leave with one system call."""
 COMPLETIONS: Final = 1024
