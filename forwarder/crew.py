@@ -15,15 +15,22 @@ from typing import Any
 from forwarder import channel
 from forwarder.channel import WorkerRule
 from forwarder.links import LinkView, output_trouble
-from forwarder.packet.memory import SharedMemory
+from forwarder.packet.engine import LINKS
+from forwarder.packet.layout import SOCKETS
+from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
-from forwarder.planned import WorkerPlan
+from forwarder.planned import Plan, WorkerPlan
 from forwarder.setup import Setup
 from forwarder.tables import RuleTables
 from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle
 
 Told = list[asyncio.Future[int]]
 """What workers will answer."""
+
+
+def tables_for(plan: Plan) -> RuleTables:
+    """Without rules yet, for what a worker has room for."""
+    return RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
 
 
 class Crew:
@@ -77,6 +84,10 @@ class Crew:
         handle = self._new(plan, setup)
         self._newcomers[handle] = tables
         return handle
+
+    async def end_newcomers(self) -> None:
+        """Those of a plan that is not in force yet hold nothing, and are not to come any more."""
+        await asyncio.gather(*(handle.stop(0) for handle in self._newcomers))
 
     def forget_newcomer(self, handle: WorkerHandle) -> None:
         """It is not to come after all."""

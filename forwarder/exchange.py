@@ -17,10 +17,8 @@ from dataclasses import replace
 import numpy as np
 
 from forwarder import ingress
-from forwarder.packet.engine import LINKS
-from forwarder.packet.layout import MATCHED, MATCHED_BYTES, SOCKETS
-from forwarder.packet.memory import RULES
-from forwarder.planned import Plan, PlanError
+from forwarder.packet.layout import MATCHED, MATCHED_BYTES
+from forwarder.planned import Plan
 from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, JOIN_TIMEOUT_S
@@ -31,16 +29,17 @@ from forwarder.tables import FOREIGN, RuleTables
 from forwarder.workers import WorkerHandle, spawn, wait_until_all_run
 
 
-async def exchange(supervisor: Supervisor, setup: Setup, rules: Sequence[ForwardingRule]) -> None:
+async def exchange(
+    supervisor: Supervisor, setup: Setup, tables: RuleTables, rules: Sequence[ForwardingRule]
+) -> None:
     """Have ``setup`` and ``rules`` in force instead of what is.
 
+    Args:
+        tables: for that setup, without rules; they found nothing wrong with these.
+
     Raises:
-        PlanError: its workers cannot hold the rules; nothing was done.
         OSError: a process, socket or memory could not be had; everything is as it was.
     """
-    tables = RuleTables(setup.plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
-    if problems := tables.problems(rules):
-        raise PlanError(problems)
     tables.add(rules)
     crew, on_duty = supervisor.crew, supervisor.crew.in_plan
     relief = Relief()

@@ -40,6 +40,12 @@ def _state(message: Any, ipv4: bytes | None) -> InterfaceState:
     )
 
 
+async def tell_changes(changed: asyncio.Event) -> None:
+    """Set the event once when listening has begun, then whenever :func:`changes` has word."""
+    async for _ in changes():
+        changed.set()
+
+
 async def changes() -> AsyncIterator[None]:
     """Yields once when listening has begun, then whenever an interface or an address may have changed.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from forwarder import changes
 from forwarder.changes import Changes, State
+from forwarder.crew import tables_for
 from forwarder.exchange import exchange
 from forwarder.host import Host
 from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
@@ -82,12 +83,19 @@ class Reconfiguration:
             found = changes.changes(now, wanted)
             moved = changes.moved_rules(present, plan, wanted_rules) if found.shape else 0
             answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
+            if found.relieve:
+                plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
+                tables = tables_for(plan)
+                wrong = tables.problems(wanted_rules)
+            else:
+                wrong = supervisor.book.check(found.add) or supervisor.crew.tables.problems(found.add)
+            if wrong:
+                raise ProblemsError(wrong)
             if dry_run:
                 return {**answer, "took_ns": time.monotonic_ns() - began_ns}
             if found.relieve:
-                plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
                 try:
-                    await exchange(supervisor, setup(options, self._host, plan), wanted_rules)
+                    await exchange(supervisor, setup(options, self._host, plan), tables, wanted_rules)
                 except OSError as error:
                     allowed = f"as much as this machine has room for; everything is as it was: {error}"
                     raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error

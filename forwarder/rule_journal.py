@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +34,8 @@ class RuleJournal:
         self._length = 0
         self._changes = 0
         self._rules: Iterable[ForwardingRule] = ()
+        self._stale = False
+        """Whether the file holds others than those in force."""
 
     def claim(self) -> None:
         """Have the file for this process alone, as long as it lives; raises :class:`RulesError`."""
@@ -59,15 +60,15 @@ class RuleJournal:
         except OSError as error:
             raise RulesError([self._problem(f"a readable file: {error.strerror}")]) from error
         rules: dict[str, Any] = {}
-        for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        *lines, rest = content.split(b"\n")
+        if rest and not lines:
+            # A file that a supervisor made has had its first line from the beginning.
+            raise self._nonsense(1, rest, "its end is missing")
+        for number, line in enumerate(lines, 1):
             try:
                 _change(rules, json.loads(line))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                found = shown(line[:60].decode(errors="replace"))
-                allowed = f"a change of rules; move the file away to begin without it ({error!r})"
-                raise RulesError(
-                    [Problem(f"state_file: line {number} of {self._path}", found, allowed)]
-                ) from error
+                raise self._nonsense(number, line, repr(error)) from error
         return parse_rules(list(rules.values()))
 
     def prepare(self, rules: Iterable[ForwardingRule]) -> None:
@@ -81,11 +82,17 @@ class RuleJournal:
             raise
 
     def commit(self, rules: Iterable[ForwardingRule]) -> None:
-        """Put what was prepared in place; ``rules`` are those in force whenever they are asked for."""
+        """Put what was prepared in place; ``rules`` are those in force whenever they are asked for.
+
+        Raises:
+            OSError: the file is as it was; no change can be noted until it could be written anew.
+        """
+        self._rules, self._stale = rules, True
         self._next.replace(self._path)
+        self._stale = False
         self._release()
         self._file, self._prepared = self._prepared, -1
-        self._length, self._changes, self._rules = os.lseek(self._file, 0, os.SEEK_CUR), 0, rules
+        self._length, self._changes = os.lseek(self._file, 0, os.SEEK_CUR), 0
 
     def added(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Rules that are about to be in force, and among them already; why that cannot be noted."""
@@ -105,6 +112,10 @@ class RuleJournal:
 
     def _note(self, entry: Mapping[str, Any]) -> tuple[Problem, ...]:
         try:
+            # Whoever notes a change has it among the rules by now: a new file holds it, too.
+            if self._stale:
+                self._write_anew()
+                return ()
             line = _line(entry)
             try:
                 _write(self._file, line)
@@ -117,15 +128,20 @@ class RuleJournal:
         self._length += len(line)
         self._changes += 1
         if self._changes >= MOST_CHANGES:
-            # Whoever notes a change has it among the rules by now: the new file holds it, too.
-            with suppress(OSError):  # the long file is as good
-                self.prepare(self._rules)
-                self.commit(self._rules)
+            try:
+                self._write_anew()
+            except OSError:  # the long file is as good
+                self._stale = False
         return ()
 
-    def write_anew(self) -> None:
-        """At the next change: the file does not hold the rules in force."""
-        self._changes = MOST_CHANGES
+    def _write_anew(self) -> None:
+        self.prepare(self._rules)
+        self.commit(self._rules)
+
+    def _nonsense(self, number: int, line: bytes, why: str) -> RulesError:
+        found = shown(line[:60].decode(errors="replace"))
+        allowed = f"a change of rules; move the file away to begin without it ({why})"
+        return RulesError([Problem(f"state_file: line {number} of {self._path}", found, allowed)])
 
     def _problem(self, allowed: str) -> Problem:
         return Problem("state_file", str(self._path), allowed)

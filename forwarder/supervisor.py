@@ -19,16 +19,13 @@ from typing import Any, Final
 from pyroute2.netlink.exceptions import NetlinkError
 
 from forwarder import ingress, limits, netlink
-from forwarder.crew import Crew, settled
+from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
 from forwarder.host import Host
 from forwarder.host_stack import HostStack
 from forwarder.joins import Joins
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.packet import sockets
-from forwarder.packet.engine import LINKS
-from forwarder.packet.layout import SOCKETS
-from forwarder.packet.memory import RULES
 from forwarder.packet.messages import Kind
 from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
@@ -37,12 +34,14 @@ from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule, RuleBook, RulesError
 from forwarder.scaler import Scaler
 from forwarder.setup import RuleCounts, Setup
-from forwarder.tables import RuleTables
 from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
 from forwarder.workers import FORKED_TOGETHER, State, spawn
 
 STOP_TIMEOUT_S: Final = 1.0
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 30.0
+"""After interfaces could not be opened; doubled each time."""
 
 
 class Supervisor:
@@ -83,8 +82,7 @@ class Supervisor:
         self.listening: dict[str, int] = {}
         """Interfaces whose datagrams are let in, and their indices."""
         self.host_stack = HostStack() if skip_host_stack else None
-        tables = RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
-        self.crew = Crew(setup, tables, self.view, self._spawn_task, log)
+        self.crew = Crew(setup, tables_for(plan), self.view, self._spawn_task, log)
         self.timing = RuleTiming()
         self.past_rules: dict[str, RuleCounts] = {}
         """What workers that are gone counted of rules in force."""
@@ -148,6 +146,7 @@ class Supervisor:
         """Let nothing more in, let the workers forward what they hold, end them, leave every group."""
         notify("STOPPING=1")
         self.stopping.set()
+        await self.crew.end_newcomers()
         async with AsyncExitStack() as no_more_changes:
             if self.started.is_set():
                 with suppress(TimeoutError):
@@ -323,7 +322,6 @@ class Supervisor:
                 self.journal.commit(self.book)
             except OSError as error:  # too late to go back
                 self.log(f"the rules are not in the state file: {error}")
-                self.journal.write_anew()
 
     def _new_scaler(self, setup: Setup) -> Scaler:
         return Scaler(
@@ -342,13 +340,22 @@ class Supervisor:
 
     async def _follow_interfaces(self) -> None:
         """Take in every change of interfaces and addresses, for as long as the supervisor runs."""
-        async for _ in netlink.changes():
+        changed, delay_s = asyncio.Event(), 0.0
+        self._spawn_task(netlink.tell_changes(changed))
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), delay_s or None)
+                delay_s = 0.0
+            changed.clear()
             try:
                 self.view.update(await netlink.interfaces())
                 async with self.refitting:
                     await self._refit()
+                delay_s = 0.0
             except (OSError, NetlinkError) as error:
-                self.log(f"interfaces changed while they were being opened: {error}")
+                # Where it was an interface that went, there will be word of it; memory comes back without.
+                delay_s = min(max(FIRST_RETRY_S, 2 * delay_s), LONGEST_RETRY_S)
+                self.log(f"interfaces could not be opened: {error}; trying again in {delay_s:g} s at most")
 
     async def _follow_rules(self, names: Iterable[str]) -> None:
         """Serve those of the interfaces that have rules and leave those that have none, as they are now."""
@@ -383,8 +390,13 @@ class Supervisor:
         return replace(plan, workers=workers)
 
     async def _refit(self) -> None:
-        """Make sockets, links and memberships fit the interfaces as they are now."""
+        """Make sockets, links and memberships fit the interfaces as they are now.
+
+        Raises:
+            OSError: an interface could not be opened; the others have been.
+        """
         told = list(self.crew.announce_links())
+        failed: OSError | None = None
         for name in self.plan.interfaces:
             state = self.view.find(name)
             held = ingress.held(self.crew.workers, name)
@@ -399,8 +411,13 @@ class Supervisor:
                     if rule.input_interface == name:
                         self._leave(rule)
             if state is not None and (stale or not held):
-                await self._bring_up(name, state)
+                try:
+                    await self._bring_up(name, state)
+                except OSError as error:  # others may have more luck
+                    failed = error
         await settled(told)
+        if failed:
+            raise failed
 
     async def _bring_up(self, name: str, state: InterfaceState) -> None:
         """Serve an interface that has appeared."""

@@ -410,9 +410,10 @@ def _tell_apart(births: Sequence[Birth]) -> None:
 
 async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:
     """Until every one of them runs; raises OSError when that takes longer, or one is stopped instead."""
-    running = asyncio.gather(*(handle.wait_until_running() for handle in handles))
     try:
-        await asyncio.wait_for(running, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            for handle in handles:
+                await handle.wait_until_running()
     except TimeoutError as error:
         raise OSError(f"a new worker was not ready after {timeout_s:g} s") from error
 

@@ -17,6 +17,7 @@ import pytest
 EXPECTED_SKIPS = {
     "two CPUs": "steering to another CPU needs two",
     "smcroute": "smcroute is not installed",
+    "a limit of processes": "no cgroup controller of processes here to set a limit with",
 }
 """What a machine may lack, and how the reason of a skip for want of it begins."""
 

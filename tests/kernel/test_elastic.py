@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 from kernel_support.mcrd import (
+    RING_FRAMES,
     Client,
     Relay,
     assert_delivered,
@@ -33,6 +35,7 @@ from kernel_support.mcrd import (
     forwarded,
     leave_descriptors,
     mcrctl,
+    no_more_processes,
     program,
     relay,
     rule,
@@ -42,6 +45,7 @@ from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
 from forwarder.placement import flow_owner
+from lab.peers.base import PeerError
 from lab.traffic.jobs import Stream
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
@@ -440,6 +444,36 @@ def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_
         assert (counted.sent, counted.dropped, sum(seen.lost)) == (transfer.offered, {}, 0)
         failures = [line for line in said(running).splitlines() if " failed: " in line]
         assert len(failures) == len([one for one in scaling(running)["changes"] if one["failed"]])
+
+
+def test_where_fork_is_refused_nothing_changes_and_a_dead_worker_is_replaced_when_it_is_not(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(8)
+    job = SenderJob(interface="g0", streams=of, count=800, rate_dps=8000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    refusal = "Resource temporarily unavailable"
+    with dynamic(mcrd_bench, of, *NEVER) as running:
+        supervisor, victim = running.forwarder.process.pid, pid_of(running, 0)
+        config = {"interfaces": ["in0"], "strategy": "pool", "num_workers": 1, "ring_frames": RING_FRAMES}
+        try:
+            with no_more_processes(supervisor):
+                for command, asked in (("resize", {"group": 0, "workers": 2}), ("apply", {"config": config})):
+                    with pytest.raises(PeerError, match=f"as it was.*{refusal}") as refused:
+                        running.ask(command, **asked)
+                    assert "thread" not in str(refused.value)
+                assert children(supervisor) == {victim}
+                assert_delivered(*running.transfer([job], receiver))
+                os.kill(victim, signal.SIGKILL)
+                eventually(
+                    lambda: len(re.findall(f"no process could be started .*{refusal}", said(running))) > 1,
+                    "it is tried again",
+                )
+        except LookupError:
+            pytest.skip("no cgroup controller of processes here to set a limit with")
+        eventually(partial(runs_again, running, 0, victim), "another one runs")
+        assert_delivered(*running.transfer([job], receiver))
+        assert running.ask("resize", group=0, workers=2)["after"] == 2
 
 
 def test_a_resize_that_another_plan_overtakes_is_refused(mcrd_bench: Bench) -> None:

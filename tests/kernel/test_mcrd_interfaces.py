@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 from kernel_support.mcrd import (
+    Client,
     Relay,
     assert_delivered,
     assert_intact,
@@ -23,6 +25,7 @@ from kernel_support.mcrd import (
     eventually,
     forwarded,
     groups_joined,
+    leave_descriptors,
     relay,
     rule,
     rule_counts,
@@ -119,6 +122,33 @@ def test_an_input_deleted_and_made_again_is_served_again(changing: Changing) -> 
             changing.await_state(LATE["rule_id"], "waiting")
         matched = rule_counts(changing.relay.forwarder.stats())[LATE["rule_id"]]
     assert matched == (6000, 6000)
+
+
+@pytest.mark.parametrize("descriptors", [0, 3], ids=["nor can they be listed", "nor can one be opened"])
+def test_an_input_that_cannot_be_opened_is_tried_again_without_further_word_of_it(
+    changing: Changing, descriptors: int
+) -> None:
+    forwarder = changing.relay.forwarder
+    process, log = forwarder.process.pid, forwarder.directory / "stderr"
+
+    def refusals() -> int:
+        return log.read_text().count("could not be opened: [Errno 24]")
+
+    with changing.relay.rules(LATE), Client(forwarder.control_path) as client:
+        assert client.ask("ping")["ok"]
+        before = leave_descriptors(process, descriptors)
+        try:
+            with changing.late_wire():
+                eventually(refusals, "it is refused")
+                # Later than the kernel tells of its carrier and of its address.
+                tried = refusals()
+                eventually(lambda: refusals() > tried + 2, "it is tried again")
+                resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+                changing.await_state(LATE["rule_id"], "running")
+                assert_forwards(changing, "late-g")
+        finally:
+            resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+        changing.await_state(LATE["rule_id"], "waiting")
 
 
 def test_an_input_replaced_at_once_is_noticed(changing: Changing) -> None:

@@ -157,9 +157,10 @@ def test_a_file_that_is_wrong_changes_nothing_and_of_two_at_once_one_is_refused(
         file = tmp_path / "wrong.toml"
         for content, complaints in WRONG:
             file.write_text(content)
-            refused = mcrctl(path, "apply", str(file))
-            assert refused.returncode == 2
-            assert all(complaint in refused.stderr for complaint in complaints), refused.stderr
+            for command in (("apply",), ("plan", "--diff")):
+                refused = mcrctl(path, *command, str(file))
+                assert refused.returncode == 2
+                assert all(complaint in refused.stderr for complaint in complaints), refused.stderr
         assert running.ask("list-workers")["workers"] == before
         config = json.dumps({"interfaces": ["in0", "in1"], "strategy": "pool"})
         line = f'{{"command": "apply", "config": {config}}}\n'.encode()
@@ -222,6 +223,24 @@ def test_a_newcomer_that_is_killed_takes_over_all_the_same(mcrd_bench: Bench, tm
         counted = counts(running.forwarder.stats())
         assert (counted.sent, counted.dropped, sum(transfer.seen.lost)) == (32_000, {}, 0)
         assert not before & children(supervisor), "those who were relieved have ended"
+
+
+def test_a_forwarder_is_stopped_while_newcomers_hang(mcrd_bench: Bench) -> None:
+    config = {"interfaces": ["in0"], "strategy": "pool", "num_workers": 2, "ring_frames": RING_FRAMES}
+    with relay(mcrd_bench, "in0", rule(streams(1)[0])) as running, ThreadPoolExecutor(1) as pool:
+        process = running.forwarder.process
+        before = children(process.pid)
+        asked = pool.submit(running.ask, "apply", config=config)
+        for newcomer in eventually(lambda: children(process.pid) - before, "a worker is born"):
+            os.kill(newcomer, signal.SIGSTOP)
+        process.terminate()
+        # They have nothing to forward: who stops them need not wait until they have.
+        assert process.wait(5) == 0
+        with pytest.raises((PeerError, OSError)):
+            asked.result()
+        said = (running.forwarder.directory / "stderr").read_text()
+    assert "Traceback" not in said
+    assert "never retrieved" not in said
 
 
 def test_an_interface_that_goes_while_another_plan_takes_over_is_served_when_it_is_back(

@@ -273,6 +273,48 @@ def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
     return resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[count], most))
 
 
+@contextmanager
+def no_more_processes(pid: int) -> Iterator[None]:
+    """Have fork(2) and clone(2) fail (EAGAIN) in a process and all its children, in a cgroup of theirs.
+
+    No resource limit does that to root (``copy_process`` in ``kernel/fork.c``).
+
+    Raises:
+        LookupError: no controller of processes is there to be used.
+    """
+    hierarchies = Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")
+    home = next((one for one in hierarchies if _counts_processes(one)), None)
+    if home is None:
+        raise LookupError
+    members = [pid, *children(pid)]
+    [before] = {_cgroup(home, member) for member in members}
+    group = home / f"mcrd-{pid}"
+    group.mkdir()
+    try:
+        for member in members:
+            (group / "cgroup.procs").write_text(str(member))
+        (group / "pids.max").write_text("0")
+        yield
+    finally:
+        for line in (group / "cgroup.procs").read_text().split():
+            (before / "cgroup.procs").write_text(line)
+        group.rmdir()
+
+
+def _counts_processes(hierarchy: Path) -> bool:
+    """Whether groups right in it have the controller."""
+    offered = hierarchy / "cgroup.subtree_control"
+    first_version = hierarchy.name == "pids" and (hierarchy / "cgroup.procs").exists()
+    return first_version or (offered.exists() and "pids" in offered.read_text().split())
+
+
+def _cgroup(hierarchy: Path, pid: int) -> Path:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    controllers = "pids" if hierarchy.name == "pids" else ""
+    [path] = [path for _, names, path in (line.split(":", 2) for line in lines) if names == controllers]
+    return hierarchy / path.lstrip("/")
+
+
 class Client:
     """A connection to a control socket, spoken to in raw lines."""
 

@@ -62,6 +62,40 @@ def test_a_line_without_its_end_was_never_answered_and_other_nonsense_is_refused
             RuleJournal(path).read()
 
 
+def test_a_file_without_one_whole_line_is_not_taken_for_none(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"somebody's")
+    with pytest.raises(RulesError, match=r"line 1 of .*state.*somebody's"):
+        RuleJournal(path).read()
+    path.write_bytes(b"")
+    assert RuleJournal(path).read() == []
+
+
+def test_while_the_file_holds_other_rules_a_change_is_refused_or_noted_with_all_of_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state"
+    journal, _ = opened(path, 1)
+    taken_over = RuleBook(rules(2))
+    journal.prepare(taken_over)
+    path.rename(tmp_path / "elsewhere")
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        journal.commit(taken_over)
+    (problem,) = journal.removed("r2")
+    assert problem.field == "state_file"
+    path.rmdir()
+    (tmp_path / "elsewhere").rename(path)
+    assert RuleJournal(path).read() == rules(1)
+    taken_over.add(rules(3))
+    assert journal.added(rules(3)) == ()
+    assert RuleJournal(path).read() == rules(2, 3)
+    taken_over.remove("r2")
+    assert journal.removed("r2") == ()
+    assert RuleJournal(path).read() == rules(3)
+    journal.close()
+
+
 def test_many_changes_do_not_make_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_journal, "MOST_CHANGES", 10)
     path = tmp_path / "state"

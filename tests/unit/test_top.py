@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -54,8 +55,37 @@ def test_a_socket_that_was_opened_again_counts_from_zero_and_an_idle_forwarder_h
     found = top.sample(before, after, ({}, {}))
     assert found["interfaces"][0]["frames_per_s"] == 80
     assert [worker["share"] for worker in found["workers"]] == [None, None]
-    console = Console(file=io.StringIO(), width=top.COLUMNS)
-    console.print(top.view(found))
-    assert isinstance(console.file, io.StringIO)
-    shown = console.file.getvalue()
+    shown = printed(found)
     assert all(word in shown for word in ("received/s", "eth0", "running", "all"))
+    assert "last change" not in shown
+
+
+def printed(found: Mapping[str, Any]) -> str:
+    file = io.StringIO()
+    Console(file=file, width=top.COLUMNS).print(top.view(found))
+    return file.getvalue()
+
+
+def test_elastic_groups_are_shown_with_their_last_change_and_what_is_too_much_for_them() -> None:
+    def group(number: int, **fields: object) -> dict[str, object]:
+        bounds = {"min_workers": 1, "max_workers": 3, "threshold_dps": 1000}
+        return {"group": number, "interfaces": [f"eth{number}"], **bounds, **fields}
+
+    grown = {"before": 1, "after": 2, "reason": "1,900 datagrams/s offered", "failed": None}
+    refused = {"before": 2, "after": 3, "reason": "asked for", "failed": "Cannot allocate memory"}
+    after = reading(1, {0: 5}, 40, 0)
+    after["scaling"] = [
+        group(0, workers=2, offered_dps=3001.0, ring_fill=0.5, changes=[grown, refused]),
+        group(1, workers=3, offered_dps=3000.0, ring_fill=0.0, changes=[grown]),
+        group(2, workers=1, offered_dps=0.0, ring_fill=0.0, changes=[]),
+    ]
+    found = top.sample(reading(0, {0: 5}, 40, 0), after, ({}, {}))
+    rows = {
+        line.split()[1]: " ".join(line.split()) for line in printed(found).splitlines() if " of 1 to" in line
+    }
+    assert rows == {
+        "eth0": "0 eth0 2 of 1 to 3 3,001 50% 2 to 3: asked for, failed: Cannot allocate memory",
+        "eth1": "1 eth1 3 of 1 to 3 3,000 0% 1 to 2: 1,900 datagrams/s offered",
+        "eth2": "2 eth2 1 of 1 to 3 0 0%",
+    }
+    assert found["hot_spots"] == ["group 0 is offered 3,001 datagrams/s, too many for 3 workers"]
