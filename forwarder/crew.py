@@ -228,9 +228,14 @@ class Crew:
         return body
 
 
-async def settled(told: Sequence[asyncio.Future[int]]) -> None:
-    """Wait for workers' answers; one that died meanwhile is told everything again by its start."""
-    await asyncio.gather(*told, return_exceptions=True)
+async def settled(told: Sequence[asyncio.Future[int]]) -> int:
+    """Wait for workers' answers; one that died meanwhile is told everything again by its start.
+
+    Returns:
+        An errno that one of them answered, or 0.
+    """
+    answers = await asyncio.gather(*told, return_exceptions=True)
+    return next((answer for answer in answers if isinstance(answer, int) and answer), 0)
 
 
 def _tell_rules(handle: WorkerHandle, messages: Sequence[tuple[int, bytes]]) -> Told:

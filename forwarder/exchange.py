@@ -40,6 +40,8 @@ async def exchange(
     Raises:
         OSError: a process, socket or memory could not be had; everything is as it was.
     """
+    if supervisor.stopping.is_set():
+        raise OSError(errno.ECANCELED, "the forwarder is being stopped")
     tables.add(rules)
     crew, on_duty = supervisor.crew, supervisor.crew.in_plan
     relief = Relief()

@@ -15,7 +15,7 @@ from forwarder.host import Host
 from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
 from forwarder.planned import Plan
 from forwarder.problems import Problem, ProblemsError
-from forwarder.rules import ForwardingRule
+from forwarder.rules import ForwardingRule, replaced
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
 
@@ -88,7 +88,10 @@ class Reconfiguration:
                 tables = tables_for(plan)
                 wrong = tables.problems(wanted_rules)
             else:
-                wrong = supervisor.book.check(found.add) or supervisor.crew.tables.problems(found.add)
+                places = [place for place, rule in enumerate(wanted_rules) if rule in found.add]
+                wrong = tuple(
+                    replaced(problem, places) for problem in supervisor.crew.tables.problems(found.add)
+                )
             if wrong:
                 raise ProblemsError(wrong)
             if dry_run:
@@ -97,7 +100,12 @@ class Reconfiguration:
                 try:
                     await exchange(supervisor, setup(options, self._host, plan), tables, wanted_rules)
                 except OSError as error:
-                    allowed = f"as much as this machine has room for; everything is as it was: {error}"
+                    limit = (
+                        "a running forwarder"
+                        if supervisor.stopping.is_set()
+                        else "what this machine has room for"
+                    )
+                    allowed = f"{limit}; everything is as it was: {error}"
                     raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error
             else:
                 await still.aclose()  # interfaces may come with rules

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,10 +154,11 @@ class RuleJournal:
 
     def _forget(self) -> None:
         """What was prepared."""
-        if self._prepared >= 0:
-            os.close(self._prepared)
-            self._next.unlink(missing_ok=True)
-        self._prepared = -1
+        prepared, self._prepared = self._prepared, -1
+        if prepared >= 0:
+            os.close(prepared)
+            with suppress(OSError):  # it is written over next time
+                self._next.unlink()
 
 
 def _change(rules: dict[str, Any], entry: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections import Counter
@@ -344,7 +345,8 @@ class Supervisor:
         self._spawn_task(netlink.tell_changes(changed))
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), delay_s or None)
+                async with asyncio.timeout(delay_s or None):
+                    await changed.wait()
                 delay_s = 0.0
             changed.clear()
             try:
@@ -414,22 +416,31 @@ class Supervisor:
                 try:
                     await self._bring_up(name, state)
                 except OSError as error:  # others may have more luck
-                    failed = error
+                    failed = OSError(error.errno, f"{name}: {error.strerror}")
         await settled(told)
         if failed:
             raise failed
 
     async def _bring_up(self, name: str, state: InterfaceState) -> None:
-        """Serve an interface that has appeared."""
-        self.log(f"interface {name} is served, index {state.ifindex}")
+        """Serve an interface that has appeared.
+
+        Raises:
+            OSError: a socket could not be had, or a worker could not take its own; none is left open.
+        """
         hashing = self.plan.strategy.hashing
         ingress.open_receivers(state, name, self.crew.workers, hashing)
-        await settled(self.crew.hand_over(ingress.held(self.crew.workers, name)))
-        for rule in self.book:
-            if rule.input_interface == name:
-                self._join(rule)
-        ingress.listen(self.crew.workers, hashing, name)
+        try:
+            if refused := await settled(self.crew.hand_over(ingress.held(self.crew.workers, name))):
+                raise OSError(refused, f"a worker could not take its socket: {os.strerror(refused)}")
+            for rule in self.book:
+                if rule.input_interface == name:
+                    self._join(rule)
+            ingress.listen(self.crew.workers, hashing, name)
+        except OSError:
+            await settled(self._close_all(name))
+            raise
         self._listens(name, state.ifindex)
+        self.log(f"interface {name} is served, index {state.ifindex}")
 
     def _listens(self, interface: str, ifindex: int) -> None:
         """Its datagrams are let in from now on."""

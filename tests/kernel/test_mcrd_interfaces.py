@@ -12,12 +12,13 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from kernel_support.mcrd import (
-    Client,
+    RING_FRAMES,
     Relay,
     assert_delivered,
     assert_intact,
@@ -124,30 +125,69 @@ def test_an_input_deleted_and_made_again_is_served_again(changing: Changing) -> 
     assert matched == (6000, 6000)
 
 
-@pytest.mark.parametrize("descriptors", [0, 3], ids=["nor can they be listed", "nor can one be opened"])
-def test_an_input_that_cannot_be_opened_is_tried_again_without_further_word_of_it(
-    changing: Changing, descriptors: int
+@contextmanager
+def descriptors_denied(running: Relay) -> Iterator[None]:
+    """The supervisor gets no more."""
+    supervisor = running.forwarder.process.pid
+    before = leave_descriptors(supervisor, 0)
+    try:
+        yield
+    finally:
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+
+
+@contextmanager
+def memory_denied(running: Relay) -> Iterator[None]:
+    """A worker of the interface has no room for a ring."""
+    supervisor = running.forwarder.process.pid
+
+    def worker(former: int) -> int:
+        last = running.ask("list-workers")["workers"][-1]
+        return int(last["pid"]) if last["state"] == "running" and last["pid"] != former else 0
+
+    pages = int(Path(f"/proc/{supervisor}/statm").read_text().split()[0])
+    ring_bytes = RING_FRAMES * 2048
+    before = resource.prlimit(supervisor, resource.RLIMIT_AS)
+    born = worker(0)
+    try:
+        # The next process inherits it.
+        limit = pages * resource.getpagesize() + ring_bytes // 2
+        resource.prlimit(supervisor, resource.RLIMIT_AS, (limit, before[1]))
+        os.kill(born, signal.SIGKILL)
+        born = eventually(lambda: worker(born), "another one runs")
+        yield
+    finally:
+        resource.prlimit(supervisor, resource.RLIMIT_AS, before)
+        os.kill(born, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("deny", "refusal"),
+    [
+        (descriptors_denied, "[Errno 24] Too many open files"),
+        (memory_denied, "[Errno 12] late: a worker could not take its socket"),
+    ],
+    ids=["interfaces cannot be listed", "a worker cannot map its ring"],
+)
+def test_an_input_that_cannot_be_served_is_tried_again_without_further_word_of_it(
+    changing: Changing, deny: Callable[[Relay], AbstractContextManager[None]], refusal: str
 ) -> None:
-    forwarder = changing.relay.forwarder
-    process, log = forwarder.process.pid, forwarder.directory / "stderr"
+    log = changing.relay.forwarder.directory / "stderr"
+    said = len(log.read_text())
 
     def refusals() -> int:
-        return log.read_text().count("could not be opened: [Errno 24]")
+        return log.read_text()[said:].count(f"interfaces could not be opened: {refusal}")
 
-    with changing.relay.rules(LATE), Client(forwarder.control_path) as client:
-        assert client.ask("ping")["ok"]
-        before = leave_descriptors(process, descriptors)
-        try:
-            with changing.late_wire():
-                eventually(refusals, "it is refused")
-                # Later than the kernel tells of its carrier and of its address.
-                tried = refusals()
-                eventually(lambda: refusals() > tried + 2, "it is tried again")
-                resource.prlimit(process, resource.RLIMIT_NOFILE, before)
-                changing.await_state(LATE["rule_id"], "running")
-                assert_forwards(changing, "late-g")
-        finally:
-            resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+    with changing.relay.rules(LATE), ExitStack() as denied:
+        denied.enter_context(deny(changing.relay))
+        with changing.late_wire():
+            eventually(refusals, "it is refused")
+            # Later than the kernel tells of its carrier and of its address.
+            tried = refusals()
+            eventually(lambda: refusals() > tried + 2, "it is tried again")
+            denied.close()
+            changing.await_state(LATE["rule_id"], "running")
+            assert_forwards(changing, "late-g")
         changing.await_state(LATE["rule_id"], "waiting")
 
 

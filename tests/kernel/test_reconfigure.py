@@ -236,7 +236,7 @@ def test_a_forwarder_is_stopped_while_newcomers_hang(mcrd_bench: Bench) -> None:
         process.terminate()
         # They have nothing to forward: who stops them need not wait until they have.
         assert process.wait(5) == 0
-        with pytest.raises((PeerError, OSError)):
+        with suppress(PeerError, OSError):  # refused, unless they were on duty before they were stopped
             asked.result()
         said = (running.forwarder.directory / "stderr").read_text()
     assert "Traceback" not in said

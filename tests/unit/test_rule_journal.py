@@ -82,8 +82,16 @@ def test_while_the_file_holds_other_rules_a_change_is_refused_or_noted_with_all_
     path.mkdir()
     with pytest.raises(IsADirectoryError):
         journal.commit(taken_over)
-    (problem,) = journal.removed("r2")
-    assert problem.field == "state_file"
+    for _ in range(2):
+        (problem,) = journal.removed("r2")
+        assert problem.field == "state_file"
+    # What was prepared cannot be taken away, nor made anew.
+    (tmp_path / "state.next").unlink()
+    (tmp_path / "state.next").mkdir()
+    for _ in range(3):
+        (problem,) = journal.removed("r2")
+        assert "Is a directory" in problem.allowed
+    (tmp_path / "state.next").rmdir()
     path.rmdir()
     (tmp_path / "elsewhere").rename(path)
     assert RuleJournal(path).read() == rules(1)
