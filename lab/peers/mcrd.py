@@ -19,14 +19,15 @@ from typing import Any
 from lab import netns
 from lab.build import Lab
 from lab.ledger import REFUSED, Account, Where
-from lab.peers.base import READY_TIMEOUT_S, UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
+from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.strategies import follows_load, is_elastic
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
-COMPILED_TIMEOUT_S = 600.0
-"""A forwarder that has never run compiles its packet path first, which takes a minute on a busy machine."""
+READY_TIMEOUT_S = 600.0
+"""A forwarder that has never run compiles its packet path first, which takes a minute on a busy machine; one
+with 2,000 workers takes half a minute."""
 
 EGRESS_REASONS = frozenset({"ttl_expired", "too_big", "output_absent", "transmit_refused", "interrupted"})
 """Reasons that count copies of datagrams that matched; all others count datagrams."""
@@ -327,10 +328,9 @@ def start_forwarder(
         *options,
     ]
     environment = {**os.environ, "PYTHONPATH": str(tree)} if tree else os.environ
-    timeout_s = READY_TIMEOUT_S if tree is None else COMPILED_TIMEOUT_S
 
     def launch() -> subprocess.Popen[bytes]:
-        return _launch(namespace, command, cpus, directory, environment, timeout_s)
+        return _launch(namespace, command, cpus, directory, environment)
 
     began = time.monotonic_ns()
     try:
@@ -349,7 +349,6 @@ def _launch(
     cpus: Sequence[int],
     directory: Path,
     environment: Mapping[str, str],
-    timeout_s: float,
 ) -> subprocess.Popen[bytes]:
     """Start a forwarder that keeps its files in ``directory``, and return once it says that it is ready."""
     said = directory / "notify"
@@ -368,17 +367,17 @@ def _launch(
         )
         forwarder = Forwarder(process, directory, 1, (), 0)
         try:
-            _await_ready(forwarder, notice, timeout_s)
+            _await_ready(forwarder, notice)
         except BaseException:
             forwarder.finish()
             raise
     return process
 
 
-def _await_ready(forwarder: Forwarder, notice: socket.socket, timeout_s: float) -> None:
+def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
     """Wait for READY=1 (sd_notify(3)), or for the end of the process, whichever comes first."""
     exited = os.pidfd_open(forwarder.process.pid)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + READY_TIMEOUT_S
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(notice, selectors.EVENT_READ)
@@ -392,7 +391,7 @@ def _await_ready(forwarder: Forwarder, notice: socket.socket, timeout_s: float) 
                     raise PeerError(f"mcrd: not ready, {forwarder.ended()}")
     finally:
         os.close(exited)
-    raise PeerError(f"mcrd: not ready within {timeout_s:g} s{forwarder.said()}")
+    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{forwarder.said()}")
 
 
 PEER = _Mcrd()
