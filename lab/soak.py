@@ -74,7 +74,7 @@ def _sample(bench: Bench) -> SoakSample | None:
         return None
     return SoakSample(
         pids=list(pids),
-        private_bytes=sum(process_memory(pid).private_bytes for pid in pids),
+        private_bytes=sum(process_memory(pid).dirty_bytes for pid in pids),
         descriptors=sum(map(descriptors, pids)),
         threads=sum(map(threads, pids)),
     )
