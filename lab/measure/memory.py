@@ -2,9 +2,9 @@
 
 * *Private* is what would come back if the process ended: pages that no other process maps (USS). What workers
   forked from one template share is not in it. *PSS* divides a shared page among those that map it.
-* *Dirty* is the part of private that the process has written. The rest are pages of files, which come and go with the
-  page cache, and count as private or not by who else maps them just then: over an hour, megabytes of a process that
-  does nothing, where the kernel reclaims what is little used (DAMON).
+* *Dirty* is the part of private that the process has written. The rest are pages of files, which come and go
+  with the page cache, and are private or not by who else maps them just then: megabytes in an hour, of
+  processes that do nothing, where the kernel reclaims what is little used (DAMON).
 * A packet socket's ring is kernel memory that the process maps. It is sized by the plan, not by the code, so
   it is counted apart: mappings named ``socket:[inode]``.
 * The kernel's own memory is read for the whole machine: use the difference of two readings, and keep the

@@ -239,6 +239,6 @@ class SoakSample(Record):
 
     pids: list[int]
     private_bytes: int
-    """What they have written for themselves: neither rings nor pages of files, which the page cache may take."""
+    """What they have written for themselves: neither rings nor pages of files that the cache may take."""
     descriptors: int
     threads: int | None = None

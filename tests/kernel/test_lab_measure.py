@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 
 import pytest
 
@@ -102,6 +104,45 @@ def test_a_ring_is_counted_apart_from_private_memory() -> None:
         assert 8 << 20 <= more.since(ring).private_bytes < 9 << 20
     with pytest.raises(ProcessLookupError, match=f"process {process.pid} is gone"):
         memory.process_memory(process.pid)
+
+
+FILE = """
+import mmap, sys
+print("ready", flush=True)
+sys.stdin.readline()
+with open(sys.argv[1], "r+b") as file:
+    pages = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE)
+seen = sum(pages[::4096])
+print("ready", flush=True)
+sys.stdin.readline()
+pages[: 4 << 20] = bytes(4 << 20)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_is_read_of_a_file_is_private_and_what_is_written_is_dirty() -> None:
+    # On a disk: what a tmpfs holds is dirty for ever.
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        file.write(bytes(8 << 20))
+        os.fsync(file.fileno())
+        before, seen, written = readings_of([sys.executable, "-c", FILE, file.name])
+    assert seen.since(before).private_bytes > 7 << 20
+    assert seen.since(before).dirty_bytes < 1 << 20
+    assert 4 << 20 <= written.since(seen).dirty_bytes < 5 << 20
+
+
+def readings_of(command: Sequence[str]) -> list[memory.ProcessMemory]:
+    """What a process has at each of the three lines that it says."""
+    pipe, readings = subprocess.PIPE, []
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(3):
+            assert process.stdout.readline() == "ready\n"
+            readings.append(memory.process_memory(process.pid))
+            process.stdin.write("\n")
+    return readings
 
 
 FORKS = """
