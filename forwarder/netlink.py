@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from pyroute2 import AsyncIPRoute
@@ -41,22 +40,16 @@ def _state(message: Any, ipv4: bytes | None) -> InterfaceState:
 
 
 async def tell_changes(changed: asyncio.Event) -> None:
-    """Set the event once when listening has begun, then whenever :func:`changes` has word."""
-    async for _ in changes():
-        changed.set()
-
-
-async def changes() -> AsyncIterator[None]:
-    """Yields once when listening has begun, then whenever an interface or an address may have changed.
+    """Set the event once when listening has begun, then whenever an interface or an address may have changed.
 
     What changed is not looked at: the kernel drops word of it when its queue is full (ENOBUFS, netlink(7)),
-    so only a new list is to be trusted. However much has piled up meanwhile, it yields once.
+    so only a new list is to be trusted. However much has piled up meanwhile, it is set once.
     """
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as sock:
         sock.bind((0, _GROUPS))
-        yield
+        changed.set()
         while True:
             try:
                 await loop.sock_recv(sock, 1)  # the rest of the message is discarded
@@ -64,7 +57,7 @@ async def changes() -> AsyncIterator[None]:
                 if error.errno != errno.ENOBUFS:
                     raise
             _discard(sock)
-            yield
+            changed.set()
 
 
 def _discard(sock: socket.socket) -> None:

@@ -88,7 +88,8 @@ class Reconfiguration:
                 tables = tables_for(plan)
                 wrong = tables.problems(wanted_rules)
             else:
-                places = [place for place, rule in enumerate(wanted_rules) if rule in found.add]
+                added = {rule.rule_id for rule in found.add}
+                places = [place for place, rule in enumerate(wanted_rules) if rule.rule_id in added]
                 wrong = tuple(
                     replaced(problem, places) for problem in supervisor.crew.tables.problems(found.add)
                 )

@@ -36,9 +36,11 @@ from kernel_support.mcrd import (
     leave_descriptors,
     mcrctl,
     no_more_processes,
+    pid_of,
     program,
     relay,
     rule,
+    runs_again,
     some_cpus,
 )
 from kernel_support.traffic import Bench, streams
@@ -84,16 +86,6 @@ def per_worker(of: Sequence[Stream], size: int, each: int) -> tuple[int, ...]:
         flow_owner(int(one.source), int(one.group), one.source_port, one.port, size) for one in of
     )
     return tuple(owners[slot] * each for slot in range(size))
-
-
-def pid_of(running: Relay, worker: int) -> int:
-    """The process of a worker that runs."""
-    listed: dict[str, Any] = running.ask("list-workers")["workers"][worker]
-    return int(listed["pid"]) if listed["state"] == "running" else 0
-
-
-def runs_again(running: Relay, worker: int, before: int) -> bool:
-    return pid_of(running, worker) not in (0, before)
 
 
 def said(running: Relay) -> str:

@@ -84,26 +84,16 @@ sys.stdin.readline()
 
 
 def test_a_ring_is_counted_apart_from_private_memory() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", RING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        readings = []
-        for _ in range(3):
-            assert process.stdout.readline() == "ready\n"
-            readings.append(memory.process_memory(process.pid))
-            process.stdin.write("\n")
-        base, ring, more = readings
-        assert base.ring_bytes == 0
-        assert base.private_bytes > 1 << 20
-        assert ring.since(base).ring_bytes == 16 << 20
-        assert ring.since(base).private_bytes < 1 << 20
-        assert ring.since(base).pss_bytes < 1 << 20
-        assert more.since(ring).ring_bytes == 0
-        assert 8 << 20 <= more.since(ring).private_bytes < 9 << 20
-    with pytest.raises(ProcessLookupError, match=f"process {process.pid} is gone"):
-        memory.process_memory(process.pid)
+    pid, (base, ring, more) = readings_of([sys.executable, "-c", RING])
+    assert base.ring_bytes == 0
+    assert base.private_bytes > 1 << 20
+    assert ring.since(base).ring_bytes == 16 << 20
+    assert ring.since(base).private_bytes < 1 << 20
+    assert ring.since(base).pss_bytes < 1 << 20
+    assert more.since(ring).ring_bytes == 0
+    assert 8 << 20 <= more.since(ring).private_bytes < 9 << 20
+    with pytest.raises(ProcessLookupError, match=f"process {pid} is gone"):
+        memory.process_memory(pid)
 
 
 FILE = """
@@ -126,14 +116,14 @@ def test_what_is_read_of_a_file_is_private_and_what_is_written_is_dirty() -> Non
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
         file.write(bytes(8 << 20))
         os.fsync(file.fileno())
-        before, seen, written = readings_of([sys.executable, "-c", FILE, file.name])
+        _, (before, seen, written) = readings_of([sys.executable, "-c", FILE, file.name])
     assert seen.since(before).private_bytes > 7 << 20
     assert seen.since(before).dirty_bytes < 1 << 20
     assert 4 << 20 <= written.since(seen).dirty_bytes < 5 << 20
 
 
-def readings_of(command: Sequence[str]) -> list[memory.ProcessMemory]:
-    """What a process has at each of the three lines that it says."""
+def readings_of(command: Sequence[str]) -> tuple[int, list[memory.ProcessMemory]]:
+    """What a process has at each of the three lines that it says, after its pid; it has ended then."""
     pipe, readings = subprocess.PIPE, []
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
         assert process.stdin
@@ -142,7 +132,7 @@ def readings_of(command: Sequence[str]) -> list[memory.ProcessMemory]:
             assert process.stdout.readline() == "ready\n"
             readings.append(memory.process_memory(process.pid))
             process.stdin.write("\n")
-    return readings
+    return process.pid, readings
 
 
 FORKS = """

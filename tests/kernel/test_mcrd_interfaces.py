@@ -27,9 +27,11 @@ from kernel_support.mcrd import (
     forwarded,
     groups_joined,
     leave_descriptors,
+    pid_of,
     relay,
     rule,
     rule_counts,
+    runs_again,
     some_cpus,
     spread,
 )
@@ -125,6 +127,10 @@ def test_an_input_deleted_and_made_again_is_served_again(changing: Changing) -> 
     assert matched == (6000, 6000)
 
 
+LATES = -1
+"""The last worker, which serves ``late``."""
+
+
 @contextmanager
 def descriptors_denied(running: Relay) -> Iterator[None]:
     """The supervisor gets no more."""
@@ -139,26 +145,20 @@ def descriptors_denied(running: Relay) -> Iterator[None]:
 @contextmanager
 def memory_denied(running: Relay) -> Iterator[None]:
     """A worker of the interface has no room for a ring."""
-    supervisor = running.forwarder.process.pid
-
-    def worker(former: int) -> int:
-        last = running.ask("list-workers")["workers"][-1]
-        return int(last["pid"]) if last["state"] == "running" and last["pid"] != former else 0
-
+    supervisor, born = running.forwarder.process.pid, pid_of(running, LATES)
     pages = int(Path(f"/proc/{supervisor}/statm").read_text().split()[0])
     ring_bytes = RING_FRAMES * 2048
     before = resource.prlimit(supervisor, resource.RLIMIT_AS)
-    born = worker(0)
     try:
         # The next process inherits it.
         limit = pages * resource.getpagesize() + ring_bytes // 2
         resource.prlimit(supervisor, resource.RLIMIT_AS, (limit, before[1]))
         os.kill(born, signal.SIGKILL)
-        born = eventually(lambda: worker(born), "another one runs")
+        eventually(lambda: runs_again(running, LATES, born), "another one runs")
         yield
     finally:
         resource.prlimit(supervisor, resource.RLIMIT_AS, before)
-        os.kill(born, signal.SIGKILL)
+        os.kill(pid_of(running, LATES), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

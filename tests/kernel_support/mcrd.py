@@ -267,6 +267,16 @@ def children(pid: int) -> set[int]:
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
+def pid_of(running: Relay, worker: int) -> int:
+    """The process of a worker that runs."""
+    listed: dict[str, Any] = running.ask("list-workers")["workers"][worker]
+    return int(listed["pid"]) if listed["state"] == "running" else 0
+
+
+def runs_again(running: Relay, worker: int, before: int) -> bool:
+    return pid_of(running, worker) not in (0, before)
+
+
 def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
     """Have a process get no more than ``count`` descriptors beside those that it has; the limit before."""
     taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
