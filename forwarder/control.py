@@ -173,7 +173,7 @@ async def _add(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
         "added": [
             {"rule_id": rule.rule_id, "state": "waiting" if reason else "running", "reason": reason}
             for rule in rules
-            for reason in [supervisor.trouble(rule)]
+            for reason in [supervisor.interfaces.trouble(rule)]
         ],
     }
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from forwarder import channel
@@ -57,6 +58,8 @@ class Crew:
         self.workers: list[WorkerHandle] = []
         self.spare: list[WorkerHandle] = []
         """Slots of former plans' workers, for those of the next."""
+        self.past_drops: Counter[str] = Counter()
+        """Kernel drops of sockets that are gone, by interface."""
         self._newcomers: dict[WorkerHandle, RuleTables] = {}
         """Workers of a plan that is being put in place of this one, and their rules."""
         self._view = view
@@ -117,9 +120,10 @@ class Crew:
         """The workers of the plan, without slots of former ones."""
         return [handle for handle in self.workers if handle not in self.spare]
 
-    @property
-    def receivers(self) -> Iterator[Receiver]:
-        return (receiver for handle in self.workers for receiver in handle.receivers.values())
+    def add_past_drops(self, closed: Iterable[Receiver]) -> None:
+        """What closed sockets of these workers have dropped stays counted."""
+        for receiver in closed:
+            self.past_drops[receiver.interface] += receiver.drops
 
     async def wait_until_ready(self) -> None:
         """Until all workers that there are to begin with run; raises OSError when one cannot start."""

@@ -63,7 +63,7 @@ async def exchange(
     except BaseException:
         await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in newcomers))
         for handle in newcomers:
-            ingress.close(handle)
+            ingress.close(ingress.places_of(handle))
             crew.forget_newcomer(handle)
         relief.close()
         raise
@@ -140,8 +140,7 @@ def _retire(
     kept: dict[str, ForwardingRule],
 ) -> None:
     """Close a worker that has ended; what it counted of rules that are still in force stays theirs."""
-    for receiver in ingress.close(handle):
-        supervisor.past_drops[receiver.interface] += receiver.drops
+    supervisor.crew.add_past_drops(ingress.close(ingress.places_of(handle)))
     block = handle.block
     for rule in tables.rules(partition):
         if kept.get(rule.rule_id) == rule:

@@ -39,6 +39,11 @@ Place = tuple[WorkerHandle, int]
 """A worker and the row of one of its receivers."""
 
 
+def places_of(handle: WorkerHandle) -> list[Place]:
+    """Where the sockets of a worker are."""
+    return [(handle, row) for row in handle.receivers]
+
+
 def held(handles: Iterable[WorkerHandle], interface: str) -> list[Place]:
     """Where the sockets of an interface are."""
     return [
@@ -130,7 +135,7 @@ def join_late(view: LinkView, handle: WorkerHandle, members: Sequence[WorkerHand
                 )
             sockets.listen(sock)
     except BaseException:
-        close(handle)
+        close(places_of(handle))
         raise
 
 
@@ -144,10 +149,9 @@ def steer_flows(members: Sequence[WorkerHandle]) -> None:
         sockets.steer(receiver.sock, steering.flow_program(len(members)))
 
 
-def close(handle: WorkerHandle) -> list[Receiver]:
-    """Close a worker's sockets, whose places nobody is steered to; what they were."""
-    closed = list(handle.receivers.values())
-    handle.receivers.clear()
+def close(places: Iterable[Place]) -> list[Receiver]:
+    """Close sockets, which leave their groups with that; what they were, and dropped."""
+    closed = [handle.receivers.pop(row) for handle, row in places]
     for receiver in closed:
         receiver.count_drops()
     sockets.close_all([receiver.sock for receiver in closed])

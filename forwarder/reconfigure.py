@@ -69,7 +69,7 @@ class Reconfiguration:
         if problems:
             raise OptionsError(problems)
         async with supervisor.rule_changes.closed(), AsyncExitStack() as still:
-            await still.enter_async_context(supervisor.refitting)
+            await still.enter_async_context(supervisor.interfaces.changing)
             wanted_rules = rules if "rules" in config else list(supervisor.book)
             plan = resolve(options, self._host(), wanted_rules)
             present = supervisor.crew.setup.replan(wanted_rules, {})

@@ -49,7 +49,6 @@ class Shop(Protocol):
 
     crew: Crew
     view: LinkView
-    past_drops: Counter[str]
     scaler: Scaler
     """The one whose groups are in force."""
     started: asyncio.Event
@@ -286,8 +285,7 @@ class Scaler:
 
     async def _park(self, handle: WorkerHandle) -> None:
         closed = sockets.identities(receiver.sock for receiver in handle.receivers.values())
-        for receiver in ingress.close(handle):
-            self._shop.past_drops[receiver.interface] += receiver.drops
+        self._shop.crew.add_past_drops(ingress.close(ingress.places_of(handle)))
         handle.park()
         # An interface that comes back is opened for the workers that have it planned.
         handle.plan = replace(handle.plan, sockets=())

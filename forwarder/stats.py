@@ -50,7 +50,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         for socket in entry["sockets"]:
             drops[socket["interface"]] += socket["kernel_drops"]
         workers.append(entry)
-    for name, count in supervisor.past_drops.items():
+    for name, count in supervisor.crew.past_drops.items():
         drops[name] += count
     return {
         "schema": SCHEMA,
@@ -64,7 +64,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         "distribution": distributions(supervisor),
         "scaling": supervisor.scaler.report(),
         "rules": rules(supervisor) if with_rules else [],
-        "memberships": len(supervisor.joins),
+        "memberships": len(supervisor.memberships),
     }
 
 
@@ -167,7 +167,7 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
         past = supervisor.past_rules.get(rule.rule_id, RuleCounts())
         datagrams, payload = (matched[partition][slot] + np.array(past[:2], np.uint64)).tolist()
         copies, bytes_unsent = (unsent[partition][slot] + np.array(past[2:4], np.uint64)).tolist()
-        trouble = supervisor.trouble(rule)
+        trouble = supervisor.interfaces.trouble(rule)
         found.append(
             {
                 "rule_id": rule.rule_id,

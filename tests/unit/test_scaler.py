@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -35,7 +34,6 @@ class Crew:
 class Workshop:
     crew: Crew
     view: LinkView = field(default_factory=LinkView)
-    past_drops: Counter[str] = field(default_factory=Counter)
     scaler: Scaler | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
