@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from forwarder.planned import Plan
+from forwarder.planned import GroupPlan, Plan
 from forwarder.rules import ForwardingRule, check_rules
 from forwarder.tables import Placer
 
@@ -63,6 +63,7 @@ def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
                 if group.elastic
                 else f"{group.workers} workers"
             )
+            + _on_node(plan, group)
             for group in plan.groups
         ),
         tuple(
@@ -71,6 +72,13 @@ def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
         ),
         tuple((name, str(value)) for name, value in (settings or {}).items()),
     )
+
+
+def _on_node(plan: Plan, group: GroupPlan) -> str:
+    """Where workers may be that are to come; nothing on a machine with one memory node."""
+    if len(plan.nodes) < 2:
+        return ""
+    return " on any memory node" if group.node is None else f" on memory node {group.node}"
 
 
 def changes(now: State, wanted: State) -> Changes:
@@ -100,6 +108,7 @@ def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> i
 def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
     """For people's and machines' eyes."""
     reshaped: dict[str, Any] | None = None
+    wanted = {rule.rule_id for rule in found.add}
     if found.shape is not None:
         reshaped = {
             name: {"now": value, "wanted": wanted}
@@ -108,12 +117,12 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
             )
             if value != wanted
         }
-    added = {rule.rule_id for rule in found.add}
+    added = [rule.rule_id for rule in found.add]
     return {
         "plan": reshaped,
         "workers_relieved": found.relieve,
         "rules_added": [name for name in added if name not in now.rules],
-        "rules_changed": [name for name in found.remove if name in added],
-        "rules_removed": [name for name in found.remove if name not in added],
+        "rules_changed": [name for name in found.remove if name in wanted],
+        "rules_removed": [name for name in found.remove if name not in wanted],
         "rules_moved": moved,
     }

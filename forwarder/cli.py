@@ -24,8 +24,6 @@ from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import ProblemsError
 from forwarder.rules import ForwardingRule
 
-APPLY_TIMEOUT_S = 60.0
-"""So long many workers may take to start."""
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 mcrd = typer.Typer(
@@ -301,7 +299,8 @@ def apply_file(
 
     Without rules in FILE, those in force stay. Rules that only come or go change in the workers that there
     are. For everything else workers of the new plan are started beside the running ones, and take over from
-    one datagram to the next. If something cannot be had, all stays as it is. Exit status 2 when FILE is
+    one datagram to the next. If something cannot be had, all stays as it is. FILE is taken whole: write it
+    elsewhere and rename it where it may be read at any time. Exit status 2 when FILE is
     refused, or when another apply is at work.
     """
     _reconfigure(context, file, dry_run, as_json)
@@ -309,16 +308,14 @@ def apply_file(
 
 def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: bool) -> None:
     try:
-        config = read_config(file)
-        _, rules = read_options(SupervisorOptions, {}, file)
+        config = read_config(file, whole=True)
+        _, rules = read_options(SupervisorOptions, {}, file, config)
     except ProblemsError as error:
         refuse(error)
         return
     if "rules" in config:
         config["rules"] = [rule.model_dump(mode="json") for rule in rules]
-    _perform(
-        context, "apply", as_json, _show_changes, timeout_s=APPLY_TIMEOUT_S, config=config, dry_run=dry_run
-    )
+    _perform(context, "apply", as_json, _show_changes, config=config, dry_run=dry_run)
 
 
 def _show_changes(result: Any) -> Group:

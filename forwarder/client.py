@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from forwarder.problems import Problem, ProblemsError
+
+ANSWER_TIMEOUT_S: Final = 10.0
+CHANGE_TIMEOUT_S: Final = 60.0
+"""A change may wait for another one, and many workers take their time to start."""
+_CHANGES: Final = ("add", "remove", "resize", "apply")
 
 
 class RefusedError(ProblemsError):
@@ -18,13 +23,15 @@ class UnreachableError(OSError):
     """No supervisor answers; the message says where it was looked for, and what to do."""
 
 
-def ask(path: Path, command: str, *, timeout_s: float = 10.0, **fields: Any) -> Any:
+def ask(path: Path, command: str, **fields: Any) -> Any:
     """The result of one command.
 
     Raises:
         RefusedError: with everything that the supervisor found wrong.
         UnreachableError: nobody answers at ``path``.
     """
+    changes = command in _CHANGES
+    timeout_s = CHANGE_TIMEOUT_S if changes else ANSWER_TIMEOUT_S
     request = json.dumps({"command": command, **fields}).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -37,6 +44,9 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **fields: Any) -> 
         raise UnreachableError(f"no control socket at {path}: is a supervisor running with it?") from error
     except ConnectionRefusedError as error:
         raise UnreachableError(f"nobody answers at {path}: the supervisor is gone") from error
+    except TimeoutError as error:
+        later = ", and what was asked may still be done: look before you ask again" if changes else ""
+        raise UnreachableError(f"no answer at {path} in {timeout_s:g} s{later}") from error
     except OSError as error:
         raise UnreachableError(f"no answer at {path}: {error}") from error
     if not line:

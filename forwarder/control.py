@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forwarder import stats
+from forwarder.host import HostError
 from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.reconfigure import Reconfiguration
@@ -135,6 +136,10 @@ async def answer(supervisor: Supervisor, reconfiguration: Reconfiguration, line:
         result = await command(supervisor, request)
     except ProblemsError as error:
         return _refusal(error.problems)
+    except HostError as error:
+        return _refusal(
+            [Problem("machine", "as it is now", f"one that can be read; all is as it was: {error}")]
+        )
     except Exception as error:
         traceback.print_exc()
         said = f"this is a fault of mcrd, which has logged it: {type(error).__name__}: {error}"
@@ -229,7 +234,9 @@ async def _resize(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     try:
         await supervisor.scaler.resize(group, workers, "asked for")
     except OSError as error:
-        allowed = f"as many as this machine has room for; the group is as it was: {error}"
+        now = len(supervisor.scaler.members(group)) if group in supervisor.scaler.groups else before
+        outcome = "is as it was" if now == before else f"has {now}"
+        allowed = f"as many as this machine has room for; the group {outcome}: {error}"
         raise RequestError([Problem("workers", str(workers), allowed)]) from error
     return {"group": group, "before": before, "after": workers, "took_ns": time.monotonic_ns() - began}
 

@@ -59,7 +59,8 @@ class Crew:
         self.spare: list[WorkerHandle] = []
         """Slots of former plans' workers, for those of the next."""
         self.past_drops: Counter[str] = Counter()
-        """Kernel drops of sockets that are gone, by interface."""
+        self.past_arrivals: Counter[str] = Counter()
+        """What sockets that are gone dropped, and what had come to them, by interface."""
         self._newcomers: dict[WorkerHandle, RuleTables] = {}
         """Workers of a plan that is being put in place of this one, and their rules."""
         self._view = view
@@ -120,10 +121,11 @@ class Crew:
         """The workers of the plan, without slots of former ones."""
         return [handle for handle in self.workers if handle not in self.spare]
 
-    def add_past_drops(self, closed: Iterable[Receiver]) -> None:
-        """What closed sockets of these workers have dropped stays counted."""
+    def keep_counts(self, closed: Iterable[Receiver]) -> None:
+        """What has come to sockets that were closed, and what they dropped, stays counted."""
         for receiver in closed:
             self.past_drops[receiver.interface] += receiver.drops
+            self.past_arrivals[receiver.interface] += receiver.came
 
     async def wait_until_ready(self) -> None:
         """Until all workers that there are to begin with run; raises OSError when one cannot start."""

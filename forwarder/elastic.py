@@ -5,8 +5,11 @@ No clock, no process: the same measurements give the same decisions, so a record
 ring fills or overflows, for a while. It *shrinks* by one worker when fewer would do, for longer. What keeps
 it from going back and forth on a noisy load:
 
-* the rate at which it grew from ``n`` workers is remembered: it does not go back to ``n`` before the rate is
-  well below that (:attr:`Limits.hysteresis`), whatever it was that made it grow;
+* it does not go back to ``n`` workers before the rate is well below what these are meant for
+  (:attr:`Limits.hysteresis`);
+* where ``n`` did not keep up with a lower rate, as their rings showed, well below *that* for a while: a
+  minute at first, twice as long each time that it happens again. Not for good, as it may have been the
+  machine that stood still, whatever the rate was;
 * between two changes lies a cool-down.
 """
 
@@ -33,6 +36,8 @@ class Limits:
     """A ring that is fuller than this has a worker that does not keep up."""
     grow_after_ns: int = 300 * MS
     shrink_after_ns: int = 3000 * MS
+    strain_ns: int = 60_000 * MS
+    """So long it is remembered that workers did not keep up; twice as long each time, up to 64 times."""
     cool_down_ns: int = 1000 * MS
 
     def __post_init__(self) -> None:
@@ -66,6 +71,20 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Strain:
+    """Rings filled, and the group grew."""
+
+    offered_dps: float
+    until_ns: int
+    """So long it counts."""
+    times: int
+
+    def again(self, load: Load, limits: Limits) -> Strain:
+        until_ns = load.at_ns + (limits.strain_ns << min(self.times, 6))
+        return Strain(load.offered_dps, until_ns, self.times + 1)
+
+
+@dataclass(frozen=True)
 class Memory:
     """What of the past a decision needs. Begin with :func:`begin`."""
 
@@ -73,8 +92,8 @@ class Memory:
     changed_ns: int | None = None
     hot_since_ns: int | None = None
     idle_since_ns: int | None = None
-    grew_at: dict[int, float] = field(default_factory=dict)
-    """By number of workers: the rate at which the group grew beyond it."""
+    strains: dict[int, Strain] = field(default_factory=dict)
+    """By number of workers that did not keep up."""
 
 
 def begin(limits: Limits) -> Memory:
@@ -97,8 +116,9 @@ def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision
         needed = -(-int(load.offered_dps) // limits.threshold_dps)
         after = min(limits.max_workers, max(workers + 1, needed))
         if after > workers:
-            grew_at = dict.fromkeys(range(workers, after), load.offered_dps)
-            memory = replace(memory, grew_at={**memory.grew_at, **grew_at})
+            if load.offered_dps <= workers * limits.threshold_dps:
+                strain = memory.strains.get(workers, Strain(0.0, 0, 0)).again(load, limits)
+                memory = replace(memory, strains={**memory.strains, workers: strain})
             return _changed(memory, after, load.at_ns), Decision(workers, after, hot)
     if idle and _lasted(memory.idle_since_ns, load.at_ns, limits.shrink_after_ns):
         return _changed(memory, workers - 1, load.at_ns), Decision(workers, workers - 1, idle)
@@ -134,7 +154,10 @@ def _why_idle(memory: Memory, load: Load, limits: Limits) -> str | None:
     fewer = memory.workers - 1
     if fewer < limits.min_workers:
         return None
-    bound = limits.hysteresis * min(fewer * limits.threshold_dps, memory.grew_at.get(fewer, float("inf")))
+    bearable = float(fewer * limits.threshold_dps)
+    if (strain := memory.strains.get(fewer)) and load.at_ns < strain.until_ns:
+        bearable = min(bearable, strain.offered_dps)
+    bound = limits.hysteresis * bearable
     if load.offered_dps < bound:
         return (
             f"{load.offered_dps:,.0f} datagrams/s, less than the {bound:,.0f} that {fewer} can be left with"

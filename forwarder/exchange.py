@@ -140,7 +140,7 @@ def _retire(
     kept: dict[str, ForwardingRule],
 ) -> None:
     """Close a worker that has ended; what it counted of rules that are still in force stays theirs."""
-    supervisor.crew.add_past_drops(ingress.close(ingress.places_of(handle)))
+    supervisor.crew.keep_counts(ingress.close(ingress.places_of(handle)))
     block = handle.block
     for rule in tables.rules(partition):
         if kept.get(rule.rule_id) == rule:

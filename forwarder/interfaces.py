@@ -221,7 +221,7 @@ class Interfaces:
         crew = self._forwarder.crew
         places = ingress.held(crew.workers, name)
         told = [handle.tell(Kind.REMOVE_SOCKET, argument=row) for handle, row in places]
-        crew.add_past_drops(ingress.close(places))
+        crew.keep_counts(ingress.close(places))
         return told
 
     def _listens(self, interface: str, ifindex: int) -> None:

@@ -65,9 +65,10 @@ def _unknown(host: Host, groups: Sequence[GroupPlan], sizing: Sizing, nodes: Nod
         return []
     listed = "; ".join(f"group {group} on node {node}" for group, node in _first(unknown))
     why = "come with the rules" if sizing.follow_rules else "tell no memory node"
+    tell = "--interfaces with --interface-node IF:NODE" if sizing.follow_rules else "--interface-node IF:NODE"
     sentence = (
         f"Groups whose interfaces {why} are put where there is room: {listed}{_more(unknown)}. "
-        f"--interface-node IF:NODE says where one is, {_STRADDLE} uses the CPUs of all nodes."
+        f"{tell} says where one is, {_STRADDLE} uses the CPUs of all nodes."
     )
     return [sentence]
 

@@ -177,7 +177,10 @@ class SupervisorOptions(BaseModel):
     )
     min_workers_per_interface: Count = option(1, "N", _COUNT, "With --auto-scale: least workers.")
     max_workers_per_interface: Count | None = option(
-        None, "N", _COUNT, "With --auto-scale: most workers. Left out: one per CPU."
+        None,
+        "N",
+        _COUNT,
+        "With --auto-scale: most workers. Left out: one per CPU, or the least if that is more.",
     )
     scale_threshold_pps: Annotated[Whole, Field(ge=1)] = option(
         100_000,
@@ -299,33 +302,34 @@ def resolve(
         sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.
         homes: the memory nodes that groups are on already, by group.
     """
-    sizing, interfaces = replace(options.sizing, homes=tuple(homes.items())), options.input_interfaces
-    if sizes:
-        asked = sizing.groups or tuple(
-            InterfaceGroup(number, (name,)) for number, name in enumerate(interfaces)
-        )
-        groups = tuple(replace(group, workers=sizes.get(group.group_id, group.workers)) for group in asked)
-        sizing = replace(sizing, groups=groups)
-    return plan(host, interfaces, rules, options.chosen_strategy, sizing)
+    sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
+    return plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)
 
 
 Options = TypeVar("Options", bound=SupervisorOptions)
 
 
 def read_options(
-    model: type[Options], given: Mapping[str, Any], config: Path | None = None
+    model: type[Options],
+    given: Mapping[str, Any],
+    config: Path | None = None,
+    read: Mapping[str, Any] | None = None,
 ) -> tuple[Options, list[ForwardingRule]]:
     """Options and starting rules from the command line's values, over those of a TOML file.
 
-    ``given`` has the options that were written, by field name. Raises :class:`OptionsError` with every
-    problem of the options, of their combination, and of the rules.
+    Args:
+        given: the options that were written, by field name.
+        read: what :func:`read_config` found in the file, if that has been read already.
+
+    Raises:
+        OptionsError: every problem of the options, of their combination, and of the rules.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     names: dict[str, str] = {}
     if config is not None:
         try:
-            values = read_config(config)
+            values = dict(read_config(config) if read is None else read)
             names = {name: f"{config.name}: {name}" for name in values}
         except OptionsError as error:
             problems += error.problems
@@ -363,14 +367,22 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The options that a TOML file has, as they are written; raises :class:`OptionsError`."""
+def read_config(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """The options that a TOML file has, as they are written; raises :class:`OptionsError`.
+
+    Args:
+        whole: whether a file is refused that does not end with a line, as one that is being written.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
     except OSError as error:
         raise OptionsError([Problem("--config", str(path), f"a readable file: {error.strerror}")]) from error
     except ValueError as error:
         raise OptionsError([Problem("--config", str(path), f"a TOML file in UTF-8: {error}")]) from error
+    if whole and not text.endswith("\n"):
+        allowed = "a whole file, whose last line ends with a newline: this one may be half-written"
+        raise OptionsError([Problem("--config", str(path), allowed)])
     if isinstance(values.get("rules"), str):
         values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
     return values
@@ -433,11 +445,21 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
             refuse(name, f"nothing: strategy {strategy.name} does not scale (only --auto-scale does)")
     if options.auto_scale and strategy.name != "dynamic":
         refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
-    if elastic and "num_workers" in given:
-        refuse("num_workers", "least and most workers instead, as strategy dynamic scales")
+    if elastic:
+        for name in ("num_workers", "workers_per_group"):
+            if name in given and name not in wrong:
+                refuse(name, "least and most workers instead, as strategy dynamic scales")
+        if any(group.workers for group in options.interface_group):
+            allowed = "no number of workers in a group: least and most instead, as strategy dynamic scales"
+            refuse("interface_group", allowed)
     bound = Counter(name for name, _ in options.interface_node)
     if twice := [name for name, count in bound.items() if count > 1]:
         refuse("interface_node", f"each interface once: not {', '.join(twice)}")
+    if known := options.input_interfaces:
+        if strange := [name for name in bound if name not in known]:
+            refuse("interface_node", f"input interfaces: not {', '.join(strange)}")
+    elif bound and not wrong & {*SELECTION, "interface_node"}:
+        refuse("interface_node", "nothing where interfaces come with the rules: --interfaces names them")
     if len(chosen) < 2 and not wrong & {*SELECTION, "strategy"}:
         problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
     return problems

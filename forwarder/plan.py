@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from forwarder.documented import discrepancies, documented
 from forwarder.figures import FORWARDER, Holding, estimate
-from forwarder.host import ETHERNET_MTU, Host
+from forwarder.host import ETHERNET_MTU, Host, HostError
 from forwarder.layout import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
 from forwarder.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
@@ -141,6 +141,9 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
                 f"{wanted} with strategy {name}: only {' and '.join(following)} take them from the rules"
             )
             problems.append(Problem("interfaces", "none", allowed))
+        elif strategy.width is Width.ELASTIC:
+            allowed = f"interfaces with strategy {name}: a group that grows does not take them from the rules"
+            problems.append(Problem("interfaces", "none", allowed))
     elif not interfaces:
         problems.append(Problem("interfaces", "none", "at least one interface"))
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
@@ -184,9 +187,11 @@ def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Pro
     problems = []
     for group in groups:
         most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
+        # Longer programs than these are not taken (BPF_MAXINSNS).
         if strategy.steers_by_rule and strategy.hashing is Hashing.RENDEZVOUS:
-            # Longer programs than that are not taken (BPF_MAXINSNS).
             most, why = MAX_MEMBERS, "in a group that steers by rendezvous hash (modulo has no such limit)"
+        if group.elastic:
+            most, why = MAX_MEMBERS, "in an elastic group"
         if group.max_workers > most:
             problems.append(Problem("workers", f"{group.max_workers:,}", f"up to {most:,} {why}"))
         if len(group.interfaces) > MAX_INTERFACES:
@@ -213,16 +218,21 @@ def _groups(
     at_home = _at_home(host, asked, nodes, sizing)
     of_node = {node: len(host.cpus_of(node)) for node in set(at_home)}
     left = {node: iter(shares(cpus, at_home.count(node))) for node, cpus in of_node.items()}
+    sizes = dict(sizing.sizes)
     groups = []
     for group, node in zip(asked, at_home, strict=True):
         cpus, share = of_node[node], next(left[node])
-        width = {Width.ONE: 1, Width.PER_CPU: cpus, Width.SHARE: share, Width.ELASTIC: sizing.min_workers}
-        workers = group.workers or sizing.workers or width[strategy.width]
-        most = workers
+        least = None
         if strategy.width is Width.ELASTIC:
-            most = max(workers, sizing.max_workers or cpus)
+            least, most = (
+                sizing.min_workers,
+                sizing.max_workers or max(min(cpus, MAX_MEMBERS), sizing.min_workers),
+            )
+            workers = min(max(least, sizes.get(group.group_id, least)), most)
+        else:
+            width = {Width.ONE: 1, Width.PER_CPU: cpus, Width.SHARE: share}
+            workers = most = group.workers or sizing.workers or width[strategy.width]
         count = sum(rules_on[name] for name in group.interfaces)
-        least = sizing.min_workers if strategy.width is Width.ELASTIC else None
         groups.append(GroupPlan(group.group_id, group.interfaces, workers, most, count, least, node))
     return tuple(groups)
 
@@ -359,9 +369,16 @@ def _workers(
 def one_more(
     host: Host, group: GroupPlan, members: Sequence[WorkerPlan], others: Sequence[WorkerPlan], worker_id: int
 ) -> WorkerPlan:
-    """The worker that an elastic group gets beside its present ``members``, given those of other groups."""
+    """The worker that an elastic group gets beside its present ``members``, given those of other groups.
+
+    Raises:
+        HostError: there is no CPU for it.
+    """
     load = Counter(worker.cpu for worker in (*members, *others))
-    (cpu,) = pick_cpus(host.cpus_of(group.node), load, 1, _preferred(host, group))
+    cpus = host.cpus_of(group.node)
+    if not cpus:
+        raise HostError(f"memory node {group.node} has no CPU left that workers may use")
+    (cpu,) = pick_cpus(cpus, load, 1, _preferred(host, group))
     place = len(members)
     return WorkerPlan(
         worker_id=worker_id,

@@ -55,7 +55,7 @@ class Sizing:
     """Of each group."""
     min_workers: int = 1
     max_workers: int | None = None
-    """Of each group that is elastic; at most one per CPU unless given."""
+    """Of each group that is elastic; one per CPU unless given, but no fewer than ``min_workers``."""
     ring_frames: int | None = None
     ring_budget_bytes: int = RING_BUDGET_BYTES
     """Upper bound on all receive rings together, unless ``ring_frames`` is given."""
@@ -66,6 +66,8 @@ class Sizing:
     """Memory nodes of interfaces, whatever the machine says of them."""
     straddle: bool = False
     """Whether a group's workers may be on several memory nodes."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Workers that elastic groups have already, by group id; ``min_workers`` where that is not said."""
     homes: tuple[tuple[int, int], ...] = ()
     """Memory nodes that groups are on already, by group id."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 from forwarder import changes
@@ -15,12 +16,14 @@ from forwarder.host import Host
 from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
 from forwarder.planned import Plan
 from forwarder.problems import Problem, ProblemsError
-from forwarder.rules import ForwardingRule, replaced
+from forwarder.rules import ForwardingRule
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
 
 _AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor does not change."""
+_WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
+"""One of them at least is to be in a configuration that is applied."""
 _OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
 
 
@@ -61,6 +64,10 @@ class Reconfiguration:
         supervisor, began_ns = self._supervisor, time.monotonic_ns()
         await supervisor.started.wait()
         options, rules = read_options(SupervisorOptions, config)
+        if not any(name in config for name in _WORKERS):
+            # Or a file of rules alone, or the first lines of one, would make a pool of what runs.
+            allowed = f"what says which workers there shall be: {', '.join(_WORKERS)}"
+            raise OptionsError([Problem("config", ", ".join(config) or "nothing", allowed)])
         problems = [
             Problem(name, str(getattr(options, name)), f"{getattr(self._options, name)}, or a new start")
             for name in _AT_START
@@ -81,25 +88,21 @@ class Reconfiguration:
                 changes.shape(plan, _settings(options)), {rule.rule_id: rule for rule in wanted_rules}
             )
             found = changes.changes(now, wanted)
-            moved = changes.moved_rules(present, plan, wanted_rules) if found.shape else 0
+            if not found.relieve and supervisor.crew.tables.problems(found.add):
+                # There may be room for them in new workers, without what is to go.
+                found = replace(found, relieve=True)
+            stay = [rule for rule in wanted_rules if now.rules.get(rule.rule_id) == rule]
+            moved = changes.moved_rules(present, plan, stay) if found.shape else 0
             answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
-            if found.relieve:
-                plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
-                tables = tables_for(plan)
-                wrong = tables.problems(wanted_rules)
-            else:
-                added = {rule.rule_id for rule in found.add}
-                places = [place for place, rule in enumerate(wanted_rules) if rule.rule_id in added]
-                wrong = tuple(
-                    replaced(problem, places) for problem in supervisor.crew.tables.problems(found.add)
-                )
-            if wrong:
+            sized = resolve(options, self._host(), wanted_rules, self._sizes(plan))
+            tables = tables_for(sized)
+            if wrong := tables.problems(wanted_rules):
                 raise ProblemsError(wrong)
             if dry_run:
                 return {**answer, "took_ns": time.monotonic_ns() - began_ns}
             if found.relieve:
                 try:
-                    await exchange(supervisor, setup(options, self._host, plan), tables, wanted_rules)
+                    await exchange(supervisor, setup(options, self._host, sized), tables, wanted_rules)
                 except OSError as error:
                     limit = (
                         "a running forwarder"

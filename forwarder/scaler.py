@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from forwarder import elastic, ingress
@@ -41,7 +43,8 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """So long the kernel may take to take its sockets out of their groups."""
 RETRY_NS: Final = 1_000_000_000
 """After a change that failed; doubled each time, up to 32 times as long."""
-LOG_LENGTH: Final = 100
+LOG_LENGTH: Final = 32
+"""Changes of a group that are remembered."""
 
 
 class Shop(Protocol):
@@ -63,9 +66,30 @@ class Change:
     group: int
     before: int
     after: int
+    """As many as were wanted; where it failed, there may be others."""
     reason: str
     failed: str | None
     took_ns: int
+
+
+@dataclass
+class History:
+    """What has become of one group."""
+
+    latest: deque[Change] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
+    done: int = 0
+    failed: int = 0
+
+    def note(self, change: Change) -> None:
+        self.latest.append(change)
+        if change.failed:
+            self.failed += 1
+        else:
+            self.done += 1
+
+
+Histories = Mapping[tuple[str, ...], History]
+"""By the group's interfaces, as another plan may give it another number."""
 
 
 class Scaler:
@@ -76,6 +100,7 @@ class Scaler:
         host: the machine as it is when asked.
         threshold_dps: datagrams/s that call for one more worker.
         lock: held while sockets are opened or closed.
+        histories: of groups under the plan before.
         log: takes one sentence at a time.
     """
 
@@ -88,9 +113,12 @@ class Scaler:
         threshold_dps: int,
         lock: asyncio.Lock,
         log: Callable[[str], None],
+        histories: Histories = MappingProxyType({}),
     ) -> None:
         self.groups = {group.group_id: group for group in groups if group.elastic}
-        self.changes: deque[Change] = deque(maxlen=LOG_LENGTH)
+        self.histories = {
+            group.interfaces: histories.get(group.interfaces, History()) for group in self.groups.values()
+        }
         self._shop = shop
         self._host = host
         self._lock = lock
@@ -106,6 +134,7 @@ class Scaler:
         self._counted: dict[int, _Count] = {}
         self._held_until_ns: dict[int, int] = {}
         self._failures: Counter[int] = Counter()
+        self._resizing: set[int] = set()
 
     # -- state --
 
@@ -131,7 +160,9 @@ class Scaler:
                 "ring_fill": load.ring_fill if load else 0.0,
                 "ring_drops": load.ring_drops if load else 0,
                 "measured_ns": load.at_ns if load else None,
-                "changes": [asdict(change) for change in self.changes if change.group == number],
+                "resizes_done": (history := self.histories[group.interfaces]).done,
+                "resizes_failed": history.failed,
+                "changes": [asdict(change) for change in history.latest],
             }
             for number, group in self.groups.items()
         ]
@@ -158,20 +189,22 @@ class Scaler:
     # -- watching --
 
     async def watch(self) -> None:
-        """Measure and decide, for as long as the supervisor runs."""
-        while True:
-            await asyncio.sleep(SAMPLE_S)
-            for number in self.groups:
-                load = self._measure(number)
-                if load is None:
-                    continue
-                self._loads[number] = load
-                if load.at_ns < self._held_until_ns.get(number, 0):
-                    continue
-                memory, decision = elastic.decide(self._memories[number], load, self._limits[number])
-                self._memories[number] = memory
-                if decision:
-                    await self._carry_out(number, decision)
+        """Measure and decide, for as long as the supervisor runs; while one group changes, others go on."""
+        async with asyncio.TaskGroup() as resizes:
+            while True:
+                await asyncio.sleep(SAMPLE_S)
+                for number in self.groups:
+                    load = self._measure(number)
+                    if load is None:
+                        continue
+                    self._loads[number] = load
+                    if number in self._resizing or load.at_ns < self._held_until_ns.get(number, 0):
+                        continue
+                    memory, decision = elastic.decide(self._memories[number], load, self._limits[number])
+                    self._memories[number] = memory
+                    if decision:
+                        self._resizing.add(number)
+                        resizes.create_task(self._carry_out(number, decision))
 
     def _measure(self, group: int) -> Load | None:
         """The load since the last measurement; None at the first one."""
@@ -194,7 +227,8 @@ class Scaler:
 
         Raises:
             OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
-                meanwhile, or the forwarder is being stopped; the group is as it was.
+                meanwhile, or the forwarder is being stopped. The group has as many workers as before; one
+                that was to lose several may have lost some.
         """
         await self._shop.started.wait()
         async with self._lock:
@@ -223,24 +257,33 @@ class Scaler:
             except HostError as error:
                 failed = str(error)
                 raise OSError(errno.EIO, failed) from error
+            except Exception as error:
+                failed = f"a fault of mcrd: {type(error).__name__}: {error}"
+                raise
             finally:
                 now = time.monotonic_ns()
                 self._memories[group] = elastic.undone(self._memories[group], len(self.members(group)), now)
                 if workers != before:
                     change = Change(began, group, before, workers, reason, failed, now - began)
-                    self.changes.append(change)
-                    outcome = f" failed: {failed}" if failed else f" in {change.took_ns / 1e6:.0f} ms"
+                    self.histories[self.groups[group].interfaces].note(change)
+                    outcome = f" in {change.took_ns / 1e6:.0f} ms"
+                    if failed:
+                        outcome = f" failed, it has {len(self.members(group))}: {failed}"
                     self._log(f"group {group}: from {before} to {workers} workers{outcome} ({reason})")
 
     async def _carry_out(self, group: int, decision: Decision) -> None:
         try:
             await self.resize(group, decision.after, decision.reason, decision.before)
-        except OSError:
+        except Exception as error:
+            if not isinstance(error, OSError):
+                traceback.print_exc()
             wait_ns = RETRY_NS << min(self._failures[group], 5)
             self._failures[group] += 1
             self._held_until_ns[group] = time.monotonic_ns() + wait_ns
         else:
             self._failures[group] = 0
+        finally:
+            self._resizing.discard(group)
 
     async def _grow(self, group: GroupPlan, members: list[WorkerHandle], more: int) -> None:
         joining: list[WorkerHandle] = []
@@ -285,7 +328,7 @@ class Scaler:
 
     async def _park(self, handle: WorkerHandle) -> None:
         closed = sockets.identities(receiver.sock for receiver in handle.receivers.values())
-        self._shop.crew.add_past_drops(ingress.close(ingress.places_of(handle)))
+        self._shop.crew.keep_counts(ingress.close(ingress.places_of(handle)))
         handle.park()
         # An interface that comes back is opened for the workers that have it planned.
         handle.plan = replace(handle.plan, sockets=())

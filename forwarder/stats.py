@@ -40,6 +40,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     workers = []
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
     drops: Counter[str] = Counter(dict.fromkeys(supervisor.plan.interfaces, 0))
+    arrivals: Counter[str] = Counter()
     for handle in supervisor.crew.workers:
         live = handle not in supervisor.crew.spare  # what others knew of rules is settled
         snapshot, wrong = _read(handle) if wrong_workers and live else (read(handle.block), None)
@@ -49,16 +50,23 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         entry = {**_identity(supervisor, handle), **_counted(handle, snapshot, wrong)}
         for socket in entry["sockets"]:
             drops[socket["interface"]] += socket["kernel_drops"]
+            arrivals[socket["interface"]] += socket["arrived_frames"]
         workers.append(entry)
     for name, count in supervisor.crew.past_drops.items():
         drops[name] += count
+    arrivals.update(supervisor.crew.past_arrivals)
     return {
         "schema": SCHEMA,
         "time_ns": time.monotonic_ns(),
         "totals": counters(totals, pending, astray if wrong_workers or astray else None),
         "workers": workers,
         "interfaces": [
-            {"name": name, "state": _presence(supervisor, name), "kernel_drops": count}
+            {
+                "name": name,
+                "state": _presence(supervisor, name),
+                "arrived_frames": arrivals[name],
+                "kernel_drops": count,
+            }
             for name, count in drops.items()
         ],
         "distribution": distributions(supervisor),
@@ -117,6 +125,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
                 "fanout_slot": receiver.fanout_slot,
                 "received_frames": (claimed := int(handle.block.cursors[row, layout.CURSOR_CLAIMED])),
                 "kernel_drops": receiver.count_drops(),
+                "arrived_frames": receiver.came,
                 "ring_bytes": receiver.ring.nbytes,
                 "ring_fill": receiver.fill(claimed),
             }
@@ -244,6 +253,42 @@ class _Exposition:
                 if (count := entry[f"moved_by_{by}"]) is not None:
                     moved.add_metric([group, by], count)
         yield from (flows, dropped, restarts, kernel, held, on_workers, uneven, moved)
+        yield from self._load()
+
+    def _load(self) -> Iterable[Metric]:
+        """What elastic groups go by, and what they have come to."""
+        fill = GaugeMetricFamily(
+            "mcrd_ring_fill_ratio",
+            "Share of a receive ring's slots that wait for their worker.",
+            labels=["worker", "interface"],
+        )
+        for worker in self._stats["workers"]:
+            for socket in worker["sockets"]:
+                fill.add_metric([str(worker["worker_id"]), socket["interface"]], socket["ring_fill"])
+        arrived = CounterMetricFamily(
+            "mcrd_arrived_frames",
+            "Frames for an interface's rings, those included that found no free slot.",
+            labels=["interface"],
+        )
+        for interface in self._stats["interfaces"]:
+            arrived.add_metric([interface["name"]], interface["arrived_frames"])
+        sizes = GaugeMetricFamily(
+            "mcrd_group_workers", "Workers of an elastic group, and their bounds.", labels=["group", "what"]
+        )
+        offered = GaugeMetricFamily(
+            "mcrd_group_offered_dps", "Datagrams/s that reach an elastic group's sockets.", labels=["group"]
+        )
+        resizes = CounterMetricFamily(
+            "mcrd_group_resizes", "Resizes of an elastic group, by outcome.", labels=["group", "outcome"]
+        )
+        for group in self._stats["scaling"]:
+            name = str(group["group"])
+            for what in ("workers", "min_workers", "max_workers"):
+                sizes.add_metric([name, what], group[what])
+            offered.add_metric([name], group["offered_dps"])
+            for outcome in ("done", "failed"):
+                resizes.add_metric([name, outcome], group[f"resizes_{outcome}"])
+        yield from (fill, arrived, sizes, offered, resizes)
 
 
 def exposition(stats: dict[str, Any]) -> str:

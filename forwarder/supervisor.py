@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import Any, Final
 from forwarder import ingress, limits, netlink
 from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
-from forwarder.host import Host
+from forwarder.host import Host, HostError
 from forwarder.host_stack import HostStack
 from forwarder.interfaces import Interfaces
 from forwarder.links import LinkView
@@ -28,7 +29,7 @@ from forwarder.problems import Problem
 from forwarder.process import notify
 from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule, RuleBook, RulesError
-from forwarder.scaler import Scaler
+from forwarder.scaler import Histories, Scaler
 from forwarder.setup import RuleCounts, Setup
 from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
@@ -192,7 +193,7 @@ class Supervisor:
         if self.plan.follows_rules:
             try:
                 await self.interfaces.follow_rules({rule.input_interface for rule in rules})
-            except OSError as error:
+            except (OSError, HostError) as error:
                 for rule in rules:
                     if self.book.get(rule.rule_id) is rule:
                         await self.remove_rule_alone(rule.rule_id, noted=noted)
@@ -246,9 +247,7 @@ class Supervisor:
         self.interfaces.recount()
         if self._watching is not None:
             self._watching.cancel()
-        changes = self.scaler.changes
-        self.scaler = self._new_scaler(setup)
-        self.scaler.changes.extend(changes)
+        self.scaler = self._new_scaler(setup, self.scaler.histories)
         self.keep_rules()
         self._watch()
 
@@ -260,7 +259,7 @@ class Supervisor:
             except OSError as error:  # too late to go back
                 self.log(f"the rules are not in the state file: {error}")
 
-    def _new_scaler(self, setup: Setup) -> Scaler:
+    def _new_scaler(self, setup: Setup, histories: Histories | None = None) -> Scaler:
         return Scaler(
             self,
             setup.plan.groups,
@@ -268,6 +267,7 @@ class Supervisor:
             threshold_dps=setup.scale_threshold_dps,
             lock=self.interfaces.changing,
             log=self.log,
+            histories=histories or {},
         )
 
     def _watch(self) -> None:
@@ -294,5 +294,11 @@ class Supervisor:
     def _spawn_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.log(f"a fault of mcrd, in {task.get_name()}:")
+            traceback.print_exception(error)

@@ -96,28 +96,20 @@ def _worker(
 
 
 def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
-    earlier = {
-        (worker["worker_id"], socket["interface"]): socket["received_frames"]
-        for worker in before["workers"]
-        for socket in worker["sockets"]
-    }
-    frames: Counter[str] = Counter()
-    sockets: Counter[str] = Counter()
-    for worker in after["workers"]:
-        for socket in worker["sockets"]:
-            name, count = socket["interface"], socket["received_frames"]
-            known = earlier.get((worker["worker_id"], name), 0)
-            # A socket that was opened again counts from zero.
-            frames[name] += count - known if count >= known else count
-            sockets[name] += 1
-    drops = {entry["name"]: entry["kernel_drops"] for entry in before["interfaces"]}
+    earlier = {entry["name"]: entry for entry in before["interfaces"]}
+    sockets = Counter(socket["interface"] for worker in after["workers"] for socket in worker["sockets"])
+
+    def rate(entry: Mapping[str, Any], name: str) -> float:
+        known: int = earlier[entry["name"]][name] if entry["name"] in earlier else 0
+        return float((entry[name] - known) / seconds)
+
     return [
         {
             "name": entry["name"],
             "state": entry["state"],
             "sockets": sockets[entry["name"]],
-            "frames_per_s": frames[entry["name"]] / seconds,
-            "kernel_drops_per_s": (entry["kernel_drops"] - drops.get(entry["name"], 0)) / seconds,
+            "frames_per_s": rate(entry, "arrived_frames"),
+            "kernel_drops_per_s": rate(entry, "kernel_drops"),
         }
         for entry in after["interfaces"]
     ]

@@ -199,10 +199,12 @@ class WorkerHandle:
         self._respawn = None
         try:
             spawn([self])
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
             self._respawn = asyncio.get_running_loop().call_later(delay, self._try_again)
-            self._on_death(self, f"no process could be started ({error}); trying again in {delay:.1f} s")
+            self._on_death(
+                self, f"no process could be started ({error or 'no memory'}); trying again in {delay:.1f} s"
+            )
 
     def _settle(self) -> None:
         assert self._uring_fd is not None

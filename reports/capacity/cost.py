@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-BATCH_FRAMES = 128
-"""Frames that a worker takes from one ring at a time (``forwarder/packet/layout.py``)."""
+BATCH_FRAMES = 256
+"""Frames that a worker takes from one ring at a time (``forwarder/packet/state.py``)."""
 MOST_SEGMENTS, MOST_PAYLOAD_BYTES = 64, 65_507
 """Of one frame that is sent (``forwarder/packet/coalesce.py``)."""
 

@@ -22,6 +22,8 @@ CASES = {
     "2-nodes-16-cpus two-nodes-in-a-group": "--interface-group 0:eth0,ib0 --num-workers 16",
     "4-nodes-96-cpus use-case-4": "--strategy hybrid --interface-count 20 --rules-count 10000",
     "8-nodes-64-cpus hybrid": "--strategy hybrid --interface-count 16 --rules-count 1600",
+    "8-nodes-64-cpus elastic": "--auto-scale --interface-count 4 --max-workers-per-interface 8 "
+    "--rules-count 400",
     "8-nodes-64-cpus straddling": "--strategy fanout --interface-count 1 --num-workers 36 --numa-straddle",
     "8-nodes-6-without-cpus far": "--interface eth0 --interface-node eth0:250 --num-workers 6",
     "4-nodes-40-cpus-unknown fanout": "--interface eth0",

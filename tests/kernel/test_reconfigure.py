@@ -55,7 +55,7 @@ def written(path: Path, strategy: str, rules: Sequence[dict[str, Any]] = (), **o
         )
         fields = [f"{name} = {json.dumps(value)}" for name, value in one.items() if name != "outputs"]
         lines += ["[[rules]]", *fields, f"outputs = [{outputs}]"]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join([*lines, ""]))
     return path
 
 
@@ -142,9 +142,13 @@ def test_a_diff_says_how_many_rules_another_width_moves_and_changes_nothing(
 
 WRONG = (
     ('interfaces = ["in0"', ["TOML"]),
-    ('interfaces = ["in0"]\nnum_workers = 0\nstrategy = "best"', ["num_workers: 0", "strategy: 'best'"]),
-    ('interfaces = ["in0"]\ncontrol_socket_path = "/elsewhere"', ["control_socket_path", "a new start"]),
-    ('interfaces = ["in1"]', ["an interface that the workers serve: in1"]),
+    ('interfaces = ["in0"]\nnum_workers = 0\nstrategy = "best"\n', ["num_workers: 0", "strategy: 'best'"]),
+    ('interfaces = ["in0"]\ncontrol_socket_path = "/elsewhere"\n', ["control_socket_path", "a new start"]),
+    ('interfaces = ["in1"]\n', ["an interface that the workers serve: in1"]),
+    ('interfaces = ["in0"]\nnum_workers = 2', ["half-written"]),
+    ("", ["half-written"]),
+    ("\n", ["config: nothing", "strategy, auto_scale, interface"]),
+    ("ring_frames = 64\n", ["config: ring_frames", "strategy, auto_scale, interface"]),
 )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.changes import Shape, State, applied, changes
+from forwarder.changes import Shape, State, applied, as_dict, changes, shape
+from forwarder.host_file import load_host
+from forwarder.plan import Sizing, plan
 from forwarder.rules import ForwardingRule, check_rules, parse_rules
+from forwarder.strategy import PRESETS
 
 
 def some_rule(name: int, group: int, output: int) -> ForwardingRule:
@@ -46,6 +51,25 @@ def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, 
         assert found.shape is None
         assert not check_rules(list(now.rules.values()), found.add)
         assert not {rule.rule_id for rule in found.add} & set(found.remove)
+
+
+def test_rules_are_told_in_the_order_of_the_file() -> None:
+    now = State(Shape("pool", (), ()), {})
+    wanted = {f"rule{number}": some_rule(number, number, 0) for number in (5, 3, 4, 1, 2, 0)}
+    found = as_dict(changes(now, State(now.shape, wanted)), now, 0)
+    assert found["rules_added"] == list(wanted)
+
+
+def test_where_workers_may_be_that_are_to_come_is_a_change() -> None:
+    host = load_host(Path(__file__).parents[1] / "golden" / "hosts" / "2-nodes-16-cpus.json")
+    shapes = {
+        straddle: shape(
+            plan(host, ["eth0"], [], PRESETS["dynamic"], Sizing(max_workers=4, straddle=straddle))
+        )
+        for straddle in (False, True)
+    }
+    assert shapes[False].groups == ("group 0: eth0: 1 to 4 workers on memory node 0",)
+    assert shapes[True].groups == ("group 0: eth0: 1 to 4 workers on any memory node",)
 
 
 @given(states)

@@ -79,6 +79,27 @@ def test_a_full_ring_calls_for_one_more_at_a_time_and_what_was_too_few_at_a_rate
     assert made[1].reason == "34,000 datagrams/s, less than the 35,000 that 1 can be left with"
 
 
+def test_that_workers_did_not_keep_up_is_remembered_for_a_minute_and_longer_when_it_happens_again() -> None:
+    bounds = Limits(1, 2, 1_000_000)
+    memory, changes = begin(bounds), []
+    for second in range(600):
+        alone = memory.workers == 1  # one worker never keeps up, two always do
+        memory, decision = decide(memory, Load(second * 1000 * MS, 50_000.0, 0.9 if alone else 0.0), bounds)
+        if decision:
+            changes.append((second, decision.after))
+    assert changes == [(1, 2), (64, 1), (66, 2), (189, 1), (191, 2), (434, 1), (436, 2)]
+
+
+@given(limits, traces)
+def test_whatever_came_before_an_idle_group_goes_back_to_its_least(
+    bounds: Limits, past: list[tuple[float, float, int]]
+) -> None:
+    until_ns = len(past) * STEP_NS
+    idle = [Load(until_ns + second * 1000 * MS, 0.0) for second in range(0, 70 * 60, 10)]
+    made = [decision for _, decision in replay([*loads(past), *idle], bounds)]
+    assert sizes(made, bounds)[-1] == bounds.min_workers
+
+
 def test_a_change_that_failed_is_tried_again_after_the_cool_down() -> None:
     bounds = Limits(1, 2, 1000)
     memory, at = begin(bounds), []

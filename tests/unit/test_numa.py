@@ -216,7 +216,7 @@ def test_more_workers_than_the_node_has_cpus_share_them_and_the_plan_says_so() -
 
 def test_the_elastic_groups_next_worker_stays_on_its_node() -> None:
     host = recorded("2-nodes-16-cpus")
-    made = planned(host, "dynamic", ["eth0", "ib0"], Sizing(workers=9, max_workers=12))
+    made = planned(host, "dynamic", ["eth0", "ib0"], Sizing(sizes=((0, 9), (1, 9)), max_workers=12))
     group = made.groups[1]
     inside = [worker for worker in made.workers if worker.group == 1]
     others = [worker for worker in made.workers if worker.group == 0]

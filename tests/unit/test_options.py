@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from forwarder.cli_options import takes_options
 from forwarder.host import described_host
-from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
+from forwarder.options import OptionsError, SupervisorOptions, read_config, read_options, resolve
 from forwarder.plan import InterfaceGroup, Plan
 from forwarder.plan_cli import plan_command
 from forwarder.rules import ForwardingRule
@@ -196,6 +196,11 @@ def test_every_problem_is_told_at_once_under_the_name_that_was_written(tmp_path:
         ("--interface a --scale-threshold-pps 3", ["--scale-threshold-pps"]),
         ("--auto-scale --interface a --num-workers 3", ["--num-workers"]),
         ("--auto-scale --interface a --strategy pool", ["--auto-scale"]),
+        ("--auto-scale --interface-group 0:a --workers-per-group 2", ["--workers-per-group"]),
+        ("--auto-scale", ["--interfaces"]),
+        ("--auto-scale --grouping all-interfaces", ["--interfaces"]),
+        ("--interface a --interface-node b:0", ["--interface-node"]),
+        ("--interface-node b:0", ["--interface-node"]),
         (
             "--auto-scale --interface a --min-workers-per-interface 3 --max-workers-per-interface 2",
             ["--max-workers-per-interface"],
@@ -255,6 +260,23 @@ def test_a_file_says_what_the_command_line_can(tmp_path: Path) -> None:
     assert options.sizing.groups == (InterfaceGroup(3, ("eth0", "eth1"), 2), InterfaceGroup(4, ("eth2",)))
     assert options.ring_frames == 256
     assert [rule.rule_id for rule in rules] == ["inline"]
+
+
+def test_a_number_of_workers_is_not_for_a_group_that_scales(tmp_path: Path) -> None:
+    text = 'auto_scale = true\ninterface_group = [{ id = 0, interfaces = ["a"], workers = 8 }]\n'
+    with pytest.raises(OptionsError) as caught:
+        configured(tmp_path, text)
+    assert [problem.field for problem in caught.value.problems] == ["mcrd.toml: interface_group"]
+
+
+def test_a_file_that_does_not_end_with_a_line_may_be_half_written(tmp_path: Path) -> None:
+    file = tmp_path / "mcrd.toml"
+    file.write_text('interface = "eth0"\nring_frames = 64')
+    assert read_config(file)["ring_frames"] == 64
+    with pytest.raises(OptionsError, match="half-written"):
+        read_config(file, whole=True)
+    file.write_text(file.read_text() + "\n")
+    assert read_config(file, whole=True) == read_config(file)
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from forwarder.host import Cpu, Host, Interface, described_host
+from forwarder.host import Cpu, Host, HostError, Interface, described_host
 from forwarder.layout import cpu_slots, frame_bytes, ring_for, shares
 from forwarder.packet.layout import SOCKETS
-from forwarder.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, plan
+from forwarder.placement import MAX_MEMBERS
+from forwarder.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan_cli import described_rules
 from forwarder.planned import MAX_INTERFACES
 from forwarder.rules import check_rules
-from forwarder.strategy import PRESETS, Hashing, Steering, Width, customised
+from forwarder.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
 
 MIB = 2**20
 
@@ -344,6 +346,40 @@ def test_rings_are_never_under_64_frames_and_what_that_costs_is_said() -> None:
 def test_an_elastic_plan_keeps_room_for_growth() -> None:
     planned = made("dynamic", cpus=96, interfaces=20)
     assert {socket.ring.frames for worker in planned.workers for socket in worker.sockets} == {64}
+
+
+def test_an_elastic_group_has_as_many_workers_as_it_had_within_its_bounds() -> None:
+    def sizes(**numbers: Any) -> list[tuple[int, int]]:
+        planned = made("dynamic", cpus=8, interfaces=2, sizing=Sizing(**numbers))
+        return [(group.workers, group.max_workers) for group in planned.groups]
+
+    assert sizes() == [(1, 8), (1, 8)]
+    assert sizes(min_workers=2, max_workers=4, sizes=((0, 3), (1, 9))) == [(3, 4), (4, 4)]
+    assert sizes(min_workers=12) == [(12, 12), (12, 12)]
+
+
+def test_groups_of_several_interfaces_scale_as_they_are_grouped() -> None:
+    strategy = replace(PRESETS["dynamic"], grouping=Grouping.INTERFACE_GROUPS)
+    host = described_host(8, names(4))
+    for sized in ((), ((0, 2), (1, 1))):
+        planned = plan(host, names(4), [], strategy, Sizing(group_count=2, sizes=sized))
+        assert [len(group.interfaces) for group in planned.groups] == [2, 2]
+    assert [group.workers for group in planned.groups] == [2, 1]
+
+
+def test_an_elastic_group_is_no_larger_than_its_steering_program_may_be() -> None:
+    host = described_host(400, names(1))
+    assert plan(host, names(1), [], PRESETS["dynamic"]).groups[0].max_workers == MAX_MEMBERS
+    with pytest.raises(PlanError, match="up to 300 in an elastic group"):
+        plan(host, names(1), [], PRESETS["dynamic"], Sizing(max_workers=MAX_MEMBERS + 1))
+
+
+def test_where_no_cpu_is_left_for_one_more_worker_that_is_said() -> None:
+    host = described_host(4, names(1))
+    planned = plan(host, names(1), [], PRESETS["dynamic"])
+    gone = replace(planned.groups[0], node=7)
+    with pytest.raises(HostError, match="memory node 7 has no CPU left"):
+        one_more(host, gone, planned.workers, (), 1)
 
 
 def test_frames_given_override_the_budget() -> None:

@@ -54,8 +54,10 @@ def test_a_machine_that_cannot_be_read_is_a_change_that_failed_and_does_not_end_
         with pytest.raises(OSError, match="no CPU online"):
             await scaler.resize(0, 2, "asked for")
         await scaler._carry_out(0, Decision(1, 2, "a load"))
-        assert [change.failed for change in scaler.changes] == ["no CPU online that workers may use"] * 2
-        assert all("from 1 to 2 workers failed: no CPU online" in line for line in said)
+        assert [change.failed for change in scaler.histories[GROUP.interfaces].latest] == [
+            "no CPU online that workers may use"
+        ] * 2
+        assert all("from 1 to 2 workers failed, it has 1: no CPU online" in line for line in said)
         assert scaler.sizes() == {0: 1}
 
     asyncio.run(try_it())

@@ -11,7 +11,9 @@ from rich.console import Console
 from forwarder import top
 
 
-def reading(second: int, matched: dict[int, int], frames: int, drops: int) -> dict[str, Any]:
+def reading(
+    second: int, matched: dict[int, int], frames: int, drops: int, fill: float = 0.25
+) -> dict[str, Any]:
     def counters(count: int) -> dict[str, Any]:
         return {"received": count + 10, "matched": count, "sent": 3 * count, "dropped": {"no_rule": 10}}
 
@@ -27,11 +29,13 @@ def reading(second: int, matched: dict[int, int], frames: int, drops: int) -> di
                 "state": "running",
                 "restarts": 0,
                 "counters": counters(count),
-                "sockets": [{"interface": "eth0", "received_frames": frames, "ring_fill": 0.25}],
+                "sockets": [{"interface": "eth0", "ring_fill": fill}],
             }
             for number, count in matched.items()
         ],
-        "interfaces": [{"name": "eth0", "state": "up", "kernel_drops": drops}],
+        "interfaces": [
+            {"name": "eth0", "state": "up", "arrived_frames": frames, "kernel_drops": drops},
+        ],
         "scaling": [],
     }
 
@@ -46,12 +50,13 @@ def test_rates_shares_and_processor_time() -> None:
     assert (first["matched_dps"], first["share"], first["cpu_fraction"]) == (300, 0.75, 0.5)
     assert (second["matched_dps"], second["share"], second["cpu_fraction"]) == (100, 0.25, None)
     assert found["interfaces"] == [
-        {"name": "eth0", "state": "up", "sockets": 2, "frames_per_s": 400, "kernel_drops_per_s": 2}
+        {"name": "eth0", "state": "up", "sockets": 2, "frames_per_s": 200, "kernel_drops_per_s": 2}
     ]
 
 
-def test_a_socket_that_was_opened_again_counts_from_zero_and_an_idle_forwarder_has_no_shares() -> None:
-    before, after = reading(0, {0: 5}, 1000, 0), reading(1, {0: 5, 1: 0}, 40, 0)
+def test_an_interface_that_has_come_counts_from_zero_and_an_idle_forwarder_has_no_shares() -> None:
+    before, after = reading(0, {0: 5}, 1000, 0), reading(1, {0: 5, 1: 0}, 80, 0)
+    before["interfaces"][0]["name"] = "eth9"
     found = top.sample(before, after, ({}, {}))
     assert found["interfaces"][0]["frames_per_s"] == 80
     assert [worker["share"] for worker in found["workers"]] == [None, None]
@@ -89,3 +94,21 @@ def test_elastic_groups_are_shown_with_their_last_change_and_what_is_too_much_fo
         "eth2": "2 eth2 1 of 1 to 3 0 0%",
     }
     assert found["hot_spots"] == ["group 0 is offered 3,001 datagrams/s, too many for 3 workers"]
+
+
+def test_workers_rings_and_interfaces_at_their_limits_are_hot_spots() -> None:
+    before, after = reading(0, {0: 0, 1: 0}, 0, 5), reading(2, {0: 9, 1: 9}, 900, 25, fill=0.51)
+    found = top.sample(before, after, ({100: 0, 101: 0}, {100: 1_810_000_000, 101: 1_800_000_000}))
+    assert found["hot_spots"] == [
+        "worker 0 is busy 90% of the time",
+        "a ring of worker 0 is 51% full",
+        "a ring of worker 1 is 51% full",
+        "full rings of eth0 lose 10 datagrams/s",
+    ]
+    shown = printed(found)
+    assert all(f"! {one}" in shown for one in found["hot_spots"])
+
+
+def test_what_is_not_quite_at_its_limit_is_no_hot_spot() -> None:
+    before, after = reading(0, {0: 0}, 0, 5), reading(2, {0: 9}, 900, 5, fill=0.5)
+    assert top.sample(before, after, ({100: 0}, {100: 1_800_000_000}))["hot_spots"] == []
