@@ -30,6 +30,7 @@ mcrd = typer.Typer(
     help="A multicast forwarder: receives UDP multicast at layer 2, matches a rule, sends copies on.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
 )
 mcrd.command("plan")(plan_command)
@@ -308,7 +309,7 @@ def apply_file(
 
 def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: bool) -> None:
     try:
-        config = read_config(file, whole=True)
+        config = read_config(file, field="FILE", whole=True)
         _, rules = read_options(SupervisorOptions, {}, file, config)
     except ProblemsError as error:
         refuse(error)

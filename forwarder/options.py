@@ -240,6 +240,11 @@ class SupervisorOptions(BaseModel):
     )
 
     @property
+    def own_problems(self) -> Sequence[tuple[str, str]]:
+        """What else does not go together: the option, and what is allowed."""
+        return ()
+
+    @property
     def input_interfaces(self) -> tuple[str, ...]:
         if self.interface is not None:
             return (self.interface,)
@@ -367,22 +372,23 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def read_config(path: Path, *, whole: bool = False) -> dict[str, Any]:
+def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> dict[str, Any]:
     """The options that a TOML file has, as they are written; raises :class:`OptionsError`.
 
     Args:
+        field: what a message calls the file.
         whole: whether a file is refused that does not end with a line, as one that is being written.
     """
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except OSError as error:
-        raise OptionsError([Problem("--config", str(path), f"a readable file: {error.strerror}")]) from error
+        raise OptionsError([Problem(field, str(path), f"a readable file: {error.strerror}")]) from error
     except ValueError as error:
-        raise OptionsError([Problem("--config", str(path), f"a TOML file in UTF-8: {error}")]) from error
+        raise OptionsError([Problem(field, str(path), f"a TOML file in UTF-8: {error}")]) from error
     if whole and not text.endswith("\n"):
         allowed = "a whole file, whose last line ends with a newline: this one may be half-written"
-        raise OptionsError([Problem("--config", str(path), allowed)])
+        raise OptionsError([Problem(field, str(path), allowed)])
     if isinstance(values.get("rules"), str):
         values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
     return values
@@ -427,7 +433,7 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
 
     def refuse(name: str, allowed: str) -> None:
         value = getattr(options, name)
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        text = ",".join(map(_as_written, value)) if isinstance(value, tuple) else str(value)
         problems.append(Problem(names.get(name, flag(name)), text, allowed))
 
     for names_of_one in options.exclusive:
@@ -452,6 +458,12 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         if any(group.workers for group in options.interface_group):
             allowed = "no number of workers in a group: least and most instead, as strategy dynamic scales"
             refuse("interface_group", allowed)
+    if "groups" in given and (options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS):
+        refuse("groups", "left out, unless a strategy makes groups of --interfaces")
+    if "hashing" in given and strategy.placement is not RulePlacement.HASH:
+        refuse("hashing", f"left out: rules are placed {strategy.placement.value}, not hashed")
+    for name, allowed in options.own_problems:
+        refuse(name, allowed)
     bound = Counter(name for name, _ in options.interface_node)
     if twice := [name for name, count in bound.items() if count > 1]:
         refuse("interface_node", f"each interface once: not {', '.join(twice)}")
@@ -465,13 +477,21 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
     return problems
 
 
+def _as_written(item: object) -> str:
+    """An item of an option's list as the command line has it."""
+    if isinstance(item, InterfaceGroup):
+        return f"{item.group_id}:{','.join(item.interfaces)}"
+    return ":".join(map(str, item)) if isinstance(item, tuple) else str(item)
+
+
 def _of_plan(
     options: SupervisorOptions, strategy: Strategy, names: Mapping[str, str], selection: str
 ) -> list[Problem]:
     """What planning itself would refuse, under the options' names."""
     problems = plan_problems(strategy, options.input_interfaces, options.sizing)
     written = dict.fromkeys(("interfaces", "interface_group"), names.get(selection, flag(selection)))
-    written["steering"] = names.get("steering", "--steering")
+    for axis in ("steering", "placement", "grouping"):
+        written[axis] = names.get(axis, flag(axis))
     written["max_workers"] = names.get("max_workers_per_interface", "--max-workers-per-interface")
     counted = Counter(problems)  # a plan may say the same of several groups
     return [Problem(written.get(p.field, p.field), p.value, p.allowed) for p in counted]

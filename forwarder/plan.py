@@ -20,6 +20,7 @@ from forwarder.plan_warnings import plan_warnings
 from forwarder.planned import (
     MAX_FANOUT_MEMBERS,
     MAX_INTERFACES,
+    MAX_WORKERS,
     RINGS_FORESEEN,
     FanoutMode,
     FanoutPlan,
@@ -147,7 +148,7 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
     elif not interfaces:
         problems.append(Problem("interfaces", "none", "at least one interface"))
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
-        problems.append(Problem("interfaces", ",".join(counts), f"one interface with strategy {name}"))
+        problems.append(Problem("interfaces", ",".join(counts), f"one interface with {_which(strategy)}"))
     if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
         problems.append(Problem("interface_group", name, "a strategy that works in interface groups"))
     ids = Counter(group.group_id for group in sizing.groups)
@@ -172,6 +173,12 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
     return problems
 
 
+def _which(strategy: Strategy) -> str:
+    """What of a strategy says which interfaces share workers."""
+    preset = PRESETS[strategy.name].grouping is strategy.grouping
+    return f"strategy {strategy.name}" if preset else f"grouping {strategy.grouping.value}"
+
+
 def _binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
     known = sorted({*host.nodes, *(found.node for found in host.memory)})
     allowed = f"a memory node of this machine: {', '.join(map(str, known))}"
@@ -185,6 +192,8 @@ def _binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
 def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
     """Groups that are too large for the kernel, or for a worker."""
     problems = []
+    if (total := sum(group.max_workers for group in groups)) > MAX_WORKERS:
+        problems.append(Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}"))
     for group in groups:
         most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
         # Longer programs than these are not taken (BPF_MAXINSNS).

@@ -75,6 +75,12 @@ class PlanOptions(SupervisorOptions):
     )
 
     @property
+    def own_problems(self) -> Sequence[tuple[str, str]]:
+        if self.rules_count and not (self.detect or self.input_interfaces):
+            return [("rules_count", "with interfaces that these rules are for, named or counted")]
+        return ()
+
+    @property
     def input_interfaces(self) -> tuple[str, ...]:
         if self.interface_count is not None:
             return tuple(f"eth{number}" for number in range(self.interface_count))

@@ -26,6 +26,8 @@ MAX_FANOUT_MEMBERS = 65_535
 """What 16 bits count; the kernel would take one more (PACKET_FANOUT_MAX in ``net/packet/internal.h``)."""
 MAX_INTERFACES = 256
 """Receive sockets, and so interfaces, of one worker."""
+MAX_WORKERS = 65_536
+"""Of a plan: sixteen for each CPU of the largest machine that can be supposed."""
 RINGS_FORESEEN = 32
 """Interfaces that rings are cut for, where rules bring them."""
 

@@ -62,8 +62,15 @@ def from_pydantic(error: ValidationError, allowed: dict[str, str], prefix: str =
         elif kind == "missing":
             problems.append(Problem(field, MISSING, f"required: {allowed.get(name, 'a value')}"))
         else:
-            problems.append(Problem(field, shown(detail["input"]), allowed.get(name, detail["msg"])))
+            problems.append(Problem(field, shown(detail["input"]), allowed.get(name, words(detail["msg"]))))
     return problems
+
+
+def words(message: str) -> str:
+    """What is allowed, of pydantic's own sentence."""
+    for opening in ("Input should be ", "Value error, "):
+        message = message.removeprefix(opening)
+    return message
 
 
 def key(location: tuple[int | str, ...], prefix: str = "") -> str:
@@ -73,5 +80,5 @@ def key(location: tuple[int | str, ...], prefix: str = "") -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else part
+            text += f".{part}" if text and not text.endswith(" ") else part
     return text

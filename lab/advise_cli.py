@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.terminal import BadInputError, out, print_json
+from lab.terminal import BadInputError, out, print_json, writing
 from reports import quantity
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SCHEMA = "mcastlab.advice/1"
 MB = 1_000_000
 SHOWN = 5
 """Strategies that people are shown."""
+LATENCY = "Latency is not predicted: `mcastlab run fanout-throughput` measures it on a machine."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -54,10 +55,8 @@ def model_command(
         model = fit(runs)
     except FitError as error:
         raise BadInputError(f"{', '.join(map(str, results))}: {error}") from error
-    try:
+    with writing(out_file):
         out_file.write_text(dump_model(model), encoding="utf-8")
-    except OSError as error:
-        raise BadInputError(f"{out_file}: not writable: {error.strerror}") from error
     if as_json:
         held = [
             {"what": each.what, "cases": len(each.cases), "median_error": each.median_error}
@@ -123,7 +122,7 @@ def advise_command(
         known = read_model(path)
         advice = advise(asked, known)
     except (ModelError, UnknownError) as error:
-        raise BadInputError(str(error)) from error
+        raise BadInputError(f"--model {error}") from error
     if as_json:
         print_json(as_document(advice, known, path))
         return
@@ -168,7 +167,7 @@ def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
     if reasons:
         found += ["", "What extrapolations rest on:"]
         found += [f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)]
-    return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model)]
+    return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model), LATENCY]
 
 
 def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
@@ -209,6 +208,6 @@ def _interval(found: Prediction) -> str:
 def _trust(model: CapacityModel) -> list[str]:
     return [
         f"Of cases that it had not seen it was off by {each.median_error:.0%} ({each.what}, median of "
-        f"{len(each.cases)})."
+        f"{len(each.cases)}; {each.errors[-1]:.0%} the worst; {each.within} were within their intervals)."
         for each in model.held_out
     ]

@@ -1,4 +1,4 @@
-"""``mcastlab``: list, plan, run, compare, report, comparisons, doctor, clean.
+"""``mcastlab``: list, plan, run, compare, report, comparisons, model, advise, trend, doctor, clean.
 
 Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger does not balance, or a promised
 ratio was missed where the profile demands it; 2 bad input; 130 interrupted.
@@ -18,7 +18,7 @@ from rich.table import Table
 from forwarder.problems import ProblemsError
 from lab.advise_cli import advise_command, model_command
 from lab.estimate import duration
-from lab.results import AnyRecord, Comparison, ResultsError, read_results
+from lab.results import Comparison, ResultsError
 from lab.terminal import (
     BAD_INPUT,
     FAILED,
@@ -30,6 +30,7 @@ from lab.terminal import (
     out,
     print_json,
     profile_named,
+    writing,
 )
 from lab.trend_cli import trend
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Measure multicast forwarders on this machine: networks of namespaces, compiled load, an account of "
         "every datagram, a report.\n\n"
@@ -176,7 +178,7 @@ def run(
     from lab.gate_baseline import OFF
     from lab.scenario import load_scenarios
 
-    if junit is not None and not junit.absolute().parent.is_dir():
+    if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
         raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
     if resume is not None:
         if names or out_dir or profile or peer or wires or baseline:
@@ -307,13 +309,15 @@ def report(
             f"mcastlab: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True
         )
 
-    path = _results_file(results)
-    if other is None:
-        written = write_report(path, out_dir or path.parent, parquet, warn)
-    elif parquet:
+    if other is not None and parquet:
         raise BadInputError("--parquet is for the report of one run: give it without B")
-    else:
-        written = write_contrast(path, _results_file(other), out_dir or path.parent, warn)
+    path = _results_file(results)
+    directory = out_dir or path.parent
+    with writing(directory):
+        if other is None:
+            written = write_report(path, directory, parquet, warn)
+        else:
+            written = write_contrast(path, _results_file(other), directory, warn)
     for each in written:
         out.print(str(each), highlight=False)
 
@@ -328,7 +332,12 @@ def comparisons(
     A ratio compares two subjects measured in turn in one run, so it may be set beside that of another run;
     absolute rates may not.
     """
-    rows = [(path, r) for path in results for r in _read(path) if isinstance(r, Comparison)]
+    from reports.reading import read
+
+    files = {path: _results_file(path) for path in results}
+    rows = [
+        (path, r) for path, file in files.items() for r in read(file).records if isinstance(r, Comparison)
+    ]
     if as_json:
         print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
         return
@@ -414,10 +423,6 @@ def _results_file(path: Path) -> Path:
     if not found.is_file():
         raise BadInputError(f"{found}: no such file; a run's directory or its results.jsonl is wanted")
     return found
-
-
-def _read(path: Path) -> list[AnyRecord]:
-    return list(read_results(_results_file(path)))
 
 
 if __name__ == "__main__":

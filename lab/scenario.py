@@ -16,12 +16,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from forwarder.problems import MISSING, Problem, ProblemsError, key, shown
+from forwarder.problems import MISSING, Problem, ProblemsError, key, shown, words
 from forwarder.strategy import PRESETS, Grouping
 from lab.loads import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
@@ -188,8 +189,7 @@ def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Sc
     problems: list[Problem] = []
     for path in paths:
         if path.suffix != ".toml" or not path.is_file():
-            allowed = f"a file ending in .toml, or one of {', '.join(available)}"
-            problems.append(Problem("scenario", repr(str(path)), allowed))
+            problems.append(Problem("scenario", repr(str(path)), _allowed(path, available)))
             continue
         try:
             scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path))
@@ -207,6 +207,14 @@ def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Sc
         raise ScenarioError(problems)
     # What forwards wrongly need not be measured: the functional checks come first.
     return sorted(scenarios, key=lambda scenario: not scenario.functional)
+
+
+def _allowed(path: Path, available: Mapping[str, Path]) -> str:
+    if path.suffix == ".toml":
+        return "a file ending in .toml that is there"
+    if near := get_close_matches(str(path), available, n=3):
+        return f"a file ending in .toml, or a name of `mcastlab list`: {' or '.join(near)}?"
+    return f"a file ending in .toml, or one of {', '.join(available)}"
 
 
 def _named(name: str, available: Mapping[str, Path]) -> list[Path]:
@@ -229,8 +237,6 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
 def _as_problem(error: Any, source: str) -> Problem:
     """A pydantic error in this project's words."""
     field, kind, context = key(error["loc"], f"{source}: "), error["type"], error.get("ctx", {})
-    # key() joins names with a dot; the first one follows the file's name.
-    field = field.replace(": .", ": ", 1)
     if kind == "missing":
         return Problem(field, MISSING, "a value: it is required")
     if kind == "extra_forbidden":
@@ -238,9 +244,9 @@ def _as_problem(error: Any, source: str) -> Problem:
     if kind == "literal_error":
         return Problem(field, shown(error["input"]), context["expected"])
     if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        return Problem(field, shown(error["input"]), f"{words} {context[name]}")
-    return Problem(field, shown(error["input"]), error["msg"].removeprefix("Value error, "))
+        name, bound = _BOUNDS[kind]
+        return Problem(field, shown(error["input"]), f"{bound} {context[name]}")
+    return Problem(field, shown(error["input"]), words(error["msg"]))
 
 
 _TABLES: Mapping[str, type[Model]] = {

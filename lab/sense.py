@@ -28,6 +28,9 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
     found = list(_name_problems(scenario))
     if not (scenario.functional or scenario.case or scenario.footprint):
         found.append(Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]"))
+    if scenario.case and not _measures(scenario):
+        allowed = "measure, [[compare]], [[expect]] or another table that says what is done with the cases"
+        found.append(Problem("case", f"{len(scenario.case)} of them, none measured", allowed))
     if scenario.case and not scenario.subjects:
         allowed = f"at least one of {', '.join(PEERS)}, for the cases"
         found.append(Problem("subjects", "[]", allowed))
@@ -73,6 +76,12 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         for problem in problems
     ]
     return found
+
+
+def _measures(scenario: Scenario) -> bool:
+    """Whether anything is done with the cases."""
+    tables = (scenario.measure, scenario.compare, scenario.expect, *(case.measure for case in scenario.case))
+    return any(tables) or any(probes for _, probes in scenario.probes())
 
 
 def _name_problems(scenario: Scenario) -> Iterable[Problem]:

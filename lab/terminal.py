@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,6 +25,18 @@ out = Console()
 
 class BadInputError(Exception):
     """What the user gave cannot be used; the message says what and why."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What cannot be written there is bad input; a file's error names the file itself."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise BadInputError(
+            f"{where}: not writable: {error.strerror}; a place that can be written is allowed"
+        ) from error
 
 
 def profile_named(name: str) -> ProfileName:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lab.archive import RESULTS
 from lab.results import AnyRecord, ResultsError, read_results
-from lab.terminal import BadInputError, out, print_json
+from lab.terminal import BadInputError, out, print_json, writing
 
 if TYPE_CHECKING:
     from lab.trend import Trend
@@ -55,7 +55,8 @@ def trend(
     if plot is not None:
         from reports.trend import write_plot
 
-        write_plot(found, plot)
+        with writing(plot):
+            write_plot(found, plot)
     if as_json:
         print_json({"runs": len(read), "left_out": refused, "series": [_document(each) for each in found]})
         return

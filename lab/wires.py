@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from forwarder.problems import Problem, ProblemsError, key, shown
+from forwarder.problems import Problem, ProblemsError, from_pydantic
 from lab.scenario import Scenario
 from lab.topology import Cable, Topology
 
@@ -82,10 +82,7 @@ def load_wires(path: Path) -> Wires:
     except tomllib.TOMLDecodeError as error:
         raise WiresError([Problem(str(path), "not TOML", str(error))]) from None
     except ValidationError as error:
-        raise WiresError(
-            Problem(f"{path}: {key(item['loc'])}", shown(item["input"]), item["msg"])
-            for item in error.errors()
-        ) from None
+        raise WiresError(from_pydantic(error, {}, f"{path}: ")) from None
     problems = [
         Problem(str(path), repr(name), "each interface once")
         for name in sorted(set(wires.names))

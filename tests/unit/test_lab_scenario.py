@@ -524,3 +524,10 @@ like_target = 1.5
     assert parse_scenario(text, "x.toml").footprint[1].like == "small"
     assert "small" in problems(text.replace('like = "small"', 'like = "large"'))["footprint[1].like"]
     assert "together" in problems(text.replace("like_target = 1.5", ""))["footprint[1].like_target"]
+
+
+def test_cases_with_which_nothing_is_done_are_refused() -> None:
+    text = 'name = "x"\ntitle = "x"\nseed = "x"\nsubjects = ["mcrd"]\nmeasure = []\n[[case]]\nname = "a"\n'
+    with pytest.raises(ScenarioError, match="case: 1 of them, none measured"):
+        parse_scenario(text, "x.toml")
+    parse_scenario(text + "[[soak]]\ndps = 100\nseconds = 20\n", "x.toml")

@@ -93,6 +93,11 @@ def test_rules_from_a_file_count_their_outputs_in_the_projection(tmp_path: Path)
         ("--interface eth0 --rules-count 3 --rules /nowhere", ["--rules", "--rules-count"]),
         ("--interface eth0 --rule-size 1KB --process-overhead -5", ["--rule-size", "--process-overhead"]),
         ("--interface-count 301 --strategy fanout", ["--interface-count"]),
+        ("--rules-count 10", ["--rules-count"]),
+        ("--cpus 4096 --interface-count 256 --strategy full-fanout", ["workers"]),
+        ("--interface-count 2 --strategy pool --groups 2", ["--groups"]),
+        ("--interface-count 2 --hashing modulo", ["--hashing"]),
+        ("--interface-count 2 --strategy dynamic --placement hash", ["--placement"]),
         ("--interface eth0 --strategy rule-hash --num-workers 301", ["workers"]),
     ],
 )
