@@ -1,4 +1,4 @@
-"""The command lines: ``mcrd supervisor | plan`` and ``mcrctl``."""
+"""The command lines: ``mcrd supervisor | plan | host`` and ``mcrctl``."""
 
 from __future__ import annotations
 

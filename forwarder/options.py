@@ -158,7 +158,10 @@ class SupervisorOptions(BaseModel):
         f"Which rules a worker holds: {', '.join(RulePlacement)}. Left out: as the strategy says.",
     )
     width: Literal["per-cpu", "share"] | None = option(
-        None, "WIDTH", "per-cpu or share", "Workers of each group: one per-cpu, or its share of the CPUs."
+        None,
+        "WIDTH",
+        "per-cpu or share",
+        "Workers of each group. per-cpu: one for each CPU; share: its share of the CPUs.",
     )
     steering: Steering | None = option(
         None,

@@ -35,6 +35,7 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
+from forwarder.packet.engine import LINKS
 from forwarder.placement import owners
 from forwarder.strategy import Hashing
 from lab.peers.base import PeerError
@@ -137,6 +138,12 @@ def test_a_diff_says_how_many_rules_another_width_moves_and_changes_nothing(
             old, new = owners(keys, 2), owners(keys, 3, hashing)
             assert found["rules_moved"] == sum(a != b for a, b in zip(old, new, strict=True))
             assert (found["workers_relieved"], found["applied"]) == (True, False)
+            rules = [rule(stream) for stream in streams(2 * RULES)]
+            file = written(tmp_path / "more.toml", "rule-hash", rules, num_workers=3, hashing=str(hashing))
+            answer = mcrctl(running.forwarder.control_path, "plan", "--diff", str(file), "--json")
+            more = json.loads(answer.stdout)
+            assert len(more["rules_added"]) == RULES
+            assert more["rules_moved"] == found["rules_moved"], "what is not in force does not move"
         assert running.ask("list-workers")["workers"] == before
 
 
@@ -150,6 +157,45 @@ WRONG = (
     ("\n", ["config: nothing", "strategy, auto_scale, interface"]),
     ("ring_frames = 64\n", ["config: ring_frames", "strategy, auto_scale, interface"]),
 )
+
+
+def test_rules_for_which_there_is_no_room_until_others_have_gone_are_put_in_force_by_other_workers(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    def sending_to(first: int) -> list[dict[str, Any]]:
+        rules = [rule(stream) for stream in streams(LINKS, first)]
+        for number, one in enumerate(rules, start=first):
+            one["rule_id"] = f"r{number}"
+            one["outputs"][0]["interface"] = f"o{number}"
+        return rules
+
+    with relay(mcrd_bench, "in0") as running:
+        for first, relieved in ((0, False), (LINKS, True)):
+            file = written(tmp_path / "wanted.toml", "fanout", sending_to(first), num_workers=1)
+            answer = applied(running, file)
+            assert len(answer["rules_added"]) == LINKS
+            assert answer["workers_relieved"] is relieved
+        assert {one["rule_id"] for one in running.ask("list")["rules"]} == {
+            f"r{LINKS + number}" for number in range(LINKS)
+        }
+
+
+def test_where_filters_steer_the_moment_without_listeners_loses_some_and_repeats_nothing(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(RULES)
+    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    config = {"interfaces": ["in0"], "strategy": "rule-hash", "steering": "filter", "ring_frames": 32_768}
+    with relay(mcrd_bench, "in0", *map(rule, of), strategy="rule-hash", workers=2) as running:
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            eventually(lambda: counts(running.forwarder.stats()).matched, "the first datagram is forwarded")
+            for workers in (2, 3):
+                assert running.ask("apply", config={**config, "num_workers": workers})["workers_relieved"]
+        seen, counted = transfer.seen, counts(running.forwarder.stats())
+        print(f"two exchanges of plans with filters: {sum(seen.lost)} of {transfer.offered:,} lost")
+        assert (counted.dropped, sum(seen.duplicated)) == ({}, 0)
+        assert counted.sent + sum(seen.lost) == transfer.offered
 
 
 def test_a_file_that_is_wrong_changes_nothing_and_of_two_at_once_one_is_refused(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
-from forwarder.elastic import Decision
+from forwarder import scaler as scaler_module
+from forwarder.elastic import Decision, Load
 from forwarder.host import Host, HostError
 from forwarder.links import LinkView
 from forwarder.planned import GroupPlan, WorkerPlan
@@ -61,3 +63,66 @@ def test_a_machine_that_cannot_be_read_is_a_change_that_failed_and_does_not_end_
         assert scaler.sizes() == {0: 1}
 
     asyncio.run(try_it())
+
+
+def test_while_one_group_is_resized_the_others_are_measured_and_resized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The load of both groups is too much all the time, and the change of one never ends."""
+    other = replace(GROUP, group_id=1, interfaces=("in1",))
+    carried_out, measured = [], Counter[int]()
+
+    class Hanging(Scaler):
+        def _measure(self, group: int) -> Load:
+            measured[group] += 1
+            return Load(measured[group] * 400_000_000, 1e9)
+
+        async def resize(self, group: int, workers: int, *_: object) -> None:
+            carried_out.append((group, workers))
+            if group == 0:
+                await asyncio.Event().wait()
+
+    async def try_it() -> None:
+        scaler = Hanging(
+            cast("Shop", Workshop(Crew([]))),
+            [GROUP, other],
+            no_host,
+            threshold_dps=1,
+            lock=asyncio.Lock(),
+            log=lambda _: None,
+        )
+        watching = asyncio.create_task(scaler.watch())
+        async with asyncio.timeout(10):
+            while len(carried_out) < 2 or measured[0] < 8:
+                await asyncio.sleep(0)
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+    monkeypatch.setattr(scaler_module, "SAMPLE_S", 0.0)
+    asyncio.run(try_it())
+    assert carried_out == [(0, 2), (1, 2)]
+    assert measured[0] == measured[1]
+
+
+def test_a_fault_in_a_resize_is_a_change_that_failed_and_does_not_end_the_watch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def try_it() -> None:
+        member = Slot(WorkerPlan(worker_id=0, group=0, cpu=0, node=0, partition=0, sockets=()))
+        shop, said = Workshop(Crew([member])), list[str]()
+
+        def broken() -> Host:
+            raise ZeroDivisionError("of a test")
+
+        scaler = shop.scaler = Scaler(
+            cast("Shop", shop), [GROUP], broken, threshold_dps=1, lock=asyncio.Lock(), log=said.append
+        )
+        shop.started.set()
+        await scaler._carry_out(0, Decision(1, 2, "a load"))
+        assert "a fault of mcrd: ZeroDivisionError: of a test" in said[0]
+        (found,) = scaler.report()
+        assert (found["resizes_done"], found["resizes_failed"]) == (0, 1)
+
+    asyncio.run(try_it())
+    assert "ZeroDivisionError" in capsys.readouterr().err
