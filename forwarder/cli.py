@@ -21,7 +21,7 @@ from forwarder.host import HostError
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions, read_config, read_options
 from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
-from forwarder.problems import ProblemsError
+from forwarder.problems import Problem, ProblemsError
 from forwarder.rules import ForwardingRule
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -199,6 +199,8 @@ def stats(
     ] = False,
 ) -> None:
     """What was received, matched, sent and dropped, by worker and by rule."""
+    if prometheus and as_json:
+        refuse(ProblemsError([Problem("--prometheus", "given", "left out, as --json is there")]))
     if prometheus:
         _perform(context, "stats", False, lambda text: text, format="prometheus")
     else:

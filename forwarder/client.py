@@ -10,7 +10,7 @@ from typing import Any, Final
 from forwarder.problems import Problem, ProblemsError
 
 ANSWER_TIMEOUT_S: Final = 10.0
-CHANGE_TIMEOUT_S: Final = 60.0
+CHANGE_TIMEOUT_S: Final = 180.0
 """A change may wait for another one, and many workers take their time to start."""
 _CHANGES: Final = ("add", "remove", "resize", "apply")
 
@@ -43,6 +43,8 @@ def ask(path: Path, command: str, **fields: Any) -> Any:
     except FileNotFoundError as error:
         raise UnreachableError(f"no control socket at {path}: is a supervisor running with it?") from error
     except ConnectionRefusedError as error:
+        if not path.is_socket():
+            raise UnreachableError(f"{path} is no control socket") from error
         raise UnreachableError(f"nobody answers at {path}: the supervisor is gone") from error
     except TimeoutError as error:
         later = ", and what was asked may still be done: look before you ask again" if changes else ""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -22,11 +23,14 @@ from forwarder.planned import Plan
 from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, JOIN_TIMEOUT_S
-from forwarder.setup import RETIRED, RuleCounts, Setup
+from forwarder.setup import RETIRED, Retiring, Setup
 from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
 from forwarder.workers import WorkerHandle, spawn, wait_until_all_run
+
+EACH_TIMEOUT_S: Final = 0.05
+"""What each newcomer may take besides: forks, and telling rules, are done one after another."""
 
 
 async def exchange(
@@ -70,10 +74,11 @@ async def exchange(
     held = [(handle, crew.tables, handle.plan.partition) for handle in on_duty]
     relief.close()
     _take_over(supervisor, setup, tables, RuleBook(rules), newcomers, on_duty)
+    supervisor.retiring = _retiring(held, {rule.rule_id: rule for rule in rules})
     await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in on_duty))
-    kept = {rule.rule_id: rule for rule in rules}
+    supervisor.past_rules, supervisor.retiring = supervisor.past_counts(), []
     for handle, old_tables, partition in held:
-        _retire(supervisor, handle, old_tables, partition, kept)
+        _retire(supervisor, handle, old_tables, partition)
 
 
 async def _bring_in(
@@ -96,7 +101,7 @@ async def _bring_in(
         for receiver in handle.receivers.values():
             relief.hold_back(receiver.sock)
     spawn(newcomers)
-    await wait_until_all_run(newcomers, JOIN_TIMEOUT_S)
+    await wait_until_all_run(newcomers, JOIN_TIMEOUT_S + len(newcomers) * EACH_TIMEOUT_S)
 
 
 def _turn(
@@ -132,20 +137,22 @@ def _take_over(
     supervisor.take(setup, book)
 
 
-def _retire(
-    supervisor: Supervisor,
-    handle: WorkerHandle,
-    tables: RuleTables,
-    partition: int,
-    kept: dict[str, ForwardingRule],
-) -> None:
-    """Close a worker that has ended; what it counted of rules that are still in force stays theirs."""
+def _retiring(
+    held: Sequence[tuple[WorkerHandle, RuleTables, int]], kept: Mapping[str, ForwardingRule]
+) -> list[Retiring]:
+    """Those who were on duty, by their rules, of which they count the ``kept`` ones on."""
+    found = []
+    for partition, tables in {partition: tables for _, tables, partition in held}.items():
+        rules = [rule for rule in tables.rules(partition) if kept.get(rule.rule_id) == rule]
+        blocks = [handle.block for handle, _, number in held if number == partition]
+        found.append(Retiring(blocks, {rule.rule_id: tables.place(rule)[1] for rule in rules}))
+    return found
+
+
+def _retire(supervisor: Supervisor, handle: WorkerHandle, tables: RuleTables, partition: int) -> None:
+    """Close a worker that has ended; what it counted of rules in force is theirs already."""
     supervisor.crew.keep_counts(ingress.close(ingress.places_of(handle)))
     block = handle.block
-    for rule in tables.rules(partition):
-        if kept.get(rule.rule_id) == rule:
-            before = supervisor.past_rules.get(rule.rule_id, RuleCounts())
-            supervisor.past_rules[rule.rule_id] = before.plus(block, tables.place(rule)[1])
     if tables.tells_wrong:
         datagrams, payload = block.rule_matched[FOREIGN].tolist()
         block.counters[MATCHED] -= np.uint64(datagrams)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from forwarder.packet.memory import Block
 from forwarder.planned import Plan
 from forwarder.rules import ForwardingRule
@@ -40,15 +43,41 @@ class RuleCounts(NamedTuple):
     first_ns: int = 0
     """When the first datagram was taken, 0 for none."""
 
-    def plus(self, block: Block, slot: int) -> RuleCounts:
-        """With what stands in a row of a worker's block."""
-        matched, matched_bytes = block.rule_matched[slot].tolist()
-        unsent, unsent_bytes = block.rule_unsent[slot].tolist()
-        times = [time_ns for time_ns in (self.first_ns, int(block.rule_first[slot])) if time_ns]
+    def plus(self, more: RuleCounts) -> RuleCounts:
+        """Both together."""
+        times = [time_ns for time_ns in (self.first_ns, more.first_ns) if time_ns]
         return RuleCounts(
-            self.matched + matched,
-            self.matched_bytes + matched_bytes,
-            self.unsent + unsent,
-            self.unsent_bytes + unsent_bytes,
+            self.matched + more.matched,
+            self.matched_bytes + more.matched_bytes,
+            self.unsent + more.unsent,
+            self.unsent_bytes + more.unsent_bytes,
             min(times, default=0),
         )
+
+
+class Retiring(NamedTuple):
+    """Workers of a former plan that held the same rules, while they forward what their rings hold."""
+
+    blocks: Sequence[Block]
+    slots: Mapping[str, int]
+    """Where they count the rules that are in force still, by id."""
+
+    def counts(self) -> dict[str, RuleCounts]:
+        """What all of them have counted, by rule."""
+        if not self.slots:
+            return {}
+        top = max(self.slots.values()) + 1
+        matched = np.sum([block.rule_matched[:top] for block in self.blocks], axis=0).tolist()
+        unsent = np.sum([block.rule_unsent[:top] for block in self.blocks], axis=0).tolist()
+        first = earliest(self.blocks, top).tolist()
+        return {
+            rule_id: RuleCounts._make((*matched[slot], *unsent[slot], first[slot]))
+            for rule_id, slot in self.slots.items()
+        }
+
+
+def earliest(blocks: Sequence[Block], slots: int) -> NDArray[np.uint64]:
+    """When the first of the workers took each rule's first datagram; 0 where none has."""
+    times = np.array([block.rule_first[:slots] for block in blocks])  # (workers, slots)
+    found: NDArray[np.uint64] = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)
+    return np.where(times.any(axis=0), found, np.uint64(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.packet import layout
 from forwarder.packet.memory import Snapshot, read
-from forwarder.setup import RuleCounts
+from forwarder.setup import RuleCounts, earliest
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
 from forwarder.workers import WorkerHandle
@@ -166,14 +166,14 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
         if (top := supervisor.crew.tables.slots_used(partition))
     }
     first = {
-        partition: _earliest(handles, top)
+        partition: earliest([handle.block for handle in handles], top)
         for partition, handles in holders.items()
         if (top := supervisor.crew.tables.slots_used(partition))
     }
-    found = []
+    found, counted_before = [], supervisor.past_counts()
     for rule in supervisor.book:
         partition, slot = supervisor.crew.tables.place(rule)
-        past = supervisor.past_rules.get(rule.rule_id, RuleCounts())
+        past = counted_before.get(rule.rule_id, RuleCounts())
         datagrams, payload = (matched[partition][slot] + np.array(past[:2], np.uint64)).tolist()
         copies, bytes_unsent = (unsent[partition][slot] + np.array(past[2:4], np.uint64)).tolist()
         trouble = supervisor.interfaces.trouble(rule)
@@ -190,13 +190,6 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _earliest(handles: Sequence[WorkerHandle], slots: int) -> NDArray[np.uint64]:
-    """When the first of the workers took each rule's first datagram; 0 where none has."""
-    times = np.array([handle.block.rule_first[:slots] for handle in handles])  # (workers, slots)
-    earliest: NDArray[np.uint64] = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)
-    return np.where(times.any(axis=0), earliest, np.uint64(0))
 
 
 def _presence(supervisor: Supervisor, name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -66,6 +67,16 @@ def applied(running: Relay, file: Path, *options: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+def falls(running: Relay, ended: Event) -> list[str]:
+    """Rules whose counts were less than at the reading before, at any time until ``ended``."""
+    found, before = [], dict[str, tuple[int, int]]()
+    while not ended.is_set():
+        now = rule_counts(running.forwarder.stats())
+        found += [name for name, seen in now.items() if seen[0] < before.get(name, seen)[0]]
+        before = now
+    return found
+
+
 def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost(
     mcrd_bench: Bench, tmp_path: Path
 ) -> None:
@@ -79,7 +90,12 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
         ("dynamic", {"max_workers_per_interface": 2}, 1),
         ("rule-hash", {"num_workers": 2, "hashing": "modulo"}, 2),
     )
-    with relay(mcrd_bench, "in0", *map(rule, of), strategy="fanout", workers=1) as running:
+    ended = Event()
+    with (
+        relay(mcrd_bench, "in0", *map(rule, of), strategy="fanout", workers=1) as running,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        watching = pool.submit(falls, running, ended)
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: counts(running.forwarder.stats()).matched, "the first datagram is forwarded")
             for strategy, options, workers in plans:
@@ -90,6 +106,8 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
                 assert (again["plan"], again["workers_relieved"]) == (None, False), "it is as wanted"
                 assert running.ask("ping")["workers"] == workers
             assert counts(running.forwarder.stats()).matched < 64_000, "all of that was under load"
+        ended.set()
+        assert watching.result() == []
         stats = running.forwarder.stats()
         seen, counted = transfer.seen, counts(stats)
         assert (transfer.offered, counted.dropped) == (64_000, {})
