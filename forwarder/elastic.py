@@ -10,7 +10,7 @@ it from going back and forth on a noisy load:
 * where ``n`` did not keep up with a lower rate, as their rings showed, well below *that* for a while: a
   minute at first, twice as long each time that it happens again. Not for good, as it may have been the
   machine that stood still, whatever the rate was;
-* between two changes lies a cool-down.
+* between two changes lies a cool-down, unless the last worker that went turns out to be needed.
 """
 
 from __future__ import annotations
@@ -80,8 +80,16 @@ class Strain:
     times: int
 
     def again(self, load: Load, limits: Limits) -> Strain:
-        until_ns = load.at_ns + (limits.strain_ns << min(self.times, 6))
-        return Strain(load.offered_dps, until_ns, self.times + 1)
+        """Once more; that it happened before is forgotten when that has not counted for as long as it had."""
+        times = self.times if load.at_ns - self.until_ns <= _memorable_ns(self.times - 1, limits) else 0
+        dps = load.offered_dps
+        if load.at_ns < self.until_ns:
+            dps = min(dps, self.offered_dps)
+        return Strain(dps, load.at_ns + _memorable_ns(times, limits), times + 1)
+
+
+def _memorable_ns(times: int, limits: Limits) -> int:
+    return limits.strain_ns << min(max(times, 0), 6)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,10 @@ class Memory:
     idle_since_ns: int | None = None
     strains: dict[int, Strain] = field(default_factory=dict)
     """By number of workers that did not keep up."""
+    strains_before: dict[int, Strain] = field(default_factory=dict)
+    """As they were before the last decision."""
+    shrank: bool = False
+    """The last change was one worker less."""
 
 
 def begin(limits: Limits) -> Memory:
@@ -101,7 +113,7 @@ def begin(limits: Limits) -> Memory:
 
 
 def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision | None]:
-    """What to do now, and what to remember as if it was done; see :func:`undone` for when it was not."""
+    """What to do now, and what to remember as if it was done; see :func:`settled` for when it was not."""
     workers = memory.workers
     hot = _why_hot(workers, load, limits)
     idle = None if hot else _why_idle(memory, load, limits)
@@ -110,24 +122,31 @@ def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision
         hot_since_ns=_since(memory.hot_since_ns, hot, load.at_ns),
         idle_since_ns=_since(memory.idle_since_ns, idle, load.at_ns),
     )
-    if memory.changed_ns is not None and load.at_ns - memory.changed_ns < limits.cool_down_ns:
+    cooling = memory.changed_ns is not None and load.at_ns - memory.changed_ns < limits.cool_down_ns
+    if cooling and not (hot and memory.shrank):  # what turns out to have been one too many comes back at once
         return memory, None
     if hot and _lasted(memory.hot_since_ns, load.at_ns, limits.grow_after_ns):
         needed = -(-int(load.offered_dps) // limits.threshold_dps)
         after = min(limits.max_workers, max(workers + 1, needed))
         if after > workers:
+            memory = replace(memory, strains_before=memory.strains)
             if load.offered_dps <= workers * limits.threshold_dps:
                 strain = memory.strains.get(workers, Strain(0.0, 0, 0)).again(load, limits)
                 memory = replace(memory, strains={**memory.strains, workers: strain})
             return _changed(memory, after, load.at_ns), Decision(workers, after, hot)
     if idle and _lasted(memory.idle_since_ns, load.at_ns, limits.shrink_after_ns):
-        return _changed(memory, workers - 1, load.at_ns), Decision(workers, workers - 1, idle)
+        memory = _changed(memory, workers - 1, load.at_ns)
+        memory = replace(memory, shrank=True, strains_before=memory.strains)
+        return memory, Decision(workers, workers - 1, idle)
     return memory, None
 
 
-def undone(memory: Memory, workers: int, at_ns: int) -> Memory:
-    """After a decision that could not be carried out, or a change that somebody else made."""
-    return _changed(memory, workers, at_ns)
+def settled(memory: Memory, workers: int, at_ns: int) -> Memory:
+    """What became of a decision, or of somebody else's change: there are so many ``workers`` now."""
+    after = _changed(memory, workers, at_ns)
+    if workers != memory.workers:  # not what was decided, so it says nothing of who keeps up
+        return replace(after, strains=memory.strains_before)
+    return replace(after, strains_before=memory.strains, shrank=memory.shrank)
 
 
 def replay(loads: Iterable[Load], limits: Limits) -> Iterator[tuple[Load, Decision]]:
@@ -176,4 +195,5 @@ def _lasted(since_ns: int | None, now_ns: int, least_ns: int) -> bool:
 
 
 def _changed(memory: Memory, workers: int, at_ns: int) -> Memory:
-    return replace(memory, workers=workers, changed_ns=at_ns, hot_since_ns=None, idle_since_ns=None)
+    memory = replace(memory, workers=workers, changed_ns=at_ns, shrank=False)
+    return replace(memory, hot_since_ns=None, idle_since_ns=None)

@@ -13,7 +13,6 @@ import errno
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
@@ -22,15 +21,12 @@ from forwarder.packet.layout import MATCHED, MATCHED_BYTES
 from forwarder.planned import Plan
 from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules import ForwardingRule, RuleBook
-from forwarder.scaler import DRAIN_TIMEOUT_S, JOIN_TIMEOUT_S
+from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.setup import RETIRED, Retiring, Setup
 from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
 from forwarder.workers import WorkerHandle, spawn, wait_until_all_run
-
-EACH_TIMEOUT_S: Final = 0.05
-"""What each newcomer may take besides: forks, and telling rules, are done one after another."""
 
 
 async def exchange(
@@ -101,7 +97,7 @@ async def _bring_in(
         for receiver in handle.receivers.values():
             relief.hold_back(receiver.sock)
     spawn(newcomers)
-    await wait_until_all_run(newcomers, JOIN_TIMEOUT_S + len(newcomers) * EACH_TIMEOUT_S)
+    await wait_until_all_run(newcomers, join_timeout_s(newcomers))
 
 
 def _turn(
@@ -145,7 +141,8 @@ def _retiring(
     for partition, tables in {partition: tables for _, tables, partition in held}.items():
         rules = [rule for rule in tables.rules(partition) if kept.get(rule.rule_id) == rule]
         blocks = [handle.block for handle, _, number in held if number == partition]
-        found.append(Retiring(blocks, {rule.rule_id: tables.place(rule)[1] for rule in rules}))
+        slots = {rule.rule_id: tables.place(rule)[1] for rule in rules}
+        found.append(Retiring(blocks, slots, tables.tells_wrong))
     return found
 
 

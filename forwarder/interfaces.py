@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -143,23 +143,26 @@ class Interfaces:
                 delay_s = min(max(FIRST_RETRY_S, 2 * delay_s), LONGEST_RETRY_S)
                 self._log(f"interfaces could not be opened: {error}; trying again in {delay_s:g} s at most")
 
-    async def follow_rules(self, names: Iterable[str]) -> None:
+    async def follow_rules(self, names: Collection[str]) -> None:
         """Serve those of the interfaces that have rules and leave those that have none, as they are now.
 
         Raises:
             OSError: one could not be opened.
+            HostError: the machine cannot be read, which a plan is made for.
         """
         forwarder = self._forwarder
         async with self.changing:
-            for name in names:
-                wanted, served = forwarder.crew.tables.rules_on(name) > 0, name in forwarder.plan.interfaces
-                if wanted != served:
-                    forwarder.adopt(forwarder.crew.setup.replan(list(forwarder.book), {}))
-                if served and not wanted:
-                    self._log(f"interface {name} has no rule any more")
-                    await settled(self._close(name))
-                state = forwarder.view.find(name)
-                if wanted and not served and state is not None:
+            served = set(forwarder.plan.interfaces)
+            wanted = {name for name in names if forwarder.crew.tables.rules_on(name)}
+            left, come = (set(names) - wanted) & served, wanted - served
+            if left or come:
+                # Of all rules in force, not of one interface after another.
+                forwarder.adopt(forwarder.crew.setup.replan(list(forwarder.book), {}))
+            for name in sorted(left):
+                self._log(f"interface {name} has no rule any more")
+                await settled(self._close(name))
+            for name in sorted(come):
+                if (state := forwarder.view.find(name)) is not None:
                     await self._bring_up(name, state)
 
     async def _refit(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -243,6 +243,11 @@ class SupervisorOptions(BaseModel):
     )
 
     @property
+    def complete(self) -> bool:
+        """Whether these options say what workers there are to be, or something else is still to say it."""
+        return True
+
+    @property
     def own_problems(self) -> Sequence[tuple[str, str]]:
         """What else does not go together: the option, and what is allowed."""
         return ()
@@ -344,7 +349,7 @@ def read_options(
     if any(
         name in given for name in SELECTION
     ):  # the command line's choice of interfaces replaces the file's
-        for name in (*SELECTION, "workers_per_group"):
+        for name in (*SELECTION, "workers_per_group", "interface_node"):
             values.pop(name, None)
     values.update(given)
     names.update({name: flag(name) for name in given})
@@ -461,13 +466,13 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
         if any(group.workers for group in options.interface_group):
             allowed = "no number of workers in a group: least and most instead, as strategy dynamic scales"
             refuse("interface_group", allowed)
-    if "groups" in given and (options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS):
-        refuse("groups", "left out, unless a strategy makes groups of --interfaces")
-    if "hashing" in given and strategy.placement is not RulePlacement.HASH:
-        refuse("hashing", f"left out: rules are placed {strategy.placement.value}, not hashed")
+    if options.complete and not wrong & {"strategy", "grouping", "placement"}:
+        for name, allowed in _pointless(options, strategy):
+            if name in given and not _overridden(name, names):
+                refuse(name, allowed)
     for name, allowed in options.own_problems:
         refuse(name, allowed)
-    bound = Counter(name for name, _ in options.interface_node)
+    bound = Counter(name for name, _ in options.interface_node if options.complete)
     if twice := [name for name, count in bound.items() if count > 1]:
         refuse("interface_node", f"each interface once: not {', '.join(twice)}")
     if known := options.input_interfaces:
@@ -478,6 +483,21 @@ def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[
     if len(chosen) < 2 and not wrong & {*SELECTION, "strategy"}:
         problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
     return problems
+
+
+def _pointless(options: SupervisorOptions, strategy: Strategy) -> Iterator[tuple[str, str]]:
+    """Options that would do nothing."""
+    if options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS:
+        yield "groups", "left out, unless a strategy makes groups of --interfaces"
+    if strategy.placement is not RulePlacement.HASH:
+        yield "hashing", f"left out: rules are placed {strategy.placement.value}, not hashed"
+
+
+def _overridden(name: str, names: Mapping[str, str]) -> bool:
+    """Whether an option is from a file, whose strategy or interfaces the command line replaced by others."""
+    chosen = (*SELECTION, "strategy", "grouping", "placement")
+    of_command_line = [one for one in chosen if names.get(one) == flag(one)]
+    return names.get(name) != flag(name) and bool(of_command_line)
 
 
 def _as_written(item: object) -> str:

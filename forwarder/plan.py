@@ -192,7 +192,7 @@ def _binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
 def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
     """Groups that are too large for the kernel, or for a worker."""
     problems = []
-    if (total := sum(group.max_workers for group in groups)) > MAX_WORKERS:
+    if (total := sum(group.workers for group in groups)) > MAX_WORKERS:
         problems.append(Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}"))
     for group in groups:
         most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
@@ -233,10 +233,8 @@ def _groups(
         cpus, share = of_node[node], next(left[node])
         least = None
         if strategy.width is Width.ELASTIC:
-            least, most = (
-                sizing.min_workers,
-                sizing.max_workers or max(min(cpus, MAX_MEMBERS), sizing.min_workers),
-            )
+            least = sizing.min_workers
+            most = sizing.max_workers or max(min(cpus, MAX_MEMBERS), least)
             workers = min(max(least, sizes.get(group.group_id, least)), most)
         else:
             width = {Width.ONE: 1, Width.PER_CPU: cpus, Width.SHARE: share}

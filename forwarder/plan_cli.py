@@ -75,6 +75,10 @@ class PlanOptions(SupervisorOptions):
     )
 
     @property
+    def complete(self) -> bool:
+        return not self.detect
+
+    @property
     def own_problems(self) -> Sequence[tuple[str, str]]:
         if self.rules_count and not (self.detect or self.input_interfaces):
             return [("rules_count", "with interfaces that these rules are for, named or counted")]

@@ -23,7 +23,7 @@ from forwarder.supervisor import Supervisor
 _AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor does not change."""
 _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
-"""One of them at least is to be in a configuration that is applied."""
+"""One of them at least is to be in a configuration that is applied, if what runs was started with one."""
 _OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
 
 
@@ -64,7 +64,7 @@ class Reconfiguration:
         supervisor, began_ns = self._supervisor, time.monotonic_ns()
         await supervisor.started.wait()
         options, rules = read_options(SupervisorOptions, config)
-        if not any(name in config for name in _WORKERS):
+        if not any(name in config for name in _WORKERS) and self._options.model_fields_set & {*_WORKERS}:
             # Or a file of rules alone, or the first lines of one, would make a pool of what runs.
             allowed = f"what says which workers there shall be: {', '.join(_WORKERS)}"
             raise OptionsError([Problem("config", ", ".join(config) or "nothing", allowed)])

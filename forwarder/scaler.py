@@ -37,6 +37,8 @@ from forwarder.workers import Receiver, State, WorkerHandle, spawn, wait_until_a
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0
 """So long a new worker may take to be told everything."""
+EACH_TIMEOUT_S: Final = 0.05
+"""What each of many may take besides: forks, and telling rules, are done one after another."""
 DRAIN_TIMEOUT_S: Final = 5.0
 """So long a leaving worker may take to forward what it holds."""
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -56,6 +58,10 @@ class Shop(Protocol):
     """The one whose groups are in force."""
     started: asyncio.Event
     stopping: asyncio.Event
+
+
+def join_timeout_s(newcomers: Sequence[WorkerHandle]) -> float:
+    return JOIN_TIMEOUT_S + len(newcomers) * EACH_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Scaler:
                 "measured_ns": load.at_ns if load else None,
                 "resizes_done": (history := self.histories[group.interfaces]).done,
                 "resizes_failed": history.failed,
-                "changes": [asdict(change) for change in history.latest],
+                "changes": [{**asdict(change), "group": number} for change in history.latest],
             }
             for number, group in self.groups.items()
         ]
@@ -262,7 +268,7 @@ class Scaler:
                 raise
             finally:
                 now = time.monotonic_ns()
-                self._memories[group] = elastic.undone(self._memories[group], len(self.members(group)), now)
+                self._memories[group] = elastic.settled(self._memories[group], len(self.members(group)), now)
                 if workers != before:
                     change = Change(began, group, before, workers, reason, failed, now - began)
                     self.histories[self.groups[group].interfaces].note(change)
@@ -293,7 +299,7 @@ class Scaler:
                 joining.append(handle)
                 ingress.join_late(self._shop.view, handle, members)
             spawn(joining)
-            await wait_until_all_run(joining, JOIN_TIMEOUT_S)
+            await wait_until_all_run(joining, join_timeout_s(joining))
             ingress.steer_flows([*members, *joining])
         except BaseException:
             with suppress(OSError):  # some interfaces may steer to those already

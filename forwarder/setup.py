@@ -61,6 +61,8 @@ class Retiring(NamedTuple):
     blocks: Sequence[Block]
     slots: Mapping[str, int]
     """Where they count the rules that are in force still, by id."""
+    tells_wrong: bool = False
+    """They count datagrams that are another worker's as if they had a rule for them."""
 
     def counts(self) -> dict[str, RuleCounts]:
         """What all of them have counted, by rule."""

@@ -41,9 +41,11 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
     drops: Counter[str] = Counter(dict.fromkeys(supervisor.plan.interfaces, 0))
     arrivals: Counter[str] = Counter()
+    retiring = {id(block) for one in supervisor.retiring if one.tells_wrong for block in one.blocks}
     for handle in supervisor.crew.workers:
-        live = handle not in supervisor.crew.spare  # what others knew of rules is settled
-        snapshot, wrong = _read(handle) if wrong_workers and live else (read(handle.block), None)
+        live = wrong_workers and handle not in supervisor.crew.spare  # what others knew of rules is settled
+        live = live or id(handle.block) in retiring
+        snapshot, wrong = _read(handle) if live else (read(handle.block), None)
         totals += snapshot.counters
         pending += snapshot.pending
         astray += 0 if wrong is None else wrong
@@ -272,7 +274,9 @@ class _Exposition:
             "mcrd_group_offered_dps", "Datagrams/s that reach an elastic group's sockets.", labels=["group"]
         )
         resizes = CounterMetricFamily(
-            "mcrd_group_resizes", "Resizes of an elastic group, by outcome.", labels=["group", "outcome"]
+            "mcrd_resizes",
+            "Resizes of an elastic group, which goes by its interfaces, by outcome.",
+            labels=["interfaces", "outcome"],
         )
         for group in self._stats["scaling"]:
             name = str(group["group"])
@@ -280,7 +284,7 @@ class _Exposition:
                 sizes.add_metric([name, what], group[what])
             offered.add_metric([name], group["offered_dps"])
             for outcome in ("done", "failed"):
-                resizes.add_metric([name, outcome], group[f"resizes_{outcome}"])
+                resizes.add_metric([",".join(group["interfaces"]), outcome], group[f"resizes_{outcome}"])
         yield from (fill, arrived, sizes, offered, resizes)
 
 

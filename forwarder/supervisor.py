@@ -11,7 +11,7 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -193,14 +193,16 @@ class Supervisor:
         self.crew.announce_links()
         await settled(self.crew.add_rules(added))
         if self.plan.follows_rules:
+            names = {rule.input_interface for rule in rules}
             try:
-                await self.interfaces.follow_rules({rule.input_interface for rule in rules})
+                await self.interfaces.follow_rules(names)
             except (OSError, HostError) as error:
                 for rule in rules:
                     if self.book.get(rule.rule_id) is rule:
-                        await self.remove_rule_alone(rule.rule_id, noted=noted)
+                        await self._take_out(rule.rule_id, noted)
+                await self._leave_interfaces(names)
                 allowed = f"interfaces that there is room to serve; everything is as it was: {error}"
-                return (Problem("rules", ", ".join({rule.input_interface for rule in rules}), allowed),)
+                return (Problem("rules", ", ".join(sorted(names)), allowed),)
         kept = [rule for rule in rules if self.book.get(rule.rule_id) is rule]  # not removed meanwhile
         for rule in kept:
             self.memberships.join(rule)
@@ -215,6 +217,12 @@ class Supervisor:
     async def remove_rule_alone(self, rule_id: str, *, noted: bool = True) -> ForwardingRule:
         """The same, by one who is in the door of rule changes, or has closed it."""
         await self.started.wait()
+        rule = await self._take_out(rule_id, noted)
+        if self.plan.follows_rules:
+            await self._leave_interfaces({rule.input_interface})
+        return rule
+
+    async def _take_out(self, rule_id: str, noted: bool) -> ForwardingRule:
         rule = self.book.remove(rule_id)
         if noted and self.journal and (problems := self.journal.removed(rule_id)):
             self.book.add([rule])
@@ -228,9 +236,14 @@ class Supervisor:
             if handle.plan.partition == removed.partition:
                 handle.block.forget_rule(removed.slot)
         self.crew.tables.give_back(removed)
-        if self.plan.follows_rules:
-            await self.interfaces.follow_rules({rule.input_interface})
         return rule
+
+    async def _leave_interfaces(self, names: Collection[str]) -> None:
+        """Leave those that have no rule any more; the rules have gone, whether that can be done or not."""
+        try:
+            await self.interfaces.follow_rules(names)
+        except (OSError, HostError) as error:
+            self.log(f"interfaces without rules are served still, until one of their rules changes: {error}")
 
     def past_counts(self) -> dict[str, RuleCounts]:
         """What workers of former plans have counted of rules in force, by id."""

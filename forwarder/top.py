@@ -101,6 +101,8 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
 
     def rate(entry: Mapping[str, Any], name: str) -> float:
         known: int = earlier[entry["name"]][name] if entry["name"] in earlier else 0
+        if known > entry[name]:  # of a forwarder that was started again meanwhile
+            known = 0
         return float((entry[name] - known) / seconds)
 
     return [

@@ -86,6 +86,22 @@ def test_sockets_come_with_the_first_rule_and_go_with_the_last(
         assert running.forwarder.stats()["memberships"] == 0
 
 
+def test_rules_that_come_together_bring_all_of_their_interfaces(mcrd_bench: Bench) -> None:
+    first, second = streams(4), streams(4, 4)
+    entries = [*map(rule, first), *(rule(stream, input_interface="in1") for stream in second)]
+    others = packet_sockets(mcrd_bench)
+    with relay(mcrd_bench, "", strategy="pool", workers=WORKERS) as running:
+        added = running.ask("add", rules=entries)["added"]
+        assert {entry["state"] for entry in added} == {"running"}
+        assert packet_sockets(mcrd_bench) - others == {"in0": WORKERS, "in1": WORKERS}
+        config = {"strategy": "pool", "num_workers": WORKERS, "rules": []}
+        assert len(running.ask("apply", config=config)["rules_removed"]) == 8
+        assert packet_sockets(mcrd_bench) - others == {}
+        config["rules"] = entries
+        assert len(running.ask("apply", config=config)["rules_added"]) == 8
+        assert packet_sockets(mcrd_bench) - others == {"in0": WORKERS, "in1": WORKERS}
+
+
 def test_a_rule_waits_for_its_interface_and_gets_its_sockets_when_that_appears(
     mcrd_bench: Bench, wires: Wiring
 ) -> None:

@@ -8,13 +8,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.elastic import MS, Decision, Limits, Load, begin, decide, replay, undone
+from forwarder.elastic import MS, Decision, Limits, Load, Strain, begin, decide, replay, settled
 
 STEP_NS = 100 * MS
 
 bounds = st.tuples(st.integers(1, 6), st.integers(0, 20)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 limits = st.builds(
-    lambda least_most, threshold: Limits(*least_most, threshold), bounds, st.integers(1, 1_000_000)
+    lambda least_most, threshold, strain_ns: Limits(*least_most, threshold, strain_ns=strain_ns),
+    bounds,
+    st.integers(1, 1_000_000),
+    st.sampled_from([100 * MS, 1000 * MS, 60_000 * MS]),
 )
 rates = st.floats(0, 1e7)
 traces = st.lists(st.tuples(rates, st.floats(0, 1), st.integers(0, 3)), max_size=200)
@@ -37,8 +40,10 @@ def test_a_group_stays_within_its_bounds_and_each_change_starts_where_the_last_o
     assert all(bounds.min_workers <= size <= bounds.max_workers for size in found)
     assert [decision.before for _, decision in made] == found[:-1]
     assert all(decision.after - decision.before in (-1, *range(1, 40)) for _, decision in made)
-    times = [load.at_ns for load, _ in made]
-    assert all(b - a >= bounds.cool_down_ns for a, b in pairwise(times))
+    for (before, former), (after, latter) in pairwise(made):
+        needed_after_all = latter.grows and not former.grows
+        least_ns = bounds.grow_after_ns if needed_after_all else bounds.cool_down_ns
+        assert after.at_ns - before.at_ns >= least_ns
     assert made == list(replay(loads(trace), bounds))
 
 
@@ -90,6 +95,42 @@ def test_that_workers_did_not_keep_up_is_remembered_for_a_minute_and_longer_when
     assert changes == [(1, 2), (64, 1), (66, 2), (189, 1), (191, 2), (434, 1), (436, 2)]
 
 
+def test_that_it_happened_before_is_forgotten_when_it_has_not_for_as_long_as_that_counted() -> None:
+    bounds = Limits(1, 2, 1_000_000)
+    strain = Strain(0.0, 0, 0).again(Load(0, 500.0), bounds)
+    assert (strain.until_ns, strain.times) == (60_000 * MS, 1)
+    again = strain.again(Load(120_000 * MS, 900.0), bounds)
+    assert (again.offered_dps, again.until_ns, again.times) == (900.0, 240_000 * MS, 2)
+    later = strain.again(Load(120_001 * MS, 900.0), bounds)
+    assert (later.until_ns, later.times) == (180_001 * MS, 1)
+
+
+def test_of_two_rates_that_were_too_much_the_lower_one_counts() -> None:
+    bounds = Limits(1, 3, 1_000_000)
+    first = Strain(0.0, 0, 0).again(Load(0, 30_000.0), bounds)
+    assert first.again(Load(1000 * MS, 55_000.0), bounds).offered_dps == 30_000.0
+    assert first.again(Load(60_000 * MS, 55_000.0), bounds).offered_dps == 55_000.0
+
+
+def test_growth_that_failed_says_nothing_of_who_keeps_up() -> None:
+    bounds = Limits(1, 2, 1_000_000)
+    memory, decided = begin(bounds), 0
+    for load in loads([(50_000.0, 0.9, 0)] * 100):
+        memory, decision = decide(memory, load, bounds)
+        if decision:
+            decided += 1
+            memory = settled(memory, 1, load.at_ns)
+    assert decided > 4
+    assert memory.strains == {}
+
+
+def test_one_worker_too_few_is_noticed_without_a_cool_down() -> None:
+    bounds = Limits(1, 2, 1000)
+    trace = [(1500.0, 0.0, 0)] * 5 + [(0.0, 0.0, 0)] * 32 + [(1500.0, 0.0, 0)] * 5
+    times = {decision.after: load.at_ns for load, decision in replay(loads(trace), bounds)}
+    assert times[2] - times[1] < bounds.cool_down_ns
+
+
 @given(limits, traces)
 def test_whatever_came_before_an_idle_group_goes_back_to_its_least(
     bounds: Limits, past: list[tuple[float, float, int]]
@@ -107,7 +148,7 @@ def test_a_change_that_failed_is_tried_again_after_the_cool_down() -> None:
         memory, decision = decide(memory, load, bounds)
         if decision:
             at.append(load.at_ns)
-            memory = undone(memory, 1, load.at_ns)
+            memory = settled(memory, 1, load.at_ns)
     assert len(at) > 1
     assert all(b - a >= bounds.cool_down_ns for a, b in pairwise(at))
 
@@ -138,16 +179,18 @@ def test_changes_that_fail_or_are_made_by_others_count_for_bounds_and_cool_down(
 ) -> None:
     memory, changed_ns = begin(bounds), None
     for load in loads(trace):
+        shrank = memory.shrank
         memory, decision = decide(memory, load, bounds)
         if decision:
             assert bounds.min_workers <= decision.after <= bounds.max_workers
-            assert changed_ns is None or load.at_ns - changed_ns >= bounds.cool_down_ns
+            least_ns = bounds.grow_after_ns if shrank and decision.grows else bounds.cool_down_ns
+            assert changed_ns is None or load.at_ns - changed_ns >= least_ns
             changed_ns = load.at_ns
             if data.draw(st.booleans()):
-                memory = undone(memory, decision.before, load.at_ns)
+                memory = settled(memory, decision.before, load.at_ns)
         elif data.draw(st.integers(0, 50)) == 0:
             size = data.draw(st.integers(bounds.min_workers, bounds.max_workers))
-            memory, changed_ns = undone(memory, size, load.at_ns), load.at_ns
+            memory, changed_ns = settled(memory, size, load.at_ns), load.at_ns
 
 
 @given(limits)

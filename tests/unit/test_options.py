@@ -279,6 +279,18 @@ def test_a_file_that_does_not_end_with_a_line_may_be_half_written(tmp_path: Path
     assert read_config(file, whole=True) == read_config(file)
 
 
+def test_what_a_file_says_beside_a_choice_that_the_command_line_replaces_is_no_contradiction(
+    tmp_path: Path,
+) -> None:
+    text = 'strategy = "hybrid-hash"\ninterfaces = ["a", "b"]\ninterface_node = ["b:0"]\n'
+    text += 'hashing = "modulo"\ngroups = 2\n'
+    options, _ = configured(tmp_path, text, strategy="pool", interface="a")
+    assert options.sizing.interface_nodes == ()
+    with pytest.raises(OptionsError) as caught:
+        configured(tmp_path, text.replace("hybrid-hash", "pool"))
+    assert {problem.field for problem in caught.value.problems} == {"mcrd.toml: hashing", "mcrd.toml: groups"}
+
+
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     text = (
         'interface_group = ["0:a", "1:b"]\nworkers_per_group = [1, 2]\nbusy_poll_us = 5\nring_frames = 64\n'

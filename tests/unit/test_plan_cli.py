@@ -97,6 +97,7 @@ def test_rules_from_a_file_count_their_outputs_in_the_projection(tmp_path: Path)
         ("--cpus 4096 --interface-count 256 --strategy full-fanout", ["workers"]),
         ("--interface-count 2 --strategy pool --groups 2", ["--groups"]),
         ("--interface-count 2 --hashing modulo", ["--hashing"]),
+        ("--interface-count 2 --strategy best --hashing modulo --groups 2", ["--strategy"]),
         ("--interface-count 2 --strategy dynamic --placement hash", ["--placement"]),
         ("--interface eth0 --strategy rule-hash --num-workers 301", ["workers"]),
     ],
