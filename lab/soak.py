@@ -96,5 +96,8 @@ def describe(record: Soak) -> str:
     if record.grown_threads is not None:
         line += f", {record.grown_threads:+} threads"
     if record.grew is not None:
-        line += f": {'it grew' if record.grew else 'nothing grew'}"
+        nothing = (
+            "nothing grew" if record.judges_memory else "no descriptor or thread more, too short for memory"
+        )
+        line += f": {'it grew' if record.grew else nothing}"
     return line

@@ -73,7 +73,7 @@ SOAK = (
     "One rate, in trials one after another. Memory is private to the subject's processes; it and the "
     "descriptors and threads that they have are read after the first trial, after half of them and after the "
     "last. Memory grew where the second half added over 64 KiB a process: in the first half processes touch "
-    "much that they have not touched before."
+    "much that they have not touched before. In less than ten minutes it is not judged."
 )
 SCALING = (
     "A load that changes over time, and the workers of an elastic group that came for it. A group is "

@@ -260,6 +260,9 @@ class Capacity(Record):
 
 NOISE_BYTES = 64 * 1024
 """Sixteen pages: a process touches its last ones at some time, and gives some back."""
+SETTLED_NS = 600_000_000_000
+"""Ten minutes: in shorter soaks processes still copy pages that they shared since the fork (half a megabyte
+in the second half of 30 s), which says nothing of what they would come to."""
 
 
 class Soak(Record):
@@ -320,12 +323,16 @@ class Soak(Record):
         return self.last.threads - self.first.threads
 
     @property
+    def judges_memory(self) -> bool:
+        return self.duration_ns >= SETTLED_NS
+
+    @property
     def grew(self) -> bool | None:
         """Whether descriptors or threads are more at the end, or memory (by more than :data:`NOISE_BYTES` a
-        process) than at half time; ``None`` where that cannot be told."""
+        process) than at half time, where it is judged; ``None`` where that cannot be told."""
         if self.first is None or self.late_bytes is None or self.grown_descriptors is None:
             return None
-        more = self.late_bytes > NOISE_BYTES * len(self.first.pids)
+        more = self.judges_memory and self.late_bytes > NOISE_BYTES * len(self.first.pids)
         return more or self.grown_descriptors > 0 or (self.grown_threads or 0) > 0
 
 
