@@ -434,7 +434,7 @@ def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_
                 transfer.stop()
         seen, counted = transfer.seen, counts(running.forwarder.stats())
         assert (counted.sent, counted.dropped, sum(seen.lost)) == (transfer.offered, {}, 0)
-        failures = [line for line in said(running).splitlines() if " failed: " in line]
+        failures = [line for line in said(running).splitlines() if " failed, it has 1: " in line]
         assert len(failures) == len([one for one in scaling(running)["changes"] if one["failed"]])
 
 

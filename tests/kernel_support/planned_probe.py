@@ -45,7 +45,7 @@ def main() -> None:
     ingress.listen(handles, strategy.hashing)
     json.dump([[cpu, *received_on(cpu, handles)] for cpu in senders()], sys.stdout)
     for handle in handles:
-        ingress.close(handle)
+        ingress.close(ingress.places_of(handle))
 
 
 def _ignore(*_: object) -> None:
