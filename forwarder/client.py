@@ -10,7 +10,7 @@ from typing import Any, Final
 from forwarder.problems import Problem, ProblemsError
 
 ANSWER_TIMEOUT_S: Final = 10.0
-CHANGE_TIMEOUT_S: Final = 180.0
+CHANGE_TIMEOUT_S: Final = 300.0
 """A change may wait for another one, and many workers take their time to start."""
 _CHANGES: Final = ("add", "remove", "resize", "apply")
 

@@ -13,6 +13,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -26,7 +27,10 @@ from forwarder.setup import RETIRED, Retiring, Setup
 from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
-from forwarder.workers import WorkerHandle, spawn, wait_until_all_run
+from forwarder.workers import WorkerHandle, spawning, wait_until_all_run
+
+BREATH_S: Final = 0.01
+"""Between bunches of forks the control socket is served."""
 
 
 async def exchange(
@@ -96,7 +100,10 @@ async def _bring_in(
     for handle in newcomers:
         for receiver in handle.receivers.values():
             relief.hold_back(receiver.sock)
-    spawn(newcomers)
+    for _ in spawning(newcomers):
+        await asyncio.sleep(BREATH_S)
+        if supervisor.stopping.is_set():
+            raise OSError(errno.ECANCELED, "the forwarder is being stopped")
     await wait_until_all_run(newcomers, join_timeout_s(newcomers))
 
 

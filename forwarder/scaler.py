@@ -37,7 +37,7 @@ from forwarder.workers import Receiver, State, WorkerHandle, spawn, wait_until_a
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0
 """So long a new worker may take to be told everything."""
-EACH_TIMEOUT_S: Final = 0.05
+EACH_TIMEOUT_S: Final = 0.1
 """What each of many may take besides: forks, and telling rules, are done one after another."""
 DRAIN_TIMEOUT_S: Final = 5.0
 """So long a leaving worker may take to forward what it holds."""

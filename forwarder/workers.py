@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -374,11 +374,21 @@ class Birth:
 def spawn(handles: Sequence[WorkerHandle]) -> None:
     """Fork a process into each of these slots.
 
+    Raises:
+        OSError: no process, descriptor or memory to be had; the slots that have none stay without.
+    """
+    for _ in spawning(handles):
+        pass
+
+
+def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
+    """The same, bunch by bunch, for who has other things to do in between.
+
     They are prepared, forked and adopted in bunches: a page that the supervisor writes between two forks
     becomes the private copy of the worker forked before, so it does next to nothing there.
 
     Raises:
-        OSError: no process, descriptor or memory to be had; the slots that have none stay without.
+        OSError: as above.
     """
     if len(handles) > FORKED_TOGETHER:
         pages.collapse()
@@ -401,6 +411,7 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
             for birth in births[len(pids) :]:
                 birth.abandon()
             sockets.close_all(tx_rings[len(births) :])
+        yield
 
 
 def _tell_apart(births: Sequence[Birth]) -> None:
