@@ -31,7 +31,8 @@ class Arrival:
 
     @property
     def flow(self) -> tuple[int, str, int, int]:
-        return self.rule, self.datagram.source, self.datagram.source_port, self.datagram.port
+        came = self.datagram.arrived()  # a corrupt one may have come with another port
+        return self.rule, came.source, came.source_port, came.port
 
     @property
     def look(self) -> tuple[int, int, bool]:
