@@ -36,6 +36,8 @@ from forwarder.worker import warm_up
 from forwarder.workers import FORKED_TOGETHER, State, spawn
 
 STOP_TIMEOUT_S: Final = 1.0
+TIDY_S: Final = 60.0
+"""As often the supervisor's garbage is collected."""
 
 
 class Supervisor:
@@ -127,8 +129,20 @@ class Supervisor:
             raise
         self.started.set()
         self._spawn_task(self.interfaces.follow())
+        self._spawn_task(self._tidy())
         self._watch()
         notify("READY=1")
+
+    async def _tidy(self) -> None:
+        """Collect what connections to the control socket leave in cycles (asyncio's streams do).
+
+        Python would come to it after some 37,000 such objects: it waits for a quarter of what there was at
+        the last full collection, all of which is frozen since (``gc_collect_generations``, gcmodule.c). What
+        is not frozen is little: this takes 2 ms, and 14 with 10,000 rules that came later.
+        """
+        while True:
+            await asyncio.sleep(TIDY_S)
+            gc.collect()
 
     async def stop(self) -> None:
         """Let nothing more in, let the workers forward what they hold, end them, leave every group."""
