@@ -48,17 +48,20 @@ class Advice:
     conclusion: tuple[str, ...]
 
 
-def advise(demand: Demand, model: CapacityModel) -> Advice:
-    """Every strategy that can be planned for ``demand``, best first."""
-    rows = {row.candidate.options: row for row in _rows(demand, model)}
+def advise(demand: Demand, model: CapacityModel, host: Host | None = None) -> Advice:
+    """Every strategy that can be planned for ``demand``, best first.
+
+    Args:
+        host: the machine, with the demand's interfaces; left out, one as the demand describes it.
+    """
+    rows = {row.candidate.options: row for row in _rows(demand, model, host or host_of(demand))}
     best, *others = ranked(rows.values())
     met = best.verdict == "meets it"
     return Advice(demand, (best, *others), met, tuple(_conclusion(best, demand, model)))
 
 
-def _rows(demand: Demand, model: CapacityModel) -> Iterator[Row]:
-    host = host_of(demand)
-    for found in candidates(demand):
+def _rows(demand: Demand, model: CapacityModel, host: Host) -> Iterator[Row]:
+    for found in candidates(demand, host):
         yield evaluate(found, demand.dps, model)
     for narrowed in _narrowed(demand):
         row = _fewest(narrowed, host, demand, model)
@@ -66,9 +69,8 @@ def _rows(demand: Demand, model: CapacityModel) -> Iterator[Row]:
             yield row
 
 
-def candidates(demand: Demand) -> Iterator[Candidate]:
+def candidates(demand: Demand, host: Host) -> Iterator[Candidate]:
     """All that can be planned, as wide as the machine is."""
-    host = host_of(demand)
     for given in _wide_as_the_machine(demand):
         found = planned_candidate(given, host, demand)
         if found is not None:
@@ -263,7 +265,11 @@ def _crosses(planned: Plan, host: Host) -> bool:
     if len(host.nodes) < 2:
         return False
     nodes = {interface.name: interface.node for interface in host.interfaces}
-    return any(worker.node != nodes[s.interface] for worker in planned.workers for s in worker.sockets)
+    return any(
+        nodes[socket.interface] not in (None, worker.node)
+        for worker in planned.workers
+        for socket in worker.sockets
+    )
 
 
 def _why(planned: Plan, machine: Machine, rules: int, demand: Demand) -> Iterator[str]:

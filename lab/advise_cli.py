@@ -71,7 +71,9 @@ def model_command(
 
 
 def advise_command(
-    interfaces: Annotated[str, _text("N", "Input interfaces.")] = "1",
+    interfaces: Annotated[
+        str | None, _text("N", "Input interfaces. Left out: 1, or those of the machine in --host.")
+    ] = None,
     rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, all interfaces together.")] = None,
     gbps: Annotated[str | None, _text("GBPS", "The same in Gbit/s on Ethernet, all of it counted.")] = None,
     payload_bytes: Annotated[str | None, _text("BYTES", "UDP payload of a datagram.")] = None,
@@ -82,8 +84,12 @@ def advise_command(
     ] = None,
     cpus: Annotated[str | None, _text("N", "CPUs for workers. Left out: this machine's.")] = None,
     numa_nodes: Annotated[
-        str, _text("N", "Memory nodes; interfaces and CPUs are spread over them in runs.")
-    ] = "1",
+        str | None, _text("N", "Memory nodes; interfaces and CPUs are spread over them in runs. Left out: 1.")
+    ] = None,
+    host_file: Annotated[
+        Path | None,
+        typer.Option("--host", metavar="FILE", help="The machine in FILE, which `mcrd host` writes."),
+    ] = None,
     skip_host_stack: Annotated[
         bool, typer.Option("--skip-host-stack", help="With this option of `mcrd supervisor`.")
     ] = False,
@@ -97,12 +103,13 @@ def advise_command(
     Works for machines far larger than this one, needs no root, touches nothing. Each rate has an interval of
     95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
     """
+    from forwarder.host_file import load_host
     from lab.advise import advise
     from lab.demand import demand
     from reports.capacity.model import SHIPPED, ModelError, read_model
     from reports.capacity.predict import UnknownError
 
-    given = {
+    given: dict[str, Any] = {
         "interfaces": interfaces,
         "rate_dps": rate_dps,
         "gbps": gbps,
@@ -110,9 +117,20 @@ def advise_command(
         "outputs": outputs,
         "rules": rules,
         "flows": flows,
-        "cpus": len(os.sched_getaffinity(0)) if cpus is None else cpus,
+        "cpus": cpus,
         "numa_nodes": numa_nodes,
     }
+    host = None if host_file is None else load_host(host_file)
+    if host is None:
+        given["cpus"] = cpus or str(len(os.sched_getaffinity(0)))
+    else:
+        for name in ("cpus", "numa_nodes"):
+            if given[name] is not None:
+                raise BadInputError(f"--{name.replace('_', '-')} {given[name]}: left out, as --host has them")
+        given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
+        if interfaces is None and host.interfaces:
+            given["interfaces"] = len(host.interfaces)
+            given["interface_names"] = tuple(interface.name for interface in host.interfaces)
     asked = demand(
         {**{name: value for name, value in given.items() if value is not None},
          "skip_host_stack": skip_host_stack}
@@ -120,7 +138,9 @@ def advise_command(
     path = model or SHIPPED
     try:
         known = read_model(path)
-        advice = advise(asked, known)
+        if host is not None and not asked.interface_names:
+            host = host.with_interfaces(asked.names)
+        advice = advise(asked, known, host)
     except (ModelError, UnknownError) as error:
         raise BadInputError(f"--model {error}") from error
     if as_json:

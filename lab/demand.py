@@ -32,6 +32,8 @@ class Demand(BaseModel):
     gbps: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """On Ethernet, with everything that a datagram has around its payload."""
     skip_host_stack: bool = False
+    interface_names: tuple[str, ...] = ()
+    """As many as there are interfaces; eth0 and so on if left out."""
 
     @property
     def dps(self) -> float:
@@ -46,7 +48,7 @@ class Demand(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"eth{number}" for number in range(self.interfaces))
+        return self.interface_names or tuple(f"eth{number}" for number in range(self.interfaces))
 
 
 ALLOWED = {

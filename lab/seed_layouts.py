@@ -143,7 +143,7 @@ def _candidate(row: Documented) -> Candidate:
 
 def _use_case(row: Documented, scenario: str, recommendation: str, claims: str, gbps: float) -> UseCase:
     demand = _demand(row, gbps)
-    offered = {found.options: found for found in (*candidates(demand), *_fewer(demand))}
+    offered = {found.options: found for found in (*candidates(demand, host_of(demand)), *_fewer(demand))}
     return UseCase(
         source=row.source,
         scenario=scenario,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.fitting import FitError, Observation, fit_coefficients
+from reports.capacity.fitting import FitError, Observation, fit_coefficients, robust_scatter
 from reports.capacity.law import Law, around
 from reports.capacity.memory import Measured, private_terms, template_terms
 from reports.capacity.model import HeldOut, HeldOutCase
@@ -45,15 +46,17 @@ def hold_out_zero_loss(found: Sequence[Rate], laws: Mapping[Load, Law], every: L
         others = [rate for rate in found if rate.load != load]
         if not others:
             continue
-        share = median(rate.dps * law.at(terms(rate.load)) for rate in others)
+        shares = [math.log(rate.dps * law.at(terms(rate.load))) for rate in others]
+        middle = median(shares)
+        scatter = math.hypot(law.scatter, robust_scatter([share - middle for share in shares]))
         own = [rate for rate in found if rate.load == load]
-        predicted = share / law.at(terms(load))
+        predicted = math.exp(middle) / law.at(terms(load))
         cases.append(
             _case(
                 own[0].case,
                 predicted,
                 median(rate.dps for rate in own),
-                law.scatter,
+                scatter,
                 [trial for rate in own for trial in rate.trials],
             )
         )

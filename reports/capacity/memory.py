@@ -69,10 +69,6 @@ class MemoryModel(Part):
     cases: list[str]
     """Scenario and case of each footprint, behind its run."""
 
-    def total_of(self, held: Holding) -> float:
-        """Private to workers and supervisor; no rings, no kernel memory: what a footprint measures."""
-        return held.workers * self.private.at(private_terms(held)) + self.template.at(template_terms(held))
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:

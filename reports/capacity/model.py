@@ -14,7 +14,7 @@ from reports.capacity.memory import MemoryModel
 from reports.capacity.scaling import Scaling
 from reports.quantity import plural
 
-SCHEMA = "mcastlab.capacity/1"
+SCHEMA = "mcastlab.capacity/2"
 SHIPPED = Path(__file__).with_name("models") / "default.json"
 
 
@@ -62,6 +62,11 @@ class HeldOut(Part):
     cases: list[HeldOutCase]
 
     @property
+    def within(self) -> int:
+        """Cases that were measured within the interval that was given for them."""
+        return sum(case.low <= case.measured <= case.high for case in self.cases)
+
+    @property
     def errors(self) -> list[float]:
         """Of each case, predicted over measured less one, without its sign."""
         return sorted(abs(case.predicted / case.measured - 1) for case in self.cases)
@@ -86,7 +91,8 @@ class HeldOutCase(Part):
 class CapacityModel(Part):
     """All that predictions need. Rates in datagrams/s that arrive, costs in ns, memory in bytes."""
 
-    schema_version: Literal["mcastlab.capacity/1"] = "mcastlab.capacity/1"
+    schema_version: Literal["mcastlab.capacity/2"] = "mcastlab.capacity/2"
+    """Another one whenever terms mean something else (:data:`~reports.capacity.cost.BATCH_FRAMES`)."""
     sources: list[Source] = Field(min_length=1)
     trials: int
     """That the cost was fitted to."""

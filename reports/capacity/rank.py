@@ -12,7 +12,6 @@ from reports.capacity.model import CapacityModel
 from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
 
 Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
-VERDICTS: tuple[Verdict, ...] = ("meets it", "likely", "doubtful", "falls short")
 """The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
 ALIKE = 0.05
 """Rates, and sizes, that are so near to one another are the same: the other one decides then."""
@@ -84,11 +83,17 @@ def verdict(rate: Prediction, asked_dps: float) -> Verdict:
 
 
 def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Whoever meets it, with least memory; else whoever forwards most. Alike in both: the simpler one."""
+    """Whoever meets it, on fewest processors, with least memory; else whoever forwards most.
+
+    Alike in all of this: whoever forwards more, and in the end the simpler one.
+    """
     every = list(rows)
     meeting = [row for row in every if row.verdict == "meets it"]
     others = [row for row in every if row.verdict != "meets it"]
-    return (*_in_turn(meeting, (_smallness, _rate)), *_in_turn(others, (_rate, _smallness)))
+    return (
+        *_in_turn(meeting, (_frugality, _smallness, _rate)),
+        *_in_turn(others, (_rate, _frugality, _smallness)),
+    )
 
 
 Merit = Callable[[Row], float]
@@ -110,6 +115,10 @@ def _in_turn(rows: Sequence[Row], merits: Sequence[Merit]) -> list[Row]:
 
 def _rate(row: Row) -> float:
     return row.zero_loss_dps.value
+
+
+def _frugality(row: Row) -> float:
+    return 1 / row.candidate.machine.cpus
 
 
 def _smallness(row: Row) -> float:

@@ -68,7 +68,6 @@ def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
     rows = []
     for each in held:
         kept = each.median_error <= PROMISED
-        within = sum(case.low <= case.measured <= case.high for case in each.cases)
         rows.append(
             Row(
                 (
@@ -80,7 +79,7 @@ def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
                         tone="good" if kept else "bad",
                     ),
                     Cell(f"{each.errors[-1]:.0%}"),
-                    Cell(f"{within} of {len(each.cases)}"),
+                    Cell(f"{each.within} of {len(each.cases)}"),
                 ),
                 trials=() if each.what == "memory" else own_trials(_records(each), model),
             )

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -31,7 +31,7 @@ from lab.seed_layouts import layouts
 from lab.terminal import BadInputError
 from reports.capacity.layouts import read_layouts
 from reports.capacity.model import dump_model, read_model
-from reports.capacity.rank import VERDICTS
+from reports.capacity.rank import Verdict
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "advice"
 
@@ -122,17 +122,37 @@ def test_rows_are_ranked_and_say_all_that_is_asked_of_them(words: str, model_fil
     for row in rows:
         rate = row["zero_loss_dps"]
         assert 0 < rate["low"] <= rate["value"] <= rate["high"]
-        assert row["verdict"] in VERDICTS
+        assert row["verdict"] in get_args(Verdict)
         assert rate["basis"] in ("measured", "interpolated", "extrapolated")
         if rate["basis"] == "extrapolated":
             assert rate["reasons"]
 
 
-def test_what_meets_it_takes_the_least_memory() -> None:
-    rows = advise(Demand(interfaces=1, cpus=64, payload_bytes=64, rate_dps=50_000), model()).rows
-    assert rows[0].verdict == "meets it"
-    assert rows[0].memory.everything <= 1.06 * min(r.memory.everything for r in rows if r.headroom > 0)
-    assert rows[0].candidate.workers < 64
+def test_what_meets_it_on_fewest_processors_comes_first_and_of_those_what_takes_least_memory() -> None:
+    rows = advise(Demand(interfaces=4, cpus=64, payload_bytes=64, rate_dps=2_000_000), model()).rows
+    meeting = [row for row in rows if row.verdict == "meets it"]
+    assert len(meeting) > 2
+    assert rows[0] is meeting[0]
+    cpus = [row.candidate.machine.cpus for row in meeting]
+    assert cpus[0] == min(cpus) < 64
+    alike = [row for row in meeting if row.candidate.machine.cpus == cpus[0]]
+    assert rows[0].memory.everything <= 1.06 * min(row.memory.everything for row in alike)
+
+
+def test_a_recorded_machine_is_advised_on_as_it_is(tmp_path: Path, model_file: Path) -> None:
+    host = Path(__file__).parents[1] / "golden" / "hosts" / "2-nodes-16-cpus.json"
+    load = f"--rate-dps 100000 --payload-bytes 64 --host {host}"
+    rows = _rows(load, model_file)
+    assert any("--interfaces eth0,eth1,ib0" in row["command"] for row in rows)
+    told = _advised(load, model_file)
+    assert "3 interfaces" in told
+    assert "16 CPUs in 2 memory nodes" in told
+    assert "4 interfaces" in _advised(f"{load} --interfaces 4", model_file)
+    with pytest.raises(BadInputError, match="--cpus 4: left out, as --host has them"):
+        _advised(f"{load} --cpus 4", model_file)
+    (wrong := tmp_path / "host.json").write_text("{}")
+    with pytest.raises(ProblemsError):
+        _advised(f"--rate-dps 1 --payload-bytes 64 --host {wrong}", model_file)
 
 
 def test_a_rate_out_of_reach_is_said_to_be_with_what_would_meet_it() -> None:

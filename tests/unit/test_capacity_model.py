@@ -11,6 +11,8 @@ import pytest
 from capacity_support import COST, model
 from pydantic import ValidationError
 
+from forwarder.packet import coalesce, state
+from reports.capacity import cost
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding
 from reports.capacity.model import SHIPPED, ModelError, dump_model, read_model
@@ -33,6 +35,11 @@ def test_the_shipped_model_can_be_read_and_knows_what_advice_needs() -> None:
     assert {held.what for held in shipped.held_out} == {"rate of a worker", "zero-loss rate", "memory"}
 
 
+def test_the_model_and_the_engine_agree_on_what_goes_into_one_frame() -> None:
+    assert cost.BATCH_FRAMES == state.BATCH
+    assert (cost.MOST_SEGMENTS, cost.MOST_PAYLOAD_BYTES) == (coalesce.MAX_SEGMENTS, coalesce.MAX_PAYLOAD)
+
+
 def _document(**changes: object) -> str:
     return json.dumps({**json.loads(dump_model(model())), **changes})
 
@@ -41,7 +48,7 @@ def _document(**changes: object) -> str:
     ("text", "message"),
     [
         (dump_model(model())[:500], "not JSON, or cut short"),
-        ("[]", "schema_version: None; allowed: 'mcastlab.capacity/1'"),
+        ("[]", "schema_version: None; allowed: 'mcastlab.capacity/2'"),
         (
             _document(schema_version="mcastlab.capacity/9"),
             "'mcastlab.capacity/9'; allowed: ",
@@ -80,7 +87,7 @@ def test_cost_is_the_sum_of_its_terms() -> None:
     load = Load(payload_bytes=1000, outputs=4, rules=100, flows=32)
     by_hand = (
         COST["receive"]
-        + 4 * (COST["frame"] / 4 + COST["copy"] + 10 * COST["copy_bytes"])
+        + 4 * (COST["frame"] / 8 + COST["copy"] + 10 * COST["copy_bytes"])
         + 2 * COST["lookup"]
         + COST["arrive"]
         + 10 * COST["arrive_bytes"]
