@@ -108,7 +108,6 @@ def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> i
 def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
     """For people's and machines' eyes."""
     reshaped: dict[str, Any] | None = None
-    wanted = {rule.rule_id for rule in found.add}
     if found.shape is not None:
         reshaped = {
             name: {"now": value, "wanted": wanted}
@@ -117,12 +116,12 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
             )
             if value != wanted
         }
-    added = [rule.rule_id for rule in found.add]
+    added = dict.fromkeys(rule.rule_id for rule in found.add)  # in the order of the file
     return {
         "plan": reshaped,
         "workers_relieved": found.relieve,
         "rules_added": [name for name in added if name not in now.rules],
-        "rules_changed": [name for name in found.remove if name in wanted],
-        "rules_removed": [name for name in found.remove if name not in wanted],
+        "rules_changed": [name for name in found.remove if name in added],
+        "rules_removed": [name for name in found.remove if name not in added],
         "rules_moved": moved,
     }

@@ -23,7 +23,7 @@ from forwarder.planned import Plan
 from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
-from forwarder.setup import RETIRED, Retiring, Setup
+from forwarder.setup import RETIRED, Holders, Setup
 from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
@@ -142,14 +142,14 @@ def _take_over(
 
 def _retiring(
     held: Sequence[tuple[WorkerHandle, RuleTables, int]], kept: Mapping[str, ForwardingRule]
-) -> list[Retiring]:
+) -> list[Holders]:
     """Those who were on duty, by their rules, of which they count the ``kept`` ones on."""
     found = []
     for partition, tables in {partition: tables for _, tables, partition in held}.items():
         rules = [rule for rule in tables.rules(partition) if kept.get(rule.rule_id) == rule]
         blocks = [handle.block for handle, _, number in held if number == partition]
         slots = {rule.rule_id: tables.place(rule)[1] for rule in rules}
-        found.append(Retiring(blocks, slots, tables.tells_wrong))
+        found.append(Holders(blocks, slots, tables.tells_wrong))
     return found
 
 

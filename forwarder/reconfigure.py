@@ -94,15 +94,16 @@ class Reconfiguration:
             stay = [rule for rule in wanted_rules if now.rules.get(rule.rule_id) == rule]
             moved = changes.moved_rules(present, plan, stay) if found.shape else 0
             answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
-            sized = resolve(options, self._host(), wanted_rules, self._sizes(plan))
-            tables = tables_for(sized)
-            if wrong := tables.problems(wanted_rules):
-                raise ProblemsError(wrong)
+            if found.relieve:
+                plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
+                tables = tables_for(plan)
+                if wrong := tables.problems(wanted_rules):
+                    raise ProblemsError(wrong)
             if dry_run:
                 return {**answer, "took_ns": time.monotonic_ns() - began_ns}
             if found.relieve:
                 try:
-                    await exchange(supervisor, setup(options, self._host, sized), tables, wanted_rules)
+                    await exchange(supervisor, setup(options, self._host, plan), tables, wanted_rules)
                 except OSError as error:
                     limit = (
                         "a running forwarder"

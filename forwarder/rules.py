@@ -380,7 +380,7 @@ def parse_rules(data: object) -> list[ForwardingRule]:
         problems += from_pydantic(error, _ALLOWED, "rules")
         rules, places = _well_formed(data)
     for problem in RuleBook().check(rules):
-        problems.append(replaced(problem, places))
+        problems.append(_replaced(problem, places))
     if problems:
         raise RulesError(problems)
     return rules
@@ -397,7 +397,7 @@ def _well_formed(data: Sequence[Any]) -> tuple[list[ForwardingRule], list[int]]:
     return rules, places
 
 
-def replaced(problem: Problem, places: list[int]) -> Problem:
+def _replaced(problem: Problem, places: list[int]) -> Problem:
     """The problem with ``rules[i]`` counted in the caller's list rather than among the well-formed rules."""
     head, _, tail = problem.field.removeprefix("rules[").partition("]")
     return Problem(f"rules[{places[int(head)]}]{tail}", problem.value, problem.allowed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -55,12 +55,12 @@ class RuleCounts(NamedTuple):
         )
 
 
-class Retiring(NamedTuple):
-    """Workers of a former plan that held the same rules, while they forward what their rings hold."""
+class Holders(NamedTuple):
+    """Workers that hold the same rules."""
 
     blocks: Sequence[Block]
     slots: Mapping[str, int]
-    """Where they count the rules that are in force still, by id."""
+    """Where they count the rules in force, by id."""
     tells_wrong: bool = False
     """They count datagrams that are another worker's as if they had a rule for them."""
 
@@ -71,14 +71,23 @@ class Retiring(NamedTuple):
         top = max(self.slots.values()) + 1
         matched = np.sum([block.rule_matched[:top] for block in self.blocks], axis=0).tolist()
         unsent = np.sum([block.rule_unsent[:top] for block in self.blocks], axis=0).tolist()
-        first = earliest(self.blocks, top).tolist()
+        first = _earliest(self.blocks, top).tolist()
         return {
             rule_id: RuleCounts._make((*matched[slot], *unsent[slot], first[slot]))
             for rule_id, slot in self.slots.items()
         }
 
 
-def earliest(blocks: Sequence[Block], slots: int) -> NDArray[np.uint64]:
+def counted(workers: Iterable[Holders], before: Mapping[str, RuleCounts]) -> dict[str, RuleCounts]:
+    """What these workers have counted of each rule, and what was counted before."""
+    counts = dict(before)
+    for holders in workers:
+        for rule_id, more in holders.counts().items():
+            counts[rule_id] = counts.get(rule_id, RuleCounts()).plus(more)
+    return counts
+
+
+def _earliest(blocks: Sequence[Block], slots: int) -> NDArray[np.uint64]:
     """When the first of the workers took each rule's first datagram; 0 where none has."""
     times = np.array([block.rule_first[:slots] for block in blocks])  # (workers, slots)
     found: NDArray[np.uint64] = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)

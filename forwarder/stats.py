@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from forwarder.packet import layout
-from forwarder.packet.memory import Snapshot, read
-from forwarder.setup import RuleCounts, earliest
+from forwarder.packet.memory import Block, Snapshot, read
+from forwarder.setup import Holders, counted
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
 from forwarder.workers import WorkerHandle
@@ -154,41 +154,29 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
 
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Each rule's state and counters, over all workers that hold it."""
-    holders: dict[int, list[WorkerHandle]] = {}
+    blocks: dict[int, list[Block]] = {}
     for handle in supervisor.crew.in_plan:
-        holders.setdefault(handle.plan.partition, []).append(handle)
-    matched = {
-        partition: np.sum([handle.block.rule_matched[:top] for handle in handles], axis=0)
-        for partition, handles in holders.items()
-        if (top := supervisor.crew.tables.slots_used(partition))
-    }
-    unsent = {
-        partition: np.sum([handle.block.rule_unsent[:top] for handle in handles], axis=0)
-        for partition, handles in holders.items()
-        if (top := supervisor.crew.tables.slots_used(partition))
-    }
-    first = {
-        partition: earliest([handle.block for handle in handles], top)
-        for partition, handles in holders.items()
-        if (top := supervisor.crew.tables.slots_used(partition))
-    }
-    found, counted_before = [], supervisor.past_counts()
+        blocks.setdefault(handle.plan.partition, []).append(handle.block)
+    slots: dict[int, dict[str, int]] = {}
     for rule in supervisor.book:
         partition, slot = supervisor.crew.tables.place(rule)
-        past = counted_before.get(rule.rule_id, RuleCounts())
-        datagrams, payload = (matched[partition][slot] + np.array(past[:2], np.uint64)).tolist()
-        copies, bytes_unsent = (unsent[partition][slot] + np.array(past[2:4], np.uint64)).tolist()
+        slots.setdefault(partition, {})[rule.rule_id] = slot
+    holders = (Holders(blocks[partition], of) for partition, of in slots.items())
+    counts = counted(holders, supervisor.past_counts())
+    found = []
+    for rule in supervisor.book:
+        rule_counts = counts[rule.rule_id]
         trouble = supervisor.interfaces.trouble(rule)
         found.append(
             {
                 "rule_id": rule.rule_id,
                 "state": "waiting" if trouble else "running",
                 "reason": trouble,
-                "matched": datagrams,
-                "matched_bytes": payload,
-                "sent": datagrams * len(rule.outputs) - copies,
-                "sent_bytes": payload * len(rule.outputs) - bytes_unsent,
-                **supervisor.timing.of(rule.rule_id, past.first_ns or int(first[partition][slot]))._asdict(),
+                "matched": rule_counts.matched,
+                "matched_bytes": rule_counts.matched_bytes,
+                "sent": rule_counts.matched * len(rule.outputs) - rule_counts.unsent,
+                "sent_bytes": rule_counts.matched_bytes * len(rule.outputs) - rule_counts.unsent_bytes,
+                **supervisor.timing.of(rule.rule_id, rule_counts.first_ns)._asdict(),
             }
         )
     return found

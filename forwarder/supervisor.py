@@ -30,7 +30,7 @@ from forwarder.process import notify
 from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule, RuleBook, RulesError
 from forwarder.scaler import Histories, Scaler
-from forwarder.setup import Retiring, RuleCounts, Setup
+from forwarder.setup import Holders, RuleCounts, Setup, counted
 from forwarder.timing import RuleTiming
 from forwarder.worker import warm_up
 from forwarder.workers import FORKED_TOGETHER, State, spawn
@@ -81,7 +81,7 @@ class Supervisor:
         self.timing = RuleTiming()
         self.past_rules: dict[str, RuleCounts] = {}
         """What workers that are gone counted of rules in force."""
-        self.retiring: list[Retiring] = []
+        self.retiring: list[Holders] = []
         """Those who are not gone yet, and count on."""
         self.past_wrong = 0
         """Datagrams that came to workers that are gone, and were another's."""
@@ -261,11 +261,7 @@ class Supervisor:
 
     def past_counts(self) -> dict[str, RuleCounts]:
         """What workers of former plans have counted of rules in force, by id."""
-        counts = dict(self.past_rules)
-        for workers in self.retiring:
-            for rule_id, more in workers.counts().items():
-                counts[rule_id] = counts.get(rule_id, RuleCounts()).plus(more)
-        return counts
+        return counted(self.retiring, self.past_rules)
 
     # -- another plan --
 

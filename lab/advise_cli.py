@@ -104,6 +104,7 @@ def advise_command(
     95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
     """
     from forwarder.host_file import load_host
+    from forwarder.options import flag
     from lab.advise import advise
     from lab.demand import demand
     from reports.capacity.model import SHIPPED, ModelError, read_model
@@ -122,11 +123,12 @@ def advise_command(
     }
     host = None if host_file is None else load_host(host_file)
     if host is None:
-        given["cpus"] = cpus or str(len(os.sched_getaffinity(0)))
+        if cpus is None:
+            given["cpus"] = len(os.sched_getaffinity(0))
     else:
         for name in ("cpus", "numa_nodes"):
             if given[name] is not None:
-                raise BadInputError(f"--{name.replace('_', '-')} {given[name]}: left out, as --host has them")
+                raise BadInputError(f"{flag(name)} {given[name]}: left out, as --host has them")
         given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
         if interfaces is None and host.interfaces:
             given["interfaces"] = len(host.interfaces)

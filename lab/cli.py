@@ -334,10 +334,8 @@ def comparisons(
     """
     from reports.reading import read
 
-    files = {path: _results_file(path) for path in results}
-    rows = [
-        (path, r) for path, file in files.items() for r in read(file).records if isinstance(r, Comparison)
-    ]
+    readings = [(path, read(_results_file(path))) for path in results]
+    rows = [(path, r) for path, found in readings for r in found.records if isinstance(r, Comparison)]
     if as_json:
         print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from forwarder.options import flag
 from forwarder.problems import Problem, ProblemsError, shown
 
 WIRE_BYTES = 66
@@ -76,7 +77,7 @@ def demand(given: Mapping[str, Any]) -> Demand:
             name = str(detail["loc"][0])
             if name not in wrong:
                 value = shown(given[name]) if name in given else "(missing)"
-                problems.append(Problem(_flag(name), value, ALLOWED.get(name, "no such field")))
+                problems.append(Problem(flag(name), value, ALLOWED.get(name, "no such field")))
             wrong.add(name)
     rates = [name for name in ("rate_dps", "gbps") if given.get(name) is not None]
     if len(rates) == 2:
@@ -88,7 +89,3 @@ def demand(given: Mapping[str, Any]) -> Demand:
     if problems or found is None:
         raise ProblemsError(problems)
     return found
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
