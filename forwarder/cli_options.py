@@ -9,8 +9,8 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from forwarder.options import SupervisorOptions, flag, read_options
-from forwarder.problems import ProblemsError
+from forwarder.options import SupervisorOptions, read_options
+from forwarder.problems import ProblemsError, flag
 
 Command = Callable[..., None]
 

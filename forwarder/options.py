@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from forwarder.host import Host
 from forwarder.plan import InterfaceGroup, Plan, Sizing, plan, plan_problems
-from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.problems import Problem, ProblemsError, flag, shown
 from forwarder.rules import ForwardingRule, InterfaceName, RulesError, interface_name, load_rules, parse_rules
 from forwarder.strategy import (
     PRESETS,
@@ -373,11 +373,6 @@ def read_options(
     if problems:
         raise OptionsError(problems)
     return options, rules
-
-
-def flag(name: str) -> str:
-    """A field's name on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class ProblemsError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def flag(name: str) -> str:
+    """A field's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
 def shown(value: object) -> str:
     """A value as it appears in a message: text quoted, long ones cut in the middle."""
     text = repr(value) if isinstance(value, str | bytes) else str(value)

@@ -17,9 +17,9 @@ from typing import Any
 
 from forwarder.host import Host, described_host
 from forwarder.layout import TX_RING
-from forwarder.options import SupervisorOptions, flag, resolve
+from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan import Plan
-from forwarder.problems import ProblemsError
+from forwarder.problems import ProblemsError, flag
 from forwarder.strategy import RulePlacement
 from lab.demand import Demand
 from reports import quantity

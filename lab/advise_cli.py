@@ -104,7 +104,7 @@ def advise_command(
     95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
     """
     from forwarder.host_file import load_host
-    from forwarder.options import flag
+    from forwarder.problems import flag
     from lab.advise import advise
     from lab.demand import demand
     from reports.capacity.model import SHIPPED, ModelError, read_model

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forwarder.options import flag
-from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.problems import Problem, ProblemsError, flag, shown
 
 WIRE_BYTES = 66
 """Of a datagram on Ethernet besides its payload: UDP 8, IP 20, Ethernet 14 + 4, preamble and gap 20."""
