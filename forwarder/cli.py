@@ -18,7 +18,8 @@ from rich.table import Table
 from forwarder import client, top
 from forwarder.cli_options import refuse, takes_options
 from forwarder.host import HostError
-from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions, read_config, read_options
+from forwarder.option_reading import read_config, read_options
+from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
 from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError

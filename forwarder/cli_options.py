@@ -9,7 +9,8 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from forwarder.options import SupervisorOptions, read_options
+from forwarder.option_reading import read_options
+from forwarder.options import SupervisorOptions
 from forwarder.problems import ProblemsError, flag
 
 Command = Callable[..., None]

@@ -1,26 +1,23 @@
-"""The options of ``mcrd supervisor`` and ``mcrd plan``: from the command line, from a TOML file, or both.
+"""The options of ``mcrd supervisor`` and ``mcrd plan``, each declared once: its help, and what it may be.
 
-One model declares each option once, with its help and what it may be; the command line
-(:mod:`forwarder.cli_options`) is made from it. Every problem is reported at once, under the name that the
-user wrote: ``--num-workers``, or ``mcrd.toml: num_workers``.
+The command line (:mod:`forwarder.cli_options`) is made from this model; :mod:`forwarder.option_reading`
+fills it from there, from a TOML file, or both; what options must say together is in
+:mod:`forwarder.option_conflicts`.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from forwarder.host import Host
-from forwarder.plan import InterfaceGroup, Plan, Sizing, plan, plan_problems
-from forwarder.problems import Problem, ProblemsError, flag, shown
-from forwarder.rules import ForwardingRule, InterfaceName, RulesError, interface_name, load_rules, parse_rules
+from forwarder.plan import InterfaceGroup, Plan, Sizing, plan
+from forwarder.rules import ForwardingRule, InterfaceName, interface_name
 from forwarder.strategy import (
     PRESETS,
     Grouping,
@@ -36,11 +33,6 @@ DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
 MOST_WORKERS = 4096
 
 SELECTION = ("interface", "interfaces", "interface_group", "interface_count")
-_ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_threshold_pps")
-
-
-class OptionsError(ProblemsError):
-    """Options that cannot be used, with all that is wrong."""
 
 
 def option(default: Any, metavar: str, allowed: str, help_text: str) -> Any:
@@ -112,7 +104,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class SupervisorOptions(BaseModel):
-    """What ``mcrd supervisor`` is told, validated one by one; :func:`read_options` checks them together."""
+    """What ``mcrd supervisor`` is told, validated one by one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -317,199 +309,3 @@ def resolve(
     """
     sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
     return plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)
-
-
-Options = TypeVar("Options", bound=SupervisorOptions)
-
-
-def read_options(
-    model: type[Options],
-    given: Mapping[str, Any],
-    config: Path | None = None,
-    read: Mapping[str, Any] | None = None,
-) -> tuple[Options, list[ForwardingRule]]:
-    """Options and starting rules from the command line's values, over those of a TOML file.
-
-    Args:
-        given: the options that were written, by field name.
-        read: what :func:`read_config` found in the file, if that has been read already.
-
-    Raises:
-        OptionsError: every problem of the options, of their combination, and of the rules.
-    """
-    problems: list[Problem] = []
-    values: dict[str, Any] = {}
-    names: dict[str, str] = {}
-    if config is not None:
-        try:
-            values = dict(read_config(config) if read is None else read)
-            names = {name: f"{config.name}: {name}" for name in values}
-        except OptionsError as error:
-            problems += error.problems
-    if any(
-        name in given for name in SELECTION
-    ):  # the command line's choice of interfaces replaces the file's
-        for name in (*SELECTION, "workers_per_group", "interface_node"):
-            values.pop(name, None)
-    values.update(given)
-    names.update({name: flag(name) for name in given})
-
-    rules: list[ForwardingRule] = []
-    if isinstance(values.get("rules"), list):
-        try:
-            values["rules"] = tuple(rules := parse_rules(values["rules"]))
-        except RulesError as error:
-            del values["rules"]
-            where = names["rules"].removesuffix("rules")
-            problems += [Problem(where + p.field, p.value, p.allowed) for p in error.problems]
-    options, wrong, more = _validated(model, values, names)
-    problems += more
-    if isinstance(options.rules, Path):
-        try:
-            rules = load_rules(options.rules)
-        except RulesError as error:
-            problems += _of_file(error.problems, options.rules, names["rules"])
-    problems += _conflicts(options, names, wrong)
-    if problems:
-        raise OptionsError(problems)
-    return options, rules
-
-
-def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> dict[str, Any]:
-    """The options that a TOML file has, as they are written; raises :class:`OptionsError`.
-
-    Args:
-        field: what a message calls the file.
-        whole: whether a file is refused that does not end with a line, as one that is being written.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        raise OptionsError([Problem(field, str(path), f"a readable file: {error.strerror}")]) from error
-    except ValueError as error:
-        raise OptionsError([Problem(field, str(path), f"a TOML file in UTF-8: {error}")]) from error
-    if whole and not text.endswith("\n"):
-        allowed = "a whole file, whose last line ends with a newline: this one may be half-written"
-        raise OptionsError([Problem(field, str(path), allowed)])
-    if isinstance(values.get("rules"), str):
-        values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
-    return values
-
-
-def _validated(
-    model: type[Options], values: Mapping[str, Any], names: Mapping[str, str]
-) -> tuple[Options, set[str], list[Problem]]:
-    """The options without those that are wrong, the names of the wrong ones, and what is wrong."""
-    try:
-        return model.model_validate(values), set(), []
-    except ValidationError as error:
-        allowed = {
-            name: str(field.json_schema_extra["allowed"])
-            for name, field in model.model_fields.items()
-            if isinstance(field.json_schema_extra, dict)
-        }
-        by_option: dict[str, Problem] = {}
-        for detail in error.errors(include_url=False, include_context=False):
-            name = str(detail["loc"][0])
-            value = values[name]
-            item = detail["loc"][1] if len(detail["loc"]) > 1 else None
-            if isinstance(item, int) and isinstance(value, list | tuple):
-                value = value[item]
-            expected = allowed.get(name, "no such option: leave it out")
-            by_option.setdefault(name, Problem(names.get(name, name), shown(value), expected))
-        right = {name: value for name, value in values.items() if name not in by_option}
-        return model.model_validate(right), set(by_option), list(by_option.values())
-
-
-def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
-    """Problems of a rules file: of the file itself under its option's name, of its content under its own."""
-    fields = [name if problem.value == str(path) else f"{path.name}: {problem.field}" for problem in problems]
-    return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]
-
-
-def _conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[str]) -> list[Problem]:
-    """What is wrong between options that are right one by one."""
-    given = options.model_fields_set
-    strategy = options.chosen_strategy
-    problems = []
-
-    def refuse(name: str, allowed: str) -> None:
-        value = getattr(options, name)
-        text = ",".join(map(_as_written, value)) if isinstance(value, tuple) else str(value)
-        problems.append(Problem(names.get(name, flag(name)), text, allowed))
-
-    for names_of_one in options.exclusive:
-        first, *others = [name for name in names_of_one if name in given] or [""]
-        for name in others:
-            refuse(name, f"left out, as {names[first]} is there")
-    chosen = [name for name in SELECTION if name in given]
-    if options.workers_per_group and "interface_group" not in wrong:
-        groups = len(options.interface_group)
-        if len(options.workers_per_group) != groups:
-            refuse("workers_per_group", f"as many as there are interface groups: {groups}")
-    elastic = strategy.width is Width.ELASTIC
-    for name in _ELASTIC:
-        if name in given and not elastic and "strategy" not in wrong:
-            refuse(name, f"nothing: strategy {strategy.name} does not scale (only --auto-scale does)")
-    if options.auto_scale and strategy.name != "dynamic":
-        refuse("auto_scale", f"strategy dynamic, not {strategy.name}")
-    if elastic:
-        for name in ("num_workers", "workers_per_group"):
-            if name in given and name not in wrong:
-                refuse(name, "least and most workers instead, as strategy dynamic scales")
-        if any(group.workers for group in options.interface_group):
-            allowed = "no number of workers in a group: least and most instead, as strategy dynamic scales"
-            refuse("interface_group", allowed)
-    if options.complete and not wrong & {"strategy", "grouping", "placement"}:
-        for name, allowed in _pointless(options, strategy):
-            if name in given and not _overridden(name, names):
-                refuse(name, allowed)
-    for name, allowed in options.own_problems:
-        refuse(name, allowed)
-    bound = Counter(name for name, _ in options.interface_node if options.complete)
-    if twice := [name for name, count in bound.items() if count > 1]:
-        refuse("interface_node", f"each interface once: not {', '.join(twice)}")
-    if known := options.input_interfaces:
-        if strange := [name for name in bound if name not in known]:
-            refuse("interface_node", f"input interfaces: not {', '.join(strange)}")
-    elif bound and not wrong & {*SELECTION, "interface_node"}:
-        refuse("interface_node", "nothing where interfaces come with the rules: --interfaces names them")
-    if len(chosen) < 2 and not wrong & {*SELECTION, "strategy"}:
-        problems += _of_plan(options, strategy, names, chosen[0] if chosen else "interfaces")
-    return problems
-
-
-def _pointless(options: SupervisorOptions, strategy: Strategy) -> Iterator[tuple[str, str]]:
-    """Options that would do nothing."""
-    if options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS:
-        yield "groups", "left out, unless a strategy makes groups of --interfaces"
-    if strategy.placement is not RulePlacement.HASH:
-        yield "hashing", f"left out: rules are placed {strategy.placement.value}, not hashed"
-
-
-def _overridden(name: str, names: Mapping[str, str]) -> bool:
-    """Whether an option is from a file, whose strategy or interfaces the command line replaced by others."""
-    chosen = (*SELECTION, "strategy", "grouping", "placement")
-    of_command_line = [one for one in chosen if names.get(one) == flag(one)]
-    return names.get(name) != flag(name) and bool(of_command_line)
-
-
-def _as_written(item: object) -> str:
-    """An item of an option's list as the command line has it."""
-    if isinstance(item, InterfaceGroup):
-        return f"{item.group_id}:{','.join(item.interfaces)}"
-    return ":".join(map(str, item)) if isinstance(item, tuple) else str(item)
-
-
-def _of_plan(
-    options: SupervisorOptions, strategy: Strategy, names: Mapping[str, str], selection: str
-) -> list[Problem]:
-    """What planning itself would refuse, under the options' names."""
-    problems = plan_problems(strategy, options.input_interfaces, options.sizing)
-    written = dict.fromkeys(("interfaces", "interface_group"), names.get(selection, flag(selection)))
-    for axis in ("steering", "placement", "grouping"):
-        written[axis] = names.get(axis, flag(axis))
-    written["max_workers"] = names.get("max_workers_per_interface", "--max-workers-per-interface")
-    counted = Counter(problems)  # a plan may say the same of several groups
-    return [Problem(written.get(p.field, p.field), p.value, p.allowed) for p in counted]

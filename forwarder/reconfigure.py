@@ -13,7 +13,8 @@ from forwarder.changes import Changes, State
 from forwarder.crew import tables_for
 from forwarder.exchange import exchange
 from forwarder.host import Host
-from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
+from forwarder.option_reading import OptionsError, read_options
+from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import Plan
 from forwarder.problems import Problem, ProblemsError
 from forwarder.rules import ForwardingRule

@@ -9,7 +9,8 @@ import pytest
 
 from forwarder.detect import as_toml, propose
 from forwarder.host import Cpu, Host, Interface
-from forwarder.options import SupervisorOptions, read_options, resolve
+from forwarder.option_reading import read_options
+from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan_cli import described_rules
 from forwarder.planned import InterfaceGroup
 

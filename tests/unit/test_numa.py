@@ -13,7 +13,8 @@ from forwarder.detect import propose
 from forwarder.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
 from forwarder.host_file import HostFileError, as_text, load_host
 from forwarder.numa import homes, runs_by_node
-from forwarder.options import OptionsError, SupervisorOptions, read_options, resolve
+from forwarder.option_reading import OptionsError, read_options
+from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan_cli import described_rules
 from forwarder.strategy import PRESETS

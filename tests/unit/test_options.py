@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from forwarder.cli_options import takes_options
 from forwarder.host import described_host
-from forwarder.options import OptionsError, SupervisorOptions, read_config, read_options, resolve
+from forwarder.option_reading import OptionsError, read_config, read_options
+from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan import InterfaceGroup, Plan
 from forwarder.plan_cli import plan_command
 from forwarder.rules import ForwardingRule

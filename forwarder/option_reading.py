@@ -1,0 +1,132 @@
+"""Options from the command line, from a TOML file, or both.
+
+Every problem is reported at once, under the name that the user wrote: ``--num-workers``, or
+``mcrd.toml: num_workers``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from forwarder.option_conflicts import conflicts
+from forwarder.options import SELECTION, SupervisorOptions
+from forwarder.problems import Problem, ProblemsError, flag, shown
+from forwarder.rules import ForwardingRule, RulesError, load_rules, parse_rules
+
+
+class OptionsError(ProblemsError):
+    """Options that cannot be used, with all that is wrong."""
+
+
+Options = TypeVar("Options", bound=SupervisorOptions)
+
+
+def read_options(
+    model: type[Options],
+    given: Mapping[str, Any],
+    config: Path | None = None,
+    read: Mapping[str, Any] | None = None,
+) -> tuple[Options, list[ForwardingRule]]:
+    """Options and starting rules from the command line's values, over those of a TOML file.
+
+    Args:
+        given: the options that were written, by field name.
+        read: what :func:`read_config` found in the file, if that has been read already.
+
+    Raises:
+        OptionsError: every problem of the options, of their combination, and of the rules.
+    """
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    if config is not None:
+        try:
+            values = dict(read_config(config) if read is None else read)
+            names = {name: f"{config.name}: {name}" for name in values}
+        except OptionsError as error:
+            problems += error.problems
+    if any(
+        name in given for name in SELECTION
+    ):  # the command line's choice of interfaces replaces the file's
+        for name in (*SELECTION, "workers_per_group", "interface_node"):
+            values.pop(name, None)
+    values.update(given)
+    names.update({name: flag(name) for name in given})
+
+    rules: list[ForwardingRule] = []
+    if isinstance(values.get("rules"), list):
+        try:
+            values["rules"] = tuple(rules := parse_rules(values["rules"]))
+        except RulesError as error:
+            del values["rules"]
+            where = names["rules"].removesuffix("rules")
+            problems += [Problem(where + p.field, p.value, p.allowed) for p in error.problems]
+    options, wrong, more = _validated(model, values, names)
+    problems += more
+    if isinstance(options.rules, Path):
+        try:
+            rules = load_rules(options.rules)
+        except RulesError as error:
+            problems += _of_file(error.problems, options.rules, names["rules"])
+    problems += conflicts(options, names, wrong)
+    if problems:
+        raise OptionsError(problems)
+    return options, rules
+
+
+def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> dict[str, Any]:
+    """The options that a TOML file has, as they are written; raises :class:`OptionsError`.
+
+    Args:
+        field: what a message calls the file.
+        whole: whether a file is refused that does not end with a line, as one that is being written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise OptionsError([Problem(field, str(path), f"a readable file: {error.strerror}")]) from error
+    except ValueError as error:
+        raise OptionsError([Problem(field, str(path), f"a TOML file in UTF-8: {error}")]) from error
+    if whole and not text.endswith("\n"):
+        allowed = "a whole file, whose last line ends with a newline: this one may be half-written"
+        raise OptionsError([Problem(field, str(path), allowed)])
+    if isinstance(values.get("rules"), str):
+        values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
+    return values
+
+
+def _validated(
+    model: type[Options], values: Mapping[str, Any], names: Mapping[str, str]
+) -> tuple[Options, set[str], list[Problem]]:
+    """The options without those that are wrong, the names of the wrong ones, and what is wrong."""
+    try:
+        return model.model_validate(values), set(), []
+    except ValidationError as error:
+        allowed = {
+            name: str(field.json_schema_extra["allowed"])
+            for name, field in model.model_fields.items()
+            if isinstance(field.json_schema_extra, dict)
+        }
+        by_option: dict[str, Problem] = {}
+        for detail in error.errors(include_url=False, include_context=False):
+            name = str(detail["loc"][0])
+            value = values[name]
+            item = detail["loc"][1] if len(detail["loc"]) > 1 else None
+            if isinstance(item, int) and isinstance(value, list | tuple):
+                value = value[item]
+            expected = allowed.get(name, "no such option: leave it out")
+            by_option.setdefault(name, Problem(names.get(name, name), shown(value), expected))
+        right = {name: value for name, value in values.items() if name not in by_option}
+        return model.model_validate(right), set(by_option), list(by_option.values())
+
+
+def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
+    """Problems of a rules file: of the file itself under its option's name, of its content under its own."""
+    fields = [name if problem.value == str(path) else f"{path.name}: {problem.field}" for problem in problems]
+    return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]
