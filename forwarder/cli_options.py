@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
+from typer.exceptions import TyperException
 
-from forwarder.option_reading import read_options
+from forwarder.option_reading import Options, read_options
 from forwarder.options import SupervisorOptions
-from forwarder.problems import ProblemsError, flag
+from forwarder.problems import Problem, ProblemsError, flag
+from forwarder.rules import ForwardingRule
 
 Command = Callable[..., None]
 
@@ -30,32 +33,53 @@ def takes_options(model: type[SupervisorOptions]) -> Callable[[Command], Command
             for p in signature.parameters.values()
             if p.name not in ("options", "rules")
         ]
-        config = inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                Path | None,
-                typer.Option("--config", metavar="FILE", help="TOML file of options; written ones go first."),
-            ],
-        )
 
         def run(**values: Any) -> None:
-            given = {name: values.pop(name) for name in model.model_fields}
-            written = {name: value for name, value in given.items() if value not in (None, False, [])}
             try:
-                options, rules = read_options(model, written, values.pop("config"))
+                options, rules = _read(model, values)
                 command(options=options, rules=rules, **values)
             except ProblemsError as error:
                 refuse(error)
 
-        parameters = [*_parameters(model), config, *own]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        return run
+        return _with_parameters(run, [*_parameters(model), *own])
 
     return decorate
+
+
+def parse(model: type[Options], words: Sequence[str]) -> tuple[Options, list[ForwardingRule]]:
+    """The options and starting rules that ``words`` ask for, as the command would take them from a shell.
+
+    Raises:
+        ProblemsError: every problem of the options; or one, if the words cannot be told apart.
+    """
+    values: dict[str, Any] = {}
+
+    def keep(**given: Any) -> None:
+        values.update(given)
+
+    app = typer.Typer(add_completion=False)
+    app.command(add_help_option=False)(_with_parameters(keep, _parameters(model)))
+    try:
+        app(list(words), standalone_mode=False)
+    except TyperException as error:
+        allowed = f"what --help lists: {error.format_message()}"
+        raise ProblemsError([Problem("options", shlex.join(words), allowed)]) from error
+    return _read(model, values)
+
+
+def _read(model: type[Options], values: dict[str, Any]) -> tuple[Options, list[ForwardingRule]]:
+    """What the command line's values say; those of ``model`` and the file's name are taken out of them."""
+    given = {name: values.pop(name) for name in model.model_fields}
+    written = {name: value for name, value in given.items() if value not in (None, False, [])}
+    return read_options(model, written, values.pop("config"))
+
+
+def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """``command`` as typer is to see it: with these parameters, whatever it declares itself."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def refuse(error: ProblemsError) -> None:
@@ -66,6 +90,7 @@ def refuse(error: ProblemsError) -> None:
 
 
 def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
+    """One for each field, and the file that options may come from."""
     parameters = []
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
@@ -91,4 +116,9 @@ def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
                 annotation=Annotated[kind, declared],
             )
         )
+    file = typer.Option("--config", metavar="FILE", help="TOML file of options; written ones go first.")
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(
+        inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file])
+    )
     return parameters

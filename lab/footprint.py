@@ -17,11 +17,12 @@ from forwarder.plan import Plan, Sizing, plan
 from forwarder.rules import parse_rules
 from lab import netns
 from lab.build import Lab, build
+from lab.command_line import fixed_workers, strategy_options
 from lab.load import rules_of
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.peers.base import PeerError
-from lab.peers.mcrd import Forwarder, fixed_workers, rules_document, start_forwarder, strategy_options
+from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
 from lab.results import Check, Footprint, Memory
 from lab.scenario_tables import FootprintCase
 from lab.strategies import is_elastic, least_workers, strategy_of

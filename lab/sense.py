@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from forwarder.problems import Problem
 from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from lab import mixed
+from lab.command_line import option_problems
 from lab.loads import ChangeTable, CourseTable, SoakTable
 from lab.peers import PEERS
 from lab.peers.base import Peer
@@ -69,7 +70,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
             for subject in scenario.subjects_in(case)
         ]
         if "mcrd" in scenario.subjects_in(case):
-            tables.append((f"case[{index}]", _strategy_problems(values)))
+            tables.append((f"case[{index}]", _command_line_problems(scenario, case)))
     found += [
         replace(problem, field=f"{table}.{problem.field}")
         for table, problems in tables
@@ -266,6 +267,16 @@ def _limit_problems(values: Defaults, peer: Peer) -> Iterable[Problem]:
     if limits.counts_frames and values.egress == "offload" and values.burst > 1:
         allowed = f"1 with egress = 'offload' and the subject {peer.name}, whose account is in frames"
         yield Problem("burst", str(values.burst), allowed)
+
+
+def _command_line_problems(scenario: Scenario, case: Case) -> Iterable[Problem]:
+    """What mcrd would refuse; of the options themselves only this version's own can be said."""
+    values = scenario.settings_of(case)
+    found = list(_strategy_problems(values))
+    yield from found
+    if values.options and values.commit is None and not found:
+        inputs = [f"in{number}" for number in range(values.inputs)]
+        yield from option_problems(scenario.result_setting(case, "mcrd", rps=False), inputs)
 
 
 def _strategy_problems(values: Defaults | FootprintCase) -> Iterable[Problem]:

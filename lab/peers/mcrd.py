@@ -18,10 +18,11 @@ from typing import Any
 
 from lab import netns
 from lab.build import Lab
+from lab.command_line import fixed_workers, layout_words, strategy_options
 from lab.ledger import REFUSED, Account, Where
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
-from lab.strategies import follows_load, is_elastic
+from lab.strategies import follows_load
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -267,26 +268,6 @@ class _Mcrd:
         )
 
 
-def fixed_workers(setting: Setting) -> int | None:
-    """Workers of each group; ``None`` where their number follows the load."""
-    return None if is_elastic(setting) else setting.workers or 1
-
-
-def strategy_options(setting: Setting) -> list[str]:
-    """What a setting says of the strategy besides its name, as options of ``mcrd supervisor``.
-
-    The workers of an elastic strategy are the most that a group may have.
-    """
-    values = {
-        "--max-workers-per-interface": setting.workers if is_elastic(setting) else None,
-        "--groups": setting.groups,
-        "--placement": setting.placement,
-        "--steering": setting.steering,
-        "--hashing": setting.hashing,
-    }
-    return [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
-
-
 def start_forwarder(
     namespace: str,
     interfaces: Sequence[str],
@@ -307,8 +288,6 @@ def start_forwarder(
     """
     directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
     (directory / "rules.json").write_text(json.dumps(document))
-    flag = "--interface" if len(interfaces) == 1 else "--interfaces"
-    chosen = [flag, ",".join(interfaces)] if interfaces else []
     # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
     other = [
         sys.executable,
@@ -319,13 +298,10 @@ def start_forwarder(
     command = [
         *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else other),
         "supervisor",
-        *(("--strategy", strategy) if strategy else ()),
-        *chosen,
-        *(("--num-workers", str(workers)) if workers else ()),
         *("--control-socket-path", str(directory / "control")),
         *("--rules", str(directory / "rules.json")),
         "--json",
-        *options,
+        *layout_words(interfaces, strategy, workers, options),
     ]
     environment = {**os.environ, "PYTHONPATH": str(tree)} if tree else os.environ
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.command_line import strategy_options
 from lab.matrix import Calibrate, Expectation, Search, Soak, Sweep
-from lab.peers.mcrd import strategy_options
 from lab.planning import steps
 from lab.profiles import PROFILES
 from lab.scenario import ScenarioError, load_scenarios, parse_scenario
@@ -531,3 +531,43 @@ def test_cases_with_which_nothing_is_done_are_refused() -> None:
     with pytest.raises(ScenarioError, match="case: 1 of them, none measured"):
         parse_scenario(text, "x.toml")
     parse_scenario(text + "[[soak]]\ndps = 100\nseconds = 20\n", "x.toml")
+
+
+WITH_OPTIONS = """
+name = "options"
+title = "t"
+seed = "x"
+subjects = ["mcrd"]
+measure = ["zero-loss"]
+[[case]]
+name = "one"
+strategy = "dynamic"
+workers = 2
+options = OPTIONS
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "value", "allowed"),
+    [
+        ('["--bogus", "3"]', "--bogus 3", "No such option: --bogus"),
+        ('["--scale-threshold-pps"]', "--scale-threshold-pps", "requires an argument"),
+        ('["--scale-threshold-pps", "0"]', "--scale-threshold-pps '0'", "an integer from 1"),
+        ('["--min-workers-per-interface", "3"]', "--max-workers-per-interface 2", "the least, 3, or more"),
+        ('["--num-workers", "2"]', "--num-workers 2", "least and most workers instead"),
+        ('["--rules=x.json"]', "--rules", "left out: the lab sets it"),
+    ],
+)
+def test_options_that_mcrd_would_refuse_are_refused_with_the_file(
+    options: str, value: str, allowed: str
+) -> None:
+    text = WITH_OPTIONS.replace("OPTIONS", options)
+    with pytest.raises(ScenarioError) as refused:
+        parse_scenario(text, "x.toml")
+    (problem,) = refused.value.problems
+    assert problem.field == "x.toml: case[0].options"
+    assert value in problem.value
+    assert allowed in problem.allowed
+    # Another commit's forwarder has options of its own: they are not this one's to judge.
+    if "--bogus" in options:
+        parse_scenario(text + 'commit = "HEAD"\n', "x.toml")

@@ -58,7 +58,7 @@ def test_a_side_without_a_subject_is_ours_and_values_have_their_types() -> None:
 
 
 def test_options_are_words_and_a_part_in_quotes_may_hold_a_comma() -> None:
-    made = asked('mcrd,"options=--worker-cpus 0,1 --skip-host-stack"', "mcrd")
+    made = asked('mcrd,commit=HEAD,"options=--worker-cpus 0,1 --skip-host-stack"', "mcrd")
     options = made.scenario.settings_of(made.scenario.case[0]).options
     assert options == ["--worker-cpus", "0,1", "--skip-host-stack"]
 
