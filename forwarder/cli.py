@@ -65,10 +65,19 @@ def _summary(statistics: dict[str, Any]) -> str:
     lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
     dropped = {reason: count for reason, count in totals["dropped"].items() if count}
     for interface in statistics["interfaces"]:
-        if interface["kernel_drops"]:
-            dropped[f"ring full on {interface['name']}"] = interface["kernel_drops"]
+        dropped |= _frames_lost(interface)
     lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in dropped.items()]
     return "\n".join(lines)
+
+
+def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
+    """What came in on an interface, but to no worker, by reason."""
+    name = interface["name"]
+    lost = {
+        f"ring full on {name}": interface["kernel_drops"],
+        f"left in a ring of {name}": interface["abandoned_frames"],
+    }
+    return {reason: count for reason, count in lost.items() if count}
 
 
 mcrctl = typer.Typer(
@@ -226,8 +235,8 @@ def _counted(result: Any) -> Table:
         if count:
             table.add_row(f"  {reason}", "", "", "", f"{count:,}")
     for interface in result["interfaces"]:
-        if interface["kernel_drops"]:
-            table.add_row(f"  ring full on {interface['name']}", "", "", "", f"{interface['kernel_drops']:,}")
+        for reason, count in _frames_lost(interface).items():
+            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
     for rule in result["rules"]:
         waiting = f" ({rule['reason']})" if rule["reason"] else ""
         name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"

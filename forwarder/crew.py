@@ -60,7 +60,8 @@ class Crew:
         """Slots of former plans' workers, for those of the next."""
         self.past_drops: Counter[str] = Counter()
         self.past_arrivals: Counter[str] = Counter()
-        """What sockets that are gone dropped, and what had come to them, by interface."""
+        self.past_abandoned: Counter[str] = Counter()
+        """What sockets that are gone dropped, what had come to them, what was left in them, by interface."""
         self._newcomers: dict[WorkerHandle, RuleTables] = {}
         """Workers of a plan that is being put in place of this one, and their rules."""
         self._view = view
@@ -122,10 +123,11 @@ class Crew:
         return [handle for handle in self.workers if handle not in self.spare]
 
     def keep_counts(self, closed: Iterable[Receiver]) -> None:
-        """What has come to sockets that were closed, and what they dropped, stays counted."""
+        """What has come to sockets that were closed, what they dropped and still held, stays counted."""
         for receiver in closed:
             self.past_drops[receiver.interface] += receiver.drops
             self.past_arrivals[receiver.interface] += receiver.came
+            self.past_abandoned[receiver.interface] += receiver.abandoned
 
     async def wait_until_ready(self) -> None:
         """Until all workers that there are to begin with run; raises OSError when one cannot start."""

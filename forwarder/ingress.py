@@ -19,6 +19,7 @@ from forwarder.abi.cbpf import Program
 from forwarder.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.links import InterfaceState, LinkView
 from forwarder.packet import sockets
+from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.packet.sockets import Ring
 from forwarder.planned import SocketPlan
 from forwarder.strategy import Hashing
@@ -150,10 +151,14 @@ def steer_flows(members: Sequence[WorkerHandle]) -> None:
 
 
 def close(places: Iterable[Place]) -> list[Receiver]:
-    """Close sockets, which leave their groups with that; what they were, and dropped."""
-    closed = [handle.receivers.pop(row) for handle, row in places]
-    for receiver in closed:
+    """Close sockets, which leave their groups with that; what they were, and dropped, and held still."""
+    closed = []
+    for handle, row in places:
+        receiver = handle.receivers.pop(row)
         receiver.count_drops()
+        if handle.pid is None:  # otherwise its worker is at it, and forwards what it has taken
+            receiver.abandoned = receiver.waiting(int(handle.block.cursors[row, CURSOR_CLAIMED]))
+        closed.append(receiver)
     sockets.close_all([receiver.sock for receiver in closed])
     return closed
 

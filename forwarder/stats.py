@@ -18,7 +18,7 @@ from forwarder.packet.memory import Block, Snapshot, read
 from forwarder.setup import Holders, counted
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
-from forwarder.workers import WorkerHandle
+from forwarder.workers import State, WorkerHandle
 
 SCHEMA: Final = "mcrd.stats/1"
 
@@ -27,9 +27,10 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     """Everything counted so far.
 
     Exact at any moment, worker by worker: received = matched + the ingress reasons, and copies owed by the
-    matches = sent + the egress reasons + pending (copies of a batch that is under way). Where rules are
-    hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of datagrams whose rule
-    another worker of the group holds.
+    matches = sent + the egress reasons + pending (copies of a batch that is under way); frames of a socket:
+    arrived = received + kernel_drops + waiting, those waiting being abandoned when no worker will take them.
+    Where rules are hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of
+    datagrams whose rule another worker of the group holds.
 
     Args:
         with_rules: thousands of rules take their time to put together; an empty list otherwise.
@@ -41,6 +42,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
     drops: Counter[str] = Counter(dict.fromkeys(supervisor.plan.interfaces, 0))
     arrivals: Counter[str] = Counter()
+    abandoned = Counter(supervisor.crew.past_abandoned)
     retiring = {id(block) for one in supervisor.retiring if one.tells_wrong for block in one.blocks}
     for handle in supervisor.crew.workers:
         live = wrong_workers and handle not in supervisor.crew.spare  # what others knew of rules is settled
@@ -53,6 +55,8 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         for socket in entry["sockets"]:
             drops[socket["interface"]] += socket["kernel_drops"]
             arrivals[socket["interface"]] += socket["arrived_frames"]
+            if handle.state is State.STOPPED and handle.pid is None:
+                abandoned[socket["interface"]] += socket["waiting_frames"]
         workers.append(entry)
     for name, count in supervisor.crew.past_drops.items():
         drops[name] += count
@@ -68,6 +72,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
                 "state": _presence(supervisor, name),
                 "arrived_frames": arrivals[name],
                 "kernel_drops": count,
+                "abandoned_frames": abandoned[name],
             }
             for name, count in drops.items()
         ],
@@ -128,6 +133,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
                 "received_frames": (claimed := int(handle.block.cursors[row, layout.CURSOR_CLAIMED])),
                 "kernel_drops": receiver.count_drops(),
                 "arrived_frames": receiver.came,
+                "waiting_frames": receiver.waiting(claimed),
                 "ring_bytes": receiver.ring.nbytes,
                 "ring_fill": receiver.fill(claimed),
             }
@@ -216,6 +222,13 @@ class _Exposition:
         )
         for interface in self._stats["interfaces"]:
             kernel.add_metric([interface["name"]], interface["kernel_drops"])
+        abandoned = CounterMetricFamily(
+            "mcrd_abandoned_frames",
+            "Frames left in the rings of workers that died and were not replaced.",
+            labels=["interface"],
+        )
+        for interface in self._stats["interfaces"]:
+            abandoned.add_metric([interface["name"]], interface["abandoned_frames"])
         held = GaugeMetricFamily("mcrd_rules", "Rules in force, by state.", labels=["state"])
         states = [rule["state"] for rule in self._stats["rules"]]
         for state in ("running", "waiting"):
@@ -235,7 +248,7 @@ class _Exposition:
             for by in ("one_more", "one_less"):
                 if (count := entry[f"moved_by_{by}"]) is not None:
                     moved.add_metric([group, by], count)
-        yield from (flows, dropped, restarts, kernel, held, on_workers, uneven, moved)
+        yield from (flows, dropped, restarts, kernel, abandoned, held, on_workers, uneven, moved)
         yield from self._load()
 
     def _load(self) -> Iterable[Metric]:

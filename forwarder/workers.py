@@ -35,6 +35,11 @@ FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
 DRAIN_TRIES: Final = 3
+HANGING_AFTER_S: Final = 10.0
+"""A running worker looks for messages every few milliseconds, however much traffic there is. Where thousands
+share a few busy CPUs, each may wait some seconds for its turn."""
+LOOK_AGAIN_S: Final = 1.0
+"""At one that is late, but is starting still, or is being stopped: whoever waits for that sees to it."""
 FORKED_TOGETHER: Final = 16
 """With more, the parent writes less often in between, but each child inherits more that is not its own."""
 
@@ -60,6 +65,8 @@ class Receiver:
     came: int = 0
     """Frames, since the socket was made; as of the last count."""
     drops: int = 0
+    abandoned: int = 0
+    """Frames that its ring held when it was closed: its worker had died, and was not to come back."""
 
     def count_drops(self) -> int:
         """Frames that found no free slot, since the socket was made."""
@@ -74,7 +81,11 @@ class Receiver:
         Args:
             claimed: frames that the worker has taken since the socket was made.
         """
-        return max(0, self.came - self.drops - claimed) / self.ring.frames
+        return self.waiting(claimed) / self.ring.frames
+
+    def waiting(self, claimed: int) -> int:
+        """Frames in the ring, as of the last count; ``claimed`` as above."""
+        return max(0, self.came - self.drops - claimed)
 
 
 class WorkerGoneError(Exception):
@@ -116,7 +127,10 @@ class WorkerHandle:
         self._uring_fd: int | None = None
         self._sequence = 0
         self._outbox: deque[tuple[Kind, int, dict[str, Any]]] = deque()
-        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[int], float]] = {}
+        """Answers that are due, and when they were asked for, by the number of the message; oldest first."""
+        self._patience: asyncio.TimerHandle | None = None
+        self._hung = False
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
@@ -166,6 +180,7 @@ class WorkerHandle:
         self.pid, self._channel, self._pidfd = pid, birth.channel, os.pidfd_open(pid)
         self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
         self.state = State.STARTING
+        self._hung = False
         self._running.clear()
         self._ended.clear()
         self._started_at = loop.time()
@@ -193,7 +208,10 @@ class WorkerHandle:
         self.state = State.BACKING_OFF
         self.restarts += 1
         self._respawn = loop.call_later(delay, self._try_again)
-        self._on_death(self, f"process {pid} {_ending(status)}; starting another in {delay * 1000:.0f} ms")
+        why = f"did not answer for {HANGING_AFTER_S:g} s and " if self._hung else ""
+        self._on_death(
+            self, f"process {pid} {why}{_ending(status)}; starting another in {delay * 1000:.0f} ms"
+        )
 
     def _try_again(self) -> None:
         self._respawn = None
@@ -224,8 +242,11 @@ class WorkerHandle:
             os.close(self._pidfd)
             self._pidfd = None
         self._outbox.clear()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
+        for future, _ in waiting.values():
             if not future.done():
                 future.set_exception(WorkerGoneError())
                 future.exception()  # nobody need be waiting for it
@@ -305,11 +326,31 @@ class WorkerHandle:
             future.exception()
             return future
         self._sequence += 1
-        self._waiting[self._sequence] = future
+        self._waiting[self._sequence] = (future, asyncio.get_running_loop().time())
+        if self._patience is None:
+            self._expect_answer()
         fields = {"count": count, "argument": argument, "body": body, "descriptors": descriptors}
         self._outbox.append((kind, self._sequence, fields))
         self._write()
         return future
+
+    def _expect_answer(self) -> None:
+        oldest, (_, asked_at) = next(iter(self._waiting.items()))
+        loop = asyncio.get_running_loop()
+        at = max(asked_at + HANGING_AFTER_S, loop.time() + LOOK_AGAIN_S)
+        self._patience = loop.call_at(at, self._lose_patience, oldest)
+
+    def _lose_patience(self, sequence: int) -> None:
+        """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
+
+        Its rings wait for that, so it takes nothing with it.
+        """
+        self._patience = None
+        if sequence in self._waiting and self.state is State.RUNNING and self.pid is not None:
+            self._hung = True
+            os.kill(self.pid, signal.SIGKILL)
+        elif self._waiting:
+            self._expect_answer()
 
     def _write(self) -> None:
         if self._channel is None:
@@ -340,7 +381,7 @@ class WorkerHandle:
                 if self.state is State.STARTING:
                     self._on_ready(self)
             elif message.kind == Kind.DONE:
-                future = self._waiting.pop(message.sequence, None)
+                future, _ = self._waiting.pop(message.sequence, (None, 0.0))
                 if future is not None and not future.done():
                     future.set_result(message.argument)
 

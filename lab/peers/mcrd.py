@@ -207,6 +207,9 @@ def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
     ingress: dict[Where, int] = {
         ("packet-socket", "ring full"): sum(entry["kernel_drops"] for entry in stats["interfaces"])
     }
+    # Forwarders of earlier commits do not tell.
+    if left := sum(entry.get("abandoned_frames", 0) for entry in stats["interfaces"]):
+        ingress["packet-socket", "left in the ring"] = left
     egress: dict[Where, int] = {}
     for reason, count in totals["dropped"].items():
         if reason == "transmit_refused":

@@ -293,6 +293,59 @@ def test_a_newcomer_that_is_killed_takes_over_all_the_same(mcrd_bench: Bench, tm
         assert not before & children(supervisor), "those who were relieved have ended"
 
 
+@pytest.mark.parametrize("ending", ["apply", "shutdown"])
+def test_what_the_ring_of_a_hanging_worker_holds_when_it_is_killed_is_counted(
+    mcrd_bench: Bench, tmp_path: Path, ending: str
+) -> None:
+    of = streams(4)
+    job = SenderJob(interface="g0", streams=of, count=400, rate_dps=4_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    with relay(mcrd_bench, "in0", *map(rule, of)) as running:
+        (worker,) = _running(running)
+        os.kill(worker["pid"], signal.SIGSTOP)
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            pass
+        before = running.forwarder.stats()
+        if ending == "apply":
+            assert applied(running, written(tmp_path / "wanted.toml", "pool", num_workers=1))
+            after = running.forwarder.stats()
+        else:
+            running.forwarder.finish()
+            after = json.loads((running.forwarder.directory / "stdout").read_bytes())
+    (interface,) = after["interfaces"]
+    (socket,) = before["workers"][0]["sockets"]
+    assert (socket["waiting_frames"], before["interfaces"][0]["abandoned_frames"]) == (400, 0)
+    assert sum(transfer.seen.lost) == 400
+    # If something was to be told to the worker before the plan could change, another forwarded it meanwhile.
+    assert interface["abandoned_frames"] + after["totals"]["sent"] == interface["arrived_frames"] == 400
+    if ending == "shutdown":
+        assert interface["abandoned_frames"] == 400
+
+
+def test_a_worker_that_hangs_is_replaced_when_it_is_waited_for_and_takes_nothing_with_it(
+    mcrd_bench: Bench,
+) -> None:
+    of = streams(4)
+    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=2_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 8_000), payload_bytes=64)
+    with relay(mcrd_bench, "in0", *map(rule, of)) as running:
+        (worker,) = _running(running)
+        with mcrd_bench.transferring([job], receiver) as transfer:
+            os.kill(worker["pid"], signal.SIGSTOP)
+            added = mcrctl(
+                running.forwarder.control_path, "add", "--input-interface", "in0", "--input-group",
+                "239.9.9.9", "--input-port", "9", "--outputs", "239.9.9.9:9:out0",
+            )  # fmt: skip
+            assert added.returncode == 0, added.stderr
+        (now,) = running.ask("list-workers")["workers"]
+        said = (running.forwarder.directory / "stderr").read_text()
+        stats = running.forwarder.stats()
+    assert now["pid"] != worker["pid"]
+    assert (now["restarts"], now["rules"]) == (1, 5)
+    assert f"process {worker['pid']} did not answer for 10 s and was killed by SIGKILL" in said
+    assert_delivered(32_000, transfer.seen, counts(stats))
+
+
 def test_a_forwarder_is_stopped_while_newcomers_hang(mcrd_bench: Bench) -> None:
     config = {"interfaces": ["in0"], "strategy": "pool", "num_workers": 2, "ring_frames": RING_FRAMES}
     with relay(mcrd_bench, "in0", rule(streams(1)[0])) as running, ThreadPoolExecutor(1) as pool:
