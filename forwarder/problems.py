@@ -82,6 +82,8 @@ def key(location: tuple[int | str, ...], prefix: str = "") -> str:
     """``("rules", 3, "outputs", 0, "port")`` as ``rules[3].outputs[0].port``."""
     text = prefix
     for part in location:
+        if part == "[key]":  # pydantic's way to say that it is not the value
+            continue
         if isinstance(part, int):
             text += f"[{part}]"
         else:

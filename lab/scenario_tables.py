@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
@@ -26,6 +27,15 @@ def _one_of(names: Iterable[str]) -> AfterValidator:
     def check(value: str) -> str:
         if value not in allowed:
             raise ValueError(f"one of {', '.join(allowed)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _like(pattern: str, allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(allowed)
         return value
 
     return AfterValidator(check)
@@ -60,7 +70,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+Name = Annotated[str, _like("[a-z0-9][a-z0-9-]{,39}", "1 to 40 of a to z, 0 to 9 and -, but - not first")]
 Payload = Annotated[int, Field(ge=18, le=8972)]
 """UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
 Inputs = Annotated[int, Field(ge=1, le=MAX_LINKS)]
@@ -74,7 +84,7 @@ Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
 """Of all datagrams offered, those that are unicast, to each output in turn; the kernel routes them."""
 
 
-Commit = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~^/@{}-]*$", max_length=100)]
+Commit = Annotated[str, _like("[A-Za-z0-9][A-Za-z0-9._~^/@{}-]{,99}", "a commit, as git understands it")]
 """As git understands it."""
 
 
