@@ -326,8 +326,8 @@ def test_a_worker_that_hangs_is_replaced_when_it_is_waited_for_and_takes_nothing
     mcrd_bench: Bench,
 ) -> None:
     of = streams(4)
-    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=2_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 8_000), payload_bytes=64)
+    job = SenderJob(interface="g0", streams=of, count=24_000, rate_dps=2_000, cpu=some_cpus()[0])
+    receiver = ReceiverJob(flows=forwarded(of, 6_000), payload_bytes=64)
     with relay(mcrd_bench, "in0", *map(rule, of)) as running:
         (worker,) = _running(running)
         with mcrd_bench.transferring([job], receiver) as transfer:
@@ -343,7 +343,7 @@ def test_a_worker_that_hangs_is_replaced_when_it_is_waited_for_and_takes_nothing
     assert now["pid"] != worker["pid"]
     assert (now["restarts"], now["rules"]) == (1, 5)
     assert f"process {worker['pid']} did not answer for 10 s and was killed by SIGKILL" in said
-    assert_delivered(32_000, transfer.seen, counts(stats))
+    assert_delivered(24_000, transfer.seen, counts(stats))
 
 
 def test_a_forwarder_is_stopped_while_newcomers_hang(mcrd_bench: Bench) -> None:
