@@ -8,7 +8,7 @@ of the wanted plan are started beside the running ones, and relieve them (:mod:`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from forwarder.planned import GroupPlan, Plan
@@ -20,13 +20,13 @@ from forwarder.tables import Placer
 class Shape:
     """What of a plan makes workers, and nothing that depends on the rules alone."""
 
-    strategy: str
-    """All of its axes."""
-    groups: tuple[str, ...]
-    """Each with its interfaces and workers."""
-    workers: tuple[str, ...]
+    strategy: Mapping[str, object]
+    """Its name and all of its axes."""
+    groups: tuple[Mapping[str, object], ...]
+    """Each with its interfaces and workers: how many, or of an elastic group at least and at most."""
+    workers: tuple[Mapping[str, object], ...]
     """Each with its place and its sockets."""
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: Mapping[str, object]
     """Of all workers, by name."""
 
 
@@ -52,33 +52,34 @@ class Changes:
         return bool(self.relieve or self.add or self.remove)
 
 
-def shape(plan: Plan, settings: Mapping[str, object] | None = None) -> Shape:
+def shape(plan: Plan, settings: Mapping[str, object]) -> Shape:
     """The shape of a plan; elastic groups are as large as the plan has them, whatever their size is now."""
     return Shape(
-        str(plan.strategy),
+        asdict(plan.strategy),
+        tuple(_group(plan, group) for group in plan.groups),
         tuple(
-            f"group {group.group_id}: {', '.join(group.interfaces) or 'the interfaces of rules'}: "
-            + (
-                f"{group.min_workers} to {group.max_workers} workers"
-                if group.elastic
-                else f"{group.workers} workers"
-            )
-            + _on_node(plan, group)
-            for group in plan.groups
-        ),
-        tuple(
-            f"worker {worker.worker_id} of group {worker.group}, CPU {worker.cpu}: {worker.sockets}"
+            {
+                "worker_id": worker.worker_id,
+                "group": worker.group,
+                "cpu": worker.cpu,
+                "sockets": worker.sockets,
+            }
             for worker in plan.workers
         ),
-        tuple((name, str(value)) for name, value in (settings or {}).items()),
+        settings,
     )
 
 
-def _on_node(plan: Plan, group: GroupPlan) -> str:
-    """Where workers may be that are to come; nothing on a machine with one memory node."""
-    if len(plan.nodes) < 2:
-        return ""
-    return " on any memory node" if group.node is None else f" on memory node {group.node}"
+def _group(plan: Plan, group: GroupPlan) -> dict[str, object]:
+    bounds = {"min_workers": group.min_workers, "max_workers": group.max_workers}
+    found: dict[str, object] = {
+        "group": group.group_id,
+        "interfaces": group.interfaces,
+        **(bounds if group.elastic else {"workers": group.workers}),
+    }
+    if len(plan.nodes) > 1:  # where workers may be that are to come
+        found["memory_node"] = group.node
+    return found
 
 
 def changes(now: State, wanted: State) -> Changes:
@@ -109,12 +110,14 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
     """For people's and machines' eyes."""
     reshaped: dict[str, Any] | None = None
     if found.shape is not None:
+        pairs = {
+            field.name: (getattr(now.shape, field.name), getattr(found.shape, field.name))
+            for field in fields(Shape)
+        }
         reshaped = {
-            name: {"now": value, "wanted": wanted}
-            for (name, value), wanted in zip(
-                asdict(now.shape).items(), asdict(found.shape).values(), strict=True
-            )
-            if value != wanted
+            name: {"now": _plain(is_now), "wanted": _plain(wanted)}
+            for name, (is_now, wanted) in pairs.items()
+            if is_now != wanted
         }
     added = dict.fromkeys(rule.rule_id for rule in found.add)  # in the order of the file
     return {
@@ -125,3 +128,12 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
         "rules_removed": [name for name in found.remove if name not in added],
         "rules_moved": moved,
     }
+
+
+def _plain(value: Any) -> Any:
+    """In JSON's types."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

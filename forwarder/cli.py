@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError
 from forwarder.rules import ForwardingRule
+from forwarder.strategy import Strategy
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -221,16 +223,24 @@ def _show_stats(result: Any) -> Group:
     return Group(_counted(result), _distribution(result))
 
 
+_SUMS = ("received", "matched", "sent", "dropped")
+
+
 def _counted(result: Any) -> Table:
     totals = result["totals"]
-    table = _table("", "received", "matched", "sent", "dropped")
+    table = _table("", *_SUMS)
+    former: Counter[str] = Counter()
     for worker in result["workers"]:
-        counters = worker["counters"]
+        if worker["group"] is None and worker["pid"] is None:
+            former.update(_sums(worker["counters"]))
+            continue
         table.add_row(
             f"worker {worker['worker_id']} (CPU {worker['cpu']}, node {worker['node']}, {worker['state']})",
-            *_figures(counters),
+            *_figures(_sums(worker["counters"])),
         )
-    table.add_row("all", *_figures(totals), style="bold")
+    if former:
+        table.add_row("workers of former plans", *_figures(former))
+    table.add_row("all", *_figures(_sums(totals)), style="bold")
     for reason, count in totals["dropped"].items():
         if count:
             table.add_row(f"  {reason}", "", "", "", f"{count:,}")
@@ -244,9 +254,12 @@ def _counted(result: Any) -> Table:
     return table
 
 
-def _figures(counters: Any) -> list[str]:
-    figures = [f"{counters[name]:,}" for name in ("received", "matched", "sent")]
-    return [*figures, f"{sum(counters['dropped'].values()):,}"]
+def _sums(counters: Any) -> dict[str, int]:
+    return {**{name: counters[name] for name in _SUMS[:-1]}, "dropped": sum(counters["dropped"].values())}
+
+
+def _figures(sums: Mapping[str, int]) -> list[str]:
+    return [f"{sums[name]:,}" for name in _SUMS]
 
 
 @mcrctl.command("list-workers")
@@ -280,8 +293,8 @@ def _workers(result: Any) -> Table:
     table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
     fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
     for worker in result["workers"]:
-        values = [worker[name] for name in fields]
-        table.add_row(*map(str, values), ", ".join(worker["interfaces"]))
+        values = ["–" if worker[name] is None else str(worker[name]) for name in fields]
+        table.add_row(*values, ", ".join(worker["interfaces"]))
     return table
 
 
@@ -334,25 +347,42 @@ def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: boo
 def _show_changes(result: Any) -> Group:
     table = _table("change", "now", "wanted")
     for name, values in (result["plan"] or {}).items():
-        now, wanted = values["now"], values["wanted"]
-        if name == "workers":
-            now, wanted = f"{len(now)} of fixed groups", f"{len(wanted)} of fixed groups"
-        elif isinstance(now, list):
-            now, wanted = (
-                "\n".join(" ".join(map(str, one)) if isinstance(one, list) else one for one in side)
-                for side in (now, wanted)
-            )
-        table.add_row(name, now, wanted)
+        table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
     for what in ("added", "changed", "removed"):
         if names := result[f"rules_{what}"]:
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
             table.add_row(f"rules {what}", "", f"{len(names):,}: {shown}")
     if result["rules_moved"]:
         table.add_row("rules in another table", "", f"{result['rules_moved']:,}")
+    warnings = [f"warning: {warning}" for warning in result["warnings"]]
     if not table.rows:
-        return Group("nothing changes")
+        return Group("nothing changes", *warnings)
     done = f"applied in {result['took_ns'] / 1e6:,.0f} ms" if result["applied"] else "not applied"
-    return Group(table, done + (": new workers for all groups" if result["workers_relieved"] else ""))
+    return Group(
+        table, done + (": new workers for all groups" if result["workers_relieved"] else ""), *warnings
+    )
+
+
+def _group_in_words(group: Mapping[str, Any]) -> str:
+    interfaces = ", ".join(group["interfaces"]) or "the interfaces of rules"
+    elastic = "workers" not in group
+    most = group["max_workers"] if elastic else group["workers"]
+    workers = f"{group['min_workers']} to {most}" if elastic else str(most)
+    noun = "worker" if most == 1 else "workers"
+    node = ""
+    if "memory_node" in group:
+        number = group["memory_node"]
+        node = " on any memory node" if number is None else f" on memory node {number}"
+    return f"group {group['group']}: {interfaces}: {workers} {noun}{node}"
+
+
+_IN_WORDS: Mapping[str, Callable[[Any], str]] = {
+    "strategy": lambda values: Strategy(**values).words,
+    "groups": lambda groups: "\n".join(map(_group_in_words, groups)),
+    "workers": lambda workers: f"{len(workers)} to begin with",
+    "settings": lambda values: "\n".join(f"{name} {value}" for name, value in values.items()),
+}
+"""What there is of a plan to change."""
 
 
 @mcrctl.command("top")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from collections.abc import Sequence
+from pathlib import Path
 
-from forwarder.planned import Plan
+from forwarder.figures import megabytes
+from forwarder.planned import Plan, WorkerPlan
 
 _BESIDES = 64
 """Descriptors for everything that is not a worker's."""
@@ -29,6 +32,34 @@ def allow_descriptors() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def check_memory(workers: Sequence[WorkerPlan], available_bytes: int | None = None) -> None:
+    """Whether there is memory for the receive rings of these workers.
+
+    The kernel would find out while it makes them, and by then end processes to find more: whichever are
+    large, as rings are nobody's memory to it (``alloc_one_pg_vec_page``, net/packet/af_packet.c).
+
+    Args:
+        available_bytes: left out: what the machine says (MemAvailable, proc_meminfo(5)).
+
+    Raises:
+        OSError: there is not.
+    """
+    available = _available_bytes() if available_bytes is None else available_bytes
+    needed = sum(worker.ring_bytes for worker in workers)
+    if available is not None and needed > available:
+        rings = f"{megabytes(needed)} of receive rings for {len(workers):,} worker{'s' * (len(workers) > 1)}"
+        what = f"{rings}, and {megabytes(available)} are available: take fewer --ring-frames or fewer workers"
+        raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}")
+
+
+def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    for line in meminfo.read_text().splitlines():
+        match line.split():
+            case ["MemAvailable:", kibibytes, "kB"]:
+                return int(kibibytes) * 1024
+    return None
 
 
 def check_realtime(priority: int) -> None:

@@ -186,11 +186,7 @@ def render(plan: Plan, as_json: bool = False, width: int = 110, proposal: Propos
         for reason in proposal.reasons:
             console.print(f"- {reason}")
         console.print(f"\n# mcrd.toml\n{as_toml(proposal.options)}\n", soft_wrap=True)
-    strategy = plan.strategy
-    console.print(
-        f"{strategy.name}: {strategy.grouping} · width {strategy.width} · rules {strategy.placement} · "
-        f"steering {strategy.steering}"
-    )
+    console.print(plan.strategy.words)
     console.print(
         f"{_counted(len(plan.workers), 'worker')} on {_counted(plan.cpus, 'CPU')}, "
         f"{_counted(len(plan.interfaces), 'interface')}, {_counted(plan.rules, 'rule')}"

@@ -30,7 +30,17 @@ def plan_warnings(
         *_processors(host, workers),
         *node_warnings(host, groups, workers, strategy, sizing, nodes),
         *_rings(groups, workers, sizing),
+        *_memory(host, workers),
     )
+
+
+def _memory(host: Host, workers: Sequence[WorkerPlan]) -> list[str]:
+    sizes = [node.memory_bytes for node in host.memory]
+    there = sum(size for size in sizes if size is not None)
+    rings = sum(worker.ring_bytes for worker in workers)
+    if not sizes or None in sizes or rings <= there:
+        return []
+    return [f"Receive rings take {megabytes(rings)}, and the machine has {megabytes(there)} of memory."]
 
 
 def _unplaced(rule_ids: Sequence[str]) -> list[str]:

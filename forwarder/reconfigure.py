@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder import changes
+from forwarder import changes, limits
 from forwarder.changes import Changes, State
 from forwarder.crew import tables_for
 from forwarder.exchange import exchange
@@ -94,25 +94,23 @@ class Reconfiguration:
                 found = replace(found, relieve=True)
             stay = [rule for rule in wanted_rules if now.rules.get(rule.rule_id) == rule]
             moved = changes.moved_rules(present, plan, stay) if found.shape else 0
-            answer = {**changes.as_dict(found, now, moved), "applied": not dry_run}
+            answer = {**changes.as_dict(found, now, moved), "warnings": plan.warnings, "applied": not dry_run}
             if found.relieve:
                 plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
                 tables = tables_for(plan)
                 if wrong := tables.problems(wanted_rules):
                     raise ProblemsError(wrong)
+                try:
+                    limits.check_memory(plan.workers)
+                except OSError as error:
+                    raise self._refused(error) from error
             if dry_run:
                 return {**answer, "took_ns": time.monotonic_ns() - began_ns}
             if found.relieve:
                 try:
                     await exchange(supervisor, setup(options, self._host, plan), tables, wanted_rules)
                 except OSError as error:
-                    limit = (
-                        "a running forwarder"
-                        if supervisor.stopping.is_set()
-                        else "what this machine has room for"
-                    )
-                    allowed = f"{limit}; everything is as it was: {error}"
-                    raise ProblemsError([Problem("apply", "a plan of other workers", allowed)]) from error
+                    raise self._refused(error) from error
             else:
                 await still.aclose()  # interfaces may come with rules
                 await self._change_rules(found, wanted_rules)
@@ -121,6 +119,13 @@ class Reconfiguration:
                 update={name: getattr(self._options, name) for name in _AT_START}
             )
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
+
+    def _refused(self, error: OSError) -> ProblemsError:
+        limit = (
+            "a running forwarder" if self._supervisor.stopping.is_set() else "what this machine has room for"
+        )
+        allowed = f"{limit}; everything is as it was: {error.strerror or error}"
+        return ProblemsError([Problem("apply", "a plan of other workers", allowed)])
 
     async def _change_rules(self, found: Changes, wanted_rules: Sequence[ForwardingRule]) -> None:
         """Rules come before others go, so that what is wrong with them is known before anything changed.

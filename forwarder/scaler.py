@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from forwarder import elastic, ingress
+from forwarder import elastic, ingress, limits
 from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
 from forwarder.host import Host, HostError
@@ -319,6 +319,7 @@ class Scaler:
         others = [h.plan for h in workers if h.state is not State.PARKED and h.plan.group != group.group_id]
         worker_id = parked.plan.worker_id if parked else len(workers)
         plan = one_more(self._host(), group, inside, others, worker_id)
+        limits.check_memory([plan])
         if parked is None:
             parked = self._shop.crew.add(plan)
         parked.plan, parked.state = plan, State.STARTING

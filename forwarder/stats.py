@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.packet import layout
 from forwarder.packet.memory import Block, Snapshot, read
-from forwarder.setup import Holders, counted
+from forwarder.setup import RETIRED, Holders, counted
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
 from forwarder.workers import State, WorkerHandle
@@ -70,6 +70,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             {
                 "name": name,
                 "state": _presence(supervisor, name),
+                "served": name in supervisor.plan.interfaces,
                 "arrived_frames": arrivals[name],
                 "kernel_drops": count,
                 "abandoned_frames": abandoned[name],
@@ -113,7 +114,7 @@ def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
     """Who a worker is, where it runs, and how many rules it holds."""
     return {
         "worker_id": handle.plan.worker_id,
-        "group": handle.plan.group,
+        "group": None if handle.plan.group == RETIRED else handle.plan.group,
         "pid": handle.pid,
         "cpu": handle.plan.cpu,
         "node": handle.plan.node,
@@ -144,17 +145,24 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
 
 def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
     """How evenly the rules of each worker group lie on its workers."""
-    return [asdict(found) for found in supervisor.crew.tables.distributions()]
+    sizes = supervisor.scaler.sizes()
+    found = []
+    for one in supervisor.crew.tables.distributions():
+        if (size := sizes.get(one.group)) is not None:  # its workers hold all of its rules, however many
+            one = replace(one, workers=size, moved_by_one_less=None if size == 1 else 0)
+        found.append(asdict(one))
+    return found
 
 
 def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
-    """Who runs where, and with how many rules."""
+    """Who runs where, and with how many rules; not those of former plans that have ended."""
     return [
         {
             **_identity(supervisor, handle),
             "interfaces": [receiver.interface for receiver in handle.receivers.values()],
         }
         for handle in supervisor.crew.workers
+        if handle.pid is not None or handle not in supervisor.crew.spare
     ]
 
 

@@ -87,6 +87,15 @@ class Strategy:
     hashing: Hashing = Hashing.RENDEZVOUS
 
     @property
+    def words(self) -> str:
+        """Name and axes, in a line for people."""
+        hashed = f" ({self.hashing})" if self.placement == RulePlacement.HASH else ""
+        return (
+            f"{self.name}: {self.grouping} · width {self.width} · rules {self.placement}{hashed} · "
+            f"steering {self.steering}"
+        )
+
+    @property
     def steers_by_rule(self) -> bool:
         return self.steering in (Steering.RULE_HASH, Steering.FILTER)
 

@@ -102,6 +102,7 @@ class Supervisor:
         problems = self.crew.tables.problems(list(self.book))
         if problems:
             raise PlanError(problems)
+        limits.check_memory(self.plan.workers)
         self.timing.ask((rule.rule_id for rule in self.book), time.monotonic_ns())
         try:
             if self.journal:

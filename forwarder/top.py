@@ -33,7 +33,7 @@ def sample(
     seconds = (after["time_ns"] - before["time_ns"]) / 1e9
     then = {worker["worker_id"]: worker for worker in before["workers"]}
     matched = after["totals"]["matched"] - before["totals"]["matched"]
-    workers = [_worker(then.get(w["worker_id"]), w, seconds, matched, cpu_ns) for w in after["workers"]]
+    workers = [_worker(then.get(w["worker_id"]), w, seconds, matched, cpu_ns) for w in _there(after)]
     interfaces = _interfaces(before, after, seconds)
     return {
         "schema": SCHEMA,
@@ -44,6 +44,11 @@ def sample(
         "hot_spots": list(_hot_spots(workers, interfaces, after["scaling"])),
         "scaling": after["scaling"],
     }
+
+
+def _there(stats: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The workers, without those of former plans that have ended."""
+    return [one for one in stats["workers"] if one["group"] is not None or one["pid"] is not None]
 
 
 def _hot_spots(
@@ -105,6 +110,7 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
             known = 0
         return float((entry[name] - known) / seconds)
 
+    there = [entry for entry in after["interfaces"] if entry["served"] or sockets[entry["name"]]]
     return [
         {
             "name": entry["name"],
@@ -113,8 +119,11 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
             "frames_per_s": rate(entry, "arrived_frames"),
             "kernel_drops_per_s": rate(entry, "kernel_drops"),
         }
-        for entry in after["interfaces"]
+        for entry in there
     ]
+
+
+_IDENTITY: Final = ("worker_id", "group", "pid", "cpu", "state")
 
 
 def view(found: Mapping[str, Any]) -> Group:
@@ -125,7 +134,7 @@ def view(found: Mapping[str, Any]) -> Group:
     for worker in found["workers"]:
         share, cpu = worker["share"], worker["cpu_fraction"]
         workers.add_row(
-            *(str(worker[name]) for name in ("worker_id", "group", "pid", "cpu", "state")),
+            *("–" if worker[name] is None else str(worker[name]) for name in _IDENTITY),
             *_cells(worker),
             "" if share is None else f"{share:.0%}",
             "" if cpu is None else f"{cpu:.0%}",

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import time
 import tomllib
 from collections import Counter
@@ -28,6 +29,7 @@ from kernel_support.mcrd import (
     forwarded,
     leave_descriptors,
     mcrctl,
+    program,
     relay,
     rule,
     rule_counts,
@@ -163,6 +165,30 @@ def test_a_diff_says_how_many_rules_another_width_moves_and_changes_nothing(
             assert len(more["rules_added"]) == RULES
             assert more["rules_moved"] == found["rules_moved"], "what is not in force does not move"
         assert running.ask("list-workers")["workers"] == before
+
+
+def test_a_diff_is_told_in_the_words_of_a_plan_and_with_its_warnings(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    file = tmp_path / "wanted.toml"
+    file.write_text('strategy = "dynamic"\ninterfaces = ["in0", "absent0"]\nmax_workers_per_interface = 3\n')
+    with relay(mcrd_bench, "in0", rule(streams(1)[0])) as running:
+        told = mcrctl(running.forwarder.control_path, "plan", "--diff", str(file))
+        as_json = json.loads(
+            mcrctl(running.forwarder.control_path, "plan", "--diff", str(file), "--json").stdout
+        )
+    assert told.returncode == 0, told.stderr
+    said = " ".join(told.stdout.split())
+    assert "strategy fanout: one-interface · width per-cpu · " in said
+    assert "dynamic: per-interface · width elastic · " in said
+    assert "groups group 0: in0: 1 worker group 0: in0: 1 to 3 workers" in said
+    assert "group 1: absent0: 1 to 3 workers" in said
+    assert "warning: Interfaces that do not exist; their rules wait until they appear: absent0." in said
+    wanted = as_json["plan"]["strategy"]["wanted"]
+    assert (wanted["name"], wanted["width"]) == ("dynamic", "elastic")
+    assert as_json["plan"]["groups"]["now"] == [{"group": 0, "interfaces": ["in0"], "workers": 1}]
+    (socket,) = as_json["plan"]["workers"]["now"][0]["sockets"]
+    assert (socket["interface"], socket["ring"]["frames"]) == ("in0", RING_FRAMES)
 
 
 WRONG = (
@@ -441,6 +467,28 @@ def test_what_cannot_be_had_leaves_everything_as_it_was(mcrd_bench: Bench) -> No
 
 def ids(running: Relay) -> list[str]:
     return [one["rule_id"] for one in running.ask("list")["rules"]]
+
+
+def test_rings_larger_than_this_machine_are_refused_and_none_is_made(
+    mcrd_bench: Bench, tmp_path: Path
+) -> None:
+    """Half of the rings would do to bring a machine down that made them one after another."""
+    rings = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (262144 * 2048)
+    file = written(tmp_path / "wanted.toml", "pool", num_workers=rings)
+    file.write_text(file.read_text().replace("ring_frames = 32768", "ring_frames = 262144"))
+    with relay(mcrd_bench, "in0", rule(streams(1)[0])) as running:
+        before = running.ask("list-workers")
+        for command in (("plan", "--diff"), ("apply",)):
+            done = mcrctl(running.forwarder.control_path, *command, str(file))
+            assert done.returncode == 2
+            assert "everything is as it was: Cannot allocate memory: " in done.stderr
+            assert f"MB of receive rings for {rings} workers, and " in done.stderr
+            assert running.ask("list-workers") == before
+    fresh = subprocess.run(
+        [program("mcrd"), "supervisor", "--config", str(file), "--control-socket-path", str(tmp_path / "s")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (fresh.returncode, "Cannot allocate memory" in fresh.stderr) == (1, True), fresh.stderr
 
 
 def test_rules_that_the_state_file_has_no_room_for_leave_all_as_it_was(

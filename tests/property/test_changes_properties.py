@@ -33,7 +33,7 @@ rules = st.builds(some_rule, st.integers(0, 5), st.integers(0, 5), st.integers(0
 rule_sets = st.lists(
     rules, max_size=6, unique_by=(lambda rule: rule.rule_id, lambda rule: rule.input_group)
 ).map(lambda found: {rule.rule_id: rule for rule in found})
-shapes = st.sampled_from(["fanout", "pool"]).map(lambda name: Shape(name, (), ()))
+shapes = st.sampled_from(["fanout", "pool"]).map(lambda name: Shape({"name": name}, (), (), {}))
 states = st.builds(State, shapes, rule_sets)
 
 
@@ -54,7 +54,7 @@ def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, 
 
 
 def test_rules_are_told_in_the_order_of_the_file() -> None:
-    now = State(Shape("pool", (), ()), {})
+    now = State(Shape({"name": "pool"}, (), (), {}), {})
     wanted = {f"rule{number}": some_rule(number, number, 0) for number in (5, 3, 4, 1, 2, 0)}
     found = as_dict(changes(now, State(now.shape, wanted)), now, 0)
     assert found["rules_added"] == list(wanted)
@@ -64,12 +64,13 @@ def test_where_workers_may_be_that_are_to_come_is_a_change() -> None:
     host = load_host(Path(__file__).parents[1] / "golden" / "hosts" / "2-nodes-16-cpus.json")
     shapes = {
         straddle: shape(
-            plan(host, ["eth0"], [], PRESETS["dynamic"], Sizing(max_workers=4, straddle=straddle))
+            plan(host, ["eth0"], [], PRESETS["dynamic"], Sizing(max_workers=4, straddle=straddle)), {}
         )
         for straddle in (False, True)
     }
-    assert shapes[False].groups == ("group 0: eth0: 1 to 4 workers on memory node 0",)
-    assert shapes[True].groups == ("group 0: eth0: 1 to 4 workers on any memory node",)
+    group = {"group": 0, "interfaces": ("eth0",), "min_workers": 1, "max_workers": 4}
+    assert shapes[False].groups == ({**group, "memory_node": 0},)
+    assert shapes[True].groups == ({**group, "memory_node": None},)
 
 
 @given(states)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from forwarder.host import described_host
-from forwarder.limits import explained
+from forwarder.limits import check_memory, explained
 from forwarder.plan import Sizing, plan
 from forwarder.strategy import PRESETS
 
@@ -45,3 +45,11 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == str((hard, hard))
+
+
+def test_rings_that_there_is_no_memory_for_are_refused_before_any_is_made() -> None:
+    needed = sum(worker.ring_bytes for worker in PLAN.workers)
+    check_memory(PLAN.workers, needed)
+    with pytest.raises(OSError, match=r"receive rings for 4 workers, and .* are available") as refused:
+        check_memory(PLAN.workers, needed - 1)
+    assert refused.value.errno == errno.ENOMEM

@@ -34,7 +34,13 @@ def reading(
             for number, count in matched.items()
         ],
         "interfaces": [
-            {"name": "eth0", "state": "up", "arrived_frames": frames, "kernel_drops": drops},
+            {
+                "name": "eth0",
+                "state": "up",
+                "served": True,
+                "arrived_frames": frames,
+                "kernel_drops": drops,
+            },
         ],
         "scaling": [],
     }
@@ -112,3 +118,13 @@ def test_workers_rings_and_interfaces_at_their_limits_are_hot_spots() -> None:
 def test_what_is_not_quite_at_its_limit_is_no_hot_spot() -> None:
     before, after = reading(0, {0: 0}, 0, 5), reading(2, {0: 9}, 900, 5, fill=0.5)
     assert top.sample(before, after, ({100: 0}, {100: 1_800_000_000}))["hot_spots"] == []
+
+
+def test_what_a_former_plan_has_left_is_not_shown() -> None:
+    before, after = reading(0, {0: 0, 1: 0}, 0, 0), reading(1, {0: 5, 1: 0}, 80, 0)
+    after["workers"][1] |= {"group": None, "pid": None, "state": "parked", "sockets": []}
+    gone = {"name": "eth1", "state": "up", "served": False, "arrived_frames": 7, "kernel_drops": 0}
+    after["interfaces"].append(gone)
+    found = top.sample(before, after, ({}, {}))
+    assert [worker["worker_id"] for worker in found["workers"]] == [0]
+    assert [entry["name"] for entry in found["interfaces"]] == ["eth0"]
