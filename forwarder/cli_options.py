@@ -116,7 +116,8 @@ def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
                 annotation=Annotated[kind, declared],
             )
         )
-    file = typer.Option("--config", metavar="FILE", help="TOML file of options; written ones go first.")
+    about = "TOML file of options, such as num_workers = 2; those of the command line go first."
+    file = typer.Option("--config", metavar="FILE", help=about)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters.append(
         inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file])

@@ -45,18 +45,29 @@ class SocketInUseError(OSError):
     """Somebody answers at the control socket's path."""
 
 
+class SocketPathError(ProblemsError):
+    """There can be no control socket at its path."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        allowed = f"a path in a directory that can be written, of a socket or of nothing yet: {why}"
+        super().__init__([Problem("--control-socket-path", shown(str(path)), allowed)])
+
+
 async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfiguration) -> asyncio.Server:
     """Listen at ``path``, mode 0600, in place of a socket that nobody answers at any more.
 
     Raises:
         SocketInUseError: another supervisor answers there.
-        OSError: the path cannot be bound.
+        SocketPathError: there can be no socket.
     """
     _make_way(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
         sock.bind(str(path))
+    except OSError as error:
+        sock.close()
+        raise SocketPathError(path, error.strerror or error) from error
     finally:
         os.umask(before)
     return await asyncio.start_unix_server(
@@ -72,14 +83,18 @@ def _make_way(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise SocketPathError(path, error.strerror) from error
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(17, f"{path} exists and is no socket")
+        raise SocketPathError(path, "it exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
+        except OSError as error:  # AF_UNIX path too long
+            raise SocketPathError(path, error) from error
     raise SocketInUseError(98, f"a supervisor answers at {path} already")
 
 

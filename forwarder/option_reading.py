@@ -7,7 +7,8 @@ Every problem is reported at once, under the name that the user wrote: ``--num-w
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,10 +121,16 @@ def _validated(
             item = detail["loc"][1] if len(detail["loc"]) > 1 else None
             if isinstance(item, int) and isinstance(value, list | tuple):
                 value = value[item]
-            expected = allowed.get(name, "no such option: leave it out")
+            expected = allowed.get(name) or _no_such(name, allowed)
             by_option.setdefault(name, Problem(names.get(name, name), shown(value), expected))
         right = {name: value for name, value in values.items() if name not in by_option}
         return model.model_validate(right), set(by_option), list(by_option.values())
+
+
+def _no_such(name: str, there: Iterable[str]) -> str:
+    """What to do about an option of a file that is none: keys have underscores."""
+    near = get_close_matches(name.replace("-", "_"), there, n=2)
+    return f"no such option; {' or '.join(near)}?" if near else "no such option: leave it out"
 
 
 def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:

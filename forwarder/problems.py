@@ -41,7 +41,11 @@ def flag(name: str) -> str:
 
 def shown(value: object) -> str:
     """A value as it appears in a message: text quoted, long ones cut in the middle."""
-    text = repr(value) if isinstance(value, str | bytes) else str(value)
+    if isinstance(value, bool):
+        value = "true" if value else "false"  # as TOML and JSON have it
+    elif isinstance(value, str | bytes):
+        value = repr(value)
+    text = str(value)
     if len(text) > _LONGEST_VALUE:
         text = f"{text[: _LONGEST_VALUE // 2]}…{text[-_LONGEST_VALUE // 3 :]} ({len(text)} characters)"
     return text

@@ -16,7 +16,7 @@ from forwarder.host import Host
 from forwarder.option_reading import OptionsError, read_options
 from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import Plan
-from forwarder.problems import Problem, ProblemsError
+from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules import ForwardingRule
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
@@ -70,9 +70,9 @@ class Reconfiguration:
             allowed = f"what says which workers there shall be: {', '.join(_WORKERS)}"
             raise OptionsError([Problem("config", ", ".join(config) or "nothing", allowed)])
         problems = [
-            Problem(name, str(getattr(options, name)), f"{getattr(self._options, name)}, or a new start")
+            Problem(name, _shown(getattr(options, name)), f"{_shown(present)}, or a new start")
             for name in _AT_START
-            if name in config and getattr(options, name) != getattr(self._options, name)
+            if name in config and getattr(options, name) != (present := getattr(self._options, name))
         ]
         if problems:
             raise OptionsError(problems)
@@ -172,3 +172,7 @@ def setup(options: SupervisorOptions, host: Callable[[], Host], plan: Plan) -> S
 
 def _settings(options: SupervisorOptions) -> dict[str, object]:
     return {name: getattr(options, name) for name in _OF_WORKERS}
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else shown(value)

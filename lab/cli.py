@@ -371,20 +371,25 @@ def clean(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what killed runs left behind: their namespaces and the processes in them.
+    """Remove what killed runs left behind: namespaces, the processes in them, temporary directories.
 
-    Only namespaces that the lab named are touched, and only when the process that made them is gone.
+    Only what the lab named is touched, and only when the process that made it is gone. --json lists the
+    namespaces.
     """
     from lab.clean import clean as remove
+    from lab.scratch import remove_leftovers
 
     removed = remove(everything)
+    directories = remove_leftovers()
     if as_json:
         print_json([asdict(item) for item in removed])
         return
     for item in removed:
         back = f", gave back {', '.join(item.returned)}" if item.returned else ""
         out.print(f"removed {item.namespace}, {item.processes} processes{back}", highlight=False)
-    if not removed:
+    for path in directories:
+        out.print(f"removed {path}", highlight=False)
+    if not (removed or directories):
         out.print("nothing to remove")
 
 

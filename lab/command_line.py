@@ -11,8 +11,18 @@ from forwarder.problems import Problem, ProblemsError
 from lab.results import Setting
 from lab.strategies import is_elastic
 
-LABS_OWN = ("--control-socket-path", "--rules", "--json", "--state-file", "--config")
-"""What a scenario cannot say: where the lab finds the forwarder, what is forwarded, and how it is told."""
+TAKEN = {
+    **dict.fromkeys(("--control-socket-path", "--rules", "--json"), "left out: the lab sets it"),
+    **dict.fromkeys(("--state-file", "--config"), "left out: the scenario says all"),
+    **dict.fromkeys(
+        ("--interface", "--interfaces", "--interface-group", "--workers-per-group"),
+        "left out: inputs and groups say it",
+    ),
+    **dict.fromkeys(("--num-workers", "--max-workers-per-interface"), "left out: workers says it"),
+    **dict.fromkeys(("--strategy", "--auto-scale", "--grouping", "--width"), "left out: strategy says it"),
+    **{f"--{name}": f"left out: {name} says it" for name in ("groups", "placement", "steering", "hashing")},
+}
+"""Options that a scenario says otherwise, or cannot say: a record's setting is what was measured."""
 
 
 def fixed_workers(setting: Setting) -> int | None:
@@ -50,9 +60,10 @@ def layout_words(
 
 def option_problems(setting: Setting, interfaces: Sequence[str]) -> Iterator[Problem]:
     """What ``mcrd supervisor`` would refuse of the options that a scenario adds."""
-    own = [word.partition("=")[0] for word in setting.options]
-    if taken := [word for word in own if word in LABS_OWN]:
-        yield Problem("options", ", ".join(taken), "left out: the lab sets it")
+    taken = [name for word in setting.options if (name := word.partition("=")[0]) in TAKEN]
+    for name in taken:
+        yield Problem("options", name, TAKEN[name])
+    if taken:
         return
     options = [*strategy_options(setting), *setting.options]
     words = layout_words(interfaces, setting.strategy, fixed_workers(setting), options)

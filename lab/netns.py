@@ -207,10 +207,15 @@ def leftovers() -> list[Leftover]:
     for name in names():
         match = _NAME.fullmatch(name)
         assert match  # names() lists nothing else
-        pid = int(match["pid"])
-        if start_time(pid) != int(match["started"]):
-            found.append(Leftover(name, pid, tuple(processes(name))))
+        if maker_is_gone(name):
+            found.append(Leftover(name, int(match["pid"]), tuple(processes(name))))
     return found
+
+
+def maker_is_gone(name: str) -> bool:
+    """Whether ``name`` is one of :func:`new_name`, of a process that is no more."""
+    match = _NAME.fullmatch(name)
+    return match is not None and start_time(int(match["pid"])) != int(match["started"])
 
 
 def _all_pids() -> list[int]:

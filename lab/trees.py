@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from forwarder.problems import Problem, ProblemsError
+from lab import scratch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE_TIME = 1_000_000_000
@@ -72,7 +73,8 @@ def _parent(commit: str) -> Path:
     try:
         own.mkdir(0o700)
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="mcl-tree-"))
+        return scratch.directory("tree")
+    scratch.claim(own)
     return own
 
 

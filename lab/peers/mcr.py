@@ -14,13 +14,12 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab import netns
+from lab import netns, scratch
 from lab.build import Lab
 from lab.ledger import Account
 from lab.peers import procnet
@@ -120,7 +119,7 @@ class _Mcr:
         return f"no program is at {', '.join(absent)}" if absent else None
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relay:  # noqa: ARG002
-        directory = Path(tempfile.mkdtemp(prefix="mcl-mcr-"))
+        directory = scratch.directory("mcr")
         control = directory / "control"
         workers = ["--num-workers", str(len(cpus))] if cpus else []
         argv = [str(self.mcrd), "supervisor", "--control-socket-path", str(control), *workers]

@@ -9,14 +9,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab import netns
+from lab import netns, scratch
 from lab.build import Lab
 from lab.command_line import fixed_workers, layout_words, strategy_options
 from lab.ledger import REFUSED, Account, Where
@@ -289,7 +288,7 @@ def start_forwarder(
     takes them; ``cpus``: those that it may place workers on; ``strategy`` and ``workers``: ``None`` leaves
     the option out. ``tree``: where the source of another forwarder than the installed one is.
     """
-    directory = Path(tempfile.mkdtemp(prefix="mcl-mcrd-"))
+    directory = scratch.directory("mcrd")
     (directory / "rules.json").write_text(json.dumps(document))
     # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
     other = [

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from lab import netns
+from lab import netns, scratch
 from lab.build import Lab
 from lab.ledger import REFUSED, Account
 from lab.peers import procnet
@@ -142,7 +141,7 @@ class _Socat:
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relays:  # noqa: ARG002
         address = {link.sender.interface: link.sender.address for link in lab.outputs}
-        directory = Path(tempfile.mkdtemp(prefix="mcl-socat-"))
+        directory = scratch.directory("socat")
         relays = _Relays([], directory, len(rules[0].output_interfaces))
         try:
             with (directory / "stderr").open("ab") as errors:

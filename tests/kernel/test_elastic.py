@@ -111,6 +111,7 @@ def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: B
             eventually(lambda: matched(running), "the first datagram is forwarded")
             for workers in (2, 3, 1, 3, 2):
                 assert running.ask("resize", group=0, workers=workers)["after"] == workers
+                assert running.ask("list-workers")["distribution"][0]["workers"] == workers
                 assert scaling(running)["workers"] == workers
             assert matched(running) < 64_000, "all of that was under load"
             plan, workers = running.ask("plan"), running.ask("list-workers")["workers"]

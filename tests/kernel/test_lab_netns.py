@@ -15,6 +15,7 @@ from kernel_support.namespaces import own_names
 from lab import netns
 from lab.build import UNSTEERED, build, steer
 from lab.clean import clean
+from lab.scratch import remove_leftovers
 from lab.topology import Topology
 
 pytestmark = pytest.mark.serial  # leaves things behind and cleans them away: others do that, too
@@ -120,6 +121,24 @@ def test_what_a_killed_lab_leaves_is_found_and_cleaned() -> None:
     assert left <= removed
     assert not left & set(netns.names())
     assert netns.start_time(stray) is None or state_of(stray) == "Z"
+
+
+def test_temporary_directories_of_a_killed_lab_are_removed_and_of_a_living_one_are_not() -> None:
+    code = (
+        "import sys; from pathlib import Path; from tempfile import gettempdir; from lab import scratch\n"
+        "own = scratch.directory('peer')\n"
+        "named = Path(gettempdir()) / f'mcl-tree-of-{own.name}'; named.mkdir(); scratch.claim(named)\n"
+        "print(own); print(named, flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as lab:
+        assert lab.stdout
+        made = {Path(lab.stdout.readline().strip()) for _ in range(2)}
+        assert not made & set(remove_leftovers()), "their maker still lives"
+        assert all(path.is_dir() for path in made)
+        lab.kill()
+    assert made <= set(remove_leftovers())
+    assert not any(path.exists() for path in made)
 
 
 def test_processes_die_with_their_lab() -> None:

@@ -446,6 +446,14 @@ def test_a_control_socket_path_that_is_a_file_is_left_alone(mcrd_bench: Bench, t
     path = tmp_path / "precious"
     path.write_text("data")
     ended = start(mcrd_bench, path, "--interface", "in1")
-    assert ended.returncode == 1
-    assert str(path) in ended.stderr
+    assert ended.returncode == 2
+    assert f"--control-socket-path: '{path}'; allowed: a path in a directory" in ended.stderr
+    assert "it exists and is no socket" in ended.stderr
     assert path.read_text() == "data"
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/control", "/etc/hostname/control", "/tmp/" + 120 * "x"])
+def test_a_path_where_there_can_be_no_control_socket_is_refused(mcrd_bench: Bench, path: str) -> None:
+    ended = start(mcrd_bench, Path(path), "--interface", "in1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--control-socket-path: " in ended.stderr

@@ -277,6 +277,7 @@ def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_befor
     }
     with relay(mcrd_bench, "in0", *map(rule, of[:-1])) as running:
         assert running.ask("apply", config=config)["workers_relieved"]
+        assert [one["group"] for one in running.ask("list-workers")["workers"]] == [0], "the former has gone"
         running.ask("resize", group=0, workers=2)
         killed = running.ask("list-workers")["workers"][-1]
         os.kill(killed["pid"], signal.SIGKILL)

@@ -554,7 +554,7 @@ options = OPTIONS
         ('["--scale-threshold-pps"]', "--scale-threshold-pps", "requires an argument"),
         ('["--scale-threshold-pps", "0"]', "--scale-threshold-pps '0'", "an integer from 1"),
         ('["--min-workers-per-interface", "3"]', "--max-workers-per-interface 2", "the least, 3, or more"),
-        ('["--num-workers", "2"]', "--num-workers 2", "least and most workers instead"),
+        ('["--num-workers", "2"]', "--num-workers", "left out: workers says it"),
         ('["--rules=x.json"]', "--rules", "left out: the lab sets it"),
     ],
 )

@@ -321,7 +321,7 @@ def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
     assert [each for each in found if "rules" not in each[0]] == [
         ("mcrd.toml: interfaces", "4"),
         ("mcrd.toml: interface_group", "{'id': 1}"),
-        ("mcrd.toml: num_workers", "True"),
+        ("mcrd.toml: num_workers", "true"),
         ("mcrd.toml: auto_scale", "'often'"),
         ("--engine", "'xdp'"),
         ("mcrd.toml: speed", "3"),
