@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,13 @@ from rich.live import Live
 from rich.table import Table
 
 from forwarder import client, top
-from forwarder.cli_options import refuse, takes_options
+from forwarder.cli_options import output_told, refuse, takes_options
 from forwarder.host import HostError
 from forwarder.option_reading import read_config, read_options
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
 from forwarder.output_text import output_text, parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
-from forwarder.problems import Problem, ProblemsError
+from forwarder.problems import Problem, ProblemsError, flag
 from forwarder.rules import ForwardingRule
 from forwarder.strategy import Strategy
 
@@ -104,23 +105,30 @@ def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTRO
 def _perform(context: typer.Context, command: str, as_json: bool, render: _Render, **fields: Any) -> None:
     """Ask, and print the answer."""
     with _asking():
-        result = client.ask(context.obj, command, **fields)
-        if as_json:
-            typer.echo(json.dumps(result))
-        else:
-            console = Console(soft_wrap=True)
-            if not console.is_terminal:  # a file or a pipe gets tables at full width
-                console = Console(soft_wrap=True, width=top.COLUMNS)
-            console.print(render(result))
+        _print(client.ask(context.obj, command, **fields), as_json, render)
+
+
+def _print(result: Any, as_json: bool, render: _Render) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:  # a file or a pipe gets tables at full width
+        console = Console(soft_wrap=True, width=top.COLUMNS)
+    console.print(render(result))
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Exit status 2 when the supervisor refuses, 1 when nobody answers."""
+def _asking(written: Callable[[str], str] = str) -> Iterator[None]:
+    """Exit status 2 when the supervisor refuses, 1 when nobody answers.
+
+    Args:
+        written: what the user called a field.
+    """
     try:
         yield
     except client.RefusedError as error:
-        refuse(error)
+        refuse(ProblemsError(replace(problem, field=written(problem.field)) for problem in error.problems))
     except client.UnreachableError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -131,7 +139,7 @@ def add(
     context: typer.Context,
     input_interface: Annotated[str, typer.Option(metavar="IF", help="Where datagrams come in.")],
     input_group: Annotated[str, typer.Option(metavar="GROUP", help="Their multicast group.")],
-    input_port: Annotated[int, typer.Option(metavar="PORT", help="Their UDP destination port.")],
+    input_port: Annotated[str, typer.Option(metavar="PORT", help="Their UDP destination port.")],
     outputs: Annotated[
         str,
         typer.Option(
@@ -154,12 +162,13 @@ def add(
     rule: dict[str, Any] = {
         "input_interface": input_interface,
         "input_group": input_group,
-        "input_port": input_port,
+        "input_port": int(input_port) if input_port.isdecimal() else input_port,
         "outputs": parsed,
     }
     if rule_id is not None:
         rule["rule_id"] = rule_id
-    _perform(context, "add", as_json, _show_added, rules=[rule])
+    with _asking(lambda field: flag(field.removeprefix("rules[0]."))):
+        _print(client.ask(context.obj, "add", rules=[rule]), as_json, _show_added)
 
 
 def _show_added(result: Any) -> str:
@@ -469,3 +478,15 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def run_mcrd() -> None:
+    """The console script."""
+    with output_told():
+        mcrd()
+
+
+def run_mcrctl() -> None:
+    """The console script."""
+    with output_told():
+        mcrctl()

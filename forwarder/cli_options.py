@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import shlex
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -80,6 +83,18 @@ def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+@contextmanager
+def output_told() -> Iterator[None]:
+    """Where output goes may have no room left: that is one sentence, and status 1."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
+        sys.exit(1)
 
 
 def refuse(error: ProblemsError) -> None:

@@ -47,7 +47,11 @@ def ask(path: Path, command: str, **fields: Any) -> Any:
             raise UnreachableError(f"{path} is no control socket") from error
         raise UnreachableError(f"nobody answers at {path}: the supervisor is gone") from error
     except TimeoutError as error:
-        later = ", and what was asked may still be done: look before you ask again" if changes else ""
+        later = (
+            ", and what was asked may still be done: look before you ask again"
+            if changes
+            else ": it may be starting, which takes half a minute the first time"
+        )
         raise UnreachableError(f"no answer at {path} in {timeout_s:g} s{later}") from error
     except OSError as error:
         raise UnreachableError(f"no answer at {path}: {error}") from error

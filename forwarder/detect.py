@@ -90,8 +90,7 @@ def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...
         if absent:
             reasons.append(f"Of these do not exist yet: {_some(absent)}.")
         return tuple(on), reasons
-    cards = tuple(interface.name for interface in host.interfaces if interface.physical and interface.up)
-    if cards:
+    if cards := host.cards:
         return cards, [f"No rules given: the network cards that are up, {_some(cards)}."]
     return (), ["No rules given, and no network card is up."]
 

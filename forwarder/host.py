@@ -63,6 +63,11 @@ class Host:
     memory: tuple[Node, ...] = ()
     """All memory nodes, by number; empty where the kernel knows none."""
 
+    @property
+    def cards(self) -> tuple[str, ...]:
+        """The network cards that are up."""
+        return tuple(interface.name for interface in self.interfaces if interface.physical and interface.up)
+
     @cached_property
     def _by_name(self) -> dict[str, Interface]:
         return {interface.name: interface for interface in self.interfaces}

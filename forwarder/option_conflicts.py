@@ -56,6 +56,8 @@ def conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[s
         for name, allowed in _pointless(options, strategy):
             if name in given and not _overridden(name, names):
                 refuse(name, allowed)
+    if "groups" in given and 0 < len(options.interfaces) < options.groups:
+        refuse("groups", f"at most {len(options.interfaces)}, as many as --interfaces")
     for name, allowed in options.own_problems:
         refuse(name, allowed)
     bound = Counter(name for name, _ in options.interface_node if options.complete)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address
@@ -31,6 +33,7 @@ from forwarder.plan import Plan, Sizing
 from forwarder.rules import ForwardingRule, Output
 
 SCHEMA = "mcrd.plan/1"
+WIDTH = 110
 _FIRST_INPUT_GROUP = int(IPv4Address("239.0.0.0"))
 _FIRST_OUTPUT_GROUP = int(IPv4Address("239.128.0.0"))
 
@@ -131,7 +134,9 @@ def plan_command(
     if options.detect:
         proposal = propose(supposed_host(options), rules)
         options = options.model_copy(update=proposal.options)
-    typer.echo(render(make_plan(options, rules), as_json, proposal=proposal))
+    # A file or a pipe gets tables at full width.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    typer.echo(render(make_plan(options, rules), as_json, width, proposal))
 
 
 def make_plan(options: PlanOptions, rules: Sequence[ForwardingRule], sysfs: Path = Path("/sys")) -> Plan:
@@ -174,7 +179,7 @@ def plan_as_dict(plan: Plan) -> dict[str, Any]:
     return document
 
 
-def render(plan: Plan, as_json: bool = False, width: int = 110, proposal: Proposal | None = None) -> str:
+def render(plan: Plan, as_json: bool = False, width: int = WIDTH, proposal: Proposal | None = None) -> str:
     """The plan for people, ``width`` columns wide, or as one JSON document; with what led to it."""
     if as_json:
         document = plan_as_dict(plan)

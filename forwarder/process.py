@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
@@ -129,3 +130,15 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
         sock.sendto(state.encode(), address)
+
+
+@contextmanager
+def told_when_slow(tell: Callable[[str], None], what: str, after_s: float = 2.0) -> Iterator[None]:
+    """Say ``what`` is being done if it takes longer than that; no thread is left when it has been done."""
+    timer = threading.Timer(after_s, tell, [what])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -26,7 +26,7 @@ from forwarder.links import LinkView
 from forwarder.memberships import Memberships
 from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.process import notify
+from forwarder.process import notify, told_when_slow
 from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule, RuleBook, RulesError
 from forwarder.scaler import Histories, Scaler
@@ -36,6 +36,7 @@ from forwarder.worker import warm_up
 from forwarder.workers import FORKED_TOGETHER, State, spawn
 
 STOP_TIMEOUT_S: Final = 1.0
+COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"
 TIDY_S: Final = 60.0
 """As often the supervisor's garbage is collected."""
 
@@ -109,7 +110,8 @@ class Supervisor:
                 self.journal.prepare(self.book)
             self.view.update(await netlink.interfaces())
             self.crew.tables.add(list(self.book))
-            warm_up()
+            with told_when_slow(self.log, COMPILING):
+                warm_up()
             gc.collect()
             gc.freeze()
             self.crew.make()

@@ -72,7 +72,8 @@ def model_command(
 
 def advise_command(
     interfaces: Annotated[
-        str | None, _text("N", "Input interfaces. Left out: 1, or those of the machine in --host.")
+        str | None,
+        _text("N", "Input interfaces. Left out: 1, or the cards of --host that are up."),
     ] = None,
     rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, all interfaces together.")] = None,
     gbps: Annotated[str | None, _text("GBPS", "The same in Gbit/s on Ethernet, all of it counted.")] = None,
@@ -130,9 +131,9 @@ def advise_command(
             if given[name] is not None:
                 raise BadInputError(f"{flag(name)} {given[name]}: left out, as --host has them")
         given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
-        if interfaces is None and host.interfaces:
-            given["interfaces"] = len(host.interfaces)
-            given["interface_names"] = tuple(interface.name for interface in host.interfaces)
+        if interfaces is None and host.cards:
+            given["interfaces"] = len(host.cards)
+            given["interface_names"] = host.cards
     asked = demand(
         {**{name: value for name, value in given.items() if value is not None},
          "skip_host_stack": skip_host_stack}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from forwarder.cli_options import output_told
 from forwarder.problems import ProblemsError
 from lab.advise_cli import advise_command, model_command
 from lab.estimate import duration
@@ -87,10 +88,10 @@ def list_scenarios(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
         return
-    table = Table("scenario", "what it shows", "covers", box=None)
+    table = Table(Column("scenario", no_wrap=True), "what it shows", "covers", box=None)
     for scenario in scenarios:
-        name = scenario.name if scenario.default else f"{scenario.name} (by name only)"
-        table.add_row(name, scenario.title, scenario.seed)
+        title = scenario.title if scenario.default else f"{scenario.title} (by name only)"
+        table.add_row(scenario.name, title, scenario.seed)
     out.print(table)
 
 
@@ -402,7 +403,8 @@ def main() -> None:
     """The console script: bad input is one message on stderr and status 2, never a traceback."""
     errors = Console(stderr=True)
     try:
-        app()
+        with output_told():
+            app()
     except (BadInputError, ProblemsError, ResultsError) as error:
         for line in str(error).splitlines():
             errors.print(f"mcastlab: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -54,8 +54,8 @@ class Scenario(BaseModel):
 
     name: Name
     title: Annotated[str, Field(min_length=1, max_length=120)]
-    seed: Annotated[str, Field(min_length=1)]
-    """The line of the architecture document that this covers."""
+    seed: str = ""
+    """The line of the architecture document that this covers, if any."""
     default: bool = True
     """Whether ``mcastlab run`` without names runs it."""
     functional: bool = False

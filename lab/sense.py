@@ -47,6 +47,9 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
             ):
                 if name in measure:
                     found.append(Problem(key, str(measure), f"zero-loss beside {name}: {why}"))
+    for index, name in enumerate(scenario.subjects):
+        if name in scenario.subjects[:index]:
+            found.append(Problem(f"subjects[{index}]", repr(name), "each subject once"))
     tables: list[tuple[str, Iterable[Problem]]] = []
     for index, compare in enumerate(scenario.compare):
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))

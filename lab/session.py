@@ -21,7 +21,7 @@ from lab.progress import choose
 from lab.results import Comparison
 from lab.scenario import Scenario, load_scenarios, parse_scenario
 from lab.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
-from lab.trees import checked_out
+from lab.trees import checked_out, resolved
 from lab.wires import Wires, WiresError, load_wires, misfits
 
 OUT = Path("reports/out")
@@ -71,6 +71,9 @@ def begun(
         gate_text = against(load_scenarios([NAME])[0], gate.commit)
         others = {name: scenario for name, scenario in scenarios.items() if scenario.name != NAME}
         scenarios = {**others, str(file): parse_scenario(gate_text, NAME)}
+    for scenario in scenarios.values():
+        for commit in scenario.commits():
+            resolved(commit, f"{scenario.name}: commit")
     paths = parse(peers)
     present = attend(paths)
     cables = load_wires(wires) if wires else None

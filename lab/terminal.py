@@ -46,7 +46,7 @@ def profile_named(name: str) -> ProfileName:
         if name == known:
             profile: ProfileName = known
             return profile
-    raise BadInputError(f"--profile {name!r}: {' or '.join(get_args(ProfileName))} are allowed")
+    raise BadInputError(f"--profile: {name!r}; allowed: {' or '.join(get_args(ProfileName))}")
 
 
 def print_json(value: object) -> None:

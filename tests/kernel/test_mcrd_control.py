@@ -333,8 +333,8 @@ def test_mcrctl_does_what_the_control_socket_does(shared_relay: Relay) -> None:
     )
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert [line.split(":")[1].strip() for line in wrong.stderr.splitlines()] == [
-        "rules[0].input_group",
-        "rules[0].input_port",
+        "--input-group",
+        "--input-port",
     ]
     right = mcrctl(
         path,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -191,6 +193,7 @@ def test_every_problem_is_told_at_once_under_the_name_that_was_written(tmp_path:
         ("--interface-group 0:a --workers-per-group 1 --workers-per-group 2", ["--workers-per-group"]),
         ("--interface-group 0:a --workers-per-group 1 --num-workers 2", ["--num-workers"]),
         ("--interface a --workers-per-group 1", ["--workers-per-group"]),
+        ("--strategy hybrid --interfaces a,b,c --groups 9", ["--groups"]),
         ("--interface a --num-workers 4097", ["--num-workers"]),
         ("--interface a --num-workers 2.5", ["--num-workers"]),
         ("--interface a --max-workers-per-interface 3", ["--max-workers-per-interface"]),
@@ -333,3 +336,23 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> No
     (tmp_path / "c.toml").write_bytes(content)
     with pytest.raises(OptionsError, match="--config"):
         read_options(SupervisorOptions, {"interface": "a"}, tmp_path / "c.toml")
+
+
+def test_a_key_that_is_nearly_one_is_told_which_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "mcrd.toml").write_text('num-workers = 2\ninterface = "eth0"\nbogus = 1\n')
+    with pytest.raises(OptionsError) as refused:
+        read_options(SupervisorOptions, {}, tmp_path / "mcrd.toml")
+    assert [(problem.field, problem.allowed) for problem in refused.value.problems] == [
+        ("mcrd.toml: num-workers", "no such option; num_workers?"),
+        ("mcrd.toml: bogus", "no such option: leave it out"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["mcrd plan --interface eth0", "mcrd host", "mcastlab list"])
+def test_output_for_which_there_is_no_room_is_one_sentence(command: str) -> None:
+    name, *arguments = command.split()
+    words = [Path(sys.executable).with_name(name), *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output could not be written: No space left on device\n"

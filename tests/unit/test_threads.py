@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+
+from forwarder.process import told_when_slow
 
 
 def test_the_supervisor_has_one_thread_when_everything_is_imported() -> None:
@@ -15,3 +19,15 @@ def test_the_supervisor_has_one_thread_when_everything_is_imported() -> None:
         [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert int(told.stdout) == 1
+
+
+def test_what_takes_long_is_told_and_what_does_not_is_not_and_no_thread_is_left() -> None:
+    said: list[str] = []
+    with told_when_slow(said.append, "compiling", after_s=30):
+        pass
+    assert (said, threading.active_count()) == ([], 1)
+    with told_when_slow(said.append, "compiling", after_s=0.01):
+        deadline = time.monotonic() + 10
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert (said, threading.active_count()) == (["compiling"], 1)
