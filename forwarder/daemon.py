@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from forwarder import control, stats
@@ -66,15 +67,30 @@ async def run(
     path = options.control_socket_path
     server = await control.serve(supervisor, path, Reconfiguration(supervisor, options, host))
     try:
-        await supervisor.start()
-        await supervisor.stopping.wait()
-        await supervisor.stop()
+        if await _started(supervisor):
+            await supervisor.stopping.wait()
+            await supervisor.stop()
         final = stats.collect(supervisor)
     finally:
         server.close()
         path.unlink(missing_ok=True)
         supervisor.close()
     return 0, final
+
+
+async def _started(supervisor: Supervisor) -> bool:
+    """Whether it could be started before it was told to stop; what there was has been stopped otherwise."""
+    start = asyncio.ensure_future(supervisor.start())
+    stop = asyncio.ensure_future(supervisor.stopping.wait())
+    await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not start.done():
+        start.cancel()
+        with suppress(asyncio.CancelledError):
+            await start
+        return False
+    await start
+    return True
 
 
 def _refused_memory(plan: Plan) -> Iterator[str]:

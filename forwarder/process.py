@@ -133,7 +133,7 @@ def notify(state: str) -> None:
 
 
 @contextmanager
-def told_when_slow(tell: Callable[[str], None], what: str, after_s: float = 2.0) -> Iterator[None]:
+def told_when_slow(tell: Callable[[str], None], what: str, after_s: float = 5.0) -> Iterator[None]:
     """Say ``what`` is being done if it takes longer than that; no thread is left when it has been done."""
     timer = threading.Timer(after_s, tell, [what])
     timer.start()

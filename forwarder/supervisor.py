@@ -38,7 +38,7 @@ from forwarder.workers import FORKED_TOGETHER, State, spawn
 STOP_TIMEOUT_S: Final = 1.0
 COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"
 TIDY_S: Final = 60.0
-"""As often the supervisor's garbage is collected."""
+"""As often the supervisor's garbage is collected, and every worker is spoken to."""
 
 
 class Supervisor:
@@ -137,14 +137,16 @@ class Supervisor:
         notify("READY=1")
 
     async def _tidy(self) -> None:
-        """Collect what connections to the control socket leave in cycles (asyncio's streams do).
+        """Have every worker say something, as one that hangs is found out only by its silence.
 
-        Python would come to it after some 37,000 such objects: it waits for a quarter of what there was at
-        the last full collection, all of which is frozen since (``gc_collect_generations``, gcmodule.c). What
-        is not frozen is little: this takes 2 ms, and 14 with 10,000 rules that came later.
+        And collect what connections to the control socket leave in cycles (asyncio's streams do). Python
+        would come to it after some 37,000 such objects: it waits for a quarter of what there was at the last
+        full collection, all of which is frozen since (``gc_collect_generations``, gcmodule.c). What is not
+        frozen is little: this takes 2 ms, and 14 with 10,000 rules that came later.
         """
         while True:
             await asyncio.sleep(TIDY_S)
+            self.crew.announce_links()
             gc.collect()
 
     async def stop(self) -> None:

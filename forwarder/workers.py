@@ -38,8 +38,9 @@ DRAIN_TRIES: Final = 3
 HANGING_AFTER_S: Final = 10.0
 """A running worker looks for messages every few milliseconds, however much traffic there is. Where thousands
 share a few busy CPUs, each may wait some seconds for its turn."""
+START_HANGS_AFTER_S: Final = 60.0
+"""The same while a worker is starting, perhaps with thousands of others."""
 LOOK_AGAIN_S: Final = 1.0
-"""At one that is late, but is starting still, or is being stopped: whoever waits for that sees to it."""
 FORKED_TOGETHER: Final = 16
 """With more, the parent writes less often in between, but each child inherits more that is not its own."""
 
@@ -130,7 +131,10 @@ class WorkerHandle:
         self._waiting: dict[int, tuple[asyncio.Future[int], float]] = {}
         """Answers that are due, and when they were asked for, by the number of the message; oldest first."""
         self._patience: asyncio.TimerHandle | None = None
-        self._hung = False
+        self._late_s: float | None = None
+        """Of the process that is being killed for it."""
+        self._began_at = 0.0
+        """When it was started or, after that, was told everything and ran."""
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
@@ -180,10 +184,10 @@ class WorkerHandle:
         self.pid, self._channel, self._pidfd = pid, birth.channel, os.pidfd_open(pid)
         self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
         self.state = State.STARTING
-        self._hung = False
+        self._late_s = None
         self._running.clear()
         self._ended.clear()
-        self._started_at = loop.time()
+        self._started_at = self._began_at = loop.time()
         loop.add_reader(self._channel, self._read)
         loop.add_reader(self._pidfd, self._reap)
 
@@ -208,7 +212,7 @@ class WorkerHandle:
         self.state = State.BACKING_OFF
         self.restarts += 1
         self._respawn = loop.call_later(delay, self._try_again)
-        why = f"did not answer for {HANGING_AFTER_S:g} s and " if self._hung else ""
+        why = f"did not answer for {self._late_s:g} s and " if self._late_s is not None else ""
         self._on_death(
             self, f"process {pid} {why}{_ending(status)}; starting another in {delay * 1000:.0f} ms"
         )
@@ -242,9 +246,7 @@ class WorkerHandle:
             os.close(self._pidfd)
             self._pidfd = None
         self._outbox.clear()
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._forget_patience()
         waiting, self._waiting = self._waiting, {}
         for future, _ in waiting.values():
             if not future.done():
@@ -256,6 +258,10 @@ class WorkerHandle:
         if self.state is not State.STARTING:
             return
         self.state = State.RUNNING
+        self._began_at = asyncio.get_running_loop().time()
+        self._forget_patience()
+        if self._waiting:
+            self._expect_answer()
         self._running.set()
 
     def give_up(self) -> None:
@@ -337,19 +343,36 @@ class WorkerHandle:
     def _expect_answer(self) -> None:
         oldest, (_, asked_at) = next(iter(self._waiting.items()))
         loop = asyncio.get_running_loop()
-        at = max(asked_at + HANGING_AFTER_S, loop.time() + LOOK_AGAIN_S)
-        self._patience = loop.call_at(at, self._lose_patience, oldest)
+        at = max(asked_at, self._began_at) + self._patience_s
+        self._patience = loop.call_at(max(at, loop.time() + LOOK_AGAIN_S), self._lose_patience, oldest)
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    @property
+    def _patience_s(self) -> float:
+        return START_HANGS_AFTER_S if self.state is State.STARTING else HANGING_AFTER_S
 
     def _lose_patience(self, sequence: int) -> None:
         """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
 
-        Its rings wait for that, so it takes nothing with it.
+        Its rings wait for that, so it takes nothing with it. Who stops a worker sees to its end themselves.
         """
         self._patience = None
-        if sequence in self._waiting and self.state is State.RUNNING and self.pid is not None:
-            self._hung = True
+        if not self._waiting:
+            return
+        _, asked_at = self._waiting.get(sequence, (None, None))
+        late_s = 0.0
+        if asked_at is not None:
+            late_s = asyncio.get_running_loop().time() - max(asked_at, self._began_at)
+        at_it = self.state in (State.STARTING, State.RUNNING) and self.pid is not None
+        if at_it and late_s >= self._patience_s:
+            assert self.pid is not None
+            self._late_s = self._patience_s
             os.kill(self.pid, signal.SIGKILL)
-        elif self._waiting:
+        else:
             self._expect_answer()
 
     def _write(self) -> None:

@@ -6,21 +6,27 @@ import json
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 from kernel_support.mcrd import (
     Client,
     Counts,
     Relay,
+    children,
     counts,
     eventually,
     forwarded,
     groups_joined,
     mcrctl,
+    program,
     prompt_answers,
     relay,
     rule,
@@ -153,6 +159,60 @@ def test_a_killed_supervisor_leaves_no_worker_and_its_place_can_be_taken(faulty_
         assert path.is_socket()
         with relay(faulty_bench, "in0", options=["--control-socket-path", str(path)]) as successor:
             assert killed.ask("ping")["pid"] == successor.forwarder.process.pid
+
+
+def test_a_worker_that_hangs_is_found_out_without_a_change_that_waits_for_it(
+    faulty_bench: Bench, tmp_path: Path
+) -> None:
+    hasty = (
+        "import sys; from forwarder import cli, supervisor, workers\n"
+        "supervisor.TIDY_S, workers.HANGING_AFTER_S = 0.5, 0.5\n"
+        "sys.argv[0] = 'mcrd'; cli.mcrd()"
+    )
+    path = tmp_path / "control"
+    (rules := tmp_path / "rules.json").write_text(json.dumps({"rules": [RULES[0]]}))
+    options = ("--interface", "in0", "--rules", str(rules), "--control-socket-path", str(path))
+    command = [sys.executable, "-c", hasty, "supervisor", *options]
+    process = netns.spawn(faulty_bench.lab.fwd, command, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(path.is_socket, "the supervisor is there", within_s=60)
+        with Client(path, timeout_s=60) as client:
+
+            def workers() -> list[dict[str, Any]]:
+                found = client.ask("list-workers")["result"]["workers"]
+                return found if all(worker["state"] == "running" for worker in found) else []
+
+            hanging, *others = eventually(workers, "all run", within_s=60)
+            os.kill(hanging["pid"], signal.SIGSTOP)
+
+            eventually(
+                lambda: client.ask("list-workers")["result"]["workers"][0]["restarts"], "it was killed"
+            )
+            now = eventually(workers, "another process is in its place")
+            assert now[0]["pid"] != hanging["pid"]
+            assert now[1:] == others, "they have answered"
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert f"process {hanging['pid']} did not answer for 0.5 s and was killed by SIGKILL" in said
+
+
+def test_a_forwarder_is_stopped_while_a_worker_hangs_that_it_cannot_start_without(
+    faulty_bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "control"
+    command = [program("mcrd"), "supervisor", "--interface", "in0", "--control-socket-path", str(path)]
+    process = netns.spawn(faulty_bench.lab.fwd, command, stdout=subprocess.PIPE, text=True)
+    born = eventually(lambda: children(process.pid), "a worker is born", within_s=60)
+    for worker in born:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGSTOP)
+    process.terminate()
+    printed, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "received 0 datagrams" in printed
+    assert not path.exists()
+    assert netns.processes(faulty_bench.lab.fwd) == []
 
 
 @pytest.mark.serial

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_garbage_in_cycles_is_collected_though_python_would_wait(monkeypatch: py
     async def try_it() -> bool:
         gone = weakref.ref(Knot())
         assert gone() is not None
-        tidying = asyncio.create_task(supervisor.Supervisor._tidy(cast("Any", None)))
+        tidying = asyncio.create_task(supervisor.Supervisor._tidy(cast("Any", MagicMock())))
         async with asyncio.timeout(10):
             while gone() is not None:
                 await asyncio.sleep(0.01)
