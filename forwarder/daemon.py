@@ -18,7 +18,7 @@ from forwarder.problems import Problem
 from forwarder.reconfigure import Reconfiguration, setup
 from forwarder.rule_journal import RuleJournal
 from forwarder.rules import ForwardingRule
-from forwarder.supervisor import Supervisor
+from forwarder.supervisor import StoppedError, Supervisor
 
 
 async def run(
@@ -67,7 +67,8 @@ async def run(
     path = options.control_socket_path
     server = await control.serve(supervisor, path, Reconfiguration(supervisor, options, host))
     try:
-        if await _started(supervisor):
+        with suppress(StoppedError):
+            await supervisor.start()
             await supervisor.stopping.wait()
             await supervisor.stop()
         final = stats.collect(supervisor)
@@ -76,21 +77,6 @@ async def run(
         path.unlink(missing_ok=True)
         supervisor.close()
     return 0, final
-
-
-async def _started(supervisor: Supervisor) -> bool:
-    """Whether it could be started before it was told to stop; what there was has been stopped otherwise."""
-    start = asyncio.ensure_future(supervisor.start())
-    stop = asyncio.ensure_future(supervisor.stopping.wait())
-    await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not start.done():
-        start.cancel()
-        with suppress(asyncio.CancelledError):
-            await start
-        return False
-    await start
-    return True
 
 
 def _refused_memory(plan: Plan) -> Iterator[str]:

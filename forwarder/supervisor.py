@@ -41,6 +41,10 @@ TIDY_S: Final = 60.0
 """As often the supervisor's garbage is collected, and every worker is spoken to."""
 
 
+class StoppedError(Exception):
+    """It was told to stop before it had started; what there was of it has been stopped."""
+
+
 class Supervisor:
     """Runs a plan.
 
@@ -99,6 +103,7 @@ class Supervisor:
         Raises:
             PlanError: the workers cannot hold the rules that there are to begin with.
             OSError: something could not be had; nothing is left behind.
+            StoppedError: there was no time for it.
         """
         problems = self.crew.tables.problems(list(self.book))
         if problems:
@@ -119,7 +124,7 @@ class Supervisor:
             limits.check_realtime(self.crew.setup.realtime_priority)
             self.interfaces.open()
             spawn(self.crew.workers)
-            await self.crew.wait_until_ready()
+            await self._until_ready()
             self.interfaces.listen()
             self.timing.put_in_force((rule.rule_id for rule in self.book), time.monotonic_ns())
             if self.journal:
@@ -135,6 +140,18 @@ class Supervisor:
         self._spawn_task(self._tidy())
         self._watch()
         notify("READY=1")
+
+    async def _until_ready(self) -> None:
+        ready = asyncio.ensure_future(self.crew.wait_until_ready())
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                raise StoppedError
+            await ready
+        finally:
+            ready.cancel()
+            stop.cancel()
 
     async def _tidy(self) -> None:
         """Have every worker say something, as one that hangs is found out only by its silence.
