@@ -136,4 +136,6 @@ def _plain(value: Any) -> Any:
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    if is_dataclass(value):  # dataclasses.asdict() copies every leaf: several times as long
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value

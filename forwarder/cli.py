@@ -162,13 +162,23 @@ def add(
     rule: dict[str, Any] = {
         "input_interface": input_interface,
         "input_group": input_group,
-        "input_port": int(input_port) if input_port.isdecimal() else input_port,
+        "input_port": _whole(input_port),
         "outputs": parsed,
     }
     if rule_id is not None:
         rule["rule_id"] = rule_id
-    with _asking(lambda field: flag(field.removeprefix("rules[0]."))):
+
+    def written(field: str) -> str:
+        key = field.removeprefix("rules[0].")
+        return field if key == field else flag(key)
+
+    with _asking(written):
         _print(client.ask(context.obj, "add", rules=[rule]), as_json, _show_added)
+
+
+def _whole(text: str) -> int | str:
+    """A number where it is one, for whoever checks it."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
 
 
 def _show_added(result: Any) -> str:

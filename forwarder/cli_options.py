@@ -87,13 +87,14 @@ def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) 
 
 @contextmanager
 def output_told() -> Iterator[None]:
-    """Where output goes may have no room left: that is one sentence, and status 1."""
+    """Where output and files go may have no room left: that is one sentence, and status 1."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
+        what = error.filename or "output, or a file,"
+        sys.stderr.write(f"error: {what} could not be written: {error.strerror}\n")
         sys.exit(1)
 
 

@@ -17,7 +17,7 @@ from forwarder import channel
 from forwarder.channel import WorkerRule
 from forwarder.links import LinkView, output_trouble
 from forwarder.packet.engine import LINKS
-from forwarder.packet.layout import SOCKETS
+from forwarder.packet.layout import CURSOR_CLAIMED, SOCKETS
 from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
 from forwarder.planned import Plan, WorkerPlan
@@ -168,6 +168,19 @@ class Crew:
     def hand_over(self, places: Sequence[tuple[WorkerHandle, int]]) -> Told:
         """Sockets that were opened, for those who have been told the rest."""
         return [self._hand_over(handle, row) for handle, row in places if handle in self._equipped]
+
+    def take_back(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
+        """A socket that is about to be closed, from its worker; what that leaves in the ring is counted."""
+        receiver, at_it = handle.receivers[row], handle.pid is not None
+        told = handle.tell(Kind.REMOVE_SOCKET, argument=row)
+
+        def count(_: asyncio.Future[int]) -> None:
+            claimed = int(handle.block.cursors[row, CURSOR_CLAIMED])
+            self.past_abandoned[receiver.interface] += receiver.waiting(claimed)
+
+        if at_it:  # otherwise whoever closes it knows already
+            told.add_done_callback(count)
+        return told
 
     def _new(self, plan: WorkerPlan, setup: Setup) -> WorkerHandle:
         self._memory.reserve(plan.worker_id + 1)

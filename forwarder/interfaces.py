@@ -14,12 +14,11 @@ from typing import Any, Final, Protocol
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from forwarder import ingress, netlink
+from forwarder import ingress, limits, netlink
 from forwarder.crew import Crew, Told, settled
 from forwarder.host_stack import HostStack
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.memberships import Memberships
-from forwarder.packet.messages import Kind
 from forwarder.planned import Plan
 from forwarder.rules import ForwardingRule, RuleBook
 
@@ -204,6 +203,7 @@ class Interfaces:
         """
         forwarder = self._forwarder
         crew, hashing = forwarder.crew, forwarder.plan.strategy.hashing
+        limits.check_memory([handle.plan for handle in crew.workers], [name])
         ingress.open_receivers(state, name, crew.workers, hashing)
         try:
             if refused := await settled(crew.hand_over(ingress.held(crew.workers, name))):
@@ -223,7 +223,7 @@ class Interfaces:
         self._listens_no_more(name)
         crew = self._forwarder.crew
         places = ingress.held(crew.workers, name)
-        told = [handle.tell(Kind.REMOVE_SOCKET, argument=row) for handle, row in places]
+        told = [crew.take_back(handle, row) for handle, row in places]
         crew.keep_counts(ingress.close(places))
         return told
 

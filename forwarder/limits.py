@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from forwarder.figures import megabytes
@@ -17,6 +17,10 @@ _PER_WORKER = 4
 """Its channel, its process, its io_uring, its counters; its sockets come on top."""
 _PER_BIRTH = 6
 """More for each worker that is about to be forked."""
+
+
+class TooLargeError(OSError):
+    """More memory than there is was asked for; nothing was made."""
 
 
 def descriptors_needed(plan: Plan, births: int) -> int:
@@ -34,32 +38,37 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def check_memory(workers: Sequence[WorkerPlan], available_bytes: int | None = None) -> None:
+def check_memory(
+    workers: Sequence[WorkerPlan], interfaces: Container[str], available_bytes: int | None = None
+) -> None:
     """Whether there is memory for the receive rings of these workers.
 
     The kernel would find out while it makes them, and by then end processes to find more: whichever are
     large, as rings are nobody's memory to it (``alloc_one_pg_vec_page``, net/packet/af_packet.c).
 
     Args:
-        available_bytes: left out: what the machine says (MemAvailable, proc_meminfo(5)).
+        interfaces: those that are there; rings for others are made when these appear.
+        available_bytes: left out: what the machine says (MemAvailable and SwapFree, proc_meminfo(5)).
 
     Raises:
-        OSError: there is not.
+        TooLargeError: there is not.
     """
     available = _available_bytes() if available_bytes is None else available_bytes
-    needed = sum(worker.ring_bytes for worker in workers)
+    rings = [s.ring.ring_bytes for worker in workers for s in worker.sockets if s.interface in interfaces]
+    needed = sum(rings)
     if available is not None and needed > available:
-        rings = f"{megabytes(needed)} of receive rings for {len(workers):,} worker{'s' * (len(workers) > 1)}"
-        what = f"{rings}, and {megabytes(available)} are available: take fewer --ring-frames or fewer workers"
-        raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {what}")
+        wanted = f"{megabytes(needed)} of receive rings for {len(workers):,} worker{'s' * (len(workers) > 1)}"
+        why = f"{os.strerror(errno.ENOMEM)}: {wanted}, and {megabytes(available)} are available"
+        raise TooLargeError(errno.ENOMEM, f"{why}: take fewer --ring-frames or fewer workers")
 
 
 def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    found = {}
     for line in meminfo.read_text().splitlines():
         match line.split():
-            case ["MemAvailable:", kibibytes, "kB"]:
-                return int(kibibytes) * 1024
-    return None
+            case ["MemAvailable:" | "SwapFree:" as name, kibibytes, "kB"]:
+                found[name] = int(kibibytes) * 1024
+    return sum(found.values()) if "MemAvailable:" in found else None
 
 
 def check_realtime(priority: int) -> None:
@@ -96,6 +105,6 @@ def explained(error: OSError, plan: Plan, births: int) -> OSError:
         errno.ENOMEM: f"{what} and {ring_bytes / 1e6:,.0f} MB of receive rings need more memory than there "
         f"is: raise memory.max of the control group, or take fewer --ring-frames or fewer workers",
     }
-    if error.errno not in sentences:
+    if error.errno not in sentences or isinstance(error, TooLargeError):
         return error
     return OSError(error.errno, f"{error.strerror or error}: {sentences[error.errno]}")

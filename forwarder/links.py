@@ -37,6 +37,9 @@ class LinkView:
             self._meant[state.name] = state.ifindex
         self._meant = {name: index for name, index in self._meant.items() if index in self._by_index}
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._meant
+
     def find(self, name: str) -> InterfaceState | None:
         index = self._meant.get(name)
         return None if index is None else self._by_index[index]

@@ -56,8 +56,6 @@ def conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[s
         for name, allowed in _pointless(options, strategy):
             if name in given and not _overridden(name, names):
                 refuse(name, allowed)
-    if "groups" in given and 0 < len(options.interfaces) < options.groups:
-        refuse("groups", f"at most {len(options.interfaces)}, as many as --interfaces")
     for name, allowed in options.own_problems:
         refuse(name, allowed)
     bound = Counter(name for name, _ in options.interface_node if options.complete)
@@ -74,9 +72,11 @@ def conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[s
 
 
 def _pointless(options: SupervisorOptions, strategy: Strategy) -> Iterator[tuple[str, str]]:
-    """Options that would do nothing."""
+    """Options that would do nothing, or less than they say."""
     if options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS:
         yield "groups", "left out, unless a strategy makes groups of --interfaces"
+    elif 0 < (most := len(options.input_interfaces)) < options.groups:
+        yield "groups", f"at most {most}, as many as there are interfaces"
     if strategy.placement is not RulePlacement.HASH:
         yield "hashing", f"left out: rules are placed {strategy.placement.value}, not hashed"
 

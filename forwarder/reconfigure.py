@@ -101,7 +101,7 @@ class Reconfiguration:
                 if wrong := tables.problems(wanted_rules):
                     raise ProblemsError(wrong)
                 try:
-                    limits.check_memory(plan.workers)
+                    limits.check_memory(plan.workers, supervisor.view)
                 except OSError as error:
                     raise self._refused(error) from error
             if dry_run:

@@ -142,10 +142,10 @@ class RuleJournal:
     def _nonsense(self, number: int, line: bytes, why: str) -> RulesError:
         found = shown(line[:60].decode(errors="replace"))
         allowed = f"a change of rules; move the file away to begin without it ({why})"
-        return RulesError([Problem(f"--state-file: line {number} of {self._path}", found, allowed)])
+        return RulesError([Problem(f"state_file: line {number} of {self._path}", found, allowed)])
 
     def _problem(self, allowed: str) -> Problem:
-        return Problem("--state-file", str(self._path), allowed)
+        return Problem("state_file", str(self._path), allowed)
 
     def _release(self) -> None:
         if self._file >= 0:

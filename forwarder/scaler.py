@@ -319,7 +319,7 @@ class Scaler:
         others = [h.plan for h in workers if h.state is not State.PARKED and h.plan.group != group.group_id]
         worker_id = parked.plan.worker_id if parked else len(workers)
         plan = one_more(self._host(), group, inside, others, worker_id)
-        limits.check_memory([plan])
+        limits.check_memory([plan], self._shop.view)
         if parked is None:
             parked = self._shop.crew.add(plan)
         parked.plan, parked.state = plan, State.STARTING

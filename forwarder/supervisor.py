@@ -108,12 +108,12 @@ class Supervisor:
         problems = self.crew.tables.problems(list(self.book))
         if problems:
             raise PlanError(problems)
-        limits.check_memory(self.plan.workers)
         self.timing.ask((rule.rule_id for rule in self.book), time.monotonic_ns())
         try:
             if self.journal:
                 self.journal.prepare(self.book)
             self.view.update(await netlink.interfaces())
+            limits.check_memory(self.plan.workers, self.view)
             self.crew.tables.add(list(self.book))
             with told_when_slow(self.log, COMPILING):
                 warm_up()

@@ -133,8 +133,8 @@ class WorkerHandle:
         self._patience: asyncio.TimerHandle | None = None
         self._late_s: float | None = None
         """Of the process that is being killed for it."""
-        self._began_at = 0.0
-        """When it was started or, after that, was told everything and ran."""
+        self._heard_at = 0.0
+        """When it said something last, or was started, or ran."""
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
@@ -187,7 +187,7 @@ class WorkerHandle:
         self._late_s = None
         self._running.clear()
         self._ended.clear()
-        self._started_at = self._began_at = loop.time()
+        self._started_at = self._heard_at = loop.time()
         loop.add_reader(self._channel, self._read)
         loop.add_reader(self._pidfd, self._reap)
 
@@ -258,7 +258,7 @@ class WorkerHandle:
         if self.state is not State.STARTING:
             return
         self.state = State.RUNNING
-        self._began_at = asyncio.get_running_loop().time()
+        self._heard_at = asyncio.get_running_loop().time()
         self._forget_patience()
         if self._waiting:
             self._expect_answer()
@@ -343,7 +343,7 @@ class WorkerHandle:
     def _expect_answer(self) -> None:
         oldest, (_, asked_at) = next(iter(self._waiting.items()))
         loop = asyncio.get_running_loop()
-        at = max(asked_at, self._began_at) + self._patience_s
+        at = max(asked_at, self._heard_at) + self._patience_s
         self._patience = loop.call_at(max(at, loop.time() + LOOK_AGAIN_S), self._lose_patience, oldest)
 
     def _forget_patience(self) -> None:
@@ -366,7 +366,7 @@ class WorkerHandle:
         _, asked_at = self._waiting.get(sequence, (None, None))
         late_s = 0.0
         if asked_at is not None:
-            late_s = asyncio.get_running_loop().time() - max(asked_at, self._began_at)
+            late_s = asyncio.get_running_loop().time() - max(asked_at, self._heard_at)
         at_it = self.state in (State.STARTING, State.RUNNING) and self.pid is not None
         if at_it and late_s >= self._patience_s:
             assert self.pid is not None
@@ -400,6 +400,7 @@ class WorkerHandle:
             if message is None:
                 asyncio.get_running_loop().remove_reader(self._channel)
                 return
+            self._heard_at = asyncio.get_running_loop().time()
             if message.kind == Kind.READY:
                 if self.state is State.STARTING:
                     self._on_ready(self)

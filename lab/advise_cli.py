@@ -131,7 +131,10 @@ def advise_command(
             if given[name] is not None:
                 raise BadInputError(f"{flag(name)} {given[name]}: left out, as --host has them")
         given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
-        if interfaces is None and host.cards:
+        if interfaces is None:
+            if not host.cards:
+                allowed = "a machine with a network card that is up, or --interfaces N beside it"
+                raise BadInputError(f"--host: {host_file}; allowed: {allowed}")
             given["interfaces"] = len(host.cards)
             given["interface_names"] = host.cards
     asked = demand(

@@ -53,8 +53,9 @@ def checked_out(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
     """
     trees: dict[str, Path] = {}
     with ExitStack() as stack:
+        git("worktree", "prune")  # of a killed run whose directory is gone
         for commit in dict.fromkeys(commits):
-            parent = _parent(commit)
+            parent = _parent(resolved(commit))
             stack.callback(_remove, parent)
             parent.chmod(0o755)  # workers are nobody in particular, and import from there
             tree = parent / "tree"

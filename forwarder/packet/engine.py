@@ -153,7 +153,7 @@ class PacketEngine:
         """Give back the io_uring, and with it every armed poll, then rings and receive sockets."""
         self._uring.close()
         for row in np.flatnonzero(self._sockets[:, layout.SOCKET_ADDRESS]):
-            detach(self._sockets, self._shared.cursors, int(row))
+            detach(self._sockets, int(row))
 
 
 def _make_inbox(space: Workspace) -> state.Inbox:

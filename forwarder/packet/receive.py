@@ -194,8 +194,8 @@ def attach(
 
 
 @njit
-def detach(sockets: Any, cursors: Any, row: int) -> None:
-    """Unmap a socket's ring and close it; its cursor starts at zero for the next one."""
+def detach(sockets: Any, row: int) -> None:
+    """Unmap a socket's ring and close it; its cursor says how far it came until there is another."""
     socket = sockets[row]
     syscall(
         syscalls.MUNMAP,
@@ -204,4 +204,3 @@ def detach(sockets: Any, cursors: Any, row: int) -> None:
     )
     syscall(syscalls.CLOSE, socket[layout.SOCKET_FD], 0, 0, 0, 0, 0)
     socket[:] = 0
-    cursors[row, :] = 0

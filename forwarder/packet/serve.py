@@ -144,7 +144,7 @@ def serve(
             if sockets[argument, layout.SOCKET_ADDRESS] != 0:
                 # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
                 cancel_poll(transmit, uring, shared, scalars, sockets, argument)
-                detach(sockets, shared.cursors, argument)
+                detach(sockets, argument)
         elif kind == _STOP:
             drain(sockets, rules, batch, transmit, uring, shared, scalars, totals)
         else:

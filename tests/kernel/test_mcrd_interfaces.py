@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -189,6 +190,31 @@ def test_an_input_that_cannot_be_served_is_tried_again_without_further_word_of_i
             changing.await_state(LATE["rule_id"], "running")
             assert_forwards(changing, "late-g")
         changing.await_state(LATE["rule_id"], "waiting")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGCONT])
+def test_what_the_ring_of_an_input_holds_when_it_goes_is_forwarded_or_counted(
+    changing: Changing, end: signal.Signals
+) -> None:
+    def counted() -> tuple[int, int]:
+        stats = changing.relay.forwarder.stats()
+        late = next(entry for entry in stats["interfaces"] if entry["name"] == "late")
+        return stats["totals"]["received"], late["abandoned_frames"]
+
+    with changing.relay.rules(LATE):
+        with changing.late_wire():
+            changing.await_state(LATE["rule_id"], "running")
+            time.sleep(0.5)  # so that nothing is still to be told about the new interface
+            before = sum(counted())
+            worker = pid_of(changing.relay, LATES)
+            os.kill(worker, signal.SIGSTOP)
+            job = SenderJob(interface="late-g", streams=OF[:1], count=40, rate_dps=4000)
+            receiver = ReceiverJob(flows=forwarded(OF, 40), payload_bytes=64)
+            with changing.relay.bench.transferring([job], receiver):
+                pass
+        changing.await_state(LATE["rule_id"], "waiting")
+        os.kill(worker, end)
+        eventually(lambda: sum(counted()) == before + 40, "all are accounted for")
 
 
 def test_an_input_replaced_at_once_is_noticed(changing: Changing) -> None:

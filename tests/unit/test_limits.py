@@ -49,7 +49,9 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
 
 def test_rings_that_there_is_no_memory_for_are_refused_before_any_is_made() -> None:
     needed = sum(worker.ring_bytes for worker in PLAN.workers)
-    check_memory(PLAN.workers, needed)
+    check_memory(PLAN.workers, {"a", "b"}, needed)
+    check_memory(PLAN.workers, {"b"}, needed // 2)
     with pytest.raises(OSError, match=r"receive rings for 4 workers, and .* are available") as refused:
-        check_memory(PLAN.workers, needed - 1)
+        check_memory(PLAN.workers, {"a", "b"}, needed - 1)
     assert refused.value.errno == errno.ENOMEM
+    assert explained(refused.value, PLAN, 64) is refused.value, "it says already what to do"

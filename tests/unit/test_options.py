@@ -355,4 +355,4 @@ def test_output_for_which_there_is_no_room_is_one_sentence(command: str) -> None
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "error: the output could not be written: No space left on device\n"
+    assert done.stderr == "error: output, or a file, could not be written: No space left on device\n"

@@ -84,7 +84,7 @@ def test_while_the_file_holds_other_rules_a_change_is_refused_or_noted_with_all_
         journal.commit(taken_over)
     for _ in range(2):
         (problem,) = journal.removed("r2")
-        assert problem.field == "--state-file"
+        assert problem.field == "state_file"
     # What was prepared cannot be taken away, nor made anew.
     (tmp_path / "state.next").unlink()
     (tmp_path / "state.next").mkdir()
@@ -127,7 +127,7 @@ def test_a_full_disk_refuses_the_change_and_leaves_the_file_whole(tmp_path: Path
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
         (problem,) = journal.added(rules(2))
-        assert (problem.field, problem.value) == ("--state-file", str(path))
+        assert (problem.field, problem.value) == ("state_file", str(path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from forwarder.problems import ProblemsError
 from lab import trees
 from lab.matrix import Calibrate, Comparison, Search
 from lab.planning import steps
+from lab.scratch import remove_leftovers
 from lab.versus import METRICS, Asked, ask
 
 
@@ -136,6 +138,30 @@ def test_commits_are_checked_out_beside_each_other_and_removed_whatever_happens(
         ["git", "-C", str(repository), "worktree", "list"], capture_output=True, text=True, check=True
     )
     assert len(listed.stdout.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("commit", ["HEAD~1", "HEAD^", "HEAD@{0}"])
+def test_a_commit_may_be_written_in_any_way_that_git_knows(commit: str) -> None:
+    with trees.checked_out([commit]) as made:
+        assert (made[commit] / "file").is_file()
+
+
+def test_a_commit_whose_tree_a_killed_run_left_and_clean_removed_can_be_checked_out(repository: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from lab import trees\n"
+        "trees.REPOSITORY = Path(sys.argv[1])\n"
+        "with trees.checked_out(['HEAD']) as made:\n"
+        "    print(made['HEAD'].parent, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(repository)], capture_output=True, text=True, check=False
+    )
+    left = Path(killed.stdout.strip())
+    assert left.is_dir()
+    assert left in remove_leftovers()
+    with trees.checked_out(["HEAD"]) as made:
+        assert made["HEAD"].parent == left, "compiled code is known by it"
 
 
 @pytest.mark.usefixtures("repository")
