@@ -41,6 +41,7 @@ from kernel_support.wires import Port, Wiring
 from forwarder.packet.engine import LINKS
 from forwarder.placement import owners
 from forwarder.strategy import Hashing
+from lab import netns
 from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
@@ -485,10 +486,17 @@ def test_rings_larger_than_this_machine_are_refused_and_none_is_made(
             assert "everything is as it was: Cannot allocate memory: " in done.stderr
             assert f"MB of receive rings for {rings} workers, and " in done.stderr
             assert running.ask("list-workers") == before
+    start = [
+        program("mcrd"),
+        "supervisor",
+        "--config",
+        str(file),
+        "--control-socket-path",
+        str(tmp_path / "s"),
+    ]
     fresh = subprocess.run(
-        [program("mcrd"), "supervisor", "--config", str(file), "--control-socket-path", str(tmp_path / "s")],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        netns.command(mcrd_bench.lab.fwd, start), capture_output=True, text=True, timeout=60, check=False
+    )
     assert (fresh.returncode, "Cannot allocate memory" in fresh.stderr) == (1, True), fresh.stderr
 
 

@@ -297,14 +297,14 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     assert [bench.ring.status(slot) for slot in range(6)] == [0] * 6
 
 
-def test_a_socket_taken_away_is_served_no_more_and_its_place_starts_anew(bench: Bench) -> None:
+def test_a_socket_taken_away_is_served_no_more_and_how_far_it_came_is_known(bench: Bench) -> None:
     bench.ring.receive(DATAGRAM.frame())
     bench.forward()
     assert bench.tell(Kind.REMOVE_SOCKET) == 0
     assert bench.tell(Kind.REMOVE_SOCKET) == 0
     bench.ring.receive(DATAGRAM.frame())
     assert bench.forward() == []
-    assert bench.block.cursors[0].tolist() == [0, 0]
+    assert bench.block.cursors[0].tolist() == [1, 1]
     assert bench.counter(layout.RECEIVED) == 1
 
 
