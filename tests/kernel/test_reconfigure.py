@@ -486,14 +486,8 @@ def test_rings_larger_than_this_machine_are_refused_and_none_is_made(
             assert "everything is as it was: Cannot allocate memory: " in done.stderr
             assert f"MB of receive rings for {rings} workers, and " in done.stderr
             assert running.ask("list-workers") == before
-    start = [
-        program("mcrd"),
-        "supervisor",
-        "--config",
-        str(file),
-        "--control-socket-path",
-        str(tmp_path / "s"),
-    ]
+    start = [program("mcrd"), "supervisor", "--config", str(file)]
+    start += ["--control-socket-path", str(tmp_path / "control")]
     fresh = subprocess.run(
         netns.command(mcrd_bench.lab.fwd, start), capture_output=True, text=True, timeout=60, check=False
     )
