@@ -341,21 +341,20 @@ class WorkerHandle:
         return future
 
     def _expect_answer(self) -> None:
-        oldest, (_, asked_at) = next(iter(self._waiting.items()))
         loop = asyncio.get_running_loop()
-        at = max(asked_at, self._heard_at) + self._patience_s
-        self._patience = loop.call_at(max(at, loop.time() + LOOK_AGAIN_S), self._lose_patience, oldest)
+        at = max(self._patience_ends(), loop.time() + LOOK_AGAIN_S)
+        self._patience = loop.call_at(at, self._lose_patience)
 
-    def _forget_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _patience_ends(self) -> float:
+        """When the oldest message will be too old, if nothing is heard until then."""
+        _, asked_at = next(iter(self._waiting.values()))
+        return max(asked_at, self._heard_at) + self._patience_s
 
     @property
     def _patience_s(self) -> float:
         return START_HANGS_AFTER_S if self.state is State.STARTING else HANGING_AFTER_S
 
-    def _lose_patience(self, sequence: int) -> None:
+    def _lose_patience(self) -> None:
         """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
 
         Its rings wait for that, so it takes nothing with it. Who stops a worker sees to its end themselves.
@@ -363,17 +362,17 @@ class WorkerHandle:
         self._patience = None
         if not self._waiting:
             return
-        _, asked_at = self._waiting.get(sequence, (None, None))
-        late_s = 0.0
-        if asked_at is not None:
-            late_s = asyncio.get_running_loop().time() - max(asked_at, self._heard_at)
-        at_it = self.state in (State.STARTING, State.RUNNING) and self.pid is not None
-        if at_it and late_s >= self._patience_s:
-            assert self.pid is not None
+        stopped = self.state not in (State.STARTING, State.RUNNING)
+        if stopped or self.pid is None or asyncio.get_running_loop().time() < self._patience_ends():
+            self._expect_answer()
+        else:
             self._late_s = self._patience_s
             os.kill(self.pid, signal.SIGKILL)
-        else:
-            self._expect_answer()
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _write(self) -> None:
         if self._channel is None:
