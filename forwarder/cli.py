@@ -19,6 +19,7 @@ from rich.table import Table
 
 from forwarder import client, top
 from forwarder.cli_options import output_told, refuse, takes_options
+from forwarder.figures import counted
 from forwarder.host import HostError
 from forwarder.option_reading import read_config, read_options
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
@@ -250,7 +251,7 @@ def _counted(result: Any) -> Table:
     table = _table("", *_SUMS)
     former: Counter[str] = Counter()
     for worker in result["workers"]:
-        if worker["group"] is None and worker["pid"] is None:
+        if top.has_gone(worker):
             former.update(_sums(worker["counters"]))
             continue
         table.add_row(
@@ -386,13 +387,12 @@ def _group_in_words(group: Mapping[str, Any]) -> str:
     interfaces = ", ".join(group["interfaces"]) or "the interfaces of rules"
     elastic = "workers" not in group
     most = group["max_workers"] if elastic else group["workers"]
-    workers = f"{group['min_workers']} to {most}" if elastic else str(most)
-    noun = "worker" if most == 1 else "workers"
+    least = f"{group['min_workers']} to " if elastic else ""
     node = ""
     if "memory_node" in group:
         number = group["memory_node"]
         node = " on any memory node" if number is None else f" on memory node {number}"
-    return f"group {group['group']}: {interfaces}: {workers} {noun}{node}"
+    return f"group {group['group']}: {interfaces}: {least}{counted(most, 'worker')}{node}"
 
 
 _IN_WORDS: Mapping[str, Callable[[Any], str]] = {

@@ -17,7 +17,7 @@ from forwarder import channel
 from forwarder.channel import WorkerRule
 from forwarder.links import LinkView, output_trouble
 from forwarder.packet.engine import LINKS
-from forwarder.packet.layout import CURSOR_CLAIMED, SOCKETS
+from forwarder.packet.layout import SOCKETS
 from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
 from forwarder.planned import Plan, WorkerPlan
@@ -175,8 +175,7 @@ class Crew:
         told = handle.tell(Kind.REMOVE_SOCKET, argument=row)
 
         def count(_: asyncio.Future[int]) -> None:
-            claimed = int(handle.block.cursors[row, CURSOR_CLAIMED])
-            self.past_abandoned[receiver.interface] += receiver.waiting(claimed)
+            self.past_abandoned[receiver.interface] += receiver.waiting(handle.claimed(row))
 
         if at_it:  # otherwise whoever closes it knows already
             told.add_done_callback(count)

@@ -79,6 +79,11 @@ def estimate(holdings: Sequence[Holding], assumed: Assumptions, *, rings: bool) 
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things for people: ``1 worker``, ``1,920 workers``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def megabytes(count: int | float) -> str:
     """Bytes as MB for people: ``4 MB``, ``62.5 MB``, ``2,880 MB``."""
     return f"{count / MB:,.1f}".removesuffix(".0") + " MB"

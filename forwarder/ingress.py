@@ -19,7 +19,6 @@ from forwarder.abi.cbpf import Program
 from forwarder.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.links import InterfaceState, LinkView
 from forwarder.packet import sockets
-from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.packet.sockets import Ring
 from forwarder.planned import SocketPlan
 from forwarder.strategy import Hashing
@@ -157,7 +156,7 @@ def close(places: Iterable[Place]) -> list[Receiver]:
         receiver = handle.receivers.pop(row)
         receiver.count_drops()
         if handle.pid is None:  # otherwise its worker is at it, and forwards what it has taken
-            receiver.abandoned = receiver.waiting(int(handle.block.cursors[row, CURSOR_CLAIMED]))
+            receiver.abandoned = receiver.waiting(handle.claimed(row))
         closed.append(receiver)
     sockets.close_all([receiver.sock for receiver in closed])
     return closed

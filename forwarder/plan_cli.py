@@ -24,7 +24,7 @@ from rich.table import Table
 
 from forwarder.cli_options import takes_options
 from forwarder.detect import Proposal, as_toml, propose
-from forwarder.figures import DOCUMENT, Assumptions, Estimate, megabytes
+from forwarder.figures import DOCUMENT, Assumptions, Estimate, counted, megabytes
 from forwarder.host import Host, cpu_list, described_host, read_host
 from forwarder.host_file import as_text, load_host
 from forwarder.node_table import node_table, runs_of_names
@@ -193,8 +193,8 @@ def render(plan: Plan, as_json: bool = False, width: int = WIDTH, proposal: Prop
         console.print(f"\n# mcrd.toml\n{as_toml(proposal.options)}\n", soft_wrap=True)
     console.print(plan.strategy.words)
     console.print(
-        f"{_counted(len(plan.workers), 'worker')} on {_counted(plan.cpus, 'CPU')}, "
-        f"{_counted(len(plan.interfaces), 'interface')}, {_counted(plan.rules, 'rule')}"
+        f"{counted(len(plan.workers), 'worker')} on {counted(plan.cpus, 'CPU')}, "
+        f"{counted(len(plan.interfaces), 'interface')}, {counted(plan.rules, 'rule')}"
     )
     console.print(_groups(plan))
     if len(plan.nodes) > 1:
@@ -301,10 +301,6 @@ def _figures(plan: Plan) -> Table:
     stated = [megabytes(row.total_bytes) if row.total_bytes is not None else None for row in rows]
     add("total memory", stated, {name: megabytes(e.total_bytes) for name, e in estimates.items()})
     return table
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(least: int, most: int) -> str:

@@ -28,7 +28,6 @@ from forwarder.elastic import Decision, Limits, Load
 from forwarder.host import Host, HostError
 from forwarder.links import LinkView
 from forwarder.packet import sockets
-from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.plan import one_more
 from forwarder.planned import GroupPlan
 from forwarder.problems import Problem
@@ -367,6 +366,6 @@ class _Count:
             for row, receiver in handle.receivers.items():
                 drops += receiver.count_drops()
                 came += receiver.came
-                fill = max(fill, receiver.fill(int(handle.block.cursors[row, CURSOR_CLAIMED])))
+                fill = max(fill, receiver.fill(handle.claimed(row)))
                 counted.append(receiver)
         return _Count(time.monotonic_ns(), tuple(counted), came, drops, fill)

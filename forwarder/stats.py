@@ -131,7 +131,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
             {
                 "interface": receiver.interface,
                 "fanout_slot": receiver.fanout_slot,
-                "received_frames": (claimed := int(handle.block.cursors[row, layout.CURSOR_CLAIMED])),
+                "received_frames": (claimed := handle.claimed(row)),
                 "kernel_drops": receiver.count_drops(),
                 "arrived_frames": receiver.came,
                 "waiting_frames": receiver.waiting(claimed),

@@ -33,7 +33,11 @@ def sample(
     seconds = (after["time_ns"] - before["time_ns"]) / 1e9
     then = {worker["worker_id"]: worker for worker in before["workers"]}
     matched = after["totals"]["matched"] - before["totals"]["matched"]
-    workers = [_worker(then.get(w["worker_id"]), w, seconds, matched, cpu_ns) for w in _there(after)]
+    workers = [
+        _worker(then.get(one["worker_id"]), one, seconds, matched, cpu_ns)
+        for one in after["workers"]
+        if not has_gone(one)
+    ]
     interfaces = _interfaces(before, after, seconds)
     return {
         "schema": SCHEMA,
@@ -46,9 +50,9 @@ def sample(
     }
 
 
-def _there(stats: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The workers, without those of former plans that have ended."""
-    return [one for one in stats["workers"] if one["group"] is not None or one["pid"] is not None]
+def has_gone(worker: Mapping[str, Any]) -> bool:
+    """Whether a worker was one of a former plan's, and has ended."""
+    return worker["group"] is None and worker["pid"] is None
 
 
 def _hot_spots(

@@ -25,6 +25,7 @@ from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
 from forwarder.packet import sockets
 from forwarder.packet.engine import PacketEngine
+from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.packet.memory import BLOCK_BYTES, Block, settle
 from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
@@ -141,6 +142,10 @@ class WorkerHandle:
         self._ended_well = False
         self._ended = asyncio.Event()
         self._running = asyncio.Event()
+
+    def claimed(self, row: int) -> int:
+        """Frames that this slot's processes have taken from a socket's ring."""
+        return int(self.block.cursors[row, CURSOR_CLAIMED])
 
     # -- life and death --
 

@@ -34,6 +34,7 @@ from kernel_support.mcrd import (
     eventually,
     forwarded,
     leave_descriptors,
+    load,
     mcrctl,
     no_more_processes,
     pid_of,
@@ -104,8 +105,7 @@ def scaling(running: Relay) -> dict[str, Any]:
 
 def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: Bench) -> None:
     of = streams(32)
-    job = SenderJob(interface="g0", streams=of, count=64_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 2000), payload_bytes=64)
+    job, receiver = load(of, 2000, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: matched(running), "the first datagram is forwarded")
@@ -133,8 +133,7 @@ def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: B
 
 def test_a_hot_interface_gets_workers_and_an_idle_one_gives_them_back(mcrd_bench: Bench) -> None:
     of = streams(16)
-    job = SenderJob(interface="g0", streams=of, count=160_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64)
+    job, receiver = load(of, 10_000, 16_000)
     with dynamic(mcrd_bench, of, "--scale-threshold-pps", "2000") as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: scaling(running)["workers"] == 3, "a load for eight workers makes three")
@@ -194,8 +193,7 @@ def held_open(pid: int) -> Iterator[None]:
 
 def test_a_group_has_shrunk_when_the_kernel_has_given_up_the_place(mcrd_bench: Bench) -> None:
     of = streams(32)
-    job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    job, receiver = load(of, 100, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(1) as pool:
         running.ask("resize", group=0, workers=2)
         with held_open(running.forwarder.process.pid):
@@ -213,8 +211,7 @@ def test_those_who_came_together_and_leave_one_by_one_leave_their_places_for_oth
     mcrd_bench: Bench,
 ) -> None:
     of = streams(32)
-    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    job, receiver = load(of, 1000, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: matched(running), "the first datagram is forwarded")
@@ -239,8 +236,7 @@ def test_a_resize_that_cannot_be_is_refused(mcrd_bench: Bench) -> None:
 
 def test_resizes_and_rule_changes_at_once_take_their_turns(mcrd_bench: Bench) -> None:
     of = streams(32)
-    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    job, receiver = load(of, 1000, 16_000)
     others = [rule(stream) for stream in streams(8, 100)]
 
     def resize(sizes: Sequence[int]) -> list[dict[str, Any]]:
@@ -338,8 +334,7 @@ def test_what_the_ring_of_a_dead_worker_holds_is_forwarded_before_its_place_is_g
     mcrd_bench: Bench,
 ) -> None:
     of = streams(16)
-    job = SenderJob(interface="g0", streams=of, count=1600, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    job, receiver = load(of, 100, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
         running.ask("resize", group=0, workers=2)
         first = per_worker(of, 2, 100)[0]
@@ -355,8 +350,7 @@ def test_what_the_ring_of_a_dead_worker_holds_is_forwarded_before_its_place_is_g
 
 def test_a_worker_that_died_has_its_place_in_the_group_again(mcrd_bench: Bench) -> None:
     of = streams(32)
-    job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    job, receiver = load(of, 100, 16_000)
     with dynamic(mcrd_bench, of, *NEVER, least=2) as running:
         running.ask("resize", group=0, workers=3)
         for victim in (0, 1):
@@ -371,8 +365,7 @@ def test_a_worker_that_died_has_its_place_in_the_group_again(mcrd_bench: Bench) 
 
 def test_a_worker_that_is_killed_as_soon_as_it_is_born_joins_all_the_same(mcrd_bench: Bench) -> None:
     of = streams(8)
-    job = SenderJob(interface="g0", streams=of, count=8000, rate_dps=8000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    job, receiver = load(of, 1000, 8000)
     with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(1) as pool:
         supervisor = running.forwarder.process.pid
         with mcrd_bench.transferring([job], receiver) as transfer:
@@ -410,8 +403,7 @@ def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_
     mcrd_bench: Bench,
 ) -> None:
     of = streams(16)
-    job = SenderJob(interface="g0", streams=of, count=160_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64)
+    job, receiver = load(of, 10_000, 16_000)
     with dynamic(mcrd_bench, of, "--scale-threshold-pps", "2000") as running:
         supervisor = running.forwarder.process.pid
         with Client(running.forwarder.control_path) as client:
@@ -443,8 +435,7 @@ def test_where_fork_is_refused_nothing_changes_and_a_dead_worker_is_replaced_whe
     mcrd_bench: Bench,
 ) -> None:
     of = streams(8)
-    job = SenderJob(interface="g0", streams=of, count=800, rate_dps=8000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    job, receiver = load(of, 100, 8000)
     refusal = "Resource temporarily unavailable"
     with dynamic(mcrd_bench, of, *NEVER) as running:
         supervisor, victim = running.forwarder.process.pid, pid_of(running, 0)
@@ -483,8 +474,7 @@ def test_a_resize_that_another_plan_overtakes_is_refused(mcrd_bench: Bench) -> N
             answer = resizing.answer()
             # It may have come first; then the plan relieves three.
             assert answer["ok"] or "another plan" in answer["errors"][0]["allowed"]
-        job = SenderJob(interface="g0", streams=of, count=1600, rate_dps=16_000, cpu=some_cpus()[0])
-        receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+        job, receiver = load(of, 100, 16_000)
         assert_delivered(*running.transfer([job], receiver))
         assert running.ask("ping")["workers"] == 2
 

@@ -28,6 +28,7 @@ from kernel_support.mcrd import (
     eventually,
     forwarded,
     leave_descriptors,
+    load,
     mcrctl,
     program,
     relay,
@@ -84,8 +85,7 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
     mcrd_bench: Bench, tmp_path: Path
 ) -> None:
     of = streams(RULES)
-    job = SenderJob(interface="g0", streams=of, count=64_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 2000), payload_bytes=64)
+    job, receiver = load(of, 2000, 16_000)
     plans = (
         ("rule-hash", {"num_workers": 2}, 2),
         ("rule-hash", {"num_workers": 3}, 3),
@@ -229,8 +229,7 @@ def test_where_filters_steer_the_moment_without_listeners_loses_some_and_repeats
     mcrd_bench: Bench,
 ) -> None:
     of = streams(RULES)
-    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    job, receiver = load(of, 1000, 16_000)
     config = {"interfaces": ["in0"], "strategy": "rule-hash", "steering": "filter", "ring_frames": 32_768}
     with relay(mcrd_bench, "in0", *map(rule, of), strategy="rule-hash", workers=2) as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
@@ -289,8 +288,7 @@ def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_befor
             ),
             "another process is in its place",
         )
-        job = SenderJob(interface="g0", streams=of, count=3200, rate_dps=16_000, cpu=some_cpus()[0])
-        receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+        job, receiver = load(of, 100, 16_000)
         with mcrd_bench.transferring([job], receiver) as transfer:
             pass
         assert (sum(transfer.seen.lost), sum(transfer.seen.duplicated)) == (0, 0)
@@ -305,8 +303,7 @@ def _running(running: Relay) -> list[dict[str, Any]]:
 def test_a_newcomer_that_is_killed_takes_over_all_the_same(mcrd_bench: Bench, tmp_path: Path) -> None:
     of = streams(RULES)
     config = tomllib.loads(written(tmp_path / "wanted.toml", "pool", num_workers=2).read_text())
-    job = SenderJob(interface="g0", streams=of, count=32_000, rate_dps=16_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64)
+    job, receiver = load(of, 1000, 16_000)
     with relay(mcrd_bench, "in0", *map(rule, of)) as running, ThreadPoolExecutor(1) as pool:
         supervisor = running.forwarder.process.pid
         with mcrd_bench.transferring([job], receiver) as transfer:
@@ -326,8 +323,7 @@ def test_what_the_ring_of_a_hanging_worker_holds_when_it_is_killed_is_counted(
     mcrd_bench: Bench, tmp_path: Path, ending: str
 ) -> None:
     of = streams(4)
-    job = SenderJob(interface="g0", streams=of, count=400, rate_dps=4_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 100), payload_bytes=64)
+    job, receiver = load(of, 100, 4_000)
     with relay(mcrd_bench, "in0", *map(rule, of)) as running:
         (worker,) = _running(running)
         os.kill(worker["pid"], signal.SIGSTOP)
@@ -354,8 +350,7 @@ def test_a_worker_that_hangs_is_replaced_when_it_is_waited_for_and_takes_nothing
     mcrd_bench: Bench,
 ) -> None:
     of = streams(4)
-    job = SenderJob(interface="g0", streams=of, count=24_000, rate_dps=2_000, cpu=some_cpus()[0])
-    receiver = ReceiverJob(flows=forwarded(of, 6_000), payload_bytes=64)
+    job, receiver = load(of, 6_000, 2_000)
     with relay(mcrd_bench, "in0", *map(rule, of)) as running:
         (worker,) = _running(running)
         with mcrd_bench.transferring([job], receiver) as transfer:

@@ -77,6 +77,12 @@ def some_cpus() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))[:4])
 
 
+def load(of: Sequence[Stream], each: int, rate_dps: int) -> tuple[SenderJob, ReceiverJob]:
+    """``each`` datagrams of every stream into ``in0``, from one CPU, and who is to get them forwarded."""
+    job = SenderJob(interface="g0", streams=of, count=each * len(of), rate_dps=rate_dps, cpu=some_cpus()[0])
+    return job, ReceiverJob(flows=forwarded(of, each), payload_bytes=64)
+
+
 def spread(job: SenderJob) -> list[SenderJob]:
     """``job`` as one for each CPU, each with its share of the streams.
 
