@@ -41,6 +41,7 @@ from kernel_support.mcrd import (
     program,
     relay,
     rule,
+    running_pid,
     runs_again,
     some_cpus,
 )
@@ -198,7 +199,7 @@ def test_a_group_has_shrunk_when_the_kernel_has_given_up_the_place(mcrd_bench: B
         running.ask("resize", group=0, workers=2)
         with held_open(running.forwarder.process.pid):
             shrinks = pool.submit(running.ask, "resize", group=0, workers=1)
-            eventually(lambda: pid_of(running, 1) == 0, "the worker has ended")
+            eventually(lambda: running_pid(running, 1) == 0, "the worker has ended")
             time.sleep(0.2)
             assert not shrinks.done()
         assert shrinks.result()["after"] == 1

@@ -13,7 +13,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -376,9 +376,11 @@ def test_workers_killed_while_their_input_is_replaced(changing: Changing) -> Non
 
 
 def _kill_workers(running: Relay) -> None:
+    """Those of a moment before may be among them: listed until the supervisor hears that they have ended."""
     for worker in running.forwarder.stats()["workers"]:
         if worker["pid"]:
-            os.kill(worker["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(worker["pid"], signal.SIGKILL)
 
 
 def _states(running: Relay) -> set[str]:

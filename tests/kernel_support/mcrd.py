@@ -273,14 +273,19 @@ def children(pid: int) -> set[int]:
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def pid_of(running: Relay, worker: int) -> int:
-    """The process of a worker that runs."""
+def running_pid(running: Relay, worker: int) -> int:
+    """The process of a worker that runs, 0 if it does not."""
     listed: dict[str, Any] = running.ask("list-workers")["workers"][worker]
     return int(listed["pid"]) if listed["state"] == "running" else 0
 
 
+def pid_of(running: Relay, worker: int) -> int:
+    """The process of a worker, once it runs: never 0, which to os.kill is the whole group of the tests."""
+    return eventually(lambda: running_pid(running, worker), f"worker {worker} runs")
+
+
 def runs_again(running: Relay, worker: int, before: int) -> bool:
-    return pid_of(running, worker) not in (0, before)
+    return running_pid(running, worker) not in (0, before)
 
 
 def leave_descriptors(pid: int, count: int) -> tuple[int, int]:
