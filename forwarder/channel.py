@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,15 @@ _SOCKET: Final = struct.Struct("=IIII")
 """row, frames, frame bytes, interface slot"""
 _LINK: Final = struct.Struct("=II4sI6s2x")
 """slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
+
+
+class Fields(TypedDict, total=False):
+    """What a message may have beside its kind and number, as :func:`send` takes it."""
+
+    count: int
+    argument: int
+    body: bytes
+    descriptors: Sequence[int]
 
 
 class Answer(NamedTuple):

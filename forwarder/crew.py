@@ -15,6 +15,7 @@ from typing import Any
 
 from forwarder import channel
 from forwarder.channel import WorkerRule
+from forwarder.conversation import WorkerGoneError
 from forwarder.links import LinkView, output_trouble
 from forwarder.packet.engine import LINKS
 from forwarder.packet.layout import SOCKETS
@@ -23,7 +24,7 @@ from forwarder.packet.messages import Kind
 from forwarder.planned import Plan, WorkerPlan
 from forwarder.setup import Setup
 from forwarder.tables import RuleTables
-from forwarder.workers import Receiver, State, WorkerGoneError, WorkerHandle
+from forwarder.workers import Receiver, State, WorkerHandle
 
 Told = list[asyncio.Future[int]]
 """What workers will answer."""

@@ -1,4 +1,4 @@
-"""Worker processes as the supervisor holds them: forked, spoken to, mourned, replaced.
+"""Worker processes as the supervisor holds them: forked, stopped, mourned, replaced.
 
 What a worker needs to go on after a sudden death is kept here, not in the process: its receive sockets with
 their rings and fanout places, its counters, and a descriptor of its io_uring.
@@ -13,16 +13,16 @@ import signal
 import socket
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final, Unpack
 
 from forwarder import channel, pages, worker
 from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
+from forwarder.conversation import Conversation, nobody_there
 from forwarder.packet import sockets
 from forwarder.packet.engine import PacketEngine
 from forwarder.packet.layout import CURSOR_CLAIMED
@@ -40,8 +40,7 @@ HANGING_AFTER_S: Final = 10.0
 """A running worker looks for messages every few milliseconds, however much traffic there is. Where thousands
 share a few busy CPUs, each may wait some seconds for its turn."""
 START_HANGS_AFTER_S: Final = 60.0
-"""The same while a worker is starting, perhaps with thousands of others."""
-LOOK_AGAIN_S: Final = 1.0
+"""The same while a worker is starting, perhaps with thousands of others, from its fork on."""
 FORKED_TOGETHER: Final = 16
 """With more, the parent writes less often in between, but each child inherits more that is not its own."""
 
@@ -90,10 +89,6 @@ class Receiver:
         return max(0, self.came - self.drops - claimed)
 
 
-class WorkerGoneError(Exception):
-    """The worker died before it answered; its successor starts from the supervisor's state anyway."""
-
-
 class WorkerHandle:
     """One worker slot: a plan, sockets and counters that stay, a process that may come and go.
 
@@ -124,18 +119,11 @@ class WorkerHandle:
         self._realtime_priority = realtime_priority
         self._on_ready = on_ready
         self._on_death = on_death
-        self._channel: socket.socket | None = None
+        self._conversation: Conversation | None = None
         self._pidfd: int | None = None
         self._uring_fd: int | None = None
-        self._sequence = 0
-        self._outbox: deque[tuple[Kind, int, dict[str, Any]]] = deque()
-        self._waiting: dict[int, tuple[asyncio.Future[int], float]] = {}
-        """Answers that are due, and when they were asked for, by the number of the message; oldest first."""
-        self._patience: asyncio.TimerHandle | None = None
-        self._late_s: float | None = None
+        self._silent_s: float | None = None
         """Of the process that is being killed for it."""
-        self._heard_at = 0.0
-        """When it said something last, or was started, or ran."""
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
@@ -146,8 +134,6 @@ class WorkerHandle:
     def claimed(self, row: int) -> int:
         """Frames that this slot's processes have taken from a socket's ring."""
         return int(self.block.cursors[row, CURSOR_CLAIMED])
-
-    # -- life and death --
 
     def prepare(self, tx_ring: socket.socket) -> Birth:
         """Make everything else that a process for this slot needs, up to the fork.
@@ -186,14 +172,16 @@ class WorkerHandle:
         """Take a forked process into this slot."""
         loop = asyncio.get_running_loop()
         birth.release()
-        self.pid, self._channel, self._pidfd = pid, birth.channel, os.pidfd_open(pid)
+        self.pid, self._pidfd = pid, os.pidfd_open(pid)
+        self._conversation = Conversation(
+            birth.channel, START_HANGS_AFTER_S, on_ready=self._ready, on_silence=self._lose_patience
+        )
         self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
         self.state = State.STARTING
-        self._late_s = None
+        self._silent_s = None
         self._running.clear()
         self._ended.clear()
-        self._started_at = self._heard_at = loop.time()
-        loop.add_reader(self._channel, self._read)
+        self._started_at = loop.time()
         loop.add_reader(self._pidfd, self._reap)
 
     def _reap(self) -> None:
@@ -206,7 +194,6 @@ class WorkerHandle:
         self._ended.set()
         if self.state is not State.STOPPED:
             self._running.clear()
-        self._read()  # answers it gave before the end
         self._disconnect()
         self._settle()
         if self.state is State.STOPPED:
@@ -217,7 +204,7 @@ class WorkerHandle:
         self.state = State.BACKING_OFF
         self.restarts += 1
         self._respawn = loop.call_later(delay, self._try_again)
-        why = f"did not answer for {self._late_s:g} s and " if self._late_s is not None else ""
+        why = f"did not answer for {self._silent_s:g} s and " if self._silent_s is not None else ""
         self._on_death(
             self, f"process {pid} {why}{_ending(status)}; starting another in {delay * 1000:.0f} ms"
         )
@@ -240,33 +227,34 @@ class WorkerHandle:
         self._uring_fd = None
 
     def _disconnect(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._channel is not None:
-            loop.remove_reader(self._channel)
-            loop.remove_writer(self._channel)
-            self._channel.close()
-            self._channel = None
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
         if self._pidfd is not None:
-            loop.remove_reader(self._pidfd)
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        self._outbox.clear()
-        self._forget_patience()
-        waiting, self._waiting = self._waiting, {}
-        for future, _ in waiting.values():
-            if not future.done():
-                future.set_exception(WorkerGoneError())
-                future.exception()  # nobody need be waiting for it
+
+    def _ready(self) -> None:
+        if self.state is State.STARTING:
+            self._on_ready(self)
+
+    def _lose_patience(self) -> None:
+        """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
+
+        Its rings wait for that, so it takes nothing with it.
+        """
+        if self._conversation is not None and self.pid is not None:
+            self._silent_s = self._conversation.patience_s
+            os.kill(self.pid, signal.SIGKILL)
 
     def run(self) -> None:
         """The process has been told everything; it may have been stopped since."""
         if self.state is not State.STARTING:
             return
         self.state = State.RUNNING
-        self._heard_at = asyncio.get_running_loop().time()
-        self._forget_patience()
-        if self._waiting:
-            self._expect_answer()
+        if self._conversation is not None:
+            self._conversation.allow(HANGING_AFTER_S)
         self._running.set()
 
     def give_up(self) -> None:
@@ -299,9 +287,10 @@ class WorkerHandle:
         if self._respawn is not None:
             self._respawn.cancel()
             self._respawn = None
-        if self.pid is None:
+        if self.pid is None or self._conversation is None:
             return False
-        self.tell(Kind.STOP)
+        self._conversation.allow(None)
+        self._conversation.tell(Kind.STOP)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), timeout_s)
         if self.pid is not None:
@@ -319,99 +308,11 @@ class WorkerHandle:
                 await wait_until_all_run([self], timeout_s)
         await self.stop(timeout_s)
 
-    # -- conversation --
-
-    def tell(
-        self,
-        kind: Kind,
-        *,
-        count: int = 0,
-        argument: int = 0,
-        body: bytes = b"",
-        descriptors: Sequence[int] = (),
-    ) -> asyncio.Future[int]:
-        """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGoneError`."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if self._channel is None:
-            future.set_exception(WorkerGoneError())
-            future.exception()
-            return future
-        self._sequence += 1
-        self._waiting[self._sequence] = (future, asyncio.get_running_loop().time())
-        if self._patience is None:
-            self._expect_answer()
-        fields = {"count": count, "argument": argument, "body": body, "descriptors": descriptors}
-        self._outbox.append((kind, self._sequence, fields))
-        self._write()
-        return future
-
-    def _expect_answer(self) -> None:
-        loop = asyncio.get_running_loop()
-        at = max(self._patience_ends(), loop.time() + LOOK_AGAIN_S)
-        self._patience = loop.call_at(at, self._lose_patience)
-
-    def _patience_ends(self) -> float:
-        """When the oldest message will be too old, if nothing is heard until then."""
-        _, asked_at = next(iter(self._waiting.values()))
-        return max(asked_at, self._heard_at) + self._patience_s
-
-    @property
-    def _patience_s(self) -> float:
-        return START_HANGS_AFTER_S if self.state is State.STARTING else HANGING_AFTER_S
-
-    def _lose_patience(self) -> None:
-        """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
-
-        Its rings wait for that, so it takes nothing with it. Who stops a worker sees to its end themselves.
-        """
-        self._patience = None
-        if not self._waiting:
-            return
-        stopped = self.state not in (State.STARTING, State.RUNNING)
-        if stopped or self.pid is None or asyncio.get_running_loop().time() < self._patience_ends():
-            self._expect_answer()
-        else:
-            self._late_s = self._patience_s
-            os.kill(self.pid, signal.SIGKILL)
-
-    def _forget_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _write(self) -> None:
-        if self._channel is None:
-            return
-        loop = asyncio.get_running_loop()
-        while self._outbox:
-            kind, sequence, fields = self._outbox[0]
-            try:
-                channel.send(self._channel, kind, sequence, **fields)
-            except BlockingIOError:
-                loop.add_writer(self._channel, self._write)
-                return
-            except OSError:
-                return  # it is dying; _reap follows
-            self._outbox.popleft()
-        loop.remove_writer(self._channel)
-
-    def _read(self) -> None:
-        while self._channel is not None:
-            try:
-                message = channel.receive(self._channel)
-            except (BlockingIOError, ConnectionError):
-                return
-            if message is None:
-                asyncio.get_running_loop().remove_reader(self._channel)
-                return
-            self._heard_at = asyncio.get_running_loop().time()
-            if message.kind == Kind.READY:
-                if self.state is State.STARTING:
-                    self._on_ready(self)
-            elif message.kind == Kind.DONE:
-                future, _ = self._waiting.pop(message.sequence, (None, 0.0))
-                if future is not None and not future.done():
-                    future.set_result(message.argument)
+    def tell(self, kind: Kind, **fields: Unpack[channel.Fields]) -> asyncio.Future[int]:
+        """As :meth:`Conversation.tell`."""
+        if self._conversation is None:
+            return nobody_there()
+        return self._conversation.tell(kind, **fields)
 
 
 @dataclass(frozen=True)

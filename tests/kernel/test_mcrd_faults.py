@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,40 +161,68 @@ def test_a_killed_supervisor_leaves_no_worker_and_its_place_can_be_taken(faulty_
             assert killed.ask("ping")["pid"] == successor.forwarder.process.pid
 
 
+@contextmanager
+def hasty_forwarder(
+    lab: Bench, directory: Path, *options: str
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """One with less patience than usual, and its control socket."""
+    impatient = (
+        "import sys; from forwarder import cli, supervisor, workers\n"
+        "supervisor.TIDY_S, workers.HANGING_AFTER_S, workers.START_HANGS_AFTER_S = 0.5, 0.5, 1.5\n"
+        "sys.argv[0] = 'mcrd'; cli.mcrd()"
+    )
+    path = directory / "control"
+    command = [sys.executable, "-c", impatient, "supervisor", *options, "--control-socket-path", str(path)]
+    with netns.spawn(lab.lab.fwd, command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, path
+        finally:
+            process.kill()
+
+
+def all_running(client: Client) -> list[dict[str, Any]]:
+    found = client.ask("list-workers")["result"]["workers"]
+    return found if all(worker["state"] == "running" for worker in found) else []
+
+
+def said_at_the_end(process: subprocess.Popen[str]) -> str:
+    process.terminate()
+    return process.communicate(timeout=30)[1]
+
+
 def test_a_worker_that_hangs_is_found_out_without_a_change_that_waits_for_it(
     faulty_bench: Bench, tmp_path: Path
 ) -> None:
-    hasty = (
-        "import sys; from forwarder import cli, supervisor, workers\n"
-        "supervisor.TIDY_S, workers.HANGING_AFTER_S = 0.5, 0.5\n"
-        "sys.argv[0] = 'mcrd'; cli.mcrd()"
-    )
-    path = tmp_path / "control"
     (rules := tmp_path / "rules.json").write_text(json.dumps({"rules": [RULES[0]]}))
-    options = ("--interface", "in0", "--rules", str(rules), "--control-socket-path", str(path))
-    command = [sys.executable, "-c", hasty, "supervisor", *options]
-    process = netns.spawn(faulty_bench.lab.fwd, command, stderr=subprocess.PIPE, text=True)
-    try:
+    options = ("--interface", "in0", "--rules", str(rules))
+    with hasty_forwarder(faulty_bench, tmp_path, *options) as (process, path):
         eventually(path.is_socket, "the supervisor is there", within_s=60)
         with Client(path, timeout_s=60) as client:
-
-            def workers() -> list[dict[str, Any]]:
-                found = client.ask("list-workers")["result"]["workers"]
-                return found if all(worker["state"] == "running" for worker in found) else []
-
-            hanging, *others = eventually(workers, "all run", within_s=60)
+            hanging, *others = eventually(partial(all_running, client), "all run", within_s=60)
             os.kill(hanging["pid"], signal.SIGSTOP)
-
             eventually(
                 lambda: client.ask("list-workers")["result"]["workers"][0]["restarts"], "it was killed"
             )
-            now = eventually(workers, "another process is in its place")
+            now = eventually(partial(all_running, client), "another process is in its place")
             assert now[0]["pid"] != hanging["pid"]
             assert now[1:] == others, "they have answered"
-    finally:
-        process.terminate()
-        _, said = process.communicate(timeout=30)
+        said = said_at_the_end(process)
     assert f"process {hanging['pid']} did not answer for 0.5 s and was killed by SIGKILL" in said
+
+
+def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
+    faulty_bench: Bench, tmp_path: Path
+) -> None:
+    options = ("--interface", "in0", "--num-workers", "1")
+    with hasty_forwarder(faulty_bench, tmp_path, *options) as (process, path):
+        (born,) = eventually(lambda: children(process.pid), "a worker is born", within_s=60)
+        os.kill(born, signal.SIGSTOP)
+        eventually(path.is_socket, "the supervisor is there", within_s=60)
+        with Client(path, timeout_s=60) as client:
+            (now,) = eventually(partial(all_running, client), "it runs", within_s=60)
+        said = said_at_the_end(process)
+    assert (now["pid"] != born, now["restarts"]) == (True, 1)
+    assert f"process {born} did not answer for 1.5 s and was killed by SIGKILL" in said
 
 
 def test_a_forwarder_is_stopped_while_a_worker_hangs_that_it_cannot_start_without(
