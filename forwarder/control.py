@@ -30,6 +30,7 @@ from forwarder.supervisor import Supervisor
 from forwarder.timing import Timing
 from forwarder.workers import State
 
+BACKLOG: Final = 512
 LINE_BYTES: Final = 16 * 1024 * 1024
 """The longest request: room for some 50,000 rules."""
 _SO_PEERCRED: Final = 17
@@ -65,6 +66,7 @@ async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfigura
     before = os.umask(0o177)
     try:
         sock.bind(str(path))
+        sock.listen(BACKLOG)  # at once: who waits for the file may connect
     except OSError as error:
         sock.close()
         raise SocketPathError(path, error.strerror or error) from error
@@ -74,7 +76,7 @@ async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfigura
         lambda reader, writer: _converse(supervisor, reconfiguration, reader, writer),
         sock=sock,
         limit=LINE_BYTES,
-        backlog=512,
+        backlog=BACKLOG,
     )
 
 

@@ -77,7 +77,10 @@ def create(name: str) -> None:
 
 def is_made(name: str) -> bool:
     """Whether there is a namespace behind the name, rather than a file that none was mounted on any more."""
-    return (DIRECTORY / name).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+    try:
+        return (DIRECTORY / name).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+    except FileNotFoundError:  # somebody else removed it
+        return False
 
 
 def open_netlink(name: str) -> socket.socket:

@@ -58,6 +58,13 @@ class Process(Generic[Report]):
             self._report = self._report_type.model_validate(self._read(timeout_s))
         return self._report
 
+    def finish(self) -> None:
+        """Hear of the end of a job whose report nobody wants, be it ready or not; as :meth:`report`."""
+        while self._report is None:
+            answer = self._read(120)
+            if "ready" not in answer:
+                self._report = self._report_type.model_validate(answer)
+
     def close(self) -> None:
         """End the process, whatever it does."""
         self._process.kill()

@@ -156,13 +156,17 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
     return Captured(drops, tuple(kept))
 
 
+LOOKS = 10
+
+
 def wait_for_quiet(arrived: Callable[[], int], quiet_s: float) -> None:
     """Return when the number of frames that have ``arrived`` has not changed for ``quiet_s``."""
-    seen, last = arrived(), time.monotonic()
-    while time.monotonic() - last < quiet_s:
-        time.sleep(quiet_s / 10)
-        if (now := arrived()) != seen:
-            seen, last = now, time.monotonic()
+    seen, looks = arrived(), 0
+    while looks < LOOKS:  # rather than by the clock: on a machine that stood still nothing could arrive
+        time.sleep(quiet_s / LOOKS)
+        now = arrived()
+        looks = looks + 1 if now == seen else 0
+        seen = now
 
 
 def drain_rest(ring: Ring, drain: Drain) -> None:

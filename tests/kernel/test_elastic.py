@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -106,7 +106,7 @@ def scaling(running: Relay) -> dict[str, Any]:
 
 def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: Bench) -> None:
     of = streams(32)
-    job, receiver = load(of, 2000, 16_000)
+    job, receiver = load(of, 10_000, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: matched(running), "the first datagram is forwarded")
@@ -114,11 +114,11 @@ def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: B
                 assert running.ask("resize", group=0, workers=workers)["after"] == workers
                 assert running.ask("list-workers")["distribution"][0]["workers"] == workers
                 assert scaling(running)["workers"] == workers
-            assert matched(running) < 64_000, "all of that was under load"
             plan, workers = running.ask("plan"), running.ask("list-workers")["workers"]
+            transfer.stop()
         seen, counted = transfer.seen, counts(running.forwarder.stats())
-        assert (transfer.offered, counted.dropped) == (64_000, {})
-        assert (counted.received, counted.sent) == (64_000, 64_000)
+        assert transfer.offered < 320_000, "all of that was under load"
+        assert (counted.received, counted.sent, counted.dropped) == (transfer.offered, transfer.offered, {})
         assert (sum(seen.lost), sum(seen.duplicated), sum(seen.corrupted)) == (0, 0, 0)
         kept = [number for number, stream in enumerate(of) if stays(stream, (1, 2, 3))]
         assert 0 < len(kept) < len(of)
@@ -170,6 +170,13 @@ def test_a_worker_that_dies_while_it_joins_is_replaced_and_none_is_left_when_the
         assert (counted.sent, sum(seen.lost), sum(seen.reordered)) == (offered, 0, 0)
 
 
+def _leads_to(entry: Path) -> str:
+    """Where a symbolic link leads, if it is one, and still there."""
+    with suppress(OSError):
+        return str(entry.readlink())
+    return ""
+
+
 @contextmanager
 def held_open(pid: int) -> Iterator[None]:
     """Have all receive sockets of a process open elsewhere, as the kernel does for a while."""
@@ -180,7 +187,7 @@ def held_open(pid: int) -> Iterator[None]:
     held = [
         syscall(PIDFD_GETFD, process, int(entry.name), 0)
         for entry in Path(f"/proc/{pid}/fd").iterdir()
-        if entry.is_symlink() and str(entry.readlink()) in bound
+        if _leads_to(entry) in bound
     ]
     os.close(process)
     try:
@@ -212,15 +219,20 @@ def test_those_who_came_together_and_leave_one_by_one_leave_their_places_for_oth
     mcrd_bench: Bench,
 ) -> None:
     of = streams(32)
-    job, receiver = load(of, 1000, 16_000)
+    job, receiver = load(of, 10_000, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
         with mcrd_bench.transferring([job], receiver) as transfer:
             eventually(lambda: matched(running), "the first datagram is forwarded")
             for workers in (3, 2, 3):
+                before = counts(running.forwarder.stats()).per_worker
                 running.ask("resize", group=0, workers=workers)
+            eventually(
+                lambda: counts(running.forwarder.stats()).per_worker[2] > before[2], "the last has its part"
+            )
+            transfer.stop()
         seen, counted = transfer.seen, counts(running.forwarder.stats())
-        assert (counted.sent, counted.dropped, sum(seen.lost)) == (32_000, {}, 0)
-        assert counted.per_worker[2], "the last one has its part"
+        assert transfer.offered < 320_000, "all of that was under load"
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (transfer.offered, {}, 0)
 
 
 def test_a_resize_that_cannot_be_is_refused(mcrd_bench: Bench) -> None:
@@ -337,16 +349,20 @@ def test_what_the_ring_of_a_dead_worker_holds_is_forwarded_before_its_place_is_g
     of = streams(16)
     job, receiver = load(of, 100, 16_000)
     with dynamic(mcrd_bench, of, *NEVER) as running:
+        running.transfer([job], receiver)  # sender and receiver stand: a group that is idle for long shrinks
+        before = matched(running)
         running.ask("resize", group=0, workers=2)
         first = per_worker(of, 2, 100)[0]
         victim = pid_of(running, 1)
         os.kill(victim, signal.SIGSTOP)
         with mcrd_bench.transferring([job], receiver) as transfer:
-            eventually(lambda: matched(running) == first, "all but the stopped worker's are forwarded")
+            eventually(
+                lambda: matched(running) - before == first, "all but the stopped worker's are forwarded"
+            )
             os.kill(victim, signal.SIGKILL)
             assert running.ask("resize", group=0, workers=1)["after"] == 1
         seen, counted = transfer.seen, counts(running.forwarder.stats())
-        assert (counted.matched, counted.dropped, sum(seen.lost)) == (1600, {}, 0)
+        assert (counted.matched - before, counted.dropped, sum(seen.lost)) == (1600, {}, 0)
 
 
 def test_a_worker_that_died_has_its_place_in_the_group_again(mcrd_bench: Bench) -> None:
@@ -366,7 +382,7 @@ def test_a_worker_that_died_has_its_place_in_the_group_again(mcrd_bench: Bench) 
 
 def test_a_worker_that_is_killed_as_soon_as_it_is_born_joins_all_the_same(mcrd_bench: Bench) -> None:
     of = streams(8)
-    job, receiver = load(of, 1000, 8000)
+    job, receiver = load(of, 20_000, 8000)
     with dynamic(mcrd_bench, of, *NEVER) as running, ThreadPoolExecutor(1) as pool:
         supervisor = running.forwarder.process.pid
         with mcrd_bench.transferring([job], receiver) as transfer:
@@ -377,8 +393,11 @@ def test_a_worker_that_is_killed_as_soon_as_it_is_born_joins_all_the_same(mcrd_b
             os.kill(born, signal.SIGKILL)
             assert asked.result()["after"] == 2
             eventually(partial(runs_again, running, 1, born), "another one runs in its place")
+            eventually(lambda: counts(running.forwarder.stats()).per_worker[1], "it has its part")
+            transfer.stop()
         seen, counted = transfer.seen, counts(running.forwarder.stats())
-        assert (counted.sent, counted.dropped, sum(seen.lost)) == (8000, {}, 0)
+        assert transfer.offered < 160_000, "all of that was under load"
+        assert (counted.sent, counted.dropped, sum(seen.lost)) == (transfer.offered, {}, 0)
         assert counted.per_worker[1], "it has its part"
 
 

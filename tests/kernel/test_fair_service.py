@@ -24,7 +24,8 @@ def test_a_flooded_interface_takes_nothing_from_another_of_the_same_worker(mcrd_
     groups = [f"239.9.0.{number}" for number in range(COPIES)]
     flooded = rule(flood, outputs=[output(group, "out1") for group in groups])
     served = [rule(stream, input_interface="in1") for stream in quiet]
-    with relay(mcrd_bench, "in0,in1", flooded, *served, strategy="pool", workers=1) as running:
+    rings = ("--ring-frames", "2048")  # half of what the quiet ones send: some of it is lost if it must wait
+    with relay(mcrd_bench, "in0,in1", flooded, *served, strategy="pool", workers=1, options=rings) as running:
         [worker] = running.ask("list-workers")["workers"]
         # Who sends on the worker's own CPU shares it with the worker: the flood may, the others not.
         elsewhere = next((cpu for cpu in some_cpus() if cpu != worker["cpu"]), worker["cpu"])
@@ -41,7 +42,7 @@ def test_a_flooded_interface_takes_nothing_from_another_of_the_same_worker(mcrd_
         after = running.forwarder.stats()
         counted = counts(after, before)
     per_rule = rule_counts(after)
-    flooding = sent[0].offered
+    flooding = sent[0].offered - sent[0].refused
     drops = {entry["name"]: entry["kernel_drops"] for entry in after["interfaces"]}
     assert drops["in0"] > flooding / 10  # it was too much
     assert drops["in1"] == 0

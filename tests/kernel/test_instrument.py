@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,13 @@ class Instrument:
         assert isinstance(self.bench.subject, Faulty)
         return self.bench.subject
 
-    def measure(self, dps: int, seconds: float, **faults: Any) -> Trial:
+    def measure(
+        self, dps: int, seconds: float, meanwhile: Callable[[], None] | None = None, **faults: Any
+    ) -> Trial:
         """A trial in which the forwarder makes these mistakes, counting from its first datagram."""
         self.forwarder.make(**faults)
-        return self.bench.measure(Request("t", "test", "case", self.plan.setting, "fixed", dps, seconds))
+        request = Request("t", "test", "case", self.plan.setting, "fixed", dps, seconds)
+        return self.bench.measure(request, meanwhile)
 
     def at_least(self, latency_ns: int) -> int:
         """Datagrams of the last trial that took so long."""
@@ -152,15 +155,16 @@ def test_a_delay_of_all_shows_in_every_percentile(instrument: Instrument) -> Non
 def test_a_generator_that_is_held_up_makes_a_trial_invalid_and_not_lossy(instrument: Instrument) -> None:
     seconds = 0.6
     pid = instrument.bench.sender.pid
-    timers = [
-        threading.Timer(seconds * share, os.kill, (pid, what))
-        for share, what in ((0.3, signal.SIGSTOP), (0.7, signal.SIGCONT))
-    ]
-    for timer in timers:
-        timer.start()
-    trial = instrument.measure(10_000, seconds)
-    for timer in timers:
-        timer.join()
+
+    def hold_up() -> None:
+        time.sleep(seconds * 0.3)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds * 0.4)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    trial = instrument.measure(10_000, seconds, hold_up)
     assert trial.validity == "invalid", trial.warnings
     assert trial.bound_by == "generator"
     assert trial.offered < 10_000 * seconds

@@ -39,7 +39,7 @@ most_workers = 2
 kinds = ["grow", "remove rule"]
 dps = 1300
 trials = 1
-trial_s = 0.5
+trial_s = 2.0
 after_ms = 100
 [[change]]
 kinds = ["apply"]

@@ -228,7 +228,11 @@ def await_program(process: subprocess.Popen[bytes], name: str) -> None:
 
 
 def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    """As proc_pid_stat(5) has it; a process that is no more there was a zombie last."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 def network_of(pid: int | str) -> Path:

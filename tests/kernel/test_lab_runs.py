@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,29 @@ trial_ms = 50
 """
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _none_outlives_its_test() -> Iterator[None]:
+    yield
+    while _started:
+        lab = _started.pop()
+        if lab.poll() is None:
+            os.killpg(lab.pid, signal.SIGKILL)
+            lab.communicate()
+
+
 def run_lab(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    lab = subprocess.Popen(
         [MCASTLAB, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    _started.append(lab)
+    return lab
 
 
 def wait_for_trials(results: Path, lab: subprocess.Popen[str], subject: str, count: int = 1) -> None:
@@ -163,7 +179,10 @@ def is_running(pid: int, started: int | None) -> bool:
     """Whether the process lives; one whose parent has not taken leave of it (a zombie) does not."""
     if started is None or netns.start_time(pid) != started:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_functional_checks_pass(tmp_path: Path) -> None:

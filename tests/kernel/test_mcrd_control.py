@@ -288,9 +288,12 @@ def _assert_workers_hold(relay: Relay, held: set[str], flows: Sequence[Any]) -> 
         sender.ready()
         sender.go()
         assert sender.report().offered == len(share)
-    eventually(
-        lambda: counts(relay.forwarder.stats(), before).received == len(flows), "every datagram received"
-    )
+
+    def done() -> bool:
+        now = counts(relay.forwarder.stats(), before)
+        return now.received == len(flows) and now.sent == now.matched
+
+    eventually(done, "every datagram received, every copy sent")
     after = relay.forwarder.stats()
     counted = counts(after, before)
     workers = len(some_cpus())

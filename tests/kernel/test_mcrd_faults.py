@@ -36,6 +36,7 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, Transfer, bench, streams
 from kernel_support.wires import Port, Wiring
 
+from forwarder.supervisor import COMPILING
 from lab import netns
 from lab.topology import Topology
 from lab.traffic.receiver import ReceiverJob
@@ -168,7 +169,7 @@ def hasty_forwarder(
     """One with less patience than usual, and its control socket."""
     impatient = (
         "import sys; from forwarder import cli, supervisor, workers\n"
-        "supervisor.TIDY_S, workers.HANGING_AFTER_S, workers.START_HANGS_AFTER_S = 0.5, 0.5, 1.5\n"
+        "supervisor.TIDY_S, workers.HANGING_AFTER_S, workers.START_HANGS_AFTER_S = 0.5, 2.0, 3.0\n"
         "sys.argv[0] = 'mcrd'; cli.mcrd()"
     )
     path = directory / "control"
@@ -196,7 +197,7 @@ def test_a_worker_that_hangs_is_found_out_without_a_change_that_waits_for_it(
     (rules := tmp_path / "rules.json").write_text(json.dumps({"rules": [RULES[0]]}))
     options = ("--interface", "in0", "--rules", str(rules))
     with hasty_forwarder(faulty_bench, tmp_path, *options) as (process, path):
-        eventually(path.is_socket, "the supervisor is there", within_s=60)
+        eventually(lambda: mcrctl(path, "ping").returncode == 0, "the supervisor answers", within_s=60)
         with Client(path, timeout_s=60) as client:
             hanging, *others = eventually(partial(all_running, client), "all run", within_s=60)
             os.kill(hanging["pid"], signal.SIGSTOP)
@@ -207,7 +208,7 @@ def test_a_worker_that_hangs_is_found_out_without_a_change_that_waits_for_it(
             assert now[0]["pid"] != hanging["pid"]
             assert now[1:] == others, "they have answered"
         said = said_at_the_end(process)
-    assert f"process {hanging['pid']} did not answer for 0.5 s and was killed by SIGKILL" in said
+    assert f"process {hanging['pid']} did not answer for 2 s and was killed by SIGKILL" in said
 
 
 def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
@@ -217,12 +218,12 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     with hasty_forwarder(faulty_bench, tmp_path, *options) as (process, path):
         (born,) = eventually(lambda: children(process.pid), "a worker is born", within_s=60)
         os.kill(born, signal.SIGSTOP)
-        eventually(path.is_socket, "the supervisor is there", within_s=60)
+        eventually(lambda: mcrctl(path, "ping").returncode == 0, "the supervisor answers", within_s=60)
         with Client(path, timeout_s=60) as client:
             (now,) = eventually(partial(all_running, client), "it runs", within_s=60)
         said = said_at_the_end(process)
     assert (now["pid"] != born, now["restarts"]) == (True, 1)
-    assert f"process {born} did not answer for 1.5 s and was killed by SIGKILL" in said
+    assert f"process {born} did not answer for 3 s and was killed by SIGKILL" in said
 
 
 def test_a_forwarder_is_stopped_while_a_worker_hangs_that_it_cannot_start_without(
@@ -236,7 +237,10 @@ def test_a_forwarder_is_stopped_while_a_worker_hangs_that_it_cannot_start_withou
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGSTOP)
     process.terminate()
-    printed, _ = process.communicate(timeout=10)
+    try:
+        printed, _ = process.communicate(timeout=10)
+    finally:
+        process.kill()  # no signal to one that has ended
     assert process.returncode == 0
     assert "received 0 datagrams" in printed
     assert not path.exists()
@@ -265,14 +269,15 @@ def test_a_forwarder_stopped_under_load(faulty_bench: Bench, wires: Wiring, how:
                 running.forwarder.process.terminate()
             else:  # what a terminal does with Ctrl-C
                 for pid in pids:
-                    os.kill(pid, signal.SIGINT)
+                    with suppress(ProcessLookupError):  # the first may have ended the others by now
+                        os.kill(pid, signal.SIGINT)
             status = running.forwarder.process.wait(10)
             took_s = time.monotonic() - began
         printed = (running.forwarder.directory / "stdout").read_text()
         said = (running.forwarder.directory / "stderr").read_text()
         assert not running.forwarder.control_path.exists()
-    assert (status, said) == (0, "")
-    assert took_s < 2
+    assert (status, said.replace(f"{COMPILING}\n", "")) == (0, "")
+    assert took_s < 5, "clients that say nothing have not kept it"
     assert netns.processes(faulty_bench.lab.fwd) == []
     assert groups_joined(faulty_bench.lab.fwd, "in0") == set()
     final = json.loads(printed)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -85,7 +86,7 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
     mcrd_bench: Bench, tmp_path: Path
 ) -> None:
     of = streams(RULES)
-    job, receiver = load(of, 2000, 16_000)
+    job, receiver = load(of, 10_000, 16_000)
     plans = (
         ("rule-hash", {"num_workers": 2}, 2),
         ("rule-hash", {"num_workers": 3}, 3),
@@ -108,15 +109,18 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
                 again = running.ask("apply", config=config)
                 assert (again["plan"], again["workers_relieved"]) == (None, False), "it is as wanted"
                 assert running.ask("ping")["workers"] == workers
-            assert counts(running.forwarder.stats()).matched < 64_000, "all of that was under load"
+            transfer.stop()
         ended.set()
         assert watching.result() == []
         stats = running.forwarder.stats()
         seen, counted = transfer.seen, counts(stats)
-        assert (transfer.offered, counted.dropped) == (64_000, {})
-        assert (counted.received, counted.matched, counted.sent) == (64_000, 64_000, 64_000)
+        assert transfer.offered < 320_000, "all of that was under load"
+        assert counted.dropped == {}
+        assert counted.received == counted.matched == counted.sent == transfer.offered
         assert (sum(seen.lost), sum(seen.duplicated), sum(seen.corrupted)) == (0, 0, 0)
-        assert set(rule_counts(stats).values()) == {(2000, 2000)}
+        (sent,) = transfer.sent
+        each = zip(of, sent.per_stream, strict=True)
+        assert rule_counts(stats) == {rule(one)["rule_id"]: (count, count) for one, count in each}
 
 
 def test_rules_change_under_load_and_others_lose_nothing(mcrd_bench: Bench, tmp_path: Path) -> None:
@@ -267,6 +271,13 @@ def test_a_file_that_is_wrong_changes_nothing_and_of_two_at_once_one_is_refused(
         assert running.ask("list")["rules"], "in1, which is not there, is waited for"
 
 
+def _has_replaced_one(running: Relay) -> bool:
+    """A group that is idle for long may have shrunk meanwhile."""
+    workers = running.ask("list-workers")["workers"]
+    settled = all(one["state"] in ("running", "parked") for one in workers)
+    return settled and any(one["restarts"] for one in workers)
+
+
 def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_before(mcrd_bench: Bench) -> None:
     of = streams(RULES)
     config = {
@@ -282,12 +293,7 @@ def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_befor
         killed = running.ask("list-workers")["workers"][-1]
         os.kill(killed["pid"], signal.SIGKILL)
         running.ask("add", rules=[rule(of[-1])])
-        eventually(
-            lambda: (
-                killed["pid"] not in [w["pid"] for w in _running(running)] and len(_running(running)) == 2
-            ),
-            "another process is in its place",
-        )
+        eventually(partial(_has_replaced_one, running), "another process is in its place")
         job, receiver = load(of, 100, 16_000)
         with mcrd_bench.transferring([job], receiver) as transfer:
             pass

@@ -22,6 +22,7 @@ import pytest
 
 from kernel_support.traffic import Bench
 from lab import netns
+from lab.peers.base import PeerError
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.traffic.receiver import Flow, ReceiverJob, ReceiverReport
 from lab.traffic.sender import SenderJob, Stream
@@ -191,6 +192,15 @@ class Relay:
     def ask(self, command: str, **fields: Any) -> Any:
         return self.forwarder.ask(command, **fields)
 
+    def owes_nothing(self) -> bool:
+        """No datagram in a ring, no copy still to be sent; or it has ended."""
+        try:
+            stats = self.forwarder.stats()
+        except PeerError:
+            return True
+        waiting = sum(entry["waiting_frames"] for one in stats["workers"] for entry in one["sockets"])
+        return not waiting and not stats["totals"]["pending"]
+
     @contextmanager
     def rules(self, *rules: Rule) -> Iterator[None]:
         """``rules`` in force for the length of a ``with`` block."""
@@ -237,9 +247,12 @@ def relay(
         workers=workers,
         options=("--ring-frames", str(RING_FRAMES), *options),
     )
+    made = Relay(bench, forwarder)
+    bench.settled.append(made.owes_nothing)
     try:
-        yield Relay(bench, forwarder)
+        yield made
     finally:
+        bench.settled.remove(made.owes_nothing)
         forwarder.stop()
 
 
@@ -317,7 +330,7 @@ def no_more_processes(pid: int) -> Iterator[None]:
         (group / "pids.max").write_text("0")
         yield
     finally:
-        (group / "pids.max").write_text("max")
+        # Still under the limit: nobody can be born in the group any more.
         for line in (group / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
                 (before / "cgroup.procs").write_text(line)
@@ -372,16 +385,19 @@ class Client:
 
 @contextmanager
 def prompt_answers(relay: Relay) -> Iterator[None]:
-    """Every ``ping`` is answered within 100 ms for the length of a ``with`` block; there is at least one."""
+    """``ping`` is answered during a ``with`` block: nine of ten within 100 ms, all within a second.
+
+    A busy machine delays one or another; who waits for somebody waits for as long as that one likes.
+    """
     over = threading.Event()
-    slowest = [0.0]
+    took: list[float] = []
 
     def ask() -> None:
         with Client(relay.forwarder.control_path) as client:
             while True:
                 began = time.monotonic()
                 assert client.ask("ping")["ok"]
-                slowest.append(time.monotonic() - began)
+                took.append(time.monotonic() - began)
                 if over.wait(0.005):
                     return
 
@@ -392,7 +408,9 @@ def prompt_answers(relay: Relay) -> Iterator[None]:
         finally:
             over.set()
             asking.result()
-    assert max(slowest) < 0.1, sorted(slowest)[-5:]
+    took.sort()
+    assert took[len(took) * 9 // 10] < 0.1, took[-5:]
+    assert took[-1] < 1, took[-5:]
 
 
 def groups_joined(namespace: str, interface: str) -> set[str]:

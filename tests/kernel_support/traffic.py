@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 
 from lab.build import Lab, build
 from lab.topology import Side, Topology
+from lab.traffic.jobs import TrafficError
 from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
 from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, start_sender
+
+SETTLE_S = 2.0
 
 
 def streams(count: int, first: int = 0, *, group: str = "239.1.0.0") -> tuple[Stream, ...]:
@@ -48,6 +52,8 @@ class Bench:
         self._stack = stack
         self._senders: dict[tuple[Side, int], Sender] = {}
         self._receivers: dict[tuple[Side, int], Receiver] = {}
+        self.settled: list[Callable[[], bool]] = []
+        """Asked when all is sent: a receiver hears nothing of a datagram whose forwarder waits for a CPU."""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -89,21 +95,24 @@ class Bench:
         """Traffic that flows while the ``with`` block runs; afterwards the transfer has its reports."""
         receiver = self.receiver(receiver_job)
         senders = [self.sender(job, number=number) for number, job in enumerate(sender_jobs)]
-        for process in (receiver, *senders):
-            process.ready()
-        for sender in senders:
-            sender.go()
         transfer = Transfer(senders)
         try:
+            for process in (receiver, *senders):
+                process.ready()
+            for sender in senders:
+                sender.go()
             yield transfer
         except BaseException:
+            # They serve the tests that follow, too.
             for sender in senders:
                 sender.stop()
-                sender.report()
             receiver.stop()
-            receiver.report()
+            for process in (*senders, receiver):
+                with suppress(TrafficError):
+                    process.finish()
             raise
         transfer.sent = [sender.report() for sender in senders]
+        self._settle()
         offered = {
             stream.stream_id: count
             for job, report in zip(sender_jobs, transfer.sent, strict=True)
@@ -111,6 +120,12 @@ class Bench:
         }
         receiver.stop(offered)
         transfer.seen = receiver.report()
+
+    def _settle(self) -> None:
+        """Until nothing is on its way any more; not for ever, as some forwarders are stopped."""
+        deadline = time.monotonic() + SETTLE_S
+        while not all(settled() for settled in self.settled) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
 class Transfer:

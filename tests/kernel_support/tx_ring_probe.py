@@ -28,6 +28,7 @@ from kernel_support.steering_probe import make_pair
 from lab.features import set_features
 from lab.netlink import Netlink
 from lab.topology import SEGMENTATION
+from lab.traffic.sockets import SO_RCVBUFFORCE
 
 NAMES: Final = ("probe0", "probe1")
 OUTPUTS: Final = tuple(
@@ -52,7 +53,7 @@ def main() -> None:
     taps = []
     for name in NAMES:
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ap.ETH_P_ALL))
-        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
+        tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         tap.bind((name, ap.ETH_P_ALL))
         tap.setblocking(False)
         taps.append(tap)

@@ -12,12 +12,13 @@ import socket
 import sys
 
 QUIET_S = 0.3
+SO_RCVBUFFORCE = 33
 
 
 def main(address: str, group: str, port: str) -> None:
     received = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         receiver.bind((group, int(port)))
         membership = socket.inet_aton(group) + socket.inet_aton(address)
         receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
