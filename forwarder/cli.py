@@ -5,29 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
-from forwarder import client, top
+from forwarder import answers, client, top
 from forwarder.cli_options import output_told, refuse, takes_options
-from forwarder.figures import counted
 from forwarder.host import HostError
 from forwarder.option_reading import read_config, read_options
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
-from forwarder.output_text import output_text, parse_outputs
+from forwarder.output_text import parse_outputs
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError, flag
 from forwarder.rules import ForwardingRule
-from forwarder.strategy import Strategy
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -59,29 +55,8 @@ def supervisor(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     if statistics is not None:
-        typer.echo(json.dumps(statistics) if as_json else _summary(statistics))
+        typer.echo(json.dumps(statistics) if as_json else answers.summary(statistics))
     raise typer.Exit(status)
-
-
-def _summary(statistics: dict[str, Any]) -> str:
-    totals = statistics["totals"]
-    received, matched, sent = (f"{totals[name]:,}" for name in ("received", "matched", "sent"))
-    lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
-    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
-    for interface in statistics["interfaces"]:
-        dropped |= _frames_lost(interface)
-    lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in dropped.items()]
-    return "\n".join(lines)
-
-
-def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
-    """What came in on an interface, but to no worker, by reason."""
-    name = interface["name"]
-    lost = {
-        f"ring full on {name}": interface["kernel_drops"],
-        f"left in a ring of {name}": interface["abandoned_frames"],
-    }
-    return {reason: count for reason, count in lost.items() if count}
 
 
 mcrctl = typer.Typer(
@@ -174,19 +149,12 @@ def add(
         return field if key == field else flag(key)
 
     with _asking(written):
-        _print(client.ask(context.obj, "add", rules=[rule]), as_json, _show_added)
+        _print(client.ask(context.obj, "add", rules=[rule]), as_json, answers.added)
 
 
 def _whole(text: str) -> int | str:
     """A number where it is one, for whoever checks it."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
-
-
-def _show_added(result: Any) -> str:
-    return "\n".join(
-        f"added {rule['rule_id']}: {rule['state']}" + (f" ({rule['reason']})" if rule["reason"] else "")
-        for rule in result["added"]
-    )
 
 
 @mcrctl.command()
@@ -202,24 +170,7 @@ def remove(
 @mcrctl.command("list")
 def list_rules(context: typer.Context, as_json: AsJson = False) -> None:
     """The rules in force."""
-    _perform(context, "list", as_json, _show_rules)
-
-
-def _show_rules(result: Any) -> Table:
-    table = _table("rule", "input", "outputs", "in force after", "first datagram after")
-    for rule in result["rules"]:
-        timing = result["timing"][rule["rule_id"]]
-        table.add_row(
-            rule["rule_id"],
-            f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}",
-            "\n".join(map(output_text, rule["outputs"])),
-            *(_after(timing[name]) for name in ("in_force_after_ns", "first_datagram_after_ns")),
-        )
-    return table
-
-
-def _after(time_ns: int | None) -> str:
-    return "–" if time_ns is None else f"{time_ns / 1e6:,.1f} ms"
+    _perform(context, "list", as_json, answers.rules)
 
 
 @mcrctl.command()
@@ -236,86 +187,13 @@ def stats(
     if prometheus:
         _perform(context, "stats", False, lambda text: text, format="prometheus")
     else:
-        _perform(context, "stats", as_json, _show_stats)
-
-
-def _show_stats(result: Any) -> Group:
-    return Group(_counted(result), _distribution(result))
-
-
-_SUMS = ("received", "matched", "sent", "dropped")
-
-
-def _counted(result: Any) -> Table:
-    totals = result["totals"]
-    table = _table("", *_SUMS)
-    former: Counter[str] = Counter()
-    for worker in result["workers"]:
-        if top.has_gone(worker):
-            former.update(_sums(worker["counters"]))
-            continue
-        table.add_row(
-            f"worker {worker['worker_id']} (CPU {worker['cpu']}, node {worker['node']}, {worker['state']})",
-            *_figures(_sums(worker["counters"])),
-        )
-    if former:
-        table.add_row("workers of former plans", *_figures(former))
-    table.add_row("all", *_figures(_sums(totals)), style="bold")
-    for reason, count in totals["dropped"].items():
-        if count:
-            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
-    for interface in result["interfaces"]:
-        for reason, count in _frames_lost(interface).items():
-            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
-    for rule in result["rules"]:
-        waiting = f" ({rule['reason']})" if rule["reason"] else ""
-        name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
-        table.add_row(name, "", f"{rule['matched']:,}", f"{rule['sent']:,}", "")
-    return table
-
-
-def _sums(counters: Any) -> dict[str, int]:
-    return {**{name: counters[name] for name in _SUMS[:-1]}, "dropped": sum(counters["dropped"].values())}
-
-
-def _figures(sums: Mapping[str, int]) -> list[str]:
-    return [f"{sums[name]:,}" for name in _SUMS]
+        _perform(context, "stats", as_json, answers.statistics)
 
 
 @mcrctl.command("list-workers")
 def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
     """The workers: where they run, and with how many rules."""
-    _perform(context, "list-workers", as_json, _show_workers)
-
-
-def _show_workers(result: Any) -> Group:
-    return Group(_workers(result), _distribution(result))
-
-
-def _distribution(result: Any) -> Table:
-    """How evenly rules lie on workers."""
-    moves = ("moved by one more", "by one less")
-    table = _table("group", "workers", "rules", "on a worker", "most / mean", *moves)
-    for entry in result["distribution"]:
-        least, most = f"{entry['least']:,}", f"{entry['most']:,}"
-        less = entry["moved_by_one_less"]
-        table.add_row(
-            *(f"{entry[name]:,}" for name in ("group", "workers", "rules")),
-            least if least == most else f"{least} to {most}",
-            f"{entry['imbalance']:.2f}",
-            f"{entry['moved_by_one_more']:,}",
-            "–" if less is None else f"{less:,}",
-        )
-    return table
-
-
-def _workers(result: Any) -> Table:
-    table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
-    fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
-    for worker in result["workers"]:
-        values = ["–" if worker[name] is None else str(worker[name]) for name in fields]
-        table.add_row(*values, ", ".join(worker["interfaces"]))
-    return table
+    _perform(context, "list-workers", as_json, answers.workers)
 
 
 @mcrctl.command("plan")
@@ -361,47 +239,7 @@ def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: boo
         return
     if "rules" in config:
         config["rules"] = [rule.model_dump(mode="json") for rule in rules]
-    _perform(context, "apply", as_json, _show_changes, config=config, dry_run=dry_run)
-
-
-def _show_changes(result: Any) -> Group:
-    table = _table("change", "now", "wanted")
-    for name, values in (result["plan"] or {}).items():
-        table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
-    for what in ("added", "changed", "removed"):
-        if names := result[f"rules_{what}"]:
-            shown = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
-            table.add_row(f"rules {what}", "", f"{len(names):,}: {shown}")
-    if result["rules_moved"]:
-        table.add_row("rules in another table", "", f"{result['rules_moved']:,}")
-    warnings = [f"warning: {warning}" for warning in result["warnings"]]
-    if not table.rows:
-        return Group("nothing changes", *warnings)
-    done = f"applied in {result['took_ns'] / 1e6:,.0f} ms" if result["applied"] else "not applied"
-    return Group(
-        table, done + (": new workers for all groups" if result["workers_relieved"] else ""), *warnings
-    )
-
-
-def _group_in_words(group: Mapping[str, Any]) -> str:
-    interfaces = ", ".join(group["interfaces"]) or "the interfaces of rules"
-    elastic = "workers" not in group
-    most = group["max_workers"] if elastic else group["workers"]
-    least = f"{group['min_workers']} to " if elastic else ""
-    node = ""
-    if "memory_node" in group:
-        number = group["memory_node"]
-        node = " on any memory node" if number is None else f" on memory node {number}"
-    return f"group {group['group']}: {interfaces}: {least}{counted(most, 'worker')}{node}"
-
-
-_IN_WORDS: Mapping[str, Callable[[Any], str]] = {
-    "strategy": lambda values: Strategy(**values).words,
-    "groups": lambda groups: "\n".join(map(_group_in_words, groups)),
-    "workers": lambda workers: f"{len(workers)} to begin with",
-    "settings": lambda values: "\n".join(f"{name} {value}" for name, value in values.items()),
-}
-"""What there is of a plan to change."""
+    _perform(context, "apply", as_json, answers.changes, config=config, dry_run=dry_run)
 
 
 @mcrctl.command("top")
@@ -481,13 +319,6 @@ def ping(context: typer.Context, as_json: AsJson = False) -> None:
 def shutdown(context: typer.Context, as_json: AsJson = False) -> None:
     """Stop the supervisor and its workers."""
     _perform(context, "shutdown", as_json, lambda _: "stopping")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def run_mcrd() -> None:

@@ -1,0 +1,186 @@
+"""What a supervisor answers, as tables and sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from forwarder import top
+from forwarder.figures import counted
+from forwarder.output_text import output_text
+from forwarder.strategy import Strategy
+
+
+def summary(statistics: dict[str, Any]) -> str:
+    """What a forwarder counted until its end."""
+    totals = statistics["totals"]
+    received, matched, sent = (f"{totals[name]:,}" for name in ("received", "matched", "sent"))
+    lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
+    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
+    for interface in statistics["interfaces"]:
+        dropped |= _frames_lost(interface)
+    lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in dropped.items()]
+    return "\n".join(lines)
+
+
+def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
+    """What came in on an interface, but to no worker, by reason."""
+    name = interface["name"]
+    lost = {
+        f"ring full on {name}": interface["kernel_drops"],
+        f"left in a ring of {name}": interface["abandoned_frames"],
+    }
+    return {reason: count for reason, count in lost.items() if count}
+
+
+def added(result: Any) -> str:
+    """Of `add`."""
+    return "\n".join(
+        f"added {rule['rule_id']}: {rule['state']}" + (f" ({rule['reason']})" if rule["reason"] else "")
+        for rule in result["added"]
+    )
+
+
+def rules(result: Any) -> Table:
+    """Of `list`."""
+    table = _table("rule", "input", "outputs", "in force after", "first datagram after")
+    for rule in result["rules"]:
+        timing = result["timing"][rule["rule_id"]]
+        table.add_row(
+            rule["rule_id"],
+            f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}",
+            "\n".join(map(output_text, rule["outputs"])),
+            *(_after(timing[name]) for name in ("in_force_after_ns", "first_datagram_after_ns")),
+        )
+    return table
+
+
+def _after(time_ns: int | None) -> str:
+    return "–" if time_ns is None else f"{time_ns / 1e6:,.1f} ms"
+
+
+def statistics(result: Any) -> Group:
+    """Of `stats`."""
+    return Group(_counted(result), _distribution(result))
+
+
+_SUMS = ("received", "matched", "sent", "dropped")
+
+
+def _counted(result: Any) -> Table:
+    totals = result["totals"]
+    table = _table("", *_SUMS)
+    former: Counter[str] = Counter()
+    for worker in result["workers"]:
+        if top.has_gone(worker):
+            former.update(_sums(worker["counters"]))
+            continue
+        table.add_row(
+            f"worker {worker['worker_id']} (CPU {worker['cpu']}, node {worker['node']}, {worker['state']})",
+            *_figures(_sums(worker["counters"])),
+        )
+    if former:
+        table.add_row("workers of former plans", *_figures(former))
+    table.add_row("all", *_figures(_sums(totals)), style="bold")
+    for reason, count in totals["dropped"].items():
+        if count:
+            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
+    for interface in result["interfaces"]:
+        for reason, count in _frames_lost(interface).items():
+            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
+    for rule in result["rules"]:
+        waiting = f" ({rule['reason']})" if rule["reason"] else ""
+        name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
+        table.add_row(name, "", f"{rule['matched']:,}", f"{rule['sent']:,}", "")
+    return table
+
+
+def _sums(counters: Any) -> dict[str, int]:
+    return {**{name: counters[name] for name in _SUMS[:-1]}, "dropped": sum(counters["dropped"].values())}
+
+
+def _figures(sums: Mapping[str, int]) -> list[str]:
+    return [f"{sums[name]:,}" for name in _SUMS]
+
+
+def workers(result: Any) -> Group:
+    """Of `list-workers`."""
+    return Group(_workers(result), _distribution(result))
+
+
+def _distribution(result: Any) -> Table:
+    """How evenly rules lie on workers."""
+    moves = ("moved by one more", "by one less")
+    table = _table("group", "workers", "rules", "on a worker", "most / mean", *moves)
+    for entry in result["distribution"]:
+        least, most = f"{entry['least']:,}", f"{entry['most']:,}"
+        less = entry["moved_by_one_less"]
+        table.add_row(
+            *(f"{entry[name]:,}" for name in ("group", "workers", "rules")),
+            least if least == most else f"{least} to {most}",
+            f"{entry['imbalance']:.2f}",
+            f"{entry['moved_by_one_more']:,}",
+            "–" if less is None else f"{less:,}",
+        )
+    return table
+
+
+def _workers(result: Any) -> Table:
+    table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
+    fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
+    for worker in result["workers"]:
+        values = ["–" if worker[name] is None else str(worker[name]) for name in fields]
+        table.add_row(*values, ", ".join(worker["interfaces"]))
+    return table
+
+
+def changes(result: Any) -> Group:
+    """Of `apply` and `plan --diff`."""
+    table = _table("change", "now", "wanted")
+    for name, values in (result["plan"] or {}).items():
+        table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
+    for what in ("added", "changed", "removed"):
+        if names := result[f"rules_{what}"]:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+            table.add_row(f"rules {what}", "", f"{len(names):,}: {shown}")
+    if result["rules_moved"]:
+        table.add_row("rules in another table", "", f"{result['rules_moved']:,}")
+    warnings = [f"warning: {warning}" for warning in result["warnings"]]
+    if not table.rows:
+        return Group("nothing changes", *warnings)
+    done = f"applied in {result['took_ns'] / 1e6:,.0f} ms" if result["applied"] else "not applied"
+    return Group(
+        table, done + (": new workers for all groups" if result["workers_relieved"] else ""), *warnings
+    )
+
+
+def _group_in_words(group: Mapping[str, Any]) -> str:
+    interfaces = ", ".join(group["interfaces"]) or "the interfaces of rules"
+    elastic = "workers" not in group
+    most = group["max_workers"] if elastic else group["workers"]
+    least = f"{group['min_workers']} to " if elastic else ""
+    node = ""
+    if "memory_node" in group:
+        number = group["memory_node"]
+        node = " on any memory node" if number is None else f" on memory node {number}"
+    return f"group {group['group']}: {interfaces}: {least}{counted(most, 'worker')}{node}"
+
+
+_IN_WORDS: Mapping[str, Callable[[Any], str]] = {
+    "strategy": lambda values: Strategy(**values).words,
+    "groups": lambda groups: "\n".join(map(_group_in_words, groups)),
+    "workers": lambda workers: f"{len(workers)} to begin with",
+    "settings": lambda values: "\n".join(f"{name} {value}" for name, value in values.items()),
+}
+"""What there is of a plan to change."""
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
