@@ -66,7 +66,7 @@ async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfigura
     before = os.umask(0o177)
     try:
         sock.bind(str(path))
-        sock.listen(BACKLOG)  # at once: who waits for the file may connect
+        sock.listen(BACKLOG)  # at once: there are programs that wait for the file
     except OSError as error:
         sock.close()
         raise SocketPathError(path, error.strerror or error) from error

@@ -27,7 +27,8 @@ class Conversation:
         sock: the supervisor's end, not blocking; closed by :meth:`close`.
         patience_s: for how long the process may say nothing while something is due.
         on_ready: called at its first word.
-        on_silence: called once when patience is lost; it should end the process.
+        on_silence: called when patience is lost, again if more is told to a process that is still there; it
+            should end the process.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class Conversation:
         self._due: dict[int, tuple[asyncio.Future[int], float]] = {}
         """Answers that are due, and since when, by the number of the message; oldest first."""
         self._look: asyncio.TimerHandle | None = None
-        self._expect(FIRST_WORD)
         self._loop.add_reader(sock, self._read)
+        self._expect(FIRST_WORD)
 
     def tell(self, kind: Kind, **fields: Unpack[channel.Fields]) -> asyncio.Future[int]:
         """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGoneError`."""
@@ -105,6 +106,7 @@ class Conversation:
 
     def _look_now(self) -> None:
         self._look = None
+        self._read()  # the one who was held up may be this process
         ends = self._patience_ends()
         if ends is not None and ends <= self._loop.time():
             self._on_silence()

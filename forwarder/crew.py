@@ -162,8 +162,6 @@ class Crew:
     def announce_links(self) -> Told:
         """Where outputs lead, as it is now."""
         body = self._links_body(self.tables)
-        if not body:
-            return []
         return [handle.tell(Kind.SET_LINKS, body=body) for handle in self.workers]
 
     def hand_over(self, places: Sequence[tuple[WorkerHandle, int]]) -> Told:
@@ -194,10 +192,13 @@ class Crew:
         )
 
     def _begin(self, handle: WorkerHandle) -> None:
-        self._spawn_task(self._equip(handle))
+        if handle.pid is not None:  # otherwise its first word was heard when it had ended
+            self._spawn_task(self._equip(handle, handle.pid))
 
-    async def _equip(self, handle: WorkerHandle) -> None:
-        """Tell a new process everything, then let it run."""
+    async def _equip(self, handle: WorkerHandle, pid: int) -> None:
+        """Tell a new process everything, then let it run; its successor, if it ends, is told itself."""
+        if handle.pid != pid:
+            return
         self._equipped.add(handle)
         tables = self._tables_of(handle)
         told = [handle.tell(Kind.SET_LINKS, body=self._links_body(tables))]
@@ -206,6 +207,8 @@ class Crew:
         try:
             results = await asyncio.gather(*told)
         except WorkerGoneError:
+            return
+        if handle.pid != pid:  # it had answered everything, and ended
             return
         if any(results):
             error = next(result for result in results if result)

@@ -26,6 +26,7 @@ class Process(Generic[Report]):
         self._name = f"{module} in {namespace}"
         self._report_type = report
         self._report: Report | None = None
+        self._failed = False
         self._buffer = b""
         self._process: subprocess.Popen[bytes] = netns.spawn(
             namespace,
@@ -43,7 +44,7 @@ class Process(Generic[Report]):
 
     def again(self, job: Message) -> None:
         """Another job for the same process, once it has reported or failed: ready in milliseconds."""
-        self._report = None
+        self._report, self._failed = None, False
         self._ask(job)
 
     def ready(self, timeout_s: float = 60) -> None:
@@ -60,7 +61,7 @@ class Process(Generic[Report]):
 
     def finish(self) -> None:
         """Hear of the end of a job whose report nobody wants, be it ready or not; as :meth:`report`."""
-        while self._report is None:
+        while self._report is None and not self._failed:
             answer = self._read(120)
             if "ready" not in answer:
                 self._report = self._report_type.model_validate(answer)
@@ -105,6 +106,7 @@ class Process(Generic[Report]):
         line, self._buffer = self._buffer.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
+            self._failed = True
             raise TrafficError(f"{self._name}: {answer['error']}")
         return answer
 

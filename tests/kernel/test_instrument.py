@@ -153,7 +153,7 @@ def test_a_delay_of_all_shows_in_every_percentile(instrument: Instrument) -> Non
 
 
 def test_a_generator_that_is_held_up_makes_a_trial_invalid_and_not_lossy(instrument: Instrument) -> None:
-    seconds = 0.6
+    seconds = 2.0
     pid = instrument.bench.sender.pid
 
     def hold_up() -> None:

@@ -164,13 +164,13 @@ def test_a_killed_supervisor_leaves_no_worker_and_its_place_can_be_taken(faulty_
 
 @contextmanager
 def hasty_forwarder(
-    lab: Bench, directory: Path, *options: str
+    lab: Bench, directory: Path, *options: str, first: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """One with less patience than usual, and its control socket."""
+    """One with less patience than usual that does ``first``, and its control socket."""
     impatient = (
-        "import sys; from forwarder import cli, supervisor, workers\n"
+        "import os, signal, sys; from forwarder import cli, supervisor, worker, workers\n"
         "supervisor.TIDY_S, workers.HANGING_AFTER_S, workers.START_HANGS_AFTER_S = 0.5, 2.0, 3.0\n"
-        "sys.argv[0] = 'mcrd'; cli.mcrd()"
+        f"{first}sys.argv[0] = 'mcrd'; cli.mcrd()"
     )
     path = directory / "control"
     command = [sys.executable, "-c", impatient, "supervisor", *options, "--control-socket-path", str(path)]
@@ -215,9 +215,18 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     faulty_bench: Bench, tmp_path: Path
 ) -> None:
     options = ("--interface", "in0", "--num-workers", "1")
-    with hasty_forwarder(faulty_bench, tmp_path, *options) as (process, path):
-        (born,) = eventually(lambda: children(process.pid), "a worker is born", within_s=60)
-        os.kill(born, signal.SIGSTOP)
+    mark = tmp_path / "the first one hangs"
+    hangs = (
+        "begin = worker.main\n"
+        "def hang_once(start):\n"
+        f"    try: os.mkdir({str(mark)!r})\n"
+        "    except FileExistsError: return begin(start)\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "worker.main = hang_once\n"
+    )
+    with hasty_forwarder(faulty_bench, tmp_path, *options, first=hangs) as (process, path):
+        eventually(mark.exists, "a worker is born", within_s=60)
+        (born,) = children(process.pid)
         eventually(lambda: mcrctl(path, "ping").returncode == 0, "the supervisor answers", within_s=60)
         with Client(path, timeout_s=60) as client:
             (now,) = eventually(partial(all_running, client), "it runs", within_s=60)

@@ -102,6 +102,15 @@ class Bench:
             for sender in senders:
                 sender.go()
             yield transfer
+            transfer.sent = [sender.report() for sender in senders]
+            self._settle()
+            offered = {
+                stream.stream_id: count
+                for job, report in zip(sender_jobs, transfer.sent, strict=True)
+                for stream, count in zip(job.streams, report.per_stream, strict=True)
+            }
+            receiver.stop(offered)
+            transfer.seen = receiver.report()
         except BaseException:
             # They serve the tests that follow, too.
             for sender in senders:
@@ -111,15 +120,6 @@ class Bench:
                 with suppress(TrafficError):
                     process.finish()
             raise
-        transfer.sent = [sender.report() for sender in senders]
-        self._settle()
-        offered = {
-            stream.stream_id: count
-            for job, report in zip(sender_jobs, transfer.sent, strict=True)
-            for stream, count in zip(job.streams, report.per_stream, strict=True)
-        }
-        receiver.stop(offered)
-        transfer.seen = receiver.report()
 
     def _settle(self) -> None:
         """Until nothing is on its way any more; not for ever, as some forwarders are stopped."""
