@@ -202,6 +202,7 @@ def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
     most = f" to {it.workers_most:,}" if it.workers_most > it.workers else ""
     groups = f"{it.groups:,} groups, " if it.groups > 1 else ""
     kernel = f" + kernel {needs.kernel.value / MB:,.0f}" if needs.kernel else ""
+    shared = f"shared {needs.shared.value / MB:,.0f} + " if needs.shared else ""
     for reason in rate.reasons:
         if reason not in reasons:
             reasons.append(reason)
@@ -216,8 +217,9 @@ def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
             f" headroom {row.headroom:+.0%}"
         ),
         (
-            f"   memory {needs.everything / MB:,.0f} MB: processes {needs.processes.value / MB:,.0f} + "
-            f"rules {needs.rules.value / MB:,.0f} + rings {needs.rings_bytes / MB:,.0f}{kernel} "
+            f"   memory {needs.everything / MB:,.0f} MB: {shared}"
+            f"processes {needs.processes.value / MB:,.0f} + rules {needs.rules.value / MB:,.0f} + "
+            f"rings {needs.rings_bytes / MB:,.0f}{kernel} "
             f"({needs.total.basis})"
         ),
     ]

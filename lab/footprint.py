@@ -119,7 +119,7 @@ def misses(record: Footprint) -> list[str]:
 def compared(record: Footprint, other: Footprint, target: float) -> Check:
     """Whether the memory of all processes is at most so many times that of the other's. Rings are told, not
     judged: their size is configuration."""
-    own, like = record.memory.pss_bytes_total, other.memory.pss_bytes_total
+    own, like = record.memory.held_bytes, other.memory.held_bytes
     rings = [one.memory.ring_bytes_total / 1e6 for one in (record, other)]
     return Check(
         scenario=record.scenario,
@@ -154,9 +154,17 @@ def _memory(pids: Sequence[int], kernel_bytes: int) -> Memory:
         private_bytes_per_worker=round(statistics.median(one.private_bytes for one in each)),
         pss_bytes_total=template.pss_bytes + _of_all(each, "pss_bytes", len(workers)),
         ring_bytes_total=_of_all(each, "ring_bytes", len(workers)),
-        template_bytes=template.private_bytes,
+        template_bytes=template.dirty_bytes,
+        shared_bytes=shared_bytes(template, each, len(workers)),
         kernel_bytes=kernel_bytes,
     )
+
+
+def shared_bytes(template: ProcessMemory, each: Sequence[ProcessMemory], workers: int) -> int:
+    """What the supervisor and ``workers`` like ``each`` hold once: written before the forks, and files."""
+    written = template.anonymous_pss_bytes + _of_all(each, "anonymous_pss_bytes", workers)
+    own = template.dirty_bytes + _of_all(each, "dirty_bytes", workers)
+    return max(0, written - own) + template.file_bytes
 
 
 def sampled(pids: Sequence[int], most: int) -> Sequence[int]:

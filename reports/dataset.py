@@ -331,6 +331,7 @@ FOOTPRINTS: Columns[Footprint] = {
     "workers_measured": lambda f: f.memory.workers,
     "private_bytes_per_worker": lambda f: f.memory.private_bytes_per_worker,
     "template_bytes": lambda f: f.memory.template_bytes,
+    "shared_bytes": lambda f: f.memory.shared_bytes,
     "pss_bytes_total": lambda f: f.memory.pss_bytes_total,
     "ring_bytes_total": lambda f: f.memory.ring_bytes_total,
     "kernel_bytes": lambda f: f.memory.kernel_bytes,

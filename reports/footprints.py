@@ -73,7 +73,7 @@ def memory(data: Dataset) -> Table | None:
         Column("Measured", "MB, no rings", numeric=True),
         Column("Private per worker", "MB, median", numeric=True),
         Column("Template", "MB", numeric=True),
-        Column("Proportional (PSS)", "MB, no rings", numeric=True),
+        Column("Shared", "MB, held once", numeric=True),
         Column("Rings", "MB", numeric=True),
         Column("Kernel growth", "MB", numeric=True),
     )
@@ -91,7 +91,7 @@ def memory(data: Dataset) -> Table | None:
                     Cell(mb(total), doubts=words.footprint_doubts(f)),
                     _held(f, words.PRIVATE, mb(f.memory.private_bytes_per_worker)),
                     Cell(mb(f.memory.template_bytes)),
-                    Cell(mb(f.memory.pss_bytes_total)),
+                    Cell(mb(f.memory.shared_bytes)),
                     Cell(mb(f.memory.ring_bytes_total)),
                     Cell(mb(f.memory.kernel_bytes)),
                 ),

@@ -89,8 +89,9 @@ SHARES = "An even share is 1. Steering by CPU can only spread what arrives on mo
 MEMORY = (
     "MB is 1,000,000 bytes, as in the architecture document. Documented is its table's figure; modelled is "
     "rules × their size + processes; measured is the workers' private memory and that of the template they "
-    "were forked from, each really started. Proportional memory adds their share of the code and data "
-    "that they have in common. Rings stand beside: their size is configuration."
+    "were forked from, each really started. Shared is held once, however many they are: what was in memory "
+    "before the forks, and code of the interpreter and of libraries. Rings stand beside: their size is "
+    "configuration."
 )
 LATENCY = "From the send stamp in the payload to the receiver's time stamp, on one clock."
 CPU = (

@@ -5,6 +5,9 @@
 * *Dirty* is the part of private that the process has written. The rest are pages of files, which come and go
   with the page cache, and are private or not by who else maps them just then: megabytes in an hour, of
   processes that do nothing, where the kernel reclaims what is little used (DAMON).
+* *Anonymous PSS* divides only what was written: its sum over processes that share is what they hold, whoever
+  else maps the same libraries.
+* *Files* are resident pages of programs and libraries, whoever shares them.
 * A packet socket's ring is kernel memory that the process maps. It is sized by the plan, not by the code, so
   it is counted apart: mappings named ``socket:[inode]``.
 * The kernel's own memory is read for the whole machine: use the difference of two readings, and keep the
@@ -28,6 +31,8 @@ class ProcessMemory:
     private_bytes: int
     dirty_bytes: int
     pss_bytes: int
+    anonymous_pss_bytes: int
+    file_bytes: int
     ring_bytes: int
 
     def since(self, earlier: ProcessMemory) -> ProcessMemory:
@@ -75,6 +80,8 @@ def process_memory(pid: int) -> ProcessMemory:
         private_bytes=private - ring_private,
         dirty_bytes=rollup.get("Private_Dirty", 0) - rings.get("Private_Dirty", 0),
         pss_bytes=rollup.get("Pss", 0) - rings.get("Pss", 0),
+        anonymous_pss_bytes=rollup.get("Pss_Anon", 0),
+        file_bytes=rollup.get("Rss", 0) - rollup.get("Anonymous", 0) - rings.get("Rss", 0),
         ring_bytes=rings.get("Size", 0),
     )
 

@@ -174,9 +174,18 @@ class Memory(Record):
     pss_bytes_total: int
     ring_bytes_total: int
     template_bytes: int
-    """Private memory of the supervisor: imported code, rules, the template that workers share."""
+    """What the supervisor has written for itself: rules, a little for each worker."""
+    shared_bytes: int | None = None
+    """Held once, by supervisor and workers together: what was in memory before the forks, and resident pages
+    of programs and libraries."""
     kernel_bytes: int | None = None
     """Growth of the kernel's own memory (slab, socket buffers, page tables) while the forwarder ran."""
+
+    @property
+    def held_bytes(self) -> int:
+        """By all processes together, without rings."""
+        own = self.private_bytes_per_worker * self.workers + self.template_bytes
+        return own + (self.shared_bytes or 0)
 
 
 class Setting(Record):

@@ -22,6 +22,7 @@ from reports.capacity.memory import (
     measured,
     private_terms,
     ranges_of,
+    shared_terms,
     template_terms,
 )
 from reports.capacity.model import CapacityModel, HeldOut, Point, Source
@@ -91,6 +92,11 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
         for each in footprints
         if each.kernel_bytes is not None and each.kernel_bytes > 0
     ]
+    shared = [
+        Observation(each.held, shared_terms(each.held), each.shared_bytes)
+        for each in footprints
+        if each.shared_bytes
+    ]
     return MemoryModel(
         private=fit_law(
             [Observation(each.held, private_terms(each.held), each.private_bytes) for each in footprints],
@@ -100,6 +106,7 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
             [Observation(each.held, template_terms(each.held), each.template_bytes) for each in footprints],
             "memory of the supervisor",
         ),
+        shared=fit_law(shared, "memory that is shared") if len(shared) >= FEWEST_FOOTPRINTS else None,
         kernel=fit_law(kernel, "memory of the kernel") if len(kernel) >= FEWEST_FOOTPRINTS else None,
         ranges=ranges_of([each.held for each in footprints]),
         cases=[each.case for each in footprints],

@@ -2,7 +2,8 @@
 
 * *private*: of each worker: the process, its rules, its sockets. A worker that is alone shares nothing with
   another one, so what a fork would have left shared is its own.
-* *template*: private to the supervisor: code, its own copy of every rule, a little for each worker.
+* *template*: private to the supervisor: its own copy of every rule, a little for each worker.
+* *shared*: held once by all of them: code, and what was in memory before the forks, rules among it.
 * *kernel*: what the kernel's own memory grows by: page tables, stacks, sockets.
 * *rings* are configuration: the plan says how large they are, and they are as large as that.
 """
@@ -55,15 +56,21 @@ def template_terms(held: Holding) -> dict[str, float]:
     return {"code": 1.0, "rule": float(held.rules), "worker": float(held.workers)}
 
 
+def shared_terms(held: Holding) -> dict[str, float]:
+    return {"code": 1.0, "rule": float(held.rules)}
+
+
 def kernel_terms(held: Holding) -> dict[str, float]:
     return {"machine": 1.0, "worker": float(held.workers), "socket": float(held.sockets)}
 
 
 class MemoryModel(Part):
-    """The three laws, and what they were fitted to."""
+    """The laws, and what they were fitted to."""
 
     private: Law
     template: Law
+    shared: Law | None = None
+    """Of runs whose footprints tell."""
     kernel: Law | None
     ranges: dict[str, Range]
     cases: list[str]
@@ -78,6 +85,7 @@ class Measured:
     held: Holding
     private_bytes: int
     template_bytes: int
+    shared_bytes: int | None
     kernel_bytes: int | None
 
     @property
@@ -92,6 +100,7 @@ def measured(run_id: str, footprints: Iterable[Footprint]) -> list[Measured]:
             held=holding_of(f),
             private_bytes=f.memory.private_bytes_per_worker,
             template_bytes=f.memory.template_bytes,
+            shared_bytes=f.memory.shared_bytes,
             kernel_bytes=f.memory.kernel_bytes,
         )
         for f in footprints

@@ -21,7 +21,7 @@ from reports.capacity.law import (
     around,
     weakest,
 )
-from reports.capacity.memory import Holding, kernel_terms, private_terms, template_terms
+from reports.capacity.memory import Holding, kernel_terms, private_terms, shared_terms, template_terms
 from reports.capacity.model import CapacityModel
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
 
@@ -151,12 +151,15 @@ class MemoryPrediction:
     """In all workers, and in the supervisor."""
     total: Prediction
     """Processes and rules: what a footprint measures."""
+    shared: Prediction | None
+    """Held once, by all processes."""
     kernel: Prediction | None
     rings_bytes: int
 
     @property
     def everything(self) -> float:
-        return self.total.value + self.rings_bytes + (self.kernel.value if self.kernel else 0.0)
+        beside = sum(each.value for each in (self.shared, self.kernel) if each is not None)
+        return self.total.value + self.rings_bytes + beside
 
 
 def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPrediction:
@@ -176,10 +179,18 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     def part(value: float) -> Prediction:
         return Prediction(value, *around(value, deviation), basis, reasons)
 
-    kernel = None
-    if found.kernel is not None:
-        kernel = _of_law(found.kernel, kernel_terms(held), basis, reasons, outside)
-    return MemoryPrediction(private, part(total - rules), part(rules), part(total), kernel, rings_bytes)
+    def beside(law: Law | None, terms: Mapping[str, float]) -> Prediction | None:
+        return None if law is None else _of_law(law, terms, basis, reasons, outside)
+
+    return MemoryPrediction(
+        private,
+        part(total - rules),
+        part(rules),
+        part(total),
+        beside(found.shared, shared_terms(held)),
+        beside(found.kernel, kernel_terms(held)),
+        rings_bytes,
+    )
 
 
 def _of_law(

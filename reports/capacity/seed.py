@@ -27,8 +27,8 @@ SAME_CHOICE = 0.05
 MEMORY = (
     "Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a "
     "rule, 1 MB a process), measured what this run really started, predicted the capacity model. Measured "
-    "and predicted are private memory of workers and supervisor, rules included; receive rings, whose size "
-    "is configuration, and the kernel's own growth stand beside."
+    "and predicted are private memory of workers and supervisor, rules included; not in them are what all of "
+    "them share, receive rings, whose size is configuration, and the kernel's own growth."
 )
 RATES = (
     "Rates are predicted without loss, with the kernel's part of receiving on the workers' own processors. "

@@ -40,6 +40,7 @@ COST = {
 """Nanoseconds: the law of the machine that these records come from."""
 DURATION_NS = 1_000_000_000
 PRIVATE, RULE, CODE, TEMPLATE_RULE, KERNEL = 600_000, 90, 12_000_000, 1_700, 700_000
+SHARED, SHARED_RULE = 180_000_000, 400
 
 
 def cost_ns(load: Load, arrived: float = 1.0) -> float:
@@ -198,6 +199,7 @@ def footprint(workers: int, rules: int, interfaces: int = 1, name: str = "") -> 
             pss_bytes_total=0,
             ring_bytes_total=0,
             template_bytes=CODE + TEMPLATE_RULE * rules,
+            shared_bytes=SHARED + SHARED_RULE * rules,
             kernel_bytes=KERNEL * workers,
         ),
         ready_ns=1,
@@ -252,6 +254,7 @@ def model(steered: bool = True, scatter: float = 0.05) -> CapacityModel:
         memory=MemoryModel(
             private=law({"process": PRIVATE, "rule": RULE, "alone": 1_000_000.0}),
             template=law({"code": CODE, "rule": TEMPLATE_RULE}),
+            shared=law({"code": SHARED, "rule": SHARED_RULE}),
             kernel=law({"worker": KERNEL}),
             ranges={
                 "workers": Range(least=1, most=1920),

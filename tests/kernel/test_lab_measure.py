@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from lab.build import build
+from lab.footprint import shared_bytes
 from lab.measure import cpu, interfaces, memory
 from lab.topology import Topology
 from lab.traffic.sender import SenderJob, Stream, start_sender
@@ -119,6 +120,8 @@ def test_what_is_read_of_a_file_is_private_and_what_is_written_is_dirty() -> Non
         _, (before, seen, written) = readings_of([sys.executable, "-c", FILE, file.name])
     assert seen.since(before).private_bytes > 7 << 20
     assert seen.since(before).dirty_bytes < 1 << 20
+    assert 7 << 20 < seen.since(before).file_bytes < 9 << 20
+    assert -5 << 20 < written.since(seen).file_bytes < -3 << 20, "no pages of the file any more"
     assert 4 << 20 <= written.since(seen).dirty_bytes < 5 << 20
 
 
@@ -162,6 +165,9 @@ def test_what_forks_share_is_not_private() -> None:
     for child in children:
         assert 4 << 20 <= child.private_bytes < 6 << 20
         assert child.pss_bytes > child.private_bytes + (7 << 20), "a quarter of the template"
+    shared = shared_bytes(template, children[:2], 3)
+    assert 32 << 20 < shared - template.file_bytes < 40 << 20, "the template, once"
+    assert 1 << 20 < template.file_bytes < 32 << 20, "an interpreter"
     everything = sum(children, template)
     assert 44 << 20 < everything.pss_bytes < 60 << 20
 

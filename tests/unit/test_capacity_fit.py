@@ -14,6 +14,8 @@ from capacity_support import (
     LOADS,
     PRIVATE,
     RULE,
+    SHARED,
+    SHARED_RULE,
     TEMPLATE_RULE,
     cost_ns,
     footprint,
@@ -45,6 +47,19 @@ def test_a_known_law_is_recovered() -> None:
     assert found.memory.template.coefficients == pytest.approx(
         {"code": CODE, "rule": TEMPLATE_RULE, "worker": 0}, rel=0.01, abs=1000
     )
+    assert found.memory.shared is not None
+    assert found.memory.shared.coefficients == pytest.approx({"code": SHARED, "rule": SHARED_RULE}, rel=0.01)
+
+
+def test_footprints_that_do_not_tell_what_is_shared_leave_it_out() -> None:
+    old = [
+        each.model_copy(update={"memory": each.memory.model_copy(update={"shared_bytes": None})})
+        for each in FOOTPRINTS
+    ]
+    found = fit([run(grid(), footprints=old)]).memory
+    assert found is not None
+    assert found.shared is None
+    assert found.template.coefficients["code"] == pytest.approx(CODE, rel=0.01)
 
 
 def test_noise_widens_the_interval_and_held_out_cases_say_how_far_off_it_is() -> None:

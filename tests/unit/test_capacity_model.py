@@ -131,13 +131,17 @@ def test_the_busiest_processor_decides() -> None:
     assert alone.value == pytest.approx(zero_loss_dps(model(), KNOWN).value)
 
 
-def test_memory_is_workers_and_supervisor_with_rings_and_kernel_beside() -> None:
+def test_memory_is_workers_and_supervisor_with_rings_kernel_and_what_they_share_beside() -> None:
     told = memory(model(), Holding(workers=10, rules=1000, rules_per_worker=100, sockets=10), 5_000_000)
     assert told.total.value == pytest.approx(10 * (600_000 + 90 * 100) + 12_000_000 + 1_700 * 1000)
     assert told.rules.value == pytest.approx(10 * 90 * 100 + 1_700 * 1000)
     assert told.processes.value == pytest.approx(10 * 600_000 + 12_000_000)
     assert told.kernel is not None
-    assert told.everything == pytest.approx(told.total.value + 5_000_000 + told.kernel.value)
+    assert told.shared is not None
+    assert told.shared.value == pytest.approx(180_000_000 + 400 * 1000)
+    assert told.everything == pytest.approx(
+        told.total.value + 5_000_000 + told.kernel.value + told.shared.value
+    )
     beyond = memory(model(), Holding(4096, 1000, 100, 4096), 0)
     assert beyond.total.basis == "extrapolated"
 

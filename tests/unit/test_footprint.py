@@ -97,9 +97,16 @@ def test_processor_time_grows_with_work_and_is_not_had_of_the_dead() -> None:
 
 
 def test_memory_is_compared_without_rings_which_are_told() -> None:
-    def of(pss_bytes: int, ring_bytes: int, case: str) -> Footprint:
-        memory = record().memory.model_copy(
-            update={"pss_bytes_total": pss_bytes, "ring_bytes_total": ring_bytes}
+    """And by what these processes hold, whoever else maps the same libraries."""
+
+    def of(held_bytes: int, ring_bytes: int, case: str) -> Footprint:
+        memory = Memory(
+            workers=2,
+            private_bytes_per_worker=1_000_000,
+            pss_bytes_total=100_000_000 - held_bytes,
+            ring_bytes_total=ring_bytes,
+            template_bytes=3_000_000,
+            shared_bytes=held_bytes - 5_000_000,
         )
         return record(case=case, memory=memory)
 

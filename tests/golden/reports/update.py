@@ -321,6 +321,7 @@ def footprint(workers: int, documented: int, ready_ns: int) -> Footprint:
             pss_bytes_total=workers * 1_300_000,
             ring_bytes_total=workers * 2_097_152,
             template_bytes=38_000_000,
+            shared_bytes=181_000_000,
             kernel_bytes=None if workers < 96 else 21_000_000,
         ),
         ready_ns=ready_ns,
