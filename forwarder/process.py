@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -113,6 +114,13 @@ def _enter(name: Any, keep: Any, mask: Any, nodes: Any, elsewhere: Any, identity
     if syscall(syscalls.GETPPID) != parent:
         syscall(syscalls.EXIT_GROUP, 1)
     return result
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread of ``parent`` that started it ends (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
 
 
 def compile_entry() -> None:

@@ -11,12 +11,13 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
 from forwarder import ingress, limits, netlink
+from forwarder.compiling import compile_apart
 from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
 from forwarder.host import Host, HostError
@@ -116,6 +117,7 @@ class Supervisor:
             limits.check_memory(self.plan.workers, self.view)
             self.crew.tables.add(list(self.book))
             with told_when_slow(self.log, COMPILING):
+                await self._unless_stopped(compile_apart())
                 warm_up()
             gc.collect()
             gc.freeze()
@@ -124,7 +126,7 @@ class Supervisor:
             limits.check_realtime(self.crew.setup.realtime_priority)
             self.interfaces.open()
             spawn(self.crew.workers)
-            await self._until_ready()
+            await self._unless_stopped(self.crew.wait_until_ready())
             self.interfaces.listen()
             self.timing.put_in_force((rule.rule_id for rule in self.book), time.monotonic_ns())
             if self.journal:
@@ -141,16 +143,16 @@ class Supervisor:
         self._watch()
         notify("READY=1")
 
-    async def _until_ready(self) -> None:
-        ready = asyncio.ensure_future(self.crew.wait_until_ready())
+    async def _unless_stopped(self, awaited: Awaitable[None]) -> None:
+        done = asyncio.ensure_future(awaited)
         stop = asyncio.ensure_future(self.stopping.wait())
         try:
-            await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done():
+            await asyncio.wait((done, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
                 raise StoppedError
-            await ready
+            await done
         finally:
-            ready.cancel()
+            done.cancel()
             stop.cancel()
 
     async def _tidy(self) -> None:

@@ -45,18 +45,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 JIT_DISABLED = bool(config.DISABLE_JIT)
 
 
-def _cache_directory() -> str:
+def _digest() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     root = Path(__file__).resolve().parents[2]
     for package in ("forwarder/abi", "forwarder/packet", "lab/traffic"):
         for source in sorted((root / package).glob("*.py")):
             digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_directory() -> str:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return str(caches / "mcastlab" / digest.hexdigest()[:16])
+    return str(caches / "mcastlab" / _digest())
 
 
 if not os.environ.get("NUMBA_CACHE_DIR"):
     config.CACHE_DIR = _cache_directory()
+
+COMPLETE: Final = Path(config.CACHE_DIR) / f"complete-{_digest()}"
+"""A file that says that the cache has all that workers run."""
 
 
 def njit(function: F) -> F:

@@ -1,0 +1,46 @@
+"""Compiling for this machine, in a process of its own that ends: ``python -m forwarder.compiling``.
+
+A compiler that is done holds some 200 MB of heap, which the supervisor would keep for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+from forwarder.abi import jit
+from forwarder.process import die_with
+from forwarder.worker import warm_up
+
+
+async def compile_apart() -> None:
+    """Have what workers run compiled, unless it was before; the cache on disk has it then.
+
+    Cancelled, or if it cannot be done, it leaves that to whoever needs the code: it is the same code.
+    """
+    if jit.JIT_DISABLED or jit.COMPLETE.exists():
+        return
+    loop = asyncio.get_running_loop()
+    command = [sys.executable, "-P", "-m", "forwarder.compiling", str(os.getpid())]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        ended, pidfd = asyncio.Event(), os.pidfd_open(process.pid)
+        loop.add_reader(pidfd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            process.kill()  # no signal to one that has ended
+
+
+def main() -> None:
+    die_with(int(sys.argv[1]))
+    warm_up()
+    jit.COMPLETE.touch()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What workers run is compiled by a process of its own, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from forwarder import compiling
+from forwarder.abi import jit
+
+
+def started(pid: int) -> set[int]:
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@pytest.fixture
+def incomplete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache that nothing is known of here; the other process has the real one."""
+    jit.COMPLETE.unlink(missing_ok=True)
+    monkeypatch.setattr(jit, "COMPLETE", tmp_path / "complete")
+    return tmp_path / "complete"
+
+
+@pytest.mark.usefixtures("incomplete")
+def test_a_process_of_its_own_compiles_and_says_so() -> None:
+    real = Path(jit.config.CACHE_DIR) / f"complete-{jit._digest()}"
+    assert not real.exists()
+    before = started(os.getpid())
+    asyncio.run(compiling.compile_apart())
+    assert real.exists()
+    assert started(os.getpid()) == before
+
+
+def test_what_was_compiled_before_is_not_again(incomplete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    incomplete.touch()
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    asyncio.run(compiling.compile_apart())
+    incomplete.unlink()
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        asyncio.run(compiling.compile_apart())
+
+
+def test_who_is_stopped_meanwhile_ends_it(incomplete: Path) -> None:
+    before = started(os.getpid())
+
+    async def stopped() -> None:
+        compiled = asyncio.create_task(compiling.compile_apart())
+        while not started(os.getpid()) - before:
+            await asyncio.sleep(0.001)
+        compiled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await compiled
+
+    began = time.monotonic()
+    asyncio.run(stopped())
+    assert started(os.getpid()) == before
+    assert time.monotonic() - began < 5
+    assert not incomplete.exists()
+
+
+def test_a_process_ends_with_who_started_it() -> None:
+    own = "import os, sys, time; from forwarder.process import die_with; die_with(int(sys.argv[1]))"
+    script = (
+        "import os, subprocess, sys\n"
+        f"own = {own!r} + '; print(os.getpid(), flush=True); time.sleep(60)'\n"
+        "subprocess.Popen([sys.executable, '-c', own, str(os.getpid())])\n"
+        "sys.stdin.readline()\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True) as parent:
+        assert parent.stdout
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    ended, _, _ = select.select([child], [], [], 20)  # readable when it has ended (pidfd_open(2))
+    os.close(child)
+    assert ended
+    orphan = subprocess.run([sys.executable, "-c", own, "1"], check=False)
+    assert orphan.returncode == 1, "its parent had ended before it could ask"
