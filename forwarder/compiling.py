@@ -25,7 +25,11 @@ async def compile_apart() -> None:
     loop = asyncio.get_running_loop()
     command = [sys.executable, "-P", "-m", "forwarder.compiling", str(os.getpid())]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+    try:
+        started = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+    except OSError:
+        return
+    with started as process:
         ended, pidfd = asyncio.Event(), os.pidfd_open(process.pid)
         loop.add_reader(pidfd, ended.set)
         try:

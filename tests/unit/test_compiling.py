@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shlex
 import subprocess
 import sys
 import time
@@ -39,12 +40,24 @@ def test_a_process_of_its_own_compiles_and_says_so() -> None:
 
 
 def test_what_was_compiled_before_is_not_again(incomplete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python, ran = incomplete.with_name("python"), incomplete.with_name("ran")
+    python.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(ran))}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
     incomplete.touch()
+    asyncio.run(compiling.compile_apart())
+    assert not ran.exists()
+    incomplete.unlink()
+    asyncio.run(compiling.compile_apart())
+    assert ran.exists()
+
+
+def test_where_no_process_can_be_had_it_is_left_to_who_needs_it(
+    incomplete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere")
     asyncio.run(compiling.compile_apart())
-    incomplete.unlink()
-    with pytest.raises(FileNotFoundError, match="/nowhere"):
-        asyncio.run(compiling.compile_apart())
+    assert not incomplete.exists()
 
 
 def test_who_is_stopped_meanwhile_ends_it(incomplete: Path) -> None:
