@@ -9,6 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 from forwarder.abi import jit
 from forwarder.process import die_with
@@ -20,17 +21,22 @@ async def compile_apart() -> None:
 
     Cancelled, or if it cannot be done, it leaves that to whoever needs the code: it is the same code.
     """
-    if jit.JIT_DISABLED or jit.COMPLETE.exists():
+    if jit.JIT_DISABLED or not _can_be_told() or jit.COMPLETE.exists():
         return
     loop = asyncio.get_running_loop()
     command = [sys.executable, "-P", "-m", "forwarder.compiling", str(os.getpid())]
     quiet = subprocess.DEVNULL
     try:
-        started = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+        # A terminal's signals are for the supervisor, which then ends it.
+        started = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, process_group=0)
     except OSError:
         return
     with started as process:
-        ended, pidfd = asyncio.Event(), os.pidfd_open(process.pid)
+        try:
+            ended, pidfd = asyncio.Event(), os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            return
         loop.add_reader(pidfd, ended.set)
         try:
             await ended.wait()
@@ -38,6 +44,14 @@ async def compile_apart() -> None:
             loop.remove_reader(pidfd)
             os.close(pidfd)
             process.kill()  # no signal to one that has ended
+
+
+def _can_be_told() -> bool:
+    """Whether the cache can be written; it would be compiled apart at every start otherwise."""
+    directory = jit.COMPLETE.parent
+    with suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.packet import layout
 from forwarder.packet.memory import Block, Snapshot, read
-from forwarder.setup import RETIRED, Holders, counted
+from forwarder.setup import RETIRED, Holders, RuleCounts, counted
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN
 from forwarder.workers import State, WorkerHandle
@@ -175,11 +175,12 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     for rule in supervisor.book:
         partition, slot = supervisor.crew.tables.place(rule)
         slots.setdefault(partition, {})[rule.rule_id] = slot
-    holders = (Holders(blocks[partition], of) for partition, of in slots.items())
+    # While code is being compiled there are rules, and no workers yet.
+    holders = (Holders(blocks[partition], of) for partition, of in slots.items() if partition in blocks)
     counts = counted(holders, supervisor.past_counts())
     found = []
     for rule in supervisor.book:
-        rule_counts = counts[rule.rule_id]
+        rule_counts = counts.get(rule.rule_id, RuleCounts())
         trouble = supervisor.interfaces.trouble(rule)
         found.append(
             {

@@ -164,6 +164,7 @@ def shared_bytes(template: ProcessMemory, each: Sequence[ProcessMemory], workers
     """What the supervisor and ``workers`` like ``each`` hold once: written before the forks, and files."""
     written = template.anonymous_pss_bytes + _of_all(each, "anonymous_pss_bytes", workers)
     own = template.dirty_bytes + _of_all(each, "dirty_bytes", workers)
+    own -= template.mapped_dirty_bytes + _of_all(each, "mapped_dirty_bytes", workers)
     return max(0, written - own) + template.file_bytes
 
 

@@ -63,8 +63,9 @@ def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Fig
     return figure(
         f"memory-stack-{scenario}" if scenario else "memory-stack",
         title,
-        "Left, on a phone above: filled, its private memory; hatched, its share of the template, with the "
-        "rules that all were forked with. Right, on a phone below: with its rings, in upright strokes.",
+        "Left, on a phone above: filled, its private memory; hatched, its share of what the supervisor has "
+        "written. Right, on a phone below: with its rings, in upright strokes. What all of them hold once is "
+        "in the table.",
         f"Megabytes that one worker accounts for. {told}.",
         plot,
         lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),

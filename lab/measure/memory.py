@@ -22,6 +22,7 @@ from pathlib import Path
 
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 """The first line of a mapping in smaps; the others begin with a capital letter."""
+_SHARED = " rw-s "
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class ProcessMemory:
     pss_bytes: int
     anonymous_pss_bytes: int
     file_bytes: int
+    mapped_dirty_bytes: int
+    """Of the dirty ones, pages that are not anonymous: of shared mappings, as an io_uring's."""
     ring_bytes: int
 
     def since(self, earlier: ProcessMemory) -> ProcessMemory:
@@ -69,9 +72,10 @@ def process_memory(pid: int) -> ProcessMemory:
     """Memory of ``pid``; ProcessLookupError when it is gone."""
     try:
         rollup = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text())
-        # The kernel's list of mappings is cheap, its account of each is not: look for a ring first.
+        # The kernel's list of mappings is cheap, its account of each is not: look for a shared one first.
         maps = Path(f"/proc/{pid}/maps").read_text()
-        rings = _ring_sizes(Path(f"/proc/{pid}/smaps").read_text()) if "socket:[" in maps else {}
+        smaps = Path(f"/proc/{pid}/smaps").read_text() if _SHARED in maps else ""
+        rings, mapped = _sizes_of(smaps, "socket:["), _sizes_of(smaps, _SHARED)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"process {pid} is gone") from error
     private = rollup.get("Private_Clean", 0) + rollup.get("Private_Dirty", 0)
@@ -82,6 +86,7 @@ def process_memory(pid: int) -> ProcessMemory:
         pss_bytes=rollup.get("Pss", 0) - rings.get("Pss", 0),
         anonymous_pss_bytes=rollup.get("Pss_Anon", 0),
         file_bytes=rollup.get("Rss", 0) - rollup.get("Anonymous", 0) - rings.get("Rss", 0),
+        mapped_dirty_bytes=mapped.get("Private_Dirty", 0) - rings.get("Private_Dirty", 0),
         ring_bytes=rings.get("Size", 0),
     )
 
@@ -97,14 +102,14 @@ def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
     )
 
 
-def _ring_sizes(smaps: str) -> dict[str, int]:
-    """The sums over the mappings of sockets, by field."""
+def _sizes_of(smaps: str, mark: str) -> dict[str, int]:
+    """The sums over the mappings whose first line has ``mark``, by field."""
     totals: dict[str, int] = {}
-    ring = False
+    counted = False
     for line in smaps.splitlines():
         if _MAPPING.match(line):
-            ring = "socket:[" in line
-        elif ring:
+            counted = mark in line
+        elif counted:
             for name, size in _sizes(line).items():
                 totals[name] = totals.get(name, 0) + size
     return totals

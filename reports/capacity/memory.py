@@ -57,7 +57,14 @@ def template_terms(held: Holding) -> dict[str, float]:
 
 
 def shared_terms(held: Holding) -> dict[str, float]:
-    return {"code": 1.0, "rule": float(held.rules)}
+    several = float(held.workers > ALONE)  # what one that is alone does not share is in its private memory
+    return {
+        "code": 1.0,
+        "rule": float(held.rules),
+        "several": several,
+        "several_rule": several * held.rules,
+        "worker": float(held.workers),  # its counters
+    }
 
 
 def kernel_terms(held: Holding) -> dict[str, float]:

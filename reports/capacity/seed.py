@@ -128,8 +128,8 @@ def _differences(row: DocumentedRow, measured: int | None, told: Prediction) -> 
     what = "Predicted" if measured is None else "Measured"
     if ratio > 1:
         yield (
-            f"{what} is {ratio:.1f} × what is modelled: the document leaves out the supervisor, whose code "
-            "and rules weigh more than so few workers."
+            f"{what} is {ratio:.1f} × what is modelled: the document leaves out the supervisor, whose own "
+            "memory weighs more than that of so few workers."
         )
     else:
         yield (

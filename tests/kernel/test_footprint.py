@@ -33,6 +33,8 @@ def test_workers_of_several_groups_are_started_measured_and_gone() -> None:
     assert (record.setting.groups, record.setting.placement) == (2, "hash")
     assert record.memory.workers == 6
     assert 100_000 < record.memory.private_bytes_per_worker < 20_000_000
+    assert record.memory.shared_bytes is not None
+    assert 50_000_000 < record.memory.shared_bytes < 400_000_000
     assert record.memory.ring_bytes_total > 9 * 64 * 2048  # nine sockets
     assert record.idle_ns is not None
     assert record.idle_cpu_ns is not None

@@ -181,6 +181,12 @@ def hasty_forwarder(
             process.kill()
 
 
+def workers_of(supervisor: int) -> set[int]:
+    """Not a process that compiles for it."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(supervisor)}
+    return {pid for pid, command in commands.items() if b"forwarder.compiling" not in command}
+
+
 def all_running(client: Client) -> list[dict[str, Any]]:
     found = client.ask("list-workers")["result"]["workers"]
     return found if all(worker["state"] == "running" for worker in found) else []
@@ -226,7 +232,7 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     )
     with hasty_forwarder(faulty_bench, tmp_path, *options, first=hangs) as (process, path):
         eventually(mark.exists, "a worker is born", within_s=60)
-        (born,) = children(process.pid)
+        (born,) = workers_of(process.pid)
         eventually(lambda: mcrctl(path, "ping").returncode == 0, "the supervisor answers", within_s=60)
         with Client(path, timeout_s=60) as client:
             (now,) = eventually(partial(all_running, client), "it runs", within_s=60)
@@ -235,13 +241,31 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     assert f"process {born} did not answer for 3 s and was killed by SIGKILL" in said
 
 
+def test_a_forwarder_that_compiles_tells_of_its_rules_and_is_stopped_at_once(
+    faulty_bench: Bench, tmp_path: Path
+) -> None:
+    (rules := tmp_path / "rules.json").write_text(json.dumps({"rules": RULES}))
+    options = ("--interface", "in0", "--rules", str(rules))
+    compiles = "import asyncio; supervisor.compile_apart = lambda: asyncio.sleep(90)\n"
+    with hasty_forwarder(faulty_bench, tmp_path, *options, first=compiles) as (process, path):
+        listed = eventually(lambda: mcrctl(path, "list", "--json").stdout, "it answers", within_s=60)
+        assert len(json.loads(listed)["rules"]) == len(RULES)
+        stats = json.loads(mcrctl(path, "stats", "--json").stdout)
+        assert {(one["matched"], one["sent"]) for one in stats["rules"]} == {(0, 0)}
+        began = time.monotonic()
+        said = said_at_the_end(process)
+        assert process.returncode == 0
+    assert time.monotonic() - began < 30
+    assert "Traceback" not in said
+
+
 def test_a_forwarder_is_stopped_while_a_worker_hangs_that_it_cannot_start_without(
     faulty_bench: Bench, tmp_path: Path
 ) -> None:
     path = tmp_path / "control"
     command = [program("mcrd"), "supervisor", "--interface", "in0", "--control-socket-path", str(path)]
     process = netns.spawn(faulty_bench.lab.fwd, command, stdout=subprocess.PIPE, text=True)
-    born = eventually(lambda: children(process.pid), "a worker is born", within_s=60)
+    born = eventually(partial(workers_of, process.pid), "a worker is born", within_s=60)
     for worker in born:
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGSTOP)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kernel_support import without_numa
@@ -155,8 +156,12 @@ def test_a_filter_that_refuses_policies_is_a_warning(mcrd_bench: Bench, tmp_path
             warnings.append(line)
         assert line.startswith("warning: Memory node 0 takes no wishes (Operation not permitted)")
         eventually(lambda: mcrctl(path, "ping").returncode == 0, "the supervisor answers")
-        [worker] = json.loads(mcrctl(path, "list-workers", "--json").stdout)["workers"]
-        assert worker["state"] == "running"
+
+        def running() -> list[dict[str, Any]]:
+            listed = json.loads(mcrctl(path, "list-workers", "--json").stdout)["workers"]
+            return [worker for worker in listed if worker["state"] == "running"]
+
+        [worker] = eventually(running, "its worker runs", within_s=60)
         assert policies(worker["pid"]) == {"default"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0

@@ -29,6 +29,7 @@ from lab.results import Cpu
 from reports.capacity.cost import Load, terms
 from reports.capacity.fit import fit
 from reports.capacity.fitting import FitError, Observation, fit_law
+from reports.capacity.memory import holding_of, shared_terms
 from reports.capacity.predict import cost_ns as predicted_cost
 from reports.capacity.predict import zero_loss_dps
 from reports.capacity.samples import SKIPPED, samples
@@ -48,7 +49,9 @@ def test_a_known_law_is_recovered() -> None:
         {"code": CODE, "rule": TEMPLATE_RULE, "worker": 0}, rel=0.01, abs=1000
     )
     assert found.memory.shared is not None
-    assert found.memory.shared.coefficients == pytest.approx({"code": SHARED, "rule": SHARED_RULE}, rel=0.01)
+    for each in FOOTPRINTS:
+        told = found.memory.shared.at(shared_terms(holding_of(each)))
+        assert told == pytest.approx(SHARED + SHARED_RULE * each.rules, rel=0.01), each.case
 
 
 def test_footprints_that_do_not_tell_what_is_shared_leave_it_out() -> None:
