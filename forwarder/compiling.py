@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from forwarder.abi import jit
 from forwarder.process import die_with
@@ -21,7 +22,8 @@ async def compile_apart() -> None:
 
     Cancelled, or if it cannot be done, it leaves that to whoever needs the code: it is the same code.
     """
-    if jit.JIT_DISABLED or not _can_be_told() or jit.COMPLETE.exists():
+    complete = jit.complete_marker()
+    if jit.JIT_DISABLED or not _can_be_written(complete.parent) or complete.exists():
         return
     loop = asyncio.get_running_loop()
     command = [sys.executable, "-P", "-m", "forwarder.compiling", str(os.getpid())]
@@ -46,9 +48,8 @@ async def compile_apart() -> None:
             process.kill()  # no signal to one that has ended
 
 
-def _can_be_told() -> bool:
-    """Whether the cache can be written; it would be compiled apart at every start otherwise."""
-    directory = jit.COMPLETE.parent
+def _can_be_written(directory: Path) -> bool:
+    """Where it cannot, code would be compiled apart at every start."""
     with suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)
     return os.access(directory, os.W_OK | os.X_OK)
@@ -57,7 +58,7 @@ def _can_be_told() -> bool:
 def main() -> None:
     die_with(int(sys.argv[1]))
     warm_up()
-    jit.COMPLETE.touch()
+    jit.complete_marker().touch()
 
 
 if __name__ == "__main__":

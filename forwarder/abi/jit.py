@@ -63,18 +63,18 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
     config.CACHE_DIR = _cache_directory()
 
 
-def _whole() -> str:
-    """All that numba finds compiled code by: which sources, where they are, for which processor."""
+def complete_marker() -> Path:
+    """The file that says that the cache has all that workers run.
+
+    Its name is made of all that numba finds compiled code by: which sources, where they are, and for which
+    processor.
+    """
     root = Path(__file__).absolute().parents[2]
     told = f"{_digest()} {root} {cpu_target.target_context.codegen().magic_tuple()}"
     digest = hashlib.sha256(told.encode())
     for name in ("process.py", "worker.py"):
         digest.update((root / "forwarder" / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-COMPLETE: Final = Path(config.CACHE_DIR) / f"complete-{_whole()}"
-"""A file that says that the cache has all that workers run."""
+    return Path(config.CACHE_DIR) / f"complete-{digest.hexdigest()[:16]}"
 
 
 def njit(function: F) -> F:

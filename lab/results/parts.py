@@ -182,10 +182,14 @@ class Memory(Record):
     """Growth of the kernel's own memory (slab, socket buffers, page tables) while the forwarder ran."""
 
     @property
+    def own_bytes(self) -> int:
+        """What each process has for itself, of all of them."""
+        return self.private_bytes_per_worker * self.workers + self.template_bytes
+
+    @property
     def held_bytes(self) -> int:
         """By all processes together, without rings."""
-        own = self.private_bytes_per_worker * self.workers + self.template_bytes
-        return own + (self.shared_bytes or 0)
+        return self.own_bytes + (self.shared_bytes or 0)
 
 
 class Setting(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
@@ -16,6 +16,7 @@ from reports.capacity.holdout import (
 )
 from reports.capacity.law import Law, Range, Spread
 from reports.capacity.memory import (
+    Holding,
     Measured,
     MemoryModel,
     kernel_terms,
@@ -87,16 +88,18 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
     """``None`` where too few workers were started to fit to."""
     if len({each.held for each in footprints}) < FEWEST_FOOTPRINTS:
         return None
-    kernel = [
-        Observation(each.held, kernel_terms(each.held), each.kernel_bytes)
-        for each in footprints
-        if each.kernel_bytes is not None and each.kernel_bytes > 0
-    ]
-    shared = [
-        Observation(each.held, shared_terms(each.held), each.shared_bytes)
-        for each in footprints
-        if each.shared_bytes
-    ]
+
+    def law_of(
+        what: str, terms_of: Callable[[Holding], dict[str, float]], sizes: Iterable[int | None]
+    ) -> Law | None:
+        """Of what not every run has measured."""
+        known = [
+            Observation(each.held, terms_of(each.held), size)
+            for each, size in zip(footprints, sizes, strict=True)
+            if size is not None and size > 0
+        ]
+        return fit_law(known, what) if len(known) >= FEWEST_FOOTPRINTS else None
+
     return MemoryModel(
         private=fit_law(
             [Observation(each.held, private_terms(each.held), each.private_bytes) for each in footprints],
@@ -106,8 +109,8 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
             [Observation(each.held, template_terms(each.held), each.template_bytes) for each in footprints],
             "memory of the supervisor",
         ),
-        shared=fit_law(shared, "memory that is shared") if len(shared) >= FEWEST_FOOTPRINTS else None,
-        kernel=fit_law(kernel, "memory of the kernel") if len(kernel) >= FEWEST_FOOTPRINTS else None,
+        shared=law_of("memory that is shared", shared_terms, (each.shared_bytes for each in footprints)),
+        kernel=law_of("memory of the kernel", kernel_terms, (each.kernel_bytes for each in footprints)),
         ranges=ranges_of([each.held for each in footprints]),
         cases=[each.case for each in footprints],
     )

@@ -63,7 +63,7 @@ def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[Documente
     for row in rows:
         told = evaluate(row.planned, 1.0, model).memory
         started = _footprint(data, row)
-        measured = None if started is None else measured_bytes(started)
+        measured = None if started is None else started.memory.own_bytes
         made.append(
             Row(
                 (
@@ -100,12 +100,7 @@ def _bytes(told: Prediction) -> Cell:
 def _measured(started: Footprint | None) -> Cell:
     if started is None:
         return Cell("not in this run")
-    return Cell(quantity.megabytes(measured_bytes(started)), f"{started.scenario}: {started.case}")
-
-
-def measured_bytes(f: Footprint) -> int:
-    """As the report's own table of memory has it."""
-    return f.memory.workers * f.memory.private_bytes_per_worker + f.memory.template_bytes
+    return Cell(quantity.megabytes(started.memory.own_bytes), f"{started.scenario}: {started.case}")
 
 
 def _footprint(data: Dataset, row: DocumentedRow) -> Footprint | None:

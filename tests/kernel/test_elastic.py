@@ -29,7 +29,6 @@ from kernel_support.mcrd import (
     Client,
     Relay,
     assert_delivered,
-    children,
     counts,
     eventually,
     forwarded,
@@ -47,6 +46,7 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
+from process_support import children
 
 from forwarder.placement import flow_owner
 from lab.peers.base import PeerError

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kernel_support.namespaces import own_names
+from process_support import state_of
 
 from lab import netns
 from lab.build import UNSTEERED, build, steer
@@ -225,14 +226,6 @@ def await_program(process: subprocess.Popen[bytes], name: str) -> None:
         if Path(f"/proc/{process.pid}/comm").read_text().strip() == name:
             return
     pytest.fail(f"{name} ended with status {process.returncode}")
-
-
-def state_of(pid: int) -> str:
-    """As proc_pid_stat(5) has it; a process that is no more there was a zombie last."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "Z"
 
 
 def network_of(pid: int | str) -> Path:

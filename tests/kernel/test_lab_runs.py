@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from process_support import state_of
 
 from lab import netns
 from lab.results import NONE, Check, RunEnded, Trial, read_results
@@ -177,12 +178,7 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_
 
 def is_running(pid: int, started: int | None) -> bool:
     """Whether the process lives; one whose parent has not taken leave of it (a zombie) does not."""
-    if started is None or netns.start_time(pid) != started:
-        return False
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return started is not None and netns.start_time(pid) == started and state_of(pid) != "Z"
 
 
 def test_functional_checks_pass(tmp_path: Path) -> None:

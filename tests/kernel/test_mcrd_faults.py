@@ -20,7 +20,6 @@ from kernel_support.mcrd import (
     Client,
     Counts,
     Relay,
-    children,
     counts,
     eventually,
     forwarded,
@@ -35,8 +34,8 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, Transfer, bench, streams
 from kernel_support.wires import Port, Wiring
+from process_support import children
 
-from forwarder.supervisor import COMPILING
 from lab import netns
 from lab.topology import Topology
 from lab.traffic.receiver import ReceiverJob
@@ -309,8 +308,8 @@ def test_a_forwarder_stopped_under_load(faulty_bench: Bench, wires: Wiring, how:
         printed = (running.forwarder.directory / "stdout").read_text()
         said = (running.forwarder.directory / "stderr").read_text()
         assert not running.forwarder.control_path.exists()
-    assert (status, said.replace(f"{COMPILING}\n", "")) == (0, "")
-    assert took_s < 5, "clients that say nothing have not kept it"
+    assert (status, said) == (0, "")
+    assert took_s < 2
     assert netns.processes(faulty_bench.lab.fwd) == []
     assert groups_joined(faulty_bench.lab.fwd, "in0") == set()
     final = json.loads(printed)

@@ -239,7 +239,7 @@ def test_rules_come_and_go_while_100k_a_second_flow(shared_relay: Relay) -> None
                     assert client.ask("remove", rule_id=one["rule_id"])["ok"]
                 changes += 1
         counted = counts(shared_relay.forwarder.stats(), before)
-    assert changes, "no rule changed while traffic flowed"
+    assert changes > 1, "no rule changed while traffic flowed"
     assert_delivered(transfer.offered, transfer.seen, counted)
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,7 +23,6 @@ from kernel_support.mcrd import (
     Client,
     Relay,
     assert_delivered,
-    children,
     counts,
     eventually,
     forwarded,
@@ -39,6 +37,7 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
+from process_support import children
 
 from forwarder.packet.engine import LINKS
 from forwarder.placement import owners
@@ -271,13 +270,6 @@ def test_a_file_that_is_wrong_changes_nothing_and_of_two_at_once_one_is_refused(
         assert running.ask("list")["rules"], "in1, which is not there, is waited for"
 
 
-def _has_replaced_one(running: Relay) -> bool:
-    """A group that is idle for long may have shrunk meanwhile."""
-    workers = running.ask("list-workers")["workers"]
-    settled = all(one["state"] in ("running", "parked") for one in workers)
-    return settled and any(one["restarts"] for one in workers)
-
-
 def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_before(mcrd_bench: Bench) -> None:
     of = streams(RULES)
     config = {
@@ -293,7 +285,12 @@ def test_after_an_apply_workers_are_added_and_replaced_and_rules_change_as_befor
         killed = running.ask("list-workers")["workers"][-1]
         os.kill(killed["pid"], signal.SIGKILL)
         running.ask("add", rules=[rule(of[-1])])
-        eventually(partial(_has_replaced_one, running), "another process is in its place")
+        eventually(
+            lambda: (
+                killed["pid"] not in [w["pid"] for w in _running(running)] and len(_running(running)) == 2
+            ),
+            "another process is in its place",
+        )
         job, receiver = load(of, 100, 16_000)
         with mcrd_bench.transferring([job], receiver) as transfer:
             pass

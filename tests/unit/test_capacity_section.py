@@ -11,7 +11,6 @@ from lab.results import RunEnded
 from reports.capacity.layouts import read_layouts
 from reports.capacity.page import sections
 from reports.capacity.section import TERMS
-from reports.capacity.seed import measured_bytes
 from reports.dataset import Dataset, sort_records
 from reports.model import Figure, Section, Table
 from reports.svg import draw
@@ -82,7 +81,7 @@ def test_each_row_of_the_worker_count_table_stands_beside_its_measurement(
     assert len(table.rows) == len(layouts.rows) == 7
     measured = next(f for f in data.footprints if f.case == "96 workers")
     second = table.rows[1]
-    assert second.cells[5].text == f"{measured_bytes(measured) / 1e6:.1f}"
+    assert second.cells[5].text == f"{measured.memory.own_bytes / 1e6:.1f}"
     assert second.cells[5].detail == "grid: 96 workers"
     assert any("within its interval" in note for note in second.notes)
     assert table.rows[6].cells[5].text == "not in this run"

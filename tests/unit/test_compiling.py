@@ -12,36 +12,43 @@ import time
 from pathlib import Path
 
 import pytest
+from process_support import children
 
 from forwarder import compiling
 from forwarder.abi import jit
 
 
-def started(pid: int) -> set[int]:
-    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
 @pytest.fixture
 def incomplete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache that nothing is known of."""
-    monkeypatch.setattr(jit, "COMPLETE", tmp_path / "complete")
-    return tmp_path / "complete"
+    marker = tmp_path / "complete"
+    monkeypatch.setattr(jit, "complete_marker", lambda: marker)
+    return marker
+
+
+@pytest.fixture
+def python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """In place of the interpreter: the first line of a script."""
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    return script
 
 
 @pytest.mark.timeout(300)
 def test_a_process_of_its_own_compiles_and_says_so() -> None:
-    jit.COMPLETE.unlink(missing_ok=True)
-    before = started(os.getpid())
+    jit.complete_marker().unlink(missing_ok=True)
+    before = children(os.getpid())
     asyncio.run(compiling.compile_apart())
-    assert jit.COMPLETE.exists()
-    assert started(os.getpid()) <= before
+    assert jit.complete_marker().exists()
+    assert children(os.getpid()) <= before
 
 
-def test_what_was_compiled_before_is_not_again(incomplete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python, ran = incomplete.with_name("python"), incomplete.with_name("ran")
-    python.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(ran))}\n")
-    python.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
+def test_what_was_compiled_before_is_not_again(incomplete: Path, python: Path) -> None:
+    ran = python.with_name("ran")
+    with python.open("a") as script:
+        script.write(f"touch {shlex.quote(str(ran))}\n")
     incomplete.touch()
     asyncio.run(compiling.compile_apart())
     assert not ran.exists()
@@ -59,41 +66,36 @@ def test_where_no_process_can_be_had_it_is_left_to_who_needs_it(monkeypatch: pyt
 def test_what_is_known_of_a_cache_is_known_of_its_sources_and_of_where_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = jit._whole()
-    assert jit._whole() == before
+    before = jit.complete_marker()
+    assert jit.complete_marker() == before
     read_bytes = Path.read_bytes
     monkeypatch.setattr(
         jit.Path, "read_bytes", lambda path: read_bytes(path) + (b"#" if path.name == "worker.py" else b"")
     )
-    assert jit._whole() != before
+    assert jit.complete_marker() != before
     monkeypatch.undo()
     monkeypatch.setattr(jit.Path, "absolute", lambda path: Path(f"/elsewhere{path}"))
     monkeypatch.setattr(jit.Path, "read_bytes", lambda _: b"")
-    elsewhere = jit._whole()
+    elsewhere = jit.complete_marker()
     monkeypatch.setattr(jit.Path, "absolute", lambda path: path)
-    assert jit._whole() != elsewhere
+    assert jit.complete_marker() != elsewhere
 
 
-def test_a_cache_that_cannot_be_written_is_left_to_who_needs_it(
-    incomplete: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jit, "COMPLETE", incomplete / "no directory" / "complete")
-    incomplete.touch()
-    assert not compiling._can_be_told()
-    monkeypatch.setattr(jit, "COMPLETE", incomplete.parent / "made" / "now" / "complete")
-    assert compiling._can_be_told()
+def test_a_cache_is_a_directory_that_can_be_written_and_is_made_where_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not compiling._can_be_written(tmp_path / "file" / "in it")
+    assert compiling._can_be_written(tmp_path / "made" / "now")
 
 
-def test_who_is_stopped_meanwhile_ends_it(incomplete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = incomplete.with_name("python")
-    python.write_text("#!/bin/sh\nexec sleep 60\n")
-    python.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
-    before = started(os.getpid())
+@pytest.mark.usefixtures("incomplete")
+def test_who_is_stopped_meanwhile_ends_it(python: Path) -> None:
+    with python.open("a") as script:
+        script.write("exec sleep 60\n")
+    before = children(os.getpid())
 
     async def stopped() -> None:
         compiled = asyncio.create_task(compiling.compile_apart())
-        while not started(os.getpid()) - before and not compiled.done():
+        while not children(os.getpid()) - before and not compiled.done():
             await asyncio.sleep(0.001)
         compiled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -101,7 +103,7 @@ def test_who_is_stopped_meanwhile_ends_it(incomplete: Path, monkeypatch: pytest.
 
     began = time.monotonic()
     asyncio.run(stopped())
-    assert started(os.getpid()) <= before
+    assert children(os.getpid()) <= before
     assert time.monotonic() - began < 30
 
 

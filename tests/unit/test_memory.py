@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from packet_support import examples
 from packet_support.bench import Bench
 from packet_support.frames import Datagram
 from packet_support.outputs import Output
+from process_support import state_of
 
 from forwarder.abi.io_uring import submission_head
 from forwarder.packet import journal, layout, state
@@ -48,11 +48,6 @@ def until(condition: object, what: str) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, f"waited in vain for {what}"
         os.sched_yield()
-
-
-def process_state(pid: int) -> str:
-    """The kernel's letter for it (proc_pid_stat(5)): "S" is asleep."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_blocks_of_workers_are_apart_and_every_mapping_of_one_shows_the_same(memory: SharedMemory) -> None:
@@ -218,7 +213,7 @@ def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent()
                 and block.journal[layout.JOURNAL_FLUSH] == 1
                 and submission_head(engine.uring_fd, engine.head_offset)
                 == block.journal[layout.JOURNAL_FLUSH_TAIL]
-                and process_state(child) == "S"
+                and state_of(child) == "S"
             ),
             "ten sends, and sleep",
         )
