@@ -11,7 +11,7 @@ from rich.table import Table
 
 from forwarder import top
 from forwarder.figures import counted
-from forwarder.output_text import output_text
+from forwarder.rules.output_text import output_text
 from forwarder.strategy import Strategy
 
 

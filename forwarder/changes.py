@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from forwarder.planned import GroupPlan, Plan
-from forwarder.rules import ForwardingRule, check_rules
+from forwarder.rules.rules import ForwardingRule, check_rules
 from forwarder.tables import Placer
 
 

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from forwarder.option_reading import Options, read_options
 from forwarder.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 
 Command = Callable[..., None]
 

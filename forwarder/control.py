@@ -25,7 +25,7 @@ from forwarder.host import HostError
 from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.reconfigure import Reconfiguration
-from forwarder.rules import parse_rules
+from forwarder.rules.rules import parse_rules
 from forwarder.supervisor import Supervisor
 from forwarder.timing import Timing
 from forwarder.workers import State

@@ -17,7 +17,7 @@ from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.reconfigure import Reconfiguration, setup
 from forwarder.rule_journal import RuleJournal
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 from forwarder.supervisor import StoppedError, Supervisor
 
 

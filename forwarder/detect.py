@@ -13,7 +13,7 @@ from typing import Any, Final
 from forwarder.host import Host
 from forwarder.numa import homes, interface_nodes, runs_by_node
 from forwarder.planned import InterfaceGroup
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 
 _FEW: Final = 4
 """Interfaces that the document calls few: each gets workers of its own."""

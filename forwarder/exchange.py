@@ -21,7 +21,7 @@ from forwarder import ingress
 from forwarder.packet.layout import MATCHED, MATCHED_BYTES
 from forwarder.planned import Plan
 from forwarder.relief import Relief, wait_for_receivers
-from forwarder.rules import ForwardingRule, RuleBook
+from forwarder.rules.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.setup import RETIRED, Holders, Setup
 from forwarder.strategy import Steering

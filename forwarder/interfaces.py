@@ -20,7 +20,7 @@ from forwarder.host_stack import HostStack
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.memberships import Memberships
 from forwarder.planned import Plan
-from forwarder.rules import ForwardingRule, RuleBook
+from forwarder.rules.rules import ForwardingRule, RuleBook
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0

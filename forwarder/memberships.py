@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from forwarder.joins import Joins, Membership
 from forwarder.links import LinkView
-from forwarder.rules import ForwardingRule, RuleBook
+from forwarder.rules.rules import ForwardingRule, RuleBook
 
 
 class Memberships:

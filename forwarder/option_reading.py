@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from forwarder.option_conflicts import conflicts
 from forwarder.options import SELECTION, SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag, shown
-from forwarder.rules import ForwardingRule, RulesError, load_rules, parse_rules
+from forwarder.rules.rules import ForwardingRule, RulesError, load_rules, parse_rules
 
 
 class OptionsError(ProblemsError):

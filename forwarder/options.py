@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from forwarder.host import Host
 from forwarder.plan import InterfaceGroup, Plan, Sizing, plan
-from forwarder.rules import ForwardingRule, InterfaceName, interface_name
+from forwarder.rules.rules import ForwardingRule, InterfaceName, interface_name
 from forwarder.strategy import (
     PRESETS,
     Grouping,

@@ -38,7 +38,7 @@ from forwarder.planned import (
     WorkerPlan,
 )
 from forwarder.problems import Problem
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 from forwarder.strategy import (
     PRESETS,
     Grouping,
@@ -87,7 +87,7 @@ def plan(
     """Lay ``strategy`` out on ``host``.
 
     ``interfaces`` need not exist yet; they are ignored when ``sizing.groups`` names them. ``rules`` are taken
-    to go together (:class:`~forwarder.rules.RuleBook`). Raises :class:`PlanError` with every problem.
+    to go together (:class:`~forwarder.rules.rules.RuleBook`). Raises :class:`PlanError` with every problem.
     """
     sizing = sizing or Sizing()
     if sizing.groups:

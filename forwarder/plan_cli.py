@@ -30,7 +30,7 @@ from forwarder.host_file import as_text, load_host
 from forwarder.node_table import node_table, runs_of_names
 from forwarder.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
 from forwarder.plan import Plan, Sizing
-from forwarder.rules import ForwardingRule, Output
+from forwarder.rules.rules import ForwardingRule, Output
 
 SCHEMA = "mcrd.plan/1"
 WIDTH = 110

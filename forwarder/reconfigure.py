@@ -17,7 +17,7 @@ from forwarder.option_reading import OptionsError, read_options
 from forwarder.options import SupervisorOptions, resolve
 from forwarder.planned import Plan
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 from forwarder.setup import Setup
 from forwarder.supervisor import Supervisor
 

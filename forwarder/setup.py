@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forwarder.packet.memory import Block
 from forwarder.planned import Plan
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 
 RETIRED: Final = -1
 """The group and the partition of a slot whose worker's plan is no longer in force."""

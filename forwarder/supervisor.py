@@ -29,7 +29,7 @@ from forwarder.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.process import notify, told_when_slow
 from forwarder.rule_journal import RuleJournal
-from forwarder.rules import ForwardingRule, RuleBook, RulesError
+from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError
 from forwarder.scaler import Histories, Scaler
 from forwarder.setup import Holders, RuleCounts, Setup, counted
 from forwarder.timing import RuleTiming
@@ -248,7 +248,7 @@ class Supervisor:
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
-        """Take a rule out of force; raises :class:`~forwarder.rules.RulesError` when there is none such."""
+        """Take a rule out of force; raises :class:`~forwarder.rules.rules.RulesError` when there is none such."""
         async with self.rule_changes.passing():
             return await self.remove_rule_alone(rule_id)
 

@@ -17,7 +17,7 @@ from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
 from forwarder.placement import owners
 from forwarder.planned import Plan
 from forwarder.problems import Problem
-from forwarder.rules import ForwardingRule, Output
+from forwarder.rules.rules import ForwardingRule, Output
 from forwarder.strategy import RulePlacement
 
 INPUTS: Final = 65_535

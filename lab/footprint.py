@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from forwarder.host import described_host
 from forwarder.placement import imbalance
 from forwarder.plan import Plan, Sizing, plan
-from forwarder.rules import parse_rules
+from forwarder.rules.rules import parse_rules
 from lab import netns
 from lab.build import Lab, build
 from lab.command_line import fixed_workers, strategy_options

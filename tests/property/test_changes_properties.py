@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from forwarder.changes import Shape, State, applied, as_dict, changes, shape
 from forwarder.host_file import load_host
 from forwarder.plan import Sizing, plan
-from forwarder.rules import ForwardingRule, check_rules, parse_rules
+from forwarder.rules.rules import ForwardingRule, check_rules, parse_rules
 from forwarder.strategy import PRESETS
 
 

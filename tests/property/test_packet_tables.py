@@ -10,7 +10,7 @@ from packet_support import examples, outputs
 from packet_support.frames import addresses, groups, ports, raw_address, raw_port
 
 from forwarder.packet.table import pack_key
-from forwarder.rules import ForwardingRule, Output
+from forwarder.rules.rules import ForwardingRule, Output
 from forwarder.tables import Numbering, worker_rule
 
 names = st.sampled_from(["eth0", "eth1", "eth2", "bond0.7"])

@@ -19,7 +19,7 @@ from forwarder.option_reading import OptionsError, read_config, read_options
 from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan import InterfaceGroup, Plan
 from forwarder.plan_cli import plan_command
-from forwarder.rules import ForwardingRule
+from forwarder.rules.rules import ForwardingRule
 from forwarder.strategy import PRESETS, Steering, Width
 
 RULES = {

@@ -15,7 +15,7 @@ from forwarder.placement import MAX_MEMBERS
 from forwarder.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan_cli import described_rules
 from forwarder.planned import MAX_INTERFACES
-from forwarder.rules import check_rules
+from forwarder.rules.rules import check_rules
 from forwarder.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
 
 MIB = 2**20

@@ -10,7 +10,7 @@ import pytest
 
 from forwarder import rule_journal
 from forwarder.rule_journal import RuleJournal
-from forwarder.rules import ForwardingRule, RuleBook, RulesError, parse_rules
+from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError, parse_rules
 
 
 def rules(*numbers: int) -> list[ForwardingRule]:

@@ -10,7 +10,7 @@ import pytest
 from forwarder.host import described_host
 from forwarder.plan import Plan, Sizing, plan
 from forwarder.plan_cli import described_rules
-from forwarder.rules import ForwardingRule, Output
+from forwarder.rules.rules import ForwardingRule, Output
 from forwarder.strategy import PRESETS, Steering, customised
 from forwarder.tables import FOREIGN, RuleTables, Slots
 

@@ -32,8 +32,8 @@ from pydantic import (
     ValidationError,
 )
 
-from forwarder.loops import disjoint_loops, first_closed
 from forwarder.problems import Problem, ProblemsError, from_pydantic, shown
+from forwarder.rules.loops import disjoint_loops, first_closed
 
 __all__ = [
     "ForwardingRule",
