@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 
 from forwarder import top
-from forwarder.figures import counted
+from forwarder.plan.figures import counted
+from forwarder.plan.strategy import Strategy
 from forwarder.rules.output_text import output_text
-from forwarder.strategy import Strategy
 
 
 def summary(statistics: dict[str, Any]) -> str:

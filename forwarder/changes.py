@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-from forwarder.planned import GroupPlan, Plan
+from forwarder.plan.planned import GroupPlan, Plan
 from forwarder.rules.rules import ForwardingRule, check_rules
 from forwarder.tables import Placer
 

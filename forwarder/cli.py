@@ -17,9 +17,9 @@ from rich.live import Live
 
 from forwarder import answers, client, top
 from forwarder.cli_options import output_told, refuse, takes_options
-from forwarder.host import HostError
 from forwarder.option_reading import read_config, read_options
 from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
+from forwarder.plan.host import HostError
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError, flag
 from forwarder.rules.output_text import parse_outputs

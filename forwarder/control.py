@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forwarder import stats
-from forwarder.host import HostError
+from forwarder.plan.host import HostError
 from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.reconfigure import Reconfiguration

@@ -21,7 +21,7 @@ from forwarder.packet.engine import LINKS
 from forwarder.packet.layout import SOCKETS
 from forwarder.packet.memory import RULES, SharedMemory
 from forwarder.packet.messages import Kind
-from forwarder.planned import Plan, WorkerPlan
+from forwarder.plan.planned import Plan, WorkerPlan
 from forwarder.setup import Setup
 from forwarder.tables import RuleTables
 from forwarder.workers import Receiver, State, WorkerHandle

@@ -11,9 +11,9 @@ from typing import Any
 
 from forwarder import control, stats
 from forwarder.abi import mempolicy
-from forwarder.host import Host
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.planned import Plan, PlanError
+from forwarder.plan.host import Host
+from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.reconfigure import Reconfiguration, setup
 from forwarder.rule_journal import RuleJournal

@@ -19,12 +19,12 @@ import numpy as np
 
 from forwarder import ingress
 from forwarder.packet.layout import MATCHED, MATCHED_BYTES
-from forwarder.planned import Plan
+from forwarder.plan.planned import Plan
+from forwarder.plan.strategy import Steering
 from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.setup import RETIRED, Holders, Setup
-from forwarder.strategy import Steering
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN, RuleTables
 from forwarder.workers import WorkerHandle, spawning, wait_until_all_run

@@ -19,7 +19,7 @@ from forwarder.crew import Crew, Told, settled
 from forwarder.host_stack import HostStack
 from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.memberships import Memberships
-from forwarder.planned import Plan
+from forwarder.plan.planned import Plan
 from forwarder.rules.rules import ForwardingRule, RuleBook
 
 FIRST_RETRY_S: Final = 0.5

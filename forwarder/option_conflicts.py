@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from forwarder.options import SELECTION, SupervisorOptions
-from forwarder.plan import InterfaceGroup, plan_problems
+from forwarder.plan.plan import InterfaceGroup, plan_problems
+from forwarder.plan.strategy import Grouping, RulePlacement, Strategy, Width
 from forwarder.problems import Problem, flag
-from forwarder.strategy import Grouping, RulePlacement, Strategy, Width
 
 _ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_threshold_pps")
 

@@ -15,10 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from forwarder.host import Host
-from forwarder.plan import InterfaceGroup, Plan, Sizing, plan
-from forwarder.rules.rules import ForwardingRule, InterfaceName, interface_name
-from forwarder.strategy import (
+from forwarder.plan.host import Host
+from forwarder.plan.plan import InterfaceGroup, Plan, Sizing, plan
+from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
     Hashing,
@@ -28,6 +27,7 @@ from forwarder.strategy import (
     Width,
     customised,
 )
+from forwarder.rules.rules import ForwardingRule, InterfaceName, interface_name
 
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
 MOST_WORKERS = 4096
@@ -301,7 +301,7 @@ def resolve(
     sizes: Mapping[int, int] = MappingProxyType({}),
     homes: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
-    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.PlanError` if there can be none.
+    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.plan.PlanError` if there can be none.
 
     Args:
         sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.

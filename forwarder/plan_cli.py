@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from forwarder.cli_options import takes_options
-from forwarder.detect import Proposal, as_toml, propose
-from forwarder.figures import DOCUMENT, Assumptions, Estimate, counted, megabytes
-from forwarder.host import Host, cpu_list, described_host, read_host
-from forwarder.host_file import as_text, load_host
-from forwarder.node_table import node_table, runs_of_names
 from forwarder.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
-from forwarder.plan import Plan, Sizing
+from forwarder.plan.detect import Proposal, as_toml, propose
+from forwarder.plan.figures import DOCUMENT, Assumptions, Estimate, counted, megabytes
+from forwarder.plan.host import Host, cpu_list, described_host, read_host
+from forwarder.plan.host_file import as_text, load_host
+from forwarder.plan.node_table import node_table, runs_of_names
+from forwarder.plan.plan import Plan, Sizing
 from forwarder.rules.rules import ForwardingRule, Output
 
 SCHEMA = "mcrd.plan/1"

@@ -12,10 +12,10 @@ from forwarder import changes, limits
 from forwarder.changes import Changes, State
 from forwarder.crew import tables_for
 from forwarder.exchange import exchange
-from forwarder.host import Host
 from forwarder.option_reading import OptionsError, read_options
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.planned import Plan
+from forwarder.plan.host import Host
+from forwarder.plan.planned import Plan
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.rules import ForwardingRule
 from forwarder.setup import Setup

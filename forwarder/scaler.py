@@ -25,11 +25,11 @@ from typing import Any, Final, Protocol
 from forwarder import elastic, ingress, limits
 from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
-from forwarder.host import Host, HostError
 from forwarder.links import LinkView
 from forwarder.packet import sockets
-from forwarder.plan import one_more
-from forwarder.planned import GroupPlan
+from forwarder.plan.host import Host, HostError
+from forwarder.plan.plan import one_more
+from forwarder.plan.planned import GroupPlan
 from forwarder.problems import Problem
 from forwarder.workers import Receiver, State, WorkerHandle, spawn, wait_until_all_run
 

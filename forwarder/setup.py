@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.packet.memory import Block
-from forwarder.planned import Plan
+from forwarder.plan.planned import Plan
 from forwarder.rules.rules import ForwardingRule
 
 RETIRED: Final = -1

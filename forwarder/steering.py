@@ -1,6 +1,6 @@
 """Steering by rule: classic BPF programs that compute a datagram's owner from its header.
 
-They arrive at what :mod:`forwarder.placement` says of the datagram's (group, port), so that the kernel hands
+They arrive at what :mod:`forwarder.plan.placement` says of the datagram's (group, port), so that the kernel hands
 it to the one worker that holds its rule:
 
 * :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
@@ -24,8 +24,8 @@ from typing import Final
 
 from forwarder.abi import cbpf as bpf
 from forwarder.abi.cbpf import Instruction, Program
-from forwarder.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, SOURCE_FACTOR, slot_seed
-from forwarder.strategy import Hashing
+from forwarder.plan.placement import MIX_FACTORS, PORT_FACTOR, SCORE_FACTORS, SOURCE_FACTOR, slot_seed
+from forwarder.plan.strategy import Hashing
 
 ETHERNET_BYTES: Final = 14
 MAX_CPUS: Final = (bpf.BPF_MAXINSNS - 3) // 2
@@ -45,7 +45,7 @@ def owner_program(members: int, hashing: Hashing) -> Program:
 
 
 def flow_program(members: int) -> Program:
-    """Returns the slot of a frame's flow, 0 to ``members`` − 1: :func:`~forwarder.placement.flow_owner`.
+    """Returns the slot of a frame's flow, 0 to ``members`` − 1: :func:`~forwarder.plan.placement.flow_owner`.
 
     For a fanout group whose members come and go. Exchanged in one step for that of another number
     (``__fanout_set_data_bpf``), it gives a new member nothing before it is ready and an old one nothing from
@@ -98,7 +98,7 @@ def _multiply(factor: int) -> Instruction:
 
 
 def _hash(network: int) -> Program:
-    """A = :func:`~forwarder.placement.rule_hash` of the destination, the IPv4 header being at ``network``."""
+    """A = :func:`~forwarder.plan.placement.rule_hash` of the destination, the IPv4 header being at ``network``."""
     return (
         _op(bpf.LDX | bpf.B | bpf.MSH, network),
         _op(bpf.LD | bpf.H | bpf.IND, network + 2),
@@ -111,7 +111,7 @@ def _hash(network: int) -> Program:
 
 
 def _flow_hash(network: int) -> Program:
-    """A = :func:`~forwarder.placement.flow_hash` of the frame, the IPv4 header being at ``network``."""
+    """A = :func:`~forwarder.plan.placement.flow_hash` of the frame, the IPv4 header being at ``network``."""
     return (
         _op(bpf.LDX | bpf.B | bpf.MSH, network),
         _op(bpf.LD | bpf.W | bpf.IND, network),

@@ -20,12 +20,12 @@ from forwarder import ingress, limits, netlink
 from forwarder.compiling import compile_apart
 from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
-from forwarder.host import Host, HostError
 from forwarder.host_stack import HostStack
 from forwarder.interfaces import Interfaces
 from forwarder.links import LinkView
 from forwarder.memberships import Memberships
-from forwarder.planned import Plan, PlanError
+from forwarder.plan.host import Host, HostError
+from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.process import notify, told_when_slow
 from forwarder.rule_journal import RuleJournal

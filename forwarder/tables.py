@@ -12,13 +12,13 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from forwarder.channel import WorkerRule
-from forwarder.distribution import Distribution, distribution
 from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
-from forwarder.placement import owners
-from forwarder.planned import Plan
+from forwarder.plan.distribution import Distribution, distribution
+from forwarder.plan.placement import owners
+from forwarder.plan.planned import Plan
+from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import Problem
 from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.strategy import RulePlacement
 
 INPUTS: Final = 65_535
 """Input interfaces that a forwarder can know in its life: their number is a part of a rule's key."""

@@ -29,7 +29,7 @@ from forwarder.packet.layout import CURSOR_CLAIMED
 from forwarder.packet.memory import BLOCK_BYTES, Block, settle
 from forwarder.packet.messages import Kind
 from forwarder.packet.sockets import Ring
-from forwarder.planned import WorkerPlan
+from forwarder.plan.planned import WorkerPlan
 from forwarder.process import Entry, fork
 
 FIRST_BACKOFF_S: Final = 0.02

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from forwarder.host import Host, described_host
-from forwarder.layout import TX_RING
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.plan import Plan
+from forwarder.plan.host import Host, described_host
+from forwarder.plan.layout import TX_RING
+from forwarder.plan.plan import Plan
+from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import ProblemsError, flag
-from forwarder.strategy import RulePlacement
 from lab.demand import Demand
 from reports import quantity
 from reports.capacity.cost import Load

@@ -104,7 +104,7 @@ def advise_command(
     Works for machines far larger than this one, needs no root, touches nothing. Each rate has an interval of
     95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
     """
-    from forwarder.host_file import load_host
+    from forwarder.plan.host_file import load_host
     from forwarder.problems import flag
     from lab.advise import advise
     from lab.demand import demand

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from forwarder.placement import flow_owner
+from forwarder.plan.placement import flow_owner
 from lab.results import NS_PER_S, Change, Trial
 from lab.traffic.jobs import Stream
 

@@ -11,9 +11,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from forwarder.host import described_host
-from forwarder.placement import imbalance
-from forwarder.plan import Plan, Sizing, plan
+from forwarder.plan.host import described_host
+from forwarder.plan.placement import imbalance
+from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.rules.rules import parse_rules
 from lab import netns
 from lab.build import Lab, build

@@ -22,8 +22,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from forwarder.plan.strategy import PRESETS, Grouping
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown, words
-from forwarder.strategy import PRESETS, Grouping
 from lab.loads import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.profiles import PROFILES, Profile, ProfileName, ProfileOverride
 from lab.results import Setting

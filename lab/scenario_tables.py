@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from forwarder.strategy import PRESETS, Hashing, RulePlacement, Steering
+from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
 from lab.mixed import MOST_PERCENT
 from lab.peers import PEERS
 from lab.results import Setting

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from forwarder.documented import DOCUMENTED, Documented
-from forwarder.figures import Estimate
-from forwarder.plan import Plan
+from forwarder.plan.documented import DOCUMENTED, Documented
+from forwarder.plan.figures import Estimate
+from forwarder.plan.plan import Plan
 from forwarder.plan_cli import PlanOptions, make_plan
 from lab.advise import candidates, host_of, planned_candidate
 from lab.demand import Demand

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from forwarder.plan.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from forwarder.problems import Problem
-from forwarder.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from lab import mixed
 from lab.command_line import option_problems
 from lab.loads import ChangeTable, CourseTable, SoakTable

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forwarder.planned import Sizing
-from forwarder.strategy import (
+from forwarder.plan.planned import Sizing
+from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
     Hashing,

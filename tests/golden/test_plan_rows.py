@@ -14,9 +14,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.documented import DOCUMENTED, Documented
-from forwarder.figures import megabytes
-from forwarder.plan import Plan
+from forwarder.plan.documented import DOCUMENTED, Documented
+from forwarder.plan.figures import megabytes
+from forwarder.plan.plan import Plan
 from forwarder.plan_cli import PlanOptions, make_plan, plan_command
 
 PLANS = Path(__file__).parent / "plans"

@@ -48,7 +48,7 @@ from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 from process_support import children
 
-from forwarder.placement import flow_owner
+from forwarder.plan.placement import flow_owner
 from lab.peers.base import PeerError
 from lab.traffic.jobs import Stream
 from lab.traffic.receiver import ReceiverJob

@@ -24,9 +24,9 @@ from kernel_support.mcrd import Relay, eventually, mcrctl, relay, rule
 from kernel_support.traffic import Bench, streams
 
 from forwarder.abi import mempolicy, syscalls
-from forwarder.host import read_host
 from forwarder.packet import sockets
 from forwarder.packet.sockets import Ring, open_receivers
+from forwarder.plan.host import read_host
 from lab import netns
 
 pytestmark = pytest.mark.skipif(not read_host().memory, reason="a kernel without memory nodes")

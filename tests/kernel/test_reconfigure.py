@@ -40,8 +40,8 @@ from kernel_support.wires import Port, Wiring
 from process_support import children
 
 from forwarder.packet.engine import LINKS
-from forwarder.placement import owners
-from forwarder.strategy import Hashing
+from forwarder.plan.placement import owners
+from forwarder.plan.strategy import Hashing
 from lab import netns
 from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob

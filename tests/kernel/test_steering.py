@@ -15,8 +15,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from forwarder.placement import MAX_MEMBERS, owner
-from forwarder.strategy import Hashing
+from forwarder.plan.placement import MAX_MEMBERS, owner
+from forwarder.plan.strategy import Hashing
 from lab import netns
 
 ETHERNET = Ether(dst="01:00:5e:00:00:01", src="02:00:00:00:00:01")

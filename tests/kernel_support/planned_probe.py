@@ -12,12 +12,12 @@ import sys
 import time
 
 from forwarder import ingress
-from forwarder.host import Cpu, Host
 from forwarder.links import InterfaceState
 from forwarder.packet import sockets
 from forwarder.packet.memory import SharedMemory
-from forwarder.plan import plan
-from forwarder.strategy import PRESETS
+from forwarder.plan.host import Cpu, Host
+from forwarder.plan.plan import plan
+from forwarder.plan.strategy import PRESETS
 from forwarder.workers import WorkerHandle
 from kernel_support.steering_probe import DEADLINE_S, make_pair
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.placement import owner, owners
-from forwarder.strategy import Hashing
+from forwarder.plan.placement import owner, owners
+from forwarder.plan.strategy import Hashing
 
 keys = st.lists(st.tuples(st.integers(0xE000_0000, 0xEFFF_FFFF), st.integers(1, 65535)), max_size=20)
 

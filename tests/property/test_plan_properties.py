@@ -7,11 +7,10 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.host import Cpu, Host, Interface
-from forwarder.placement import owner
-from forwarder.plan import Plan, Sizing, SocketPlan, WorkerPlan, plan
-from forwarder.plan_cli import described_rules, plan_as_dict, render
-from forwarder.strategy import (
+from forwarder.plan.host import Cpu, Host, Interface
+from forwarder.plan.placement import owner
+from forwarder.plan.plan import Plan, Sizing, SocketPlan, WorkerPlan, plan
+from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
     Hashing,
@@ -22,6 +21,7 @@ from forwarder.strategy import (
     customised,
     strategy_problems,
 )
+from forwarder.plan_cli import described_rules, plan_as_dict, render
 
 hosts = st.builds(
     lambda cpus, interfaces: Host(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.placement import flow_owner
+from forwarder.plan.placement import flow_owner
 from lab.change import describe, moved, reordered, share_of
 from lab.load import streams_of
 from lab.results import Change, Ledger, Setting, Stage, Trial, WorkerSample

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.detect import as_toml, propose
-from forwarder.host import Cpu, Host, Interface
 from forwarder.option_reading import read_options
 from forwarder.options import SupervisorOptions, resolve
+from forwarder.plan.detect import as_toml, propose
+from forwarder.plan.host import Cpu, Host, Interface
+from forwarder.plan.planned import InterfaceGroup
 from forwarder.plan_cli import described_rules
-from forwarder.planned import InterfaceGroup
 
 
 def host(cpus: int, *interfaces: Interface) -> Host:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from forwarder.documented import DOCUMENTED, Documented
+from forwarder.plan.documented import DOCUMENTED, Documented
 from lab.footprint import compared, misses, sampled
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.host import Cpu, HostError, Interface, described_host, parse_cpu_list, read_host
+from forwarder.plan.host import Cpu, HostError, Interface, described_host, parse_cpu_list, read_host
 
 
 def lay_out(root: Path, files: dict[str, str]) -> Path:

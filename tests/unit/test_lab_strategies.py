@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.host import described_host
-from forwarder.plan import Sizing, plan
-from forwarder.strategy import PRESETS, Grouping, Steering, Width
+from forwarder.plan.host import described_host
+from forwarder.plan.plan import Sizing, plan
+from forwarder.plan.strategy import PRESETS, Grouping, Steering, Width
 from lab.results import Setting
 from lab.strategies import groups_in, receivers_of, strategy_of, workers_in_all
 

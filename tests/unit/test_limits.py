@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from forwarder.host import described_host
 from forwarder.limits import check_memory, explained
-from forwarder.plan import Sizing, plan
-from forwarder.strategy import PRESETS
+from forwarder.plan.host import described_host
+from forwarder.plan.plan import Sizing, plan
+from forwarder.plan.strategy import PRESETS
 
 PLAN = plan(described_host(4, ["a", "b"]), ["a", "b"], [], PRESETS["pool"], Sizing(workers=4))
 

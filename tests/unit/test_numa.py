@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.detect import propose
-from forwarder.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
-from forwarder.host_file import HostFileError, as_text, load_host
-from forwarder.numa import homes, runs_by_node
 from forwarder.option_reading import OptionsError, read_options
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.detect import propose
+from forwarder.plan.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
+from forwarder.plan.host_file import HostFileError, as_text, load_host
+from forwarder.plan.numa import homes, runs_by_node
+from forwarder.plan.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.strategy import PRESETS
 from forwarder.plan_cli import described_rules
-from forwarder.strategy import PRESETS
 
 HOSTS = Path(__file__).parent.parent / "golden" / "hosts"
 RECORDED = sorted(path.stem for path in HOSTS.glob("*.json"))

@@ -14,13 +14,13 @@ import typer
 from typer.testing import CliRunner
 
 from forwarder.cli_options import takes_options
-from forwarder.host import described_host
 from forwarder.option_reading import OptionsError, read_config, read_options
 from forwarder.options import SupervisorOptions, resolve
-from forwarder.plan import InterfaceGroup, Plan
+from forwarder.plan.host import described_host
+from forwarder.plan.plan import InterfaceGroup, Plan
+from forwarder.plan.strategy import PRESETS, Steering, Width
 from forwarder.plan_cli import plan_command
 from forwarder.rules.rules import ForwardingRule
-from forwarder.strategy import PRESETS, Steering, Width
 
 RULES = {
     "rules": [

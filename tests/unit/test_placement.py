@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.placement import MAX_MEMBERS, imbalance, moved, owner, owners, rule_hash, score, slot_seed
-from forwarder.strategy import Hashing
+from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owner, owners, rule_hash, score, slot_seed
+from forwarder.plan.strategy import Hashing
 
 BASE = 0xEF010101  # 239.1.1.1
 KEYS = [(BASE + number // 4, 5000 + number % 4) for number in range(10_000)]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from forwarder.host import Cpu, Host, HostError, Interface, described_host
-from forwarder.layout import cpu_slots, frame_bytes, ring_for, shares
 from forwarder.packet.layout import SOCKETS
-from forwarder.placement import MAX_MEMBERS
-from forwarder.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.host import Cpu, Host, HostError, Interface, described_host
+from forwarder.plan.layout import cpu_slots, frame_bytes, ring_for, shares
+from forwarder.plan.placement import MAX_MEMBERS
+from forwarder.plan.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.planned import MAX_INTERFACES
+from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
 from forwarder.plan_cli import described_rules
-from forwarder.planned import MAX_INTERFACES
 from forwarder.rules.rules import check_rules
-from forwarder.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
 
 MIB = 2**20
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.strategy import PRESETS
+from forwarder.plan.strategy import PRESETS
 from lab.matrix import Calibrate, Comparison, Search
 from lab.planning import steps
 from lab.scenario import DIRECTORY, load_scenarios

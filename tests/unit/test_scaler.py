@@ -11,9 +11,9 @@ import pytest
 
 from forwarder import scaler as scaler_module
 from forwarder.elastic import Decision, Load
-from forwarder.host import Host, HostError
 from forwarder.links import LinkView
-from forwarder.planned import GroupPlan, WorkerPlan
+from forwarder.plan.host import Host, HostError
+from forwarder.plan.planned import GroupPlan, WorkerPlan
 from forwarder.scaler import Scaler, Shop
 from forwarder.workers import State
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from forwarder.strategy import (
+from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
     Hashing,

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from forwarder.host import described_host
-from forwarder.plan import Plan, Sizing, plan
+from forwarder.plan.host import described_host
+from forwarder.plan.plan import Plan, Sizing, plan
+from forwarder.plan.strategy import PRESETS, Steering, customised
 from forwarder.plan_cli import described_rules
 from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.strategy import PRESETS, Steering, customised
 from forwarder.tables import FOREIGN, RuleTables, Slots
 
 NAMES = ["eth0", "eth1", "eth2"]

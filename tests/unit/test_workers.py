@@ -12,7 +12,7 @@ import pytest
 from forwarder import conversation
 from forwarder.conversation import Conversation
 from forwarder.packet.memory import SharedMemory
-from forwarder.planned import WorkerPlan
+from forwarder.plan.planned import WorkerPlan
 from forwarder.workers import WorkerHandle
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forwarder.placement import imbalance, moved
-from forwarder.strategy import RulePlacement, Strategy
+from forwarder.plan.placement import imbalance, moved
+from forwarder.plan.strategy import RulePlacement, Strategy
 
 
 @dataclass(frozen=True)

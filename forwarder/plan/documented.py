@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.figures import KB, MB, Estimate, megabytes
+from forwarder.plan.figures import KB, MB, Estimate, megabytes
 
 
 @dataclass(frozen=True)

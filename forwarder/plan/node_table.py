@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from forwarder.figures import FORWARDER, megabytes
-from forwarder.host import cpu_list
-from forwarder.planned import Plan
+from forwarder.plan.figures import FORWARDER, megabytes
+from forwarder.plan.host import cpu_list
+from forwarder.plan.planned import Plan
 
 
 def node_table(plan: Plan) -> Table:

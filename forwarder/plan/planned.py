@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from forwarder.documented import Documented
-from forwarder.figures import DOCUMENT, Assumptions, Estimate
-from forwarder.layout import RING_BUDGET_BYTES, RingPlan
+from forwarder.plan.documented import Documented
+from forwarder.plan.figures import DOCUMENT, Assumptions, Estimate
+from forwarder.plan.layout import RING_BUDGET_BYTES, RingPlan
+from forwarder.plan.strategy import Strategy
 from forwarder.problems import ProblemsError
-from forwarder.strategy import Strategy
 
 FanoutMode = Literal["cpu", "hash", "lb", "cbpf", "flow", "cpu-map"]
 """``cbpf``: a program computes the owner of the rule; ``flow``: one computes the flow's member; ``cpu-map``:

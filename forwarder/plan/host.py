@@ -1,7 +1,7 @@
 """The machine a plan is made for: processors, memory nodes and interfaces.
 
 :func:`read_host` reads it from sysfs under any root, :func:`described_host` makes one up;
-:mod:`forwarder.host_file` keeps it in a file.
+:mod:`forwarder.plan.host_file` keeps it in a file.
 """
 
 from __future__ import annotations

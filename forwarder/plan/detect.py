@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from forwarder.host import Host
-from forwarder.numa import homes, interface_nodes, runs_by_node
-from forwarder.planned import InterfaceGroup
+from forwarder.plan.host import Host
+from forwarder.plan.numa import homes, interface_nodes, runs_by_node
+from forwarder.plan.planned import InterfaceGroup
 from forwarder.rules.rules import ForwardingRule
 
 _FEW: Final = 4

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from forwarder.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
+from forwarder.plan.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.rules import InterfaceName
 

@@ -1,7 +1,7 @@
 """Making a plan: the one function for every strategy.
 
 Pure: a dry run is the plan itself, and whoever starts workers does what it says and decides nothing.
-What a plan is made of is in :mod:`forwarder.planned`.
+What a plan is made of is in :mod:`forwarder.plan.planned`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forwarder.documented import discrepancies, documented
-from forwarder.figures import FORWARDER, Holding, estimate
-from forwarder.host import ETHERNET_MTU, Host, HostError
-from forwarder.layout import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
-from forwarder.numa import Nodes, homes, interface_nodes, runs_by_node
-from forwarder.placement import MAX_MEMBERS, imbalance, moved, owners
-from forwarder.plan_warnings import plan_warnings
-from forwarder.planned import (
+from forwarder.plan.documented import discrepancies, documented
+from forwarder.plan.figures import FORWARDER, Holding, estimate
+from forwarder.plan.host import ETHERNET_MTU, Host, HostError
+from forwarder.plan.layout import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
+from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
+from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
+from forwarder.plan.plan_warnings import plan_warnings
+from forwarder.plan.planned import (
     MAX_FANOUT_MEMBERS,
     MAX_INTERFACES,
     MAX_WORKERS,
@@ -37,9 +37,7 @@ from forwarder.planned import (
     SocketPlan,
     WorkerPlan,
 )
-from forwarder.problems import Problem
-from forwarder.rules.rules import ForwardingRule
-from forwarder.strategy import (
+from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
     Hashing,
@@ -49,6 +47,8 @@ from forwarder.strategy import (
     Width,
     strategy_problems,
 )
+from forwarder.problems import Problem
+from forwarder.rules.rules import ForwardingRule
 
 __all__ = [
     "FanoutPlan",

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from forwarder.host import Host
-from forwarder.layout import shares
+from forwarder.plan.host import Host
+from forwarder.plan.layout import shares
 
 Nodes = Mapping[str, int | None]
 """The node of each interface by name; ``None`` where nobody says."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from forwarder.figures import megabytes
-from forwarder.host import Host
-from forwarder.numa import Nodes
-from forwarder.numa_warnings import node_warnings
-from forwarder.planned import GroupPlan, Sizing, WorkerPlan
-from forwarder.strategy import Steering, Strategy
+from forwarder.plan.figures import megabytes
+from forwarder.plan.host import Host
+from forwarder.plan.numa import Nodes
+from forwarder.plan.numa_warnings import node_warnings
+from forwarder.plan.planned import GroupPlan, Sizing, WorkerPlan
+from forwarder.plan.strategy import Steering, Strategy
 
 
 def plan_warnings(

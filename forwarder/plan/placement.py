@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forwarder.strategy import Hashing
+from forwarder.plan.strategy import Hashing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forwarder.host import Cpu
+from forwarder.plan.host import Cpu
 
 RING_BUDGET_BYTES = 256 * 2**20
 LEAST_FRAMES, MOST_FRAMES = 64, 32_768

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from forwarder.figures import FORWARDER, megabytes
-from forwarder.host import Host
-from forwarder.numa import Nodes
-from forwarder.planned import GroupPlan, Sizing, WorkerPlan
-from forwarder.strategy import Grouping, Steering, Strategy
+from forwarder.plan.figures import FORWARDER, megabytes
+from forwarder.plan.host import Host
+from forwarder.plan.numa import Nodes
+from forwarder.plan.planned import GroupPlan, Sizing, WorkerPlan
+from forwarder.plan.strategy import Grouping, Steering, Strategy
 
 T = TypeVar("T")
 _STRADDLE = "--numa-straddle"
