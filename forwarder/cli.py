@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.live import Live
 
 from forwarder import answers, client, top
-from forwarder.cli_options import output_told, refuse, takes_options
-from forwarder.option_reading import read_config, read_options
-from forwarder.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
+from forwarder.config.cli_options import output_told, refuse, takes_options
+from forwarder.config.option_reading import read_config, read_options
+from forwarder.config.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
 from forwarder.plan.host import HostError
 from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError, flag

@@ -11,7 +11,7 @@ from typing import Any
 
 from forwarder import control, stats
 from forwarder.abi import mempolicy
-from forwarder.options import SupervisorOptions, resolve
+from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem

@@ -22,8 +22,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from forwarder.cli_options import takes_options
-from forwarder.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
+from forwarder.config.cli_options import takes_options
+from forwarder.config.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
 from forwarder.plan.detect import Proposal, as_toml, propose
 from forwarder.plan.figures import DOCUMENT, Assumptions, Estimate, counted, megabytes
 from forwarder.plan.host import Host, cpu_list, described_host, read_host

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from forwarder import changes, limits
 from forwarder.changes import Changes, State
+from forwarder.config.option_reading import OptionsError, read_options
+from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.crew import tables_for
 from forwarder.exchange import exchange
-from forwarder.option_reading import OptionsError, read_options
-from forwarder.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host
 from forwarder.plan.planned import Plan
 from forwarder.problems import Problem, ProblemsError, shown

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from forwarder.options import SupervisorOptions, resolve
+from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host, described_host
 from forwarder.plan.layout import TX_RING
 from forwarder.plan.plan import Plan

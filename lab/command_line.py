@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from forwarder.cli_options import parse
-from forwarder.options import SupervisorOptions
+from forwarder.config.cli_options import parse
+from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError
 from lab.results import Setting
 from lab.strategies import is_elastic

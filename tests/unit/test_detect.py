@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.option_reading import read_options
-from forwarder.options import SupervisorOptions, resolve
+from forwarder.config.option_reading import read_options
+from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.detect import as_toml, propose
 from forwarder.plan.host import Cpu, Host, Interface
 from forwarder.plan.planned import InterfaceGroup

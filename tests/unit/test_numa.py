@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.option_reading import OptionsError, read_options
-from forwarder.options import SupervisorOptions, resolve
+from forwarder.config.option_reading import OptionsError, read_options
+from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.detect import propose
 from forwarder.plan.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
 from forwarder.plan.host_file import HostFileError, as_text, load_host

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from forwarder.option_conflicts import conflicts
-from forwarder.options import SELECTION, SupervisorOptions
+from forwarder.config.option_conflicts import conflicts
+from forwarder.config.options import SELECTION, SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag, shown
 from forwarder.rules.rules import ForwardingRule, RulesError, load_rules, parse_rules
 

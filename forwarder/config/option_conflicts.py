@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from forwarder.options import SELECTION, SupervisorOptions
+from forwarder.config.options import SELECTION, SupervisorOptions
 from forwarder.plan.plan import InterfaceGroup, plan_problems
 from forwarder.plan.strategy import Grouping, RulePlacement, Strategy, Width
 from forwarder.problems import Problem, flag

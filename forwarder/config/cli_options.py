@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_origin
 import typer
 from typer.exceptions import TyperException
 
-from forwarder.option_reading import Options, read_options
-from forwarder.options import SupervisorOptions
+from forwarder.config.option_reading import Options, read_options
+from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag
 from forwarder.rules.rules import ForwardingRule
 

@@ -1,8 +1,8 @@
 """The options of ``mcrd supervisor`` and ``mcrd plan``, each declared once: its help, and what it may be.
 
-The command line (:mod:`forwarder.cli_options`) is made from this model; :mod:`forwarder.option_reading`
+The command line (:mod:`forwarder.config.cli_options`) is made from this model; :mod:`forwarder.config.option_reading`
 fills it from there, from a TOML file, or both; what options must say together is in
-:mod:`forwarder.option_conflicts`.
+:mod:`forwarder.config.option_conflicts`.
 """
 
 from __future__ import annotations
