@@ -1,6 +1,6 @@
 """The supervisor's end of the talk with a worker: one SOCK_SEQPACKET pair, one message a packet.
 
-:mod:`forwarder.packet.messages` says what they are, :mod:`forwarder.packet.serve` is the other end.
+:mod:`forwarder.engines.packet.messages` says what they are, :mod:`forwarder.engines.packet.serve` is the other end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 
-from forwarder.packet.messages import Kind
+from forwarder.engines.packet.messages import Kind
 
 OUTPUTS_PER_MESSAGE: Final = 512
 """Few enough that applying them takes the packet loop a fraction of a millisecond."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Unpack
 
 from forwarder import channel
-from forwarder.packet.messages import Kind
+from forwarder.engines.packet.messages import Kind
 
 LOOK_AGAIN_S: Final = 1.0
 FIRST_WORD: Final = 0

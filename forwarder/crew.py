@@ -16,11 +16,11 @@ from typing import Any
 from forwarder import channel
 from forwarder.channel import WorkerRule
 from forwarder.conversation import WorkerGoneError
+from forwarder.engines.packet.engine import LINKS
+from forwarder.engines.packet.layout import SOCKETS
+from forwarder.engines.packet.memory import RULES, SharedMemory
+from forwarder.engines.packet.messages import Kind
 from forwarder.links import LinkView, output_trouble
-from forwarder.packet.engine import LINKS
-from forwarder.packet.layout import SOCKETS
-from forwarder.packet.memory import RULES, SharedMemory
-from forwarder.packet.messages import Kind
 from forwarder.plan.planned import Plan, WorkerPlan
 from forwarder.setup import Setup
 from forwarder.tables import RuleTables

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from forwarder import ingress
-from forwarder.packet.layout import MATCHED, MATCHED_BYTES
+from forwarder.engines.packet.layout import MATCHED, MATCHED_BYTES
 from forwarder.plan.planned import Plan
 from forwarder.plan.strategy import Steering
 from forwarder.relief import Relief, wait_for_receivers

@@ -16,9 +16,9 @@ from typing import Final
 from forwarder import steering
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import Program
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.sockets import Ring
 from forwarder.links import InterfaceState, LinkView
-from forwarder.packet import sockets
-from forwarder.packet.sockets import Ring
 from forwarder.plan.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.plan.planned import SocketPlan
 from forwarder.plan.strategy import Hashing

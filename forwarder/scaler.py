@@ -25,8 +25,8 @@ from typing import Any, Final, Protocol
 from forwarder import elastic, ingress, limits
 from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
+from forwarder.engines.packet import sockets
 from forwarder.links import LinkView
-from forwarder.packet import sockets
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.plan import one_more
 from forwarder.plan.planned import GroupPlan

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.packet.memory import Block
+from forwarder.engines.packet.memory import Block
 from forwarder.plan.planned import Plan
 from forwarder.rules.rules import ForwardingRule
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from forwarder.packet import layout
-from forwarder.packet.memory import Block, Snapshot, read
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.memory import Block, Snapshot, read
 from forwarder.setup import RETIRED, Holders, RuleCounts, counted
 from forwarder.supervisor import Supervisor
 from forwarder.tables import FOREIGN

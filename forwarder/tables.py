@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from forwarder.channel import WorkerRule
-from forwarder.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
+from forwarder.engines.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
 from forwarder.plan.distribution import Distribution, distribution
 from forwarder.plan.placement import owners
 from forwarder.plan.planned import Plan
@@ -88,7 +88,7 @@ def raw_port(port: int) -> int:
 
 
 def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
-    """What :func:`forwarder.packet.table.pack_key` makes of the rule's input."""
+    """What :func:`forwarder.engines.packet.table.pack_key` makes of the rule's input."""
     interface = inputs.number(rule.input_interface)
     return interface << 48 | raw_port(rule.input_port) << 32 | raw_address(rule.input_group)
 

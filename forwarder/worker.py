@@ -13,10 +13,10 @@ import socket
 from dataclasses import dataclass
 
 from forwarder import channel
-from forwarder.packet.engine import PacketEngine
-from forwarder.packet.memory import SharedMemory
-from forwarder.packet.messages import Kind
-from forwarder.packet.table import pack_key
+from forwarder.engines.packet.engine import PacketEngine
+from forwarder.engines.packet.memory import SharedMemory
+from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.table import pack_key
 from forwarder.process import Entry, compile_entry
 
 

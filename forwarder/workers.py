@@ -23,12 +23,12 @@ from forwarder import channel, pages, worker
 from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
 from forwarder.conversation import Conversation, nobody_there
-from forwarder.packet import sockets
-from forwarder.packet.engine import PacketEngine
-from forwarder.packet.layout import CURSOR_CLAIMED
-from forwarder.packet.memory import BLOCK_BYTES, Block, settle
-from forwarder.packet.messages import Kind
-from forwarder.packet.sockets import Ring
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.engine import PacketEngine
+from forwarder.engines.packet.layout import CURSOR_CLAIMED
+from forwarder.engines.packet.memory import BLOCK_BYTES, Block, settle
+from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.sockets import Ring
 from forwarder.plan.planned import WorkerPlan
 from forwarder.process import Entry, fork
 

@@ -1,7 +1,7 @@
 """What one datagram costs the processor of a worker, term by term. Nanoseconds.
 
 A worker that falls behind finds a full batch of frames in each ring, and sends what it can put together of
-them as one frame to each output (:mod:`forwarder.packet.coalesce`). So its cost is
+them as one frame to each output (:mod:`forwarder.engines.packet.coalesce`). So its cost is
 
     receive + outputs × (frame ÷ datagrams in a frame + copy + byte × payload) + look-up × log10(rules)
 
@@ -21,9 +21,9 @@ import math
 from dataclasses import dataclass
 
 BATCH_FRAMES = 256
-"""Frames that a worker takes from one ring at a time (``forwarder/packet/state.py``)."""
+"""Frames that a worker takes from one ring at a time (``forwarder/engines/packet/state.py``)."""
 MOST_SEGMENTS, MOST_PAYLOAD_BYTES = 64, 65_507
-"""Of one frame that is sent (``forwarder/packet/coalesce.py``)."""
+"""Of one frame that is sent (``forwarder/engines/packet/coalesce.py``)."""
 
 HUNDRED_BYTES = 100
 """The unit of the terms for payload: coefficients of one size."""

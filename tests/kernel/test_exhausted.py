@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.packet import sockets
-from forwarder.packet.sockets import Ring
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.sockets import Ring
 
 LOOPBACK = 1
 

@@ -24,8 +24,8 @@ from kernel_support.mcrd import Relay, eventually, mcrctl, relay, rule
 from kernel_support.traffic import Bench, streams
 
 from forwarder.abi import mempolicy, syscalls
-from forwarder.packet import sockets
-from forwarder.packet.sockets import Ring, open_receivers
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.sockets import Ring, open_receivers
 from forwarder.plan.host import read_host
 from lab import netns
 

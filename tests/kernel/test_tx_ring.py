@@ -11,7 +11,7 @@ import pytest
 from kernel_support import tx_ring_probe
 from kernel_support.tx_ring_probe import OUTPUTS, datagram
 
-from forwarder.packet import state
+from forwarder.engines.packet import state
 from lab import netns
 
 TESTS = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ import sys
 import time
 
 from forwarder import ingress
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.memory import SharedMemory
 from forwarder.links import InterfaceState
-from forwarder.packet import sockets
-from forwarder.packet.memory import SharedMemory
 from forwarder.plan.host import Cpu, Host
 from forwarder.plan.plan import plan
 from forwarder.plan.strategy import PRESETS

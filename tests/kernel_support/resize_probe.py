@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from forwarder import steering
 from forwarder.abi import af_packet as ap
-from forwarder.packet import sockets
-from forwarder.packet.sockets import Ring
+from forwarder.engines.packet import sockets
+from forwarder.engines.packet.sockets import Ring
 from forwarder.relief import Relief, wait_for_receivers
 
 RING: Final = Ring(1 << 16, 256)

@@ -19,7 +19,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import sockets
+from forwarder.engines.packet import sockets
 from forwarder.plan.strategy import Hashing
 from forwarder.steering import cpu_program, filter_program, owner_program
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from forwarder import channel
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout
-from forwarder.packet.engine import HasDescriptor, PacketEngine
-from forwarder.packet.memory import SharedMemory
-from forwarder.packet.messages import Kind
-from forwarder.packet.sockets import Ring
-from forwarder.packet.table import pack_key
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.engine import HasDescriptor, PacketEngine
+from forwarder.engines.packet.memory import SharedMemory
+from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.sockets import Ring
+from forwarder.engines.packet.table import pack_key
 from packet_support.frames import raw_address, raw_port
 from packet_support.linux import VnetHeader
 from packet_support.outputs import Output

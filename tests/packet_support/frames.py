@@ -13,8 +13,8 @@ from scapy.layers.inet import IP, UDP, IPOption_NOP, IPOption_Router_Alert, IPOp
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from forwarder.packet import layout
-from forwarder.packet.parse import parse
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.parse import parse
 
 NETWORK = 16
 """Where :func:`memory` puts the network header: the nearest word boundary behind an Ethernet header."""

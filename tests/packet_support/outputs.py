@@ -13,8 +13,14 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether, getmacbyip
 from scapy.packet import Raw
 
-from forwarder.packet import layout
-from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT, copy_payload, outgoing_ttl, write_header
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.rewrite import (
+    HEADER_BYTES,
+    HEADER_SHIFT,
+    copy_payload,
+    outgoing_ttl,
+    write_header,
+)
 from packet_support.frames import Datagram, addresses, groups, ports, raw_address, raw_port
 
 

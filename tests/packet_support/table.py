@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.packet import table
+from forwarder.engines.packet import table
 
 
 class RuleTable:

@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
 
-from forwarder.packet.checksum import fold, pseudo_header, sum_bytes, update
+from forwarder.engines.packet.checksum import fold, pseudo_header, sum_bytes, update
 
 sums = st.integers(0, (1 << 64) - 1)
 words16 = st.integers(0, 0xFFFF)

@@ -20,8 +20,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout
-from forwarder.packet.sockets import Ring
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.sockets import Ring
 
 GROUPS = ("239.1.1.1", "239.1.1.2", "239.1.1.3")
 """The last one has no rule."""

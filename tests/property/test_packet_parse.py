@@ -27,9 +27,9 @@ from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout
-from forwarder.packet.parse import datagrams as count_datagrams
-from forwarder.packet.parse import verify
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.parse import datagrams as count_datagrams
+from forwarder.engines.packet.parse import verify
 
 
 def assert_read_as(parsed: Parsed, datagram: Datagram) -> None:

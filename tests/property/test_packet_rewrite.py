@@ -18,9 +18,9 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout
-from forwarder.packet.parse import verify
-from forwarder.packet.rewrite import SHORT_SEGMENT, copy_payload, outgoing_ttl
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.parse import verify
+from forwarder.engines.packet.rewrite import SHORT_SEGMENT, copy_payload, outgoing_ttl
 
 identifications = st.integers(0, 0xFFFF)
 alive = datagrams.filter(lambda datagram: datagram.ttl > 1)

@@ -10,8 +10,8 @@ from packet_support import examples
 from packet_support.frames import groups, ports, raw_address, raw_port
 from packet_support.table import RuleTable
 
-from forwarder.packet import layout
-from forwarder.packet.table import ABSENT, delete, find, insert, pack_key
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.table import ABSENT, delete, find, insert, pack_key
 
 PLACES = 16
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from packet_support import examples, outputs
 from packet_support.frames import addresses, groups, ports, raw_address, raw_port
 
-from forwarder.packet.table import pack_key
+from forwarder.engines.packet.table import pack_key
 from forwarder.rules.rules import ForwardingRule, Output
 from forwarder.tables import Numbering, worker_rule
 

@@ -11,7 +11,7 @@ import pytest
 from capacity_support import COST, model
 from pydantic import ValidationError
 
-from forwarder.packet import coalesce, state
+from forwarder.engines.packet import coalesce, state
 from reports.capacity import cost
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding

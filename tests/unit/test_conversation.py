@@ -13,7 +13,7 @@ import pytest
 
 from forwarder import conversation
 from forwarder.conversation import Conversation, WorkerGoneError
-from forwarder.packet.messages import Kind
+from forwarder.engines.packet.messages import Kind
 
 HEADER = struct.Struct("=IIIi")
 """Of a message and of its answer: kind, number, count, argument."""

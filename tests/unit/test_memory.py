@@ -18,9 +18,9 @@ from packet_support.outputs import Output
 from process_support import state_of
 
 from forwarder.abi.io_uring import submission_head
-from forwarder.packet import journal, layout, state
-from forwarder.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
-from forwarder.packet.rewrite import HEADER_BYTES
+from forwarder.engines.packet import journal, layout, state
+from forwarder.engines.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
+from forwarder.engines.packet.rewrite import HEADER_BYTES
 
 _LONG = 30.0
 """Seconds after which a test that waits for another process gives up."""

@@ -12,9 +12,9 @@ from packet_support.outputs import Output, in_one_memory, message
 from scapy.layers.inet import UDP
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout
-from forwarder.packet.checksum import fold
-from forwarder.packet.parse import verify
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.checksum import fold
+from forwarder.engines.packet.parse import verify
 
 
 def forwarded(datagram: Datagram, output: Output) -> bytes:

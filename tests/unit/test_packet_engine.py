@@ -20,11 +20,11 @@ from packet_support.outputs import Output
 
 from forwarder import channel
 from forwarder.abi import af_packet as ap
-from forwarder.packet import layout, state
-from forwarder.packet.messages import Kind
-from forwarder.packet.receive import take
-from forwarder.packet.sockets import Ring
-from forwarder.packet.table import pack_key
+from forwarder.engines.packet import layout, state
+from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.receive import take
+from forwarder.engines.packet.sockets import Ring
+from forwarder.engines.packet.table import pack_key
 
 GROUP = "239.1.1.1"
 OUTPUT = Output()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forwarder.abi import af_packet as ap
-from forwarder.packet import coalesce, layout, rewrite, state
+from forwarder.engines.packet import coalesce, layout, rewrite, state
 
 
 @pytest.mark.parametrize("prefix", ["FRAME", "SOCKET", "CURSOR", "OUTPUT", "LINK"])

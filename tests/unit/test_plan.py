@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.packet.layout import SOCKETS
+from forwarder.engines.packet.layout import SOCKETS
 from forwarder.plan.host import Cpu, Host, HostError, Interface, described_host
 from forwarder.plan.layout import cpu_slots, frame_bytes, ring_for, shares
 from forwarder.plan.placement import MAX_MEMBERS

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from forwarder.channel import WorkerRule, in_messages, pack_rules
-from forwarder.packet.messages import HEADER_WORDS, MESSAGE_BYTES
+from forwarder.engines.packet.messages import HEADER_WORDS, MESSAGE_BYTES
 from forwarder.rules.output_text import output_text, parse_outputs
 from forwarder.rules.rules import (
     MOST_OUTPUTS,

@@ -11,7 +11,7 @@ import pytest
 
 from forwarder import conversation
 from forwarder.conversation import Conversation
-from forwarder.packet.memory import SharedMemory
+from forwarder.engines.packet.memory import SharedMemory
 from forwarder.plan.planned import WorkerPlan
 from forwarder.workers import WorkerHandle
 

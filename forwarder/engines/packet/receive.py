@@ -23,11 +23,11 @@ from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import bytes_at, load_acquire, store_release, syscall, words_at
-from forwarder.packet import layout, state
-from forwarder.packet.coalesce import place
-from forwarder.packet.journal import begin_update, end_update
-from forwarder.packet.parse import datagrams, parse
-from forwarder.packet.table import find, pack_key
+from forwarder.engines.packet import layout, state
+from forwarder.engines.packet.coalesce import place
+from forwarder.engines.packet.journal import begin_update, end_update
+from forwarder.engines.packet.parse import datagrams, parse
+from forwarder.engines.packet.table import find, pack_key
 
 _MSG_DONTWAIT: Final = 0x40
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.packet import layout
-from forwarder.packet.checksum import fold, pseudo_header, sum_bytes
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.checksum import fold, pseudo_header, sum_bytes
 
 _NOT_IPV4 = layout.NOT_IPV4
 _NOT_UDP = layout.NOT_UDP

@@ -1,7 +1,7 @@
 """The arrays that the packet loop works on, as named groups.
 
 Named tuples of arrays are what compiled functions take as they are. Every array is made once by
-:mod:`forwarder.packet.engine`; nothing is allocated per packet.
+:mod:`forwarder.engines.packet.engine`; nothing is allocated per packet.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Batch(NamedTuple):
 
 
 class Inbox(NamedTuple):
-    """Where the worker's channel receives: :mod:`forwarder.packet.serve`."""
+    """Where the worker's channel receives: :mod:`forwarder.engines.packet.serve`."""
 
     words: Any
     """uint32[MESSAGE_BYTES / 4]: one message"""

@@ -34,17 +34,23 @@ from forwarder.abi.af_packet import (
 from forwarder.abi.io_uring import IORING_OP_SENDMSG, IOSQE_CQE_SKIP_SUCCESS
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, copy_memory, load_acquire, store_release, words_at
-from forwarder.packet import layout, state
-from forwarder.packet.coalesce import (
+from forwarder.engines.packet import layout, state
+from forwarder.engines.packet.coalesce import (
     BURST_BYTES,
     BURST_FIRST,
     BURST_IDENTIFICATION,
     BURST_SEGMENTS,
     BURST_START,
 )
-from forwarder.packet.journal import begin_update, end_update, unsent
-from forwarder.packet.rewrite import HEADER_BYTES, SHORT_SEGMENT, copy_payload, outgoing_ttl, write_header
-from forwarder.packet.transmit import KIND_IGNORED, MESSAGE_FLAGS, flush, queue, queued
+from forwarder.engines.packet.journal import begin_update, end_update, unsent
+from forwarder.engines.packet.rewrite import (
+    HEADER_BYTES,
+    SHORT_SEGMENT,
+    copy_payload,
+    outgoing_ttl,
+    write_header,
+)
+from forwarder.engines.packet.transmit import KIND_IGNORED, MESSAGE_FLAGS, flush, queue, queued
 
 LEAST_SEGMENTS: Final = 24
 """Datagrams, in all bursts that go together, that are worth a system call."""

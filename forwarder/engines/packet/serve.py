@@ -14,9 +14,9 @@ from forwarder.abi import syscalls
 from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
-from forwarder.packet import layout, state
-from forwarder.packet.loop import drain, run
-from forwarder.packet.messages import (
+from forwarder.engines.packet import layout, state
+from forwarder.engines.packet.loop import drain, run
+from forwarder.engines.packet.messages import (
     HEADER_ARGUMENT,
     HEADER_COUNT,
     HEADER_KIND,
@@ -24,9 +24,9 @@ from forwarder.packet.messages import (
     HEADER_WORDS,
     Kind,
 )
-from forwarder.packet.receive import attach, detach
-from forwarder.packet.table import add_rules, remove_rule
-from forwarder.packet.transmit import attach_tx_ring, cancel_poll, set_links
+from forwarder.engines.packet.receive import attach, detach
+from forwarder.engines.packet.table import add_rules, remove_rule
+from forwarder.engines.packet.transmit import attach_tx_ring, cancel_poll, set_links
 
 _ADD_RULES, _REMOVE_RULES, _SET_LINKS = int(Kind.ADD_RULES), int(Kind.REMOVE_RULES), int(Kind.SET_LINKS)
 _ADD_SOCKET, _REMOVE_SOCKET, _STOP = int(Kind.ADD_SOCKET), int(Kind.REMOVE_SOCKET), int(Kind.STOP)
@@ -97,8 +97,8 @@ def serve(
     """Forward until told to stop, or until the supervisor is gone.
 
     Args:
-        rules, sizes: of :func:`forwarder.packet.table.new_table`; the others as for
-            :func:`forwarder.packet.loop.run`.
+        rules, sizes: of :func:`forwarder.engines.packet.table.new_table`; the others as for
+            :func:`forwarder.engines.packet.loop.run`.
 
     Returns:
         The rule table as it is at the end.

@@ -15,10 +15,10 @@ import numpy as np
 from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, words_at
-from forwarder.packet import layout, state
-from forwarder.packet.emit import emit
-from forwarder.packet.receive import release, take
-from forwarder.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, flush
+from forwarder.engines.packet import layout, state
+from forwarder.engines.packet.emit import emit
+from forwarder.engines.packet.receive import release, take
+from forwarder.engines.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, flush
 
 
 @njit

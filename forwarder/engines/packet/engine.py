@@ -17,13 +17,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from forwarder.abi.io_uring import Uring, open_uring
 from forwarder.abi.jit import compiled_entry
-from forwarder.packet import coalesce, layout, messages, state
-from forwarder.packet.memory import Block
-from forwarder.packet.receive import detach
-from forwarder.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
-from forwarder.packet.serve import serve
-from forwarder.packet.sockets import link_address
-from forwarder.packet.table import new_table
+from forwarder.engines.packet import coalesce, layout, messages, state
+from forwarder.engines.packet.memory import Block
+from forwarder.engines.packet.receive import detach
+from forwarder.engines.packet.rewrite import HEADER_BYTES, HEADER_SHIFT
+from forwarder.engines.packet.serve import serve
+from forwarder.engines.packet.sockets import link_address
+from forwarder.engines.packet.table import new_table
 
 LINKS: Final = 256
 """Output interfaces that one worker may use."""
@@ -41,8 +41,8 @@ class PacketEngine:
 
     Args:
         block: this worker's shared memory.
-        transmitter: of :func:`forwarder.packet.sockets.open_transmitter`.
-        tx_ring: of :func:`forwarder.packet.sockets.open_tx_rings`; without one, every copy is a message.
+        transmitter: of :func:`forwarder.engines.packet.sockets.open_transmitter`.
+        tx_ring: of :func:`forwarder.engines.packet.sockets.open_tx_rings`; without one, every copy is a message.
         control_fd: the worker's end of its channel, a SOCK_SEQPACKET socket, blocking.
         busy_poll_ns: how long to look again at empty rings before sleeping.
     """

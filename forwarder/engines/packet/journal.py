@@ -3,7 +3,7 @@
 A batch is *claimed* (counters, cursor, copies owed) before its first send, and a submission is *announced*
 (sent, entries) before the kernel sees it. Whoever looks after a sudden death finds how many copies were owed
 and, from the submission ring's head, which sends the kernel had taken
-(:func:`forwarder.packet.memory.settle`). A sequence number, odd during a change, lets readers take a
+(:func:`forwarder.engines.packet.memory.settle`). A sequence number, odd during a change, lets readers take a
 consistent copy without stopping the writer.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import store_release
-from forwarder.packet import layout
+from forwarder.engines.packet import layout
 
 
 @njit

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.packet import layout
-from forwarder.packet.checksum import fold, pseudo_header, update
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.checksum import fold, pseudo_header, update
 
 HEADER_BYTES: Final = 10 + 14 + 20 + 8
 """virtio_net_hdr, Ethernet, IPv4, UDP."""

@@ -19,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.packet import layout
-from forwarder.packet.parse import verify
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.parse import verify
 
 BURST_FIRST: Final = 0
 """First frame's row; the others follow by FRAME_NEXT."""

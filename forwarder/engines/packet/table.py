@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.abi.jit import njit
-from forwarder.packet import layout
-from forwarder.packet.state import Rules
+from forwarder.engines.packet import layout
+from forwarder.engines.packet.state import Rules
 
 ABSENT: Final = -1
 RULES: Final = 0
