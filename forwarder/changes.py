@@ -2,7 +2,7 @@
 
 A *state* is the shape of a plan and the rules in force. Rules that come or go do so one by one in the workers
 that there are. A plan of another shape, or a rule whose outputs differ, is put in force as a whole: workers
-of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.relief`).
+of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.net.relief`).
 """
 
 from __future__ import annotations

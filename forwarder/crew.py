@@ -20,7 +20,7 @@ from forwarder.engines.packet.engine import LINKS
 from forwarder.engines.packet.layout import SOCKETS
 from forwarder.engines.packet.memory import RULES, SharedMemory
 from forwarder.engines.packet.messages import Kind
-from forwarder.links import LinkView, output_trouble
+from forwarder.net.links import LinkView, output_trouble
 from forwarder.plan.planned import Plan, WorkerPlan
 from forwarder.setup import Setup
 from forwarder.tables import RuleTables

@@ -1,7 +1,7 @@
 """Putting another plan in force: its workers are started beside those of the running one, and relieve them.
 
 The newcomers get every rule and open sockets of their own, which take nothing yet. What fails until then is
-taken back, and those on duty never knew. The switch (:mod:`forwarder.relief`) turns for all interfaces at
+taken back, and those on duty never knew. The switch (:mod:`forwarder.net.relief`) turns for all interfaces at
 once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that the
 next exchange uses.
 """
@@ -19,9 +19,9 @@ import numpy as np
 
 from forwarder import ingress
 from forwarder.engines.packet.layout import MATCHED, MATCHED_BYTES
+from forwarder.net.relief import Relief, wait_for_receivers
 from forwarder.plan.planned import Plan
 from forwarder.plan.strategy import Steering
-from forwarder.relief import Relief, wait_for_receivers
 from forwarder.rules.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.setup import RETIRED, Holders, Setup

@@ -13,12 +13,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from forwarder import steering
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import Program
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.sockets import Ring
-from forwarder.links import InterfaceState, LinkView
+from forwarder.net import steering
+from forwarder.net.links import InterfaceState, LinkView
 from forwarder.plan.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.plan.planned import SocketPlan
 from forwarder.plan.strategy import Hashing

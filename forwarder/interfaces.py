@@ -14,11 +14,12 @@ from typing import Any, Final, Protocol
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from forwarder import ingress, limits, netlink
+from forwarder import ingress, limits
 from forwarder.crew import Crew, Told, settled
-from forwarder.host_stack import HostStack
-from forwarder.links import InterfaceState, LinkView, input_trouble, output_trouble
-from forwarder.memberships import Memberships
+from forwarder.net import netlink
+from forwarder.net.host_stack import HostStack
+from forwarder.net.links import InterfaceState, LinkView, input_trouble, output_trouble
+from forwarder.net.memberships import Memberships
 from forwarder.plan.planned import Plan
 from forwarder.rules.rules import ForwardingRule, RuleBook
 

@@ -26,7 +26,7 @@ from forwarder import elastic, ingress, limits
 from forwarder.crew import Crew
 from forwarder.elastic import Decision, Limits, Load
 from forwarder.engines.packet import sockets
-from forwarder.links import LinkView
+from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.plan import one_more
 from forwarder.plan.planned import GroupPlan

@@ -16,14 +16,15 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder import ingress, limits, netlink
+from forwarder import ingress, limits
 from forwarder.compiling import compile_apart
 from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
-from forwarder.host_stack import HostStack
 from forwarder.interfaces import Interfaces
-from forwarder.links import LinkView
-from forwarder.memberships import Memberships
+from forwarder.net import netlink
+from forwarder.net.host_stack import HostStack
+from forwarder.net.links import LinkView
+from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem

@@ -14,7 +14,7 @@ import time
 from forwarder import ingress
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.memory import SharedMemory
-from forwarder.links import InterfaceState
+from forwarder.net.links import InterfaceState
 from forwarder.plan.host import Cpu, Host
 from forwarder.plan.plan import plan
 from forwarder.plan.strategy import PRESETS

@@ -20,8 +20,8 @@ from pyroute2 import IPRoute
 
 from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import sockets
+from forwarder.net.steering import cpu_program, filter_program, owner_program
 from forwarder.plan.strategy import Hashing
-from forwarder.steering import cpu_program, filter_program, owner_program
 
 DEADLINE_S = 10.0
 RECEIVE_BYTES = 8 << 20

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from packet_support.bpf_machine import decode, execute
 
 from forwarder.abi.cbpf import assemble
+from forwarder.net.steering import MAX_CPUS, cpu_program, filter_program, flow_program, owner_program
 from forwarder.plan.placement import MAX_MEMBERS, flow_owner, owner
 from forwarder.plan.strategy import Hashing
-from forwarder.steering import MAX_CPUS, cpu_program, filter_program, flow_program, owner_program
 
 ETHERNET = bytes.fromhex("01005e010101020000000001") + b"\x08\x00"
 

@@ -11,7 +11,7 @@ import pytest
 
 from forwarder import scaler as scaler_module
 from forwarder.elastic import Decision, Load
-from forwarder.links import LinkView
+from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import GroupPlan, WorkerPlan
 from forwarder.scaler import Scaler, Shop

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from forwarder.joins import Joins, Membership
-from forwarder.links import LinkView
+from forwarder.net.joins import Joins, Membership
+from forwarder.net.links import LinkView
 from forwarder.rules.rules import ForwardingRule, RuleBook
 
 

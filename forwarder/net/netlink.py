@@ -10,7 +10,7 @@ from typing import Any, Final
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import rtnl
 
-from forwarder.links import InterfaceState
+from forwarder.net.links import InterfaceState
 
 _IFF_UP: Final = 1
 _GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR
