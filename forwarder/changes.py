@@ -13,7 +13,7 @@ from typing import Any
 
 from forwarder.plan.planned import GroupPlan, Plan
 from forwarder.rules.rules import ForwardingRule, check_rules
-from forwarder.tables import Placer
+from forwarder.workers.tables import Placer
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from forwarder.reconfigure import Reconfiguration
 from forwarder.rules.rules import parse_rules
 from forwarder.supervisor import Supervisor
 from forwarder.timing import Timing
-from forwarder.workers import State
+from forwarder.workers.workers import State
 
 BACKLOG: Final = 512
 LINE_BYTES: Final = 16 * 1024 * 1024

@@ -17,17 +17,17 @@ from typing import Final
 
 import numpy as np
 
-from forwarder import ingress
 from forwarder.engines.packet.layout import MATCHED, MATCHED_BYTES
 from forwarder.net.relief import Relief, wait_for_receivers
 from forwarder.plan.planned import Plan
 from forwarder.plan.strategy import Steering
 from forwarder.rules.rules import ForwardingRule, RuleBook
 from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
-from forwarder.setup import RETIRED, Holders, Setup
 from forwarder.supervisor import Supervisor
-from forwarder.tables import FOREIGN, RuleTables
-from forwarder.workers import WorkerHandle, spawning, wait_until_all_run
+from forwarder.workers import ingress
+from forwarder.workers.setup import RETIRED, Holders, Setup
+from forwarder.workers.tables import FOREIGN, RuleTables
+from forwarder.workers.workers import WorkerHandle, spawning, wait_until_all_run
 
 BREATH_S: Final = 0.01
 """Between bunches of forks the control socket is served."""

@@ -22,8 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from forwarder import elastic, ingress, limits
-from forwarder.crew import Crew
+from forwarder import elastic
 from forwarder.elastic import Decision, Limits, Load
 from forwarder.engines.packet import sockets
 from forwarder.net.links import LinkView
@@ -31,7 +30,9 @@ from forwarder.plan.host import Host, HostError
 from forwarder.plan.plan import one_more
 from forwarder.plan.planned import GroupPlan
 from forwarder.problems import Problem
-from forwarder.workers import Receiver, State, WorkerHandle, spawn, wait_until_all_run
+from forwarder.workers import ingress, limits
+from forwarder.workers.crew import Crew
+from forwarder.workers.workers import Receiver, State, WorkerHandle, spawn, wait_until_all_run
 
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0

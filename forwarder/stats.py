@@ -15,10 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.engines.packet import layout
 from forwarder.engines.packet.memory import Block, Snapshot, read
-from forwarder.setup import RETIRED, Holders, RuleCounts, counted
 from forwarder.supervisor import Supervisor
-from forwarder.tables import FOREIGN
-from forwarder.workers import State, WorkerHandle
+from forwarder.workers.setup import RETIRED, Holders, RuleCounts, counted
+from forwarder.workers.tables import FOREIGN
+from forwarder.workers.workers import State, WorkerHandle
 
 SCHEMA: Final = "mcrd.stats/1"
 

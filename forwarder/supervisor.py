@@ -16,9 +16,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder import ingress, limits
-from forwarder.compiling import compile_apart
-from forwarder.crew import Crew, settled, tables_for
 from forwarder.doorway import Doorway
 from forwarder.interfaces import Interfaces
 from forwarder.net import netlink
@@ -28,14 +25,17 @@ from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.process import notify, told_when_slow
 from forwarder.rule_journal import RuleJournal
 from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError
 from forwarder.scaler import Histories, Scaler
-from forwarder.setup import Holders, RuleCounts, Setup, counted
 from forwarder.timing import RuleTiming
-from forwarder.worker import warm_up
-from forwarder.workers import FORKED_TOGETHER, State, spawn
+from forwarder.workers import ingress, limits
+from forwarder.workers.compiling import compile_apart
+from forwarder.workers.crew import Crew, settled, tables_for
+from forwarder.workers.process import notify, told_when_slow
+from forwarder.workers.setup import Holders, RuleCounts, Setup, counted
+from forwarder.workers.worker import warm_up
+from forwarder.workers.workers import FORKED_TOGETHER, State, spawn
 
 STOP_TIMEOUT_S: Final = 1.0
 COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"

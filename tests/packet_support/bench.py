@@ -20,7 +20,6 @@ from types import TracebackType
 
 import numpy as np
 
-from forwarder import channel
 from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import layout
 from forwarder.engines.packet.engine import HasDescriptor, PacketEngine
@@ -28,6 +27,7 @@ from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
+from forwarder.workers import channel
 from packet_support.frames import raw_address, raw_port
 from packet_support.linux import VnetHeader
 from packet_support.outputs import Output

@@ -11,7 +11,7 @@ from packet_support.frames import addresses, groups, ports, raw_address, raw_por
 
 from forwarder.engines.packet.table import pack_key
 from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.tables import Numbering, worker_rule
+from forwarder.workers.tables import Numbering, worker_rule
 
 names = st.sampled_from(["eth0", "eth1", "eth2", "bond0.7"])
 

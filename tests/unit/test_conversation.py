@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from forwarder import conversation
-from forwarder.conversation import Conversation, WorkerGoneError
 from forwarder.engines.packet.messages import Kind
+from forwarder.workers import conversation
+from forwarder.workers.conversation import Conversation, WorkerGoneError
 
 HEADER = struct.Struct("=IIIi")
 """Of a message and of its answer: kind, number, count, argument."""

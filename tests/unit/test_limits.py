@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from forwarder.limits import check_memory, explained
 from forwarder.plan.host import described_host
 from forwarder.plan.plan import Sizing, plan
 from forwarder.plan.strategy import PRESETS
+from forwarder.workers.limits import check_memory, explained
 
 PLAN = plan(described_host(4, ["a", "b"]), ["a", "b"], [], PRESETS["pool"], Sizing(workers=4))
 
@@ -40,7 +40,7 @@ def test_any_other_error_is_left_as_it_is() -> None:
 def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     program = (
-        "import resource as r; from forwarder.limits import allow_descriptors as allow\n"
+        "import resource as r; from forwarder.workers.limits import allow_descriptors as allow\n"
         f"r.setrlimit(r.RLIMIT_NOFILE, (100, {hard})); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

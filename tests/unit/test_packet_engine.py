@@ -18,13 +18,13 @@ from packet_support.frames import Datagram, raw_address, raw_port
 from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output
 
-from forwarder import channel
 from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import layout, state
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.receive import take
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
+from forwarder.workers import channel
 
 GROUP = "239.1.1.1"
 OUTPUT = Output()

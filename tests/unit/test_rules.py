@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from forwarder.channel import WorkerRule, in_messages, pack_rules
 from forwarder.engines.packet.messages import HEADER_WORDS, MESSAGE_BYTES
 from forwarder.rules.output_text import output_text, parse_outputs
 from forwarder.rules.rules import (
@@ -27,6 +26,7 @@ from forwarder.rules.rules import (
     load_rules,
     parse_rules,
 )
+from forwarder.workers.channel import WorkerRule, in_messages, pack_rules
 
 
 def rule(

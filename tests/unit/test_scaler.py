@@ -15,7 +15,7 @@ from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import GroupPlan, WorkerPlan
 from forwarder.scaler import Scaler, Shop
-from forwarder.workers import State
+from forwarder.workers.workers import State
 
 GROUP = GroupPlan(0, ("in0",), workers=1, max_workers=2, rules=0, min_workers=1)
 

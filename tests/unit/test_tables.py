@@ -12,7 +12,7 @@ from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.plan.strategy import PRESETS, Steering, customised
 from forwarder.plan_cli import described_rules
 from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.tables import FOREIGN, RuleTables, Slots
+from forwarder.workers.tables import FOREIGN, RuleTables, Slots
 
 NAMES = ["eth0", "eth1", "eth2"]
 

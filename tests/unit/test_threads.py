@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from forwarder.process import told_when_slow
+from forwarder.workers.process import told_when_slow
 
 
 def test_the_supervisor_has_one_thread_when_everything_is_imported() -> None:

@@ -9,11 +9,11 @@ import subprocess
 
 import pytest
 
-from forwarder import conversation
-from forwarder.conversation import Conversation
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.plan.planned import WorkerPlan
-from forwarder.workers import WorkerHandle
+from forwarder.workers import conversation
+from forwarder.workers.conversation import Conversation
+from forwarder.workers.workers import WorkerHandle
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -12,12 +12,12 @@ import os
 import socket
 from dataclasses import dataclass
 
-from forwarder import channel
 from forwarder.engines.packet.engine import PacketEngine
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.table import pack_key
-from forwarder.process import Entry, compile_entry
+from forwarder.workers import channel
+from forwarder.workers.process import Entry, compile_entry
 
 
 @dataclass(frozen=True)

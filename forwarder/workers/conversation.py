@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Unpack
 
-from forwarder import channel
 from forwarder.engines.packet.messages import Kind
+from forwarder.workers import channel
 
 LOOK_AGAIN_S: Final = 1.0
 FIRST_WORD: Final = 0

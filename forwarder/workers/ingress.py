@@ -22,7 +22,7 @@ from forwarder.net.links import InterfaceState, LinkView
 from forwarder.plan.layout import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.plan.planned import SocketPlan
 from forwarder.plan.strategy import Hashing
-from forwarder.workers import Receiver, WorkerHandle
+from forwarder.workers.workers import Receiver, WorkerHandle
 
 _FANOUT_MODES: Final = {
     "cpu": ap.PACKET_FANOUT_CPU,

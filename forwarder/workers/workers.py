@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Unpack
 
-from forwarder import channel, pages, worker
 from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
-from forwarder.conversation import Conversation, nobody_there
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.engine import PacketEngine
 from forwarder.engines.packet.layout import CURSOR_CLAIMED
@@ -30,7 +28,9 @@ from forwarder.engines.packet.memory import BLOCK_BYTES, Block, settle
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.sockets import Ring
 from forwarder.plan.planned import WorkerPlan
-from forwarder.process import Entry, fork
+from forwarder.workers import channel, pages, worker
+from forwarder.workers.conversation import Conversation, nobody_there
+from forwarder.workers.process import Entry, fork
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0

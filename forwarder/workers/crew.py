@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from forwarder import channel
-from forwarder.channel import WorkerRule
-from forwarder.conversation import WorkerGoneError
 from forwarder.engines.packet.engine import LINKS
 from forwarder.engines.packet.layout import SOCKETS
 from forwarder.engines.packet.memory import RULES, SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.net.links import LinkView, output_trouble
 from forwarder.plan.planned import Plan, WorkerPlan
-from forwarder.setup import Setup
-from forwarder.tables import RuleTables
-from forwarder.workers import Receiver, State, WorkerHandle
+from forwarder.workers import channel
+from forwarder.workers.channel import WorkerRule
+from forwarder.workers.conversation import WorkerGoneError
+from forwarder.workers.setup import Setup
+from forwarder.workers.tables import RuleTables
+from forwarder.workers.workers import Receiver, State, WorkerHandle
 
 Told = list[asyncio.Future[int]]
 """What workers will answer."""
