@@ -24,10 +24,10 @@ from forwarder import stats
 from forwarder.plan.host import HostError
 from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.reconfigure import Reconfiguration
 from forwarder.rules.rules import parse_rules
-from forwarder.supervisor import Supervisor
-from forwarder.timing import Timing
+from forwarder.supervisor.reconfigure import Reconfiguration
+from forwarder.supervisor.supervisor import Supervisor
+from forwarder.supervisor.timing import Timing
 from forwarder.workers.workers import State
 
 BACKLOG: Final = 512

@@ -15,10 +15,10 @@ from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.reconfigure import Reconfiguration, setup
-from forwarder.rule_journal import RuleJournal
 from forwarder.rules.rules import ForwardingRule
-from forwarder.supervisor import StoppedError, Supervisor
+from forwarder.supervisor.reconfigure import Reconfiguration, setup
+from forwarder.supervisor.rule_journal import RuleJournal
+from forwarder.supervisor.supervisor import StoppedError, Supervisor
 
 
 async def run(

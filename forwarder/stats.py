@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.engines.packet import layout
 from forwarder.engines.packet.memory import Block, Snapshot, read
-from forwarder.supervisor import Supervisor
+from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.setup import RETIRED, Holders, RuleCounts, counted
 from forwarder.workers.tables import FOREIGN
 from forwarder.workers.workers import State, WorkerHandle

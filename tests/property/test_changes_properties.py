@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.changes import Shape, State, applied, as_dict, changes, shape
 from forwarder.plan.host_file import load_host
 from forwarder.plan.plan import Sizing, plan
 from forwarder.plan.strategy import PRESETS
 from forwarder.rules.rules import ForwardingRule, check_rules, parse_rules
+from forwarder.supervisor.changes import Shape, State, applied, as_dict, changes, shape
 
 
 def some_rule(name: int, group: int, output: int) -> ForwardingRule:

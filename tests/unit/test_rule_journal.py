@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forwarder import rule_journal
-from forwarder.rule_journal import RuleJournal
 from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError, parse_rules
+from forwarder.supervisor import rule_journal
+from forwarder.supervisor.rule_journal import RuleJournal
 
 
 def rules(*numbers: int) -> list[ForwardingRule]:

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from forwarder import scaler as scaler_module
-from forwarder.elastic import Decision, Load
 from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import GroupPlan, WorkerPlan
-from forwarder.scaler import Scaler, Shop
+from forwarder.supervisor import scaler as scaler_module
+from forwarder.supervisor.elastic import Decision, Load
+from forwarder.supervisor.scaler import Scaler, Shop
 from forwarder.workers.workers import State
 
 GROUP = GroupPlan(0, ("in0",), workers=1, max_workers=2, rules=0, min_workers=1)

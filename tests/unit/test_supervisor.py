@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from forwarder import supervisor
+from forwarder.supervisor import supervisor
 
 
 class Knot:

@@ -22,8 +22,8 @@ from forwarder.net.relief import Relief, wait_for_receivers
 from forwarder.plan.planned import Plan
 from forwarder.plan.strategy import Steering
 from forwarder.rules.rules import ForwardingRule, RuleBook
-from forwarder.scaler import DRAIN_TIMEOUT_S, join_timeout_s
-from forwarder.supervisor import Supervisor
+from forwarder.supervisor.scaler import DRAIN_TIMEOUT_S, join_timeout_s
+from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers import ingress
 from forwarder.workers.setup import RETIRED, Holders, Setup
 from forwarder.workers.tables import FOREIGN, RuleTables

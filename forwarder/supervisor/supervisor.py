@@ -16,8 +16,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder.doorway import Doorway
-from forwarder.interfaces import Interfaces
 from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
 from forwarder.net.links import LinkView
@@ -25,10 +23,12 @@ from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.rule_journal import RuleJournal
 from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError
-from forwarder.scaler import Histories, Scaler
-from forwarder.timing import RuleTiming
+from forwarder.supervisor.doorway import Doorway
+from forwarder.supervisor.interfaces import Interfaces
+from forwarder.supervisor.rule_journal import RuleJournal
+from forwarder.supervisor.scaler import Histories, Scaler
+from forwarder.supervisor.timing import RuleTiming
 from forwarder.workers import ingress, limits
 from forwarder.workers.compiling import compile_apart
 from forwarder.workers.crew import Crew, settled, tables_for

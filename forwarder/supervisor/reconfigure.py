@@ -8,16 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder import changes
-from forwarder.changes import Changes, State
 from forwarder.config.option_reading import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
-from forwarder.exchange import exchange
 from forwarder.plan.host import Host
 from forwarder.plan.planned import Plan
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.rules import ForwardingRule
-from forwarder.supervisor import Supervisor
+from forwarder.supervisor import changes
+from forwarder.supervisor.changes import Changes, State
+from forwarder.supervisor.exchange import exchange
+from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers import limits
 from forwarder.workers.crew import tables_for
 from forwarder.workers.setup import Setup
