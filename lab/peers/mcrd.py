@@ -295,7 +295,7 @@ def start_forwarder(
         sys.executable,
         "-P",
         "-c",
-        "import sys; sys.argv[0] = 'mcrd'; from forwarder.cli import mcrd; mcrd()",
+        "import sys; sys.argv[0] = 'mcrd'; from forwarder.cli.cli import mcrd; mcrd()",
     ]
     command = [
         *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else other),

@@ -11,7 +11,7 @@ import errno
 from forwarder.abi import syscalls
 from forwarder.abi.af_packet import SOCK_FPROG
 from forwarder.abi.cbpf import ABS, JEQ, JMP, LD, RET, Instruction, K, W, assemble
-from forwarder.cli import mcrd
+from forwarder.cli.cli import mcrd
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000

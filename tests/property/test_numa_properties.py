@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder.cli.plan_cli import described_rules
 from forwarder.plan.host import Cpu, Host, Interface, Node
 from forwarder.plan.numa import runs_by_node
 from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.plan.strategy import PRESETS, Grouping, Width
-from forwarder.plan_cli import described_rules
 
 NODES = st.integers(0, 4)
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder.cli.plan_cli import described_rules, plan_as_dict, render
 from forwarder.plan.host import Cpu, Host, Interface
 from forwarder.plan.placement import owner
 from forwarder.plan.plan import Plan, Sizing, SocketPlan, WorkerPlan, plan
@@ -21,7 +22,6 @@ from forwarder.plan.strategy import (
     customised,
     strategy_problems,
 )
-from forwarder.plan_cli import described_rules, plan_as_dict, render
 
 hosts = st.builds(
     lambda cpus, interfaces: Host(

@@ -19,9 +19,9 @@ import typer
 from capacity_support import FOOTPRINTS, grid, model, run
 from typer.testing import CliRunner
 
+from forwarder.cli.plan_cli import plan_command
 from forwarder.plan.host import described_host
 from forwarder.plan.host_file import as_text
-from forwarder.plan_cli import plan_command
 from forwarder.problems import ProblemsError
 from lab.advise import advise, unevenness
 from lab.advise_cli import advise_command, model_command

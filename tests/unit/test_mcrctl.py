@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from forwarder import client
-from forwarder.cli import mcrctl
+from forwarder.cli.cli import mcrctl
+from forwarder.control import client
 
 
 def test_a_path_that_is_no_socket_a_socket_of_nobody_and_no_path_are_told_apart(tmp_path: Path) -> None:

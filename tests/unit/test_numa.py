@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.cli.plan_cli import described_rules
 from forwarder.config.option_reading import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.detect import propose
@@ -17,7 +18,6 @@ from forwarder.plan.host_file import HostFileError, as_text, load_host
 from forwarder.plan.numa import homes, runs_by_node
 from forwarder.plan.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.plan_cli import described_rules
 
 HOSTS = Path(__file__).parent.parent / "golden" / "hosts"
 RECORDED = sorted(path.stem for path in HOSTS.glob("*.json"))

@@ -13,13 +13,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from forwarder.cli.plan_cli import plan_command
 from forwarder.config.cli_options import takes_options
 from forwarder.config.option_reading import OptionsError, read_config, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import described_host
 from forwarder.plan.plan import InterfaceGroup, Plan
 from forwarder.plan.strategy import PRESETS, Steering, Width
-from forwarder.plan_cli import plan_command
 from forwarder.rules.rules import ForwardingRule
 
 RULES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from forwarder.cli.plan_cli import described_rules
 from forwarder.engines.packet.layout import SOCKETS
 from forwarder.plan.host import Cpu, Host, HostError, Interface, described_host
 from forwarder.plan.layout import cpu_slots, frame_bytes, ring_for, shares
@@ -15,7 +16,6 @@ from forwarder.plan.placement import MAX_MEMBERS
 from forwarder.plan.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan.planned import MAX_INTERFACES
 from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
-from forwarder.plan_cli import described_rules
 from forwarder.rules.rules import check_rules
 
 MIB = 2**20

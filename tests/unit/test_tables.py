@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from forwarder.cli.plan_cli import described_rules
 from forwarder.plan.host import described_host
 from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.plan.strategy import PRESETS, Steering, customised
-from forwarder.plan_cli import described_rules
 from forwarder.rules.rules import ForwardingRule, Output
 from forwarder.workers.tables import FOREIGN, RuleTables, Slots
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from forwarder import top
+from forwarder.control import top
 
 
 def reading(

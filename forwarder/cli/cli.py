@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from forwarder import answers, client, top
+from forwarder.cli.plan_cli import host_command, plan_command, this_host
 from forwarder.config.cli_options import output_told, refuse, takes_options
 from forwarder.config.option_reading import read_config, read_options
 from forwarder.config.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
+from forwarder.control import answers, client, top
 from forwarder.plan.host import HostError
-from forwarder.plan_cli import host_command, plan_command, this_host
 from forwarder.problems import Problem, ProblemsError, flag
 from forwarder.rules.output_text import parse_outputs
 from forwarder.rules.rules import ForwardingRule
@@ -47,7 +47,7 @@ def supervisor(
 ) -> None:
     """Run the forwarder until SIGTERM, SIGINT or `mcrctl shutdown`; then print what it counted."""
     # Imported here, so that `mcrd plan` and every --help answer without loading the compiler.
-    from forwarder.daemon import run
+    from forwarder.cli.daemon import run
 
     try:
         status, statistics = asyncio.run(run(options, this_host, rules))

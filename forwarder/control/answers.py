@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from forwarder import top
+from forwarder.control import top
 from forwarder.plan.figures import counted
 from forwarder.plan.strategy import Strategy
 from forwarder.rules.output_text import output_text

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from forwarder import control, stats
 from forwarder.abi import mempolicy
 from forwarder.config.options import SupervisorOptions, resolve
+from forwarder.control import control, stats
 from forwarder.plan.host import Host
 from forwarder.plan.planned import Plan, PlanError
 from forwarder.problems import Problem

@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from forwarder import stats
+from forwarder.cli.plan_cli import plan_as_dict, render
+from forwarder.control import stats
 from forwarder.plan.host import HostError
-from forwarder.plan_cli import plan_as_dict, render
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.rules import parse_rules
 from forwarder.supervisor.reconfigure import Reconfiguration
