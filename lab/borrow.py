@@ -17,7 +17,7 @@ from pyroute2.netlink import nlmsg
 from lab.features import features_of, set_features
 from lab.netlink import IFF_UP, Netlink
 from lab.netns import NetnsError
-from lab.topology import SEGMENTATION
+from lab.scenario.topology import SEGMENTATION
 
 ALIAS = "mcastlab: "
 """Before an interface's own name and MTU, in its alias (IFLA_IFALIAS)."""

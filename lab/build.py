@@ -1,4 +1,4 @@
-"""Make a :class:`~lab.topology.Topology` real: namespaces, links, addresses, settings; undone on exit."""
+"""Make a :class:`~lab.scenario.topology.Topology` real: namespaces, links, addresses, settings; undone on exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab import netns
 from lab.borrow import Loan, borrowed
 from lab.features import set_features
 from lab.netlink import Netlink
-from lab.topology import SEGMENTATION, Link, Side, Topology
+from lab.scenario.topology import SEGMENTATION, Link, Side, Topology
 
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
 UNSTEERED = {_RPS.format("*"): "0"}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lab import matrix
 from lab.peers.base import PeerError
 from lab.results import Capacity, CapacityStep, Trial
+from lab.scenario import matrix
 from lab.series import Context, Series
 
 ATTEMPTS = 3

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab import change, expectation, matrix
+from lab import change, expectation
 from lab.course import HOT_GROUP
 from lab.load import rules_of, streams_of
-from lab.loads import STARTED_ANEW
 from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
+from lab.scenario import matrix
+from lab.scenario.loads import STARTED_ANEW
 from lab.series import Context, Series, StepError
 
 ATTEMPTS = 3

@@ -36,7 +36,7 @@ from lab.terminal import (
 from lab.trend_cli import trend
 
 if TYPE_CHECKING:
-    from lab.scenario import Scenario
+    from lab.scenario.scenario import Scenario
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +82,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios, and the line of the architecture document that each covers."""
-    from lab.scenario import DIRECTORY, load_scenarios
+    from lab.scenario.scenario import DIRECTORY, load_scenarios
 
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
@@ -98,8 +98,8 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 @app.command()
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
-    from lab.planning import steps
-    from lab.scenario import load_scenarios
+    from lab.scenario.planning import steps
+    from lab.scenario.scenario import load_scenarios
 
     planned = steps(load_scenarios(names or []), profile_named(profile))
     total = sum(step.seconds for step in planned)
@@ -177,7 +177,7 @@ def run(
     """
     from lab import session
     from lab.gate_baseline import OFF
-    from lab.scenario import load_scenarios
+    from lab.scenario.scenario import load_scenarios
 
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
         raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
@@ -263,8 +263,9 @@ def compare(
     stands the smallest difference that could have been seen: for a smaller one, take more --pairs.
     The run's directory holds the scenario file that it made: compare.toml, for `mcastlab run`.
     """
-    from lab import session, versus
+    from lab import session
     from lab.run import new_run_id
+    from lab.scenario import versus
     from lab.trees import resolved
 
     if resume is not None:
@@ -415,7 +416,7 @@ def main() -> None:
 
 def _reference(scenario: Scenario, names: list[str]) -> str:
     """How to load the scenario again: by name when it is ours, else by the path that was given."""
-    from lab.scenario import load_scenarios
+    from lab.scenario.scenario import load_scenarios
 
     for name in names:
         if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:

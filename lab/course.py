@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lab.loads import CourseTable
 from lab.results import NS_PER_S, Check, Course, OfferedPhase, Resize, ScalingSample, Setting
+from lab.scenario.loads import CourseTable
 from lab.traffic.jobs import Phase, PhaseReport
 
 HOT_GROUP = 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from lab import course, expectation, matrix
+from lab import course, expectation
 from lab.peers.base import Operable, Scaling
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial
+from lab.scenario import matrix
 from lab.series import Context, Series, StepError
 
 SAMPLE_S = 0.1

@@ -16,12 +16,12 @@ from ipaddress import IPv4Address
 from statistics import median
 from typing import Literal
 
-from lab import matrix, mixed
 from lab.delay import Arrival, Change, Kind, delays, reported
 from lab.igmp import Word, membership
 from lab.load import FIRST_SOURCE_PORT, rules_of
 from lab.peers.base import Changing, Rule
 from lab.results import NS_PER_S, Delay, Setting
+from lab.scenario import matrix, mixed
 from lab.search import SHORTFALL_LIMIT
 from lab.series import Context, StepError, plan_for
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lab import capacity, changes, contest, courses, delays, expectation, latency, matrix, soak, sweep
+from lab import capacity, changes, contest, courses, delays, expectation, latency, soak, sweep
 from lab.footprint import compared, misses, run_footprint
 from lab.results import NONE, Footprint, ZeroLoss
+from lab.scenario import matrix
 from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
 

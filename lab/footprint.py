@@ -17,16 +17,16 @@ from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.rules.rules import parse_rules
 from lab import netns
 from lab.build import Lab, build
-from lab.command_line import fixed_workers, strategy_options
 from lab.load import rules_of
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.peers.base import PeerError
 from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
 from lab.results import Check, Footprint, Memory
-from lab.scenario_tables import FootprintCase
-from lab.strategies import is_elastic, least_workers, strategy_of
-from lab.topology import Topology
+from lab.scenario.command_line import fixed_workers, strategy_options
+from lab.scenario.scenario_tables import FootprintCase
+from lab.scenario.strategies import is_elastic, least_workers, strategy_of
+from lab.scenario.topology import Topology
 
 IDLE_S = 1.0
 """How long nothing is done while processor time is counted."""

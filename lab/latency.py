@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab import matrix, mixed
-from lab.matrix import LONG
 from lab.results import Trial
+from lab.scenario import matrix, mixed
+from lab.scenario.matrix import LONG
 from lab.series import Context, Series, StepError
 
 ATTEMPTS = 3

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
 
-from lab import mixed
 from lab.peers.base import Rule
 from lab.results import Purpose, Setting
+from lab.scenario import mixed
 from lab.traffic.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
 
 FIRST_GROUP = int(IPv4Address("239.1.0.0"))
@@ -70,7 +70,7 @@ def groups(count: int) -> list[str]:
 
 
 def source(number: int) -> str:
-    """The sender's address on an input (see :mod:`lab.topology`)."""
+    """The sender's address on an input (see :mod:`lab.scenario.topology`)."""
     return f"10.10.{number}.1"
 
 
@@ -93,7 +93,7 @@ def rules_of(setting: Setting, output_interfaces: Sequence[str]) -> list[Rule]:
 def streams_of(setting: Setting) -> tuple[Stream, ...]:
     """``setting.flows`` flows, spread evenly over inputs and rules, told apart by their source ports.
 
-    Behind them the unicast ones, if any (:mod:`lab.mixed`).
+    Behind them the unicast ones, if any (:mod:`lab.scenario.mixed`).
     """
     names = groups(setting.rules)
     inputs = setting.inputs

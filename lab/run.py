@@ -15,16 +15,16 @@ from lab.archive import Archive
 from lab.estimate import Expected
 from lab.execute import execute
 from lab.interruption import Interruption
-from lab.matrix import AnyStep
 from lab.netns import NetnsError
 from lab.past_times import past_seconds
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
 from lab.results import RunEnded, RunStarted
+from lab.scenario.matrix import AnyStep
+from lab.scenario.wires import Wires
 from lab.series import BenchPool, Context, NoFigureError, StepError
 from lab.traffic.jobs import TrafficError
-from lab.wires import Wires
 
 Outcome = Literal["passed", "failed", "interrupted"]
 

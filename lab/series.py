@@ -8,20 +8,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lab import matrix
 from lab.archive import Archive
 from lab.interruption import Interruption
 from lab.load import Request, standing
 from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
 from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
-from lab.scenario import Scenario
-from lab.scenario_tables import Case
+from lab.scenario import matrix
+from lab.scenario.scenario import Scenario
+from lab.scenario.scenario_tables import Case
+from lab.scenario.strategies import workers_in_all
+from lab.scenario.wires import Wires
 from lab.search import Observation
-from lab.strategies import workers_in_all
 from lab.traffic.jobs import Phase
 from lab.trial import Bench, BenchPlan, bench, place
-from lab.wires import Wires
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 

@@ -12,17 +12,17 @@ from lab import run as runs
 from lab.archive import Archive, ArchiveError, steps_done
 from lab.attendance import Attendance, attend, parse
 from lab.borrow import obstacles
-from lab.gate import FILE, NAME, against
 from lab.gate_baseline import choose as choose_baseline
 from lab.peers import mcrd
-from lab.planning import steps
-from lab.profiles import ProfileName
 from lab.progress import choose
 from lab.results import Comparison
-from lab.scenario import Scenario, load_scenarios, parse_scenario
+from lab.scenario.gate import FILE, NAME, against
+from lab.scenario.planning import steps
+from lab.scenario.profiles import ProfileName
+from lab.scenario.scenario import Scenario, load_scenarios, parse_scenario
+from lab.scenario.wires import Wires, WiresError, load_wires, misfits
 from lab.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
 from lab.trees import checked_out, resolved
-from lab.wires import Wires, WiresError, load_wires, misfits
 
 OUT = Path("reports/out")
 

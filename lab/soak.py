@@ -7,10 +7,10 @@ again have nothing to say about how those before them grew.
 
 from __future__ import annotations
 
-from lab import matrix
 from lab.measure.memory import process_memory
 from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
+from lab.scenario import matrix
 from lab.series import Context, Series, StepError
 from lab.trial import Bench
 

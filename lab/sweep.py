@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab import matrix
 from lab.results import Trial
+from lab.scenario import matrix
 from lab.series import Context, Series
 
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from lab.results import AnyRecord, Comparison
 
 if TYPE_CHECKING:
-    from lab.profiles import ProfileName
     from lab.run import Ended
+    from lab.scenario.profiles import ProfileName
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -40,7 +40,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def profile_named(name: str) -> ProfileName:
-    from lab.profiles import ProfileName  # with it comes all that scenarios may name: not for every command
+    from lab.scenario.profiles import (
+        ProfileName,  # with it comes all that scenarios may name: not for every command
+    )
 
     for known in get_args(ProfileName):
         if name == known:

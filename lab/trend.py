@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from lab.gate import NAME as GATE
 from lab.results import AnyRecord, Comparison, Footprint, Provenance, RunStarted, ZeroLoss
+from lab.scenario.gate import NAME as GATE
 
 LEAST_POINTS = 10
 """Below this noise cannot be told from a change."""

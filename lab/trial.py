@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from lab import ledger, mixed, observed
+from lab import ledger, observed
 from lab.build import Lab, build
 from lab.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.measure.backlog import read_waiting
@@ -26,14 +26,15 @@ from lab.measure.routed import RoutedReader
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running, Sample
 from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up
+from lab.scenario import mixed
+from lab.scenario.strategies import receivers_of
+from lab.scenario.topology import Topology
+from lab.scenario.wires import Wires
 from lab.search import SHORTFALL_LIMIT
-from lab.strategies import receivers_of
 from lab.subject import Subject
-from lab.topology import Topology
 from lab.traffic.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.sender import Sender, start_sender
-from lab.wires import Wires
 
 SETTLE_S = 2.0
 """So long a subject may take, after the last datagram was sent, to account for all of them."""

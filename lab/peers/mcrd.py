@@ -17,11 +17,11 @@ from typing import Any
 
 from lab import netns, scratch
 from lab.build import Lab
-from lab.command_line import fixed_workers, layout_words, strategy_options
 from lab.ledger import REFUSED, Account, Where
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
-from lab.strategies import follows_load
+from lab.scenario.command_line import fixed_workers, layout_words, strategy_options
+from lab.scenario.strategies import follows_load
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0

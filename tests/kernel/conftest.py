@@ -18,7 +18,7 @@ from kernel_support.wires import Wiring, wiring
 
 from lab import netns
 from lab.clean import clean
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 
 HERE = Path(__file__).parent
 

@@ -19,7 +19,7 @@ from scapy.packet import Packet
 
 from forwarder.abi.af_packet import SOCK_FILTER
 from lab import netns
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.check import (
     COLUMNS,
     COPIES_MAX,

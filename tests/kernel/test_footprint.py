@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.footprint import run_footprint
-from lab.scenario_tables import FootprintCase
+from lab.scenario.scenario_tables import FootprintCase
 
 pytestmark = pytest.mark.serial
 

@@ -10,10 +10,10 @@ from lab.interruption import Interruption
 from lab.load import Request
 from lab.peers import PEERS
 from lab.peers.base import Operable
-from lab.planning import steps
 from lab.progress import Silent
 from lab.results import Change, Check, Course, Trial
-from lab.scenario import parse_scenario
+from lab.scenario.planning import steps
+from lab.scenario.scenario import parse_scenario
 from lab.series import BenchPool, Context, plan_for
 from lab.trial import Bench
 

@@ -13,7 +13,7 @@ import pytest
 from lab.build import build
 from lab.footprint import shared_bytes
 from lab.measure import cpu, interfaces, memory
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.sender import SenderJob, Stream, start_sender
 
 pytestmark = pytest.mark.serial

@@ -16,8 +16,8 @@ from process_support import state_of
 from lab import netns
 from lab.build import UNSTEERED, build, steer
 from lab.clean import clean
+from lab.scenario.topology import Topology
 from lab.scratch import remove_leftovers
-from lab.topology import Topology
 
 pytestmark = pytest.mark.serial  # leaves things behind and cleans them away: others do that, too
 
@@ -95,7 +95,7 @@ import sys, time
 from lab.build import build
 from lab.clean import clean
 from lab import netns
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 with build(Topology(), "killed") as lab:
     stray = netns.spawn(lab.rcv, ["sh", "-c", "echo; exec sleep 60"], outlive=True, stdout=-1)
     stray.stdout.readline()

@@ -14,7 +14,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from lab import netns
 from lab.measure.interfaces import InterfaceReader, since
 from lab.measure.memory import process_memory
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.frames import Stamp, datagram
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob, TrafficError, start_sender

@@ -11,8 +11,8 @@ from lab.load import Request
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Setting, Trial
-from lab.strategies import workers_in_all
-from lab.topology import Topology
+from lab.scenario.strategies import workers_in_all
+from lab.scenario.topology import Topology
 from lab.trial import NONE, BenchPlan, bench, place
 
 ATTEMPTS = 5

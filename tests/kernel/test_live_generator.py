@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from lab.measure.interfaces import InterfaceReader, since
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.frames import Stamp, datagram
 from lab.traffic.jobs import GeneratorName, Phase
 from lab.traffic.receiver import ReceiverJob

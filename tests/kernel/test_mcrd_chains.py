@@ -28,7 +28,7 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, bench, streams
 from kernel_support.wires import Port, Wiring
 
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.receiver import Flow, ReceiverJob
 from lab.traffic.sender import SenderJob
 

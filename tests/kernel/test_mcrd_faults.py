@@ -37,7 +37,7 @@ from kernel_support.wires import Port, Wiring
 from process_support import children
 
 from lab import netns
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 

@@ -36,7 +36,7 @@ from lab import netns
 from lab.features import set_features
 from lab.netlink import Netlink
 from lab.probes import datagram, observe
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.receiver import Frame, ReceiverJob
 from lab.traffic.sender import SenderJob, Stream
 

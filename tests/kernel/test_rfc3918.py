@@ -12,10 +12,10 @@ from lab.execute import execute
 from lab.interruption import Interruption
 from lab.load import Request
 from lab.peers import PEERS
-from lab.planning import steps
 from lab.progress import Silent
 from lab.results import Capacity, Delay, Setting, Trial
-from lab.scenario import parse_scenario
+from lab.scenario.planning import steps
+from lab.scenario.scenario import parse_scenario
 from lab.series import BenchPool, Context
 from lab.trial import BenchPlan, bench, place
 

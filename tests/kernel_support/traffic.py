@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 
 from lab.build import Lab, build
-from lab.topology import Side, Topology
+from lab.scenario.topology import Side, Topology
 from lab.traffic.jobs import TrafficError
 from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
 from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, start_sender

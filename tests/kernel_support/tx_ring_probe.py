@@ -27,7 +27,7 @@ from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
 from lab.features import set_features
 from lab.netlink import Netlink
-from lab.topology import SEGMENTATION
+from lab.scenario.topology import SEGMENTATION
 from lab.traffic.sockets import SO_RCVBUFFORCE
 
 NAMES: Final = ("probe0", "probe1")

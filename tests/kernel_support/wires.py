@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from kernel_support.mcrd import eventually
 from lab.features import set_features
 from lab.netlink import CHANGE, CREATE, IFF_UP, Netlink
-from lab.topology import SEGMENTATION
+from lab.scenario.topology import SEGMENTATION
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from lab.course import Bounds, checks, describe, hot_share, offered_phases, scaled_ns, sizes
-from lab.loads import CourseTable
 from lab.results import Course, OfferedPhase, Resize, ScalingSample, Setting
+from lab.scenario.loads import CourseTable
 from lab.traffic.jobs import Phase, PhaseReport
 
 MS = 1_000_000

@@ -12,13 +12,13 @@ from forwarder.problems import ProblemsError
 from lab import gate_baseline, trees
 from lab.compare import falls_short
 from lab.contest import is_worse, tolerated
-from lab.gate import NAME, against
 from lab.gate_baseline import AUTO, choose
-from lab.matrix import Calibrate, Comparison, Search
-from lab.planning import steps
 from lab.results import Comparison as Record
 from lab.results import Setting
-from lab.scenario import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.gate import NAME, against
+from lab.scenario.matrix import Calibrate, Comparison, Search
+from lab.scenario.planning import steps
+from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
 from lab.series import StepError
 
 COMMIT = "0123456789ab"

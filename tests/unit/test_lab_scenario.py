@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.command_line import strategy_options
-from lab.matrix import Calibrate, Expectation, Search, Soak, Sweep
-from lab.planning import steps
-from lab.profiles import PROFILES
-from lab.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.strategies import least_workers, workers_in_all
+from lab.scenario.command_line import strategy_options
+from lab.scenario.matrix import Calibrate, Expectation, Search, Soak, Sweep
+from lab.scenario.planning import steps
+from lab.scenario.profiles import PROFILES
+from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.strategies import least_workers, workers_in_all
 
 GOOD = """
 name = "good"

@@ -10,11 +10,11 @@ import pytest
 from lab import ledger
 from lab.attendance import PeerOptionError, attend, parse
 from lab.doctor import CHECKUPS, check
-from lab.matrix import Comparison, Expectation, Search
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate
-from lab.planning import steps
-from lab.scenario import Scenario, ScenarioError, parse_scenario
+from lab.scenario.matrix import Comparison, Expectation, Search
+from lab.scenario.planning import steps
+from lab.scenario.scenario import Scenario, ScenarioError, parse_scenario
 
 TEXT = """
 name = "peers"

@@ -8,17 +8,17 @@ import pytest
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 from scapy.layers.l2 import Ether
 
-from lab import mixed
 from lab.delay import Arrival, Change, Seen, delays, reported
 from lab.igmp import membership
 from lab.ledger import Account, Outside, build
 from lab.ledger import mixed as beside_unicast
 from lab.load import Request as Asked
 from lab.load import receiver_job, sender_job, streams_of
-from lab.matrix import Capacity, Delay, LatencySet
-from lab.planning import steps
 from lab.results import Setting
-from lab.scenario import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario import mixed
+from lab.scenario.matrix import Capacity, Delay, LatencySet
+from lab.scenario.planning import steps
+from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
 from lab.traffic.turn import order
 from reports.rfc3918 import percentile
 

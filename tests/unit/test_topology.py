@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.build import cpu_mask
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 
 
 def test_links_lead_from_generator_through_forwarder_to_receivers() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.topology import Cable, Topology
-from lab.wires import Wires, WiresError, load_wires
+from lab.scenario.topology import Cable, Topology
+from lab.scenario.wires import Wires, WiresError, load_wires
 
 WIRES = Wires(inputs=(("a", "b"),), outputs=(("c", "d"), ("e", "f")))
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 from forwarder.plan.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from forwarder.problems import Problem
-from lab import mixed
-from lab.command_line import option_problems
-from lab.loads import ChangeTable, CourseTable, SoakTable
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.results import NONE
-from lab.rfc3918 import LatencyTable
-from lab.strategies import strategy_of
+from lab.scenario import mixed
+from lab.scenario.command_line import option_problems
+from lab.scenario.loads import ChangeTable, CourseTable, SoakTable
+from lab.scenario.rfc3918 import LatencyTable
+from lab.scenario.strategies import strategy_of
 from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
-    from lab.rfc3918 import Chosen
-    from lab.scenario import Scenario
-    from lab.scenario_tables import Case, Compare, Defaults, Expect, FootprintCase
+    from lab.scenario.rfc3918 import Chosen
+    from lab.scenario.scenario import Scenario
+    from lab.scenario.scenario_tables import Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:

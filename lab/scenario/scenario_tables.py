@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
-from lab.mixed import MOST_PERCENT
 from lab.peers import PEERS
 from lab.results import Setting
-from lab.topology import MAX_LINKS
+from lab.scenario.mixed import MOST_PERCENT
+from lab.scenario.topology import MAX_LINKS
 from lab.traffic.jobs import MAX_SEGMENTS, GeneratorName
 
 Metric = Literal["zero-loss rate", "delivered copies/s", "generator rate", "CPU per copy", "latency p99"]

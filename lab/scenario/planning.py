@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from lab.matrix import (
+from lab.results import NONE, Setting
+from lab.scenario.matrix import (
     HALF,
     LOADS,
     AnyStep,
@@ -29,11 +30,10 @@ from lab.matrix import (
     Soak,
     Sweep,
 )
-from lab.profiles import Profile, ProfileName
-from lab.results import NONE, Setting
-from lab.rfc3918 import Chosen
-from lab.scenario import Scenario
-from lab.scenario_tables import Case, Compare
+from lab.scenario.profiles import Profile, ProfileName
+from lab.scenario.rfc3918 import Chosen
+from lab.scenario.scenario import Scenario
+from lab.scenario.scenario_tables import Case, Compare
 
 PROBES: Mapping[str, Callable[..., Probed]] = {
     "latency": LatencySet,

@@ -9,7 +9,7 @@ from forwarder.config.cli_options import parse
 from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError
 from lab.results import Setting
-from lab.strategies import is_elastic
+from lab.scenario.strategies import is_elastic
 
 TAKEN = {
     **dict.fromkeys(("--control-socket-path", "--rules", "--json"), "left out: the lab sets it"),

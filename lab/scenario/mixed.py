@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from math import gcd
 
 from lab.results import Setting
-from lab.topology import Topology
+from lab.scenario.topology import Topology
 from lab.traffic.jobs import Stream
 
 LARGEST_SHARE = 1024
