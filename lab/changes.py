@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab import change, expectation
+from lab import change
 from lab.course import HOT_GROUP
+from lab.ledger import expectation
 from lab.load import rules_of, streams_of
 from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial

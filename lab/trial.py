@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from lab import ledger, observed
 from lab.build import Lab, build
+from lab.ledger import ledger, observed
 from lab.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.measure.backlog import read_waiting
 from lab.measure.cpu import CpuTime, busy, read_cpus, since

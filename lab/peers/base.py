@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 from lab.build import Lab
-from lab.ledger import Account
+from lab.ledger.ledger import Account
 from lab.results import Resize, Setting, WorkerSample
 
 READY_TIMEOUT_S = 60.0

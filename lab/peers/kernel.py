@@ -12,7 +12,7 @@ from typing import Any
 
 from lab import netns
 from lab.build import Lab
-from lab.ledger import Account
+from lab.ledger.ledger import Account
 from lab.peers.base import Limits, PeerError, Rule, Sample, fate
 from lab.results import Setting
 

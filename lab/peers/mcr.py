@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lab import netns, scratch
 from lab.build import Lab
-from lab.ledger import Account
+from lab.ledger.ledger import Account
 from lab.peers import procnet
 from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail
 from lab.results import Setting

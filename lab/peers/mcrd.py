@@ -17,7 +17,7 @@ from typing import Any
 
 from lab import netns, scratch
 from lab.build import Lab
-from lab.ledger import REFUSED, Account, Where
+from lab.ledger.ledger import REFUSED, Account, Where
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.command_line import fixed_workers, layout_words, strategy_options

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.compare import detectable, paired_ratio, verdict
-from lab.ledger import REFUSED, Account, Outside, build
+from lab.ledger.ledger import REFUSED, Account, Outside, build
 from lab.load import Request, groups, input_of, receiver_job, rules_of, streams_of
 from lab.results import Setting
 from lab.search import Goal, Observation, find_zero_loss

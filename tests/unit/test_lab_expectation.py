@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lab.expectation import checks, unfit
+from lab.ledger.expectation import checks, unfit
 from lab.results import Drop, InputSample, Ledger, Setting, Stage, Streams, Trial, WorkerSample
 from lab.scenario.scenario_tables import Expect
 

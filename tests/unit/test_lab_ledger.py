@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from forwarder.engines.packet import layout
-from lab.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
+from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
 from lab.measure.backlog import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger

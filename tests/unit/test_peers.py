@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import ledger
 from lab.attendance import PeerOptionError, attend, parse
 from lab.doctor import CHECKUPS, check
+from lab.ledger import ledger
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate
 from lab.scenario.matrix import Comparison, Expectation, Search

@@ -10,8 +10,8 @@ from scapy.layers.l2 import Ether
 
 from lab.delay import Arrival, Change, Seen, delays, reported
 from lab.igmp import membership
-from lab.ledger import Account, Outside, build
-from lab.ledger import mixed as beside_unicast
+from lab.ledger.ledger import Account, Outside, build
+from lab.ledger.ledger import mixed as beside_unicast
 from lab.load import Request as Asked
 from lab.load import receiver_job, sender_job, streams_of
 from lab.results import Setting
