@@ -378,8 +378,8 @@ def clean(
     Only what the lab named is touched, and only when the process that made it is gone. --json lists the
     namespaces.
     """
-    from lab.clean import clean as remove
-    from lab.scratch import remove_leftovers
+    from lab.netns.clean import clean as remove
+    from lab.netns.scratch import remove_leftovers
 
     removed = remove(everything)
     directories = remove_leftovers()

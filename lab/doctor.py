@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab import netns
-from lab.netlink import Netlink
+from lab.netns import netns
+from lab.netns.netlink import Netlink
 from lab.peers import PEERS
 from lab.peers.base import Located, Peer
 from lab.provenance import sysctl

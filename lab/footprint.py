@@ -15,11 +15,11 @@ from forwarder.plan.host import described_host
 from forwarder.plan.placement import imbalance
 from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.rules.rules import parse_rules
-from lab import netns
-from lab.build import Lab, build
 from lab.load import rules_of
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
+from lab.netns import netns
+from lab.netns.build import Lab, build
 from lab.peers.base import PeerError
 from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
 from lab.results import Check, Footprint, Memory

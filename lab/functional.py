@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from lab.build import build
+from lab.netns.build import build
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.probes import RULES, Copy, Probe, describe, is_copy_of, observe, probes
 from lab.results import Check

@@ -15,7 +15,7 @@ from lab.archive import Archive
 from lab.estimate import Expected
 from lab.execute import execute
 from lab.interruption import Interruption
-from lab.netns import NetnsError
+from lab.netns.netns import NetnsError
 from lab.past_times import past_seconds
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError

@@ -11,8 +11,8 @@ from lab import job_summary
 from lab import run as runs
 from lab.archive import Archive, ArchiveError, steps_done
 from lab.attendance import Attendance, attend, parse
-from lab.borrow import obstacles
 from lab.gate_baseline import choose as choose_baseline
+from lab.netns.borrow import obstacles
 from lab.peers import mcrd
 from lab.progress import choose
 from lab.results import Comparison

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from forwarder.problems import Problem, ProblemsError
-from lab import scratch
+from lab.netns import scratch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE_TIME = 1_000_000_000

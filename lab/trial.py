@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from lab.build import Lab, build
 from lab.ledger import ledger, observed
 from lab.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.measure.backlog import read_waiting
 from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
 from lab.measure.routed import RoutedReader
+from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running, Sample
 from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up

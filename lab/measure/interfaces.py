@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Self
 
-from lab.build import Lab
-from lab.netlink import Netlink
+from lab.netns.build import Lab
+from lab.netns.netlink import Netlink
 
 
 @dataclass(frozen=True, slots=True)

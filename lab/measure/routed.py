@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from lab import netns
-from lab.netns import NetnsError
+from lab.netns import netns
+from lab.netns.netns import NetnsError
 
 
 class RoutedReader:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from lab.build import Lab
 from lab.ledger.ledger import Account
+from lab.netns.build import Lab
 from lab.results import Resize, Setting, WorkerSample
 
 READY_TIMEOUT_S = 60.0

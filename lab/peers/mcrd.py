@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab import netns, scratch
-from lab.build import Lab
 from lab.ledger.ledger import REFUSED, Account, Where
+from lab.netns import netns, scratch
+from lab.netns.build import Lab
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.command_line import fixed_workers, layout_words, strategy_options

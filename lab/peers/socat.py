@@ -30,9 +30,9 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from lab import netns, scratch
-from lab.build import Lab
 from lab.ledger.ledger import REFUSED, Account
+from lab.netns import netns, scratch
+from lab.netns.build import Lab
 from lab.peers import procnet
 from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail
 from lab.results import Setting

@@ -1,4 +1,4 @@
-"""What a trial's network looks like: pure description, no sockets. ``lab/build.py`` makes it.
+"""What a trial's network looks like: pure description, no sockets. ``lab/netns/build.py`` makes it.
 
 Three namespaces and one veth pair per input and per output::
 

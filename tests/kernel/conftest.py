@@ -16,8 +16,8 @@ from kernel_support.namespaces import own_names
 from kernel_support.traffic import Bench, bench
 from kernel_support.wires import Wiring, wiring
 
-from lab import netns
-from lab.clean import clean
+from lab.netns import netns
+from lab.netns.clean import clean
 from lab.scenario.topology import Topology
 
 HERE = Path(__file__).parent

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.build import build
 from lab.footprint import shared_bytes
 from lab.measure import cpu, interfaces, memory
+from lab.netns.build import build
 from lab.scenario.topology import Topology
 from lab.traffic.sender import SenderJob, Stream, start_sender
 

@@ -7,8 +7,8 @@ from pyroute2.netlink import NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from lab import netns
-from lab.netlink import Netlink
+from lab.netns import netns
+from lab.netns.netlink import Netlink
 
 
 def test_a_pair_across_namespaces_is_made_and_comes_up() -> None:

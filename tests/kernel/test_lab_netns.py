@@ -13,11 +13,11 @@ import pytest
 from kernel_support.namespaces import own_names
 from process_support import state_of
 
-from lab import netns
-from lab.build import UNSTEERED, build, steer
-from lab.clean import clean
+from lab.netns import netns
+from lab.netns.build import UNSTEERED, build, steer
+from lab.netns.clean import clean
+from lab.netns.scratch import remove_leftovers
 from lab.scenario.topology import Topology
-from lab.scratch import remove_leftovers
 
 pytestmark = pytest.mark.serial  # leaves things behind and cleans them away: others do that, too
 
@@ -92,8 +92,8 @@ RPS = "/sys/class/net/*/queues/rx-*/rps_cpus"
 
 LAB_THAT_IS_KILLED = """
 import sys, time
-from lab.build import build
-from lab.clean import clean
+from lab.netns.build import build
+from lab.netns.clean import clean
 from lab import netns
 from lab.scenario.topology import Topology
 with build(Topology(), "killed") as lab:

@@ -11,9 +11,9 @@ from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
-from lab import netns
 from lab.measure.interfaces import InterfaceReader, since
 from lab.measure.memory import process_memory
+from lab.netns import netns
 from lab.scenario.topology import Topology
 from lab.traffic.frames import Stamp, datagram
 from lab.traffic.receiver import ReceiverJob

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from lab.build import build
 from lab.load import Request
+from lab.netns.build import build
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Setting, Trial

@@ -32,9 +32,9 @@ from kernel_support.traffic import Bench, bench, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
-from lab import netns
-from lab.features import set_features
-from lab.netlink import Netlink
+from lab.netns import netns
+from lab.netns.features import set_features
+from lab.netns.netlink import Netlink
 from lab.probes import datagram, observe
 from lab.scenario.topology import Topology
 from lab.traffic.receiver import Frame, ReceiverJob

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from kernel_support.mcrd import eventually
 
-from lab import netns
-from lab.netlink import Netlink
+from lab.netns import netns
+from lab.netns.netlink import Netlink
 from lab.results import RunEnded, Trial, read_results
 
 LAB = str(Path(sys.executable).with_name("mcastlab"))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import netns
-from lab.build import Lab
 from lab.ledger.ledger import Account
+from lab.netns import netns
+from lab.netns.build import Lab
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, fate
 from lab.results import Setting
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab import netns
+from lab.netns import netns
 
 
 def own_names() -> list[str]:

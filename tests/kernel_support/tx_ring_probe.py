@@ -25,8 +25,8 @@ from forwarder.abi.native import words_at
 from forwarder.engines.packet import layout, sockets, state
 from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
-from lab.features import set_features
-from lab.netlink import Netlink
+from lab.netns.features import set_features
+from lab.netns.netlink import Netlink
 from lab.scenario.topology import SEGMENTATION
 from lab.traffic.sockets import SO_RCVBUFFORCE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.build import cpu_mask
+from lab.netns.build import cpu_mask
 from lab.scenario.topology import Topology
 
 

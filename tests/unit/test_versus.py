@@ -10,10 +10,10 @@ import pytest
 
 from forwarder.problems import ProblemsError
 from lab import trees
+from lab.netns.scratch import remove_leftovers
 from lab.scenario.matrix import Calibrate, Comparison, Search
 from lab.scenario.planning import steps
 from lab.scenario.versus import METRICS, Asked, ask
-from lab.scratch import remove_leftovers
 
 
 def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab import netns
+from lab.netns import netns
 
 _MAKER = "maker"
 

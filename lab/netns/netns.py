@@ -5,7 +5,7 @@ Rules:
 * The lab process never changes its own namespace, nor forks: what is done inside one is done by a
   program started through ``netns_enter.py``, or on a netlink socket that ``netns_open.py`` opened there.
 * A name says who made it: ``mcl-<pid>-<start time of that pid>-<label>``. When that process is gone the
-  namespace is a leftover, and ``lab/clean.py`` may remove it. The start time tells a reused pid apart.
+  namespace is a leftover, and ``lab/netns/clean.py`` may remove it. The start time tells a reused pid apart.
 * Removing a namespace first kills the processes inside: the kernel keeps a namespace alive for as long as one
   is left, whatever happens to its name.
 """

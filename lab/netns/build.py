@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import netns
-from lab.borrow import Loan, borrowed
-from lab.features import set_features
-from lab.netlink import Netlink
+from lab.netns import netns
+from lab.netns.borrow import Loan, borrowed
+from lab.netns.features import set_features
+from lab.netns.netlink import Netlink
 from lab.scenario.topology import SEGMENTATION, Link, Side, Topology
 
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
