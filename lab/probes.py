@@ -15,7 +15,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum as internet_checksum
 
-from lab.traffic.frames import group_mac
+from lab.traffic.send.frames import group_mac
 
 SENDER_MAC = "02:00:0a:0a:00:01"
 SOURCE = "10.10.0.1"

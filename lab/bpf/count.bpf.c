@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The counting receiver: at an interface's ingress, checks each datagram as lab/traffic/check.py does one of which a
- * ring kept headers and stamp, and lets it go no further. lab/traffic/count.py lays out the arrays and reads them.
+ * The counting receiver: at an interface's ingress, checks each datagram as lab/traffic/receive/check.py does one of which a
+ * ring kept headers and stamp, and lets it go no further. lab/traffic/receive/count.py lays out the arrays and reads them.
  *
  * Any number of CPUs may run this at the same time. What each counts for itself is in rows of its own; atomic are the
  * two steps that say which copy of a datagram came first, and what seldom happens.

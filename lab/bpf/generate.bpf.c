@@ -15,7 +15,7 @@
 
 #define MAX_SLOTS (1 << 17)
 
-/* The schedule, and what came of it; lab/traffic/live.py has the same. Times are nanoseconds. */
+/* The schedule, and what came of it; lab/traffic/send/live.py has the same. Times are nanoseconds. */
 struct control {
 	__u64 slots;         /* in use */
 	__u64 burst;         /* datagrams of one slot that leave together */

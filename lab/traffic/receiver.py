@@ -43,4 +43,4 @@ class Receiver(Process[ReceiverReport]):
 
 def start_receiver(namespace: str, job: ReceiverJob) -> Receiver:
     """Start the receiver of ``job`` inside ``namespace``; use it as a context manager."""
-    return Receiver(namespace, "lab.traffic.receive", job, ReceiverReport)
+    return Receiver(namespace, "lab.traffic.receive.receive", job, ReceiverReport)

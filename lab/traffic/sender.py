@@ -30,4 +30,4 @@ class Sender(Process[SenderReport]):
 
 def start_sender(namespace: str, job: SenderJob) -> Sender:
     """Start the sender of ``job`` inside ``namespace``; use it as a context manager."""
-    return Sender(namespace, "lab.traffic.send", job, SenderReport)
+    return Sender(namespace, "lab.traffic.send.send", job, SenderReport)

@@ -20,7 +20,8 @@ from scapy.packet import Packet
 from forwarder.abi.af_packet import SOCK_FILTER
 from lab.netns import netns
 from lab.scenario.topology import Topology
-from lab.traffic.check import (
+from lab.traffic.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
+from lab.traffic.receive.check import (
     COLUMNS,
     COPIES_MAX,
     FIRST_NS,
@@ -40,11 +41,10 @@ from lab.traffic.check import (
     new_tally,
     record_latency,
 )
-from lab.traffic.count import Counter
-from lab.traffic.frames import Stamp, datagram
-from lab.traffic.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
-from lab.traffic.receive import snap_bytes
-from lab.traffic.ring import capture_filter
+from lab.traffic.receive.count import Counter
+from lab.traffic.receive.receive import snap_bytes
+from lab.traffic.receive.ring import capture_filter
+from lab.traffic.send.frames import Stamp, datagram
 
 PROGRAMS = {"count_packet": (2, 2**32 - 1), "count_frame": (1, 2)}
 """The verdicts on what is taken and on what is not: TCX_DROP, TCX_NEXT; XDP_DROP, XDP_PASS."""

@@ -71,7 +71,7 @@ def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
 
 RING = """
 import sys
-from lab.traffic.ring import Ring, BLOCK_BYTES
+from lab.traffic.receive.ring import Ring, BLOCK_BYTES
 print("ready", flush=True)
 sys.stdin.readline()
 ring = Ring("lo", 0, 60, (16 << 20) // BLOCK_BYTES, vnet=False, everything=False)

@@ -15,8 +15,8 @@ from lab.measure.interfaces import InterfaceReader, since
 from lab.measure.memory import process_memory
 from lab.netns import netns
 from lab.scenario.topology import Topology
-from lab.traffic.frames import Stamp, datagram
 from lab.traffic.receiver import ReceiverJob
+from lab.traffic.send.frames import Stamp, datagram
 from lab.traffic.sender import SenderJob, TrafficError, start_sender
 
 

@@ -12,9 +12,9 @@ from scapy.layers.l2 import Ether
 
 from lab.measure.interfaces import InterfaceReader, since
 from lab.scenario.topology import Topology
-from lab.traffic.frames import Stamp, datagram
 from lab.traffic.jobs import GeneratorName, Phase
 from lab.traffic.receiver import ReceiverJob
+from lab.traffic.send.frames import Stamp, datagram
 from lab.traffic.sender import SenderJob
 
 

@@ -28,7 +28,7 @@ from kernel_support.steering_probe import make_pair
 from lab.netns.features import set_features
 from lab.netns.netlink import Netlink
 from lab.scenario.topology import SEGMENTATION
-from lab.traffic.sockets import SO_RCVBUFFORCE
+from lab.traffic.receive.sockets import SO_RCVBUFFORCE
 
 NAMES: Final = ("probe0", "probe1")
 OUTPUTS: Final = tuple(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from lab.traffic.check import (
+from lab.traffic.jobs import Flow, Stream
+from lab.traffic.receive.check import (
     DUPLICATED,
     LATENCY_MIN,
     RECEIVED,
@@ -18,9 +19,8 @@ from lab.traffic.check import (
     check_frame,
     new_tally,
 )
-from lab.traffic.frames import Stamp, datagram, templates
-from lab.traffic.jobs import Flow, Stream
-from lab.traffic.kernels import fold, stamp_at
+from lab.traffic.send.frames import Stamp, datagram, templates
+from lab.traffic.send.kernels import fold, stamp_at
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 
 MAC = "02:00:0a:0a:00:01"

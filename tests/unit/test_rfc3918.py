@@ -19,7 +19,7 @@ from lab.scenario import mixed
 from lab.scenario.matrix import Capacity, Delay, LatencySet
 from lab.scenario.planning import steps
 from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.traffic.turn import order
+from lab.traffic.send.turn import order
 from reports.rfc3918 import percentile
 
 # ------------------------------------------------------------------------------------------------- delays

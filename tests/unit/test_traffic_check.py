@@ -12,7 +12,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from lab.traffic.check import (
+from lab.traffic.jobs import Flow, Stream
+from lab.traffic.receive.check import (
     CORRUPTED,
     DUPLICATED,
     GSO_FRAMES,
@@ -29,9 +30,8 @@ from lab.traffic.check import (
     latency_of,
     new_tally,
 )
-from lab.traffic.frames import datagram, templates
-from lab.traffic.jobs import Flow, Stream
-from lab.traffic.receive import Captured, report_of
+from lab.traffic.receive.receive import Captured, report_of
+from lab.traffic.send.frames import datagram, templates
 
 STREAM = Stream(stream_id=7, group="239.1.2.3", port=5001, source="10.10.0.1", source_port=4001)
 FLOW = Flow(interface="r0", group=STREAM.group, port=STREAM.port, stream_id=7, sequences=100)

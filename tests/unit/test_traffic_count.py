@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.traffic.count import SAME_STREAM, least, place
 from lab.traffic.jobs import ReceiverJob
+from lab.traffic.receive.count import SAME_STREAM, least, place
 
 
 def found(interface: int, stream: int, placed: Any) -> list[int]:

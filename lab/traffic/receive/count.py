@@ -1,6 +1,6 @@
 """The counting receiver: a program at each interface checks every datagram and lets it go no further.
 
-The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.check`, and it leaves behind
+The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.receive.check`, and it leaves behind
 what a ring of headers and stamps would have led to. It is cheaper by all that a ring costs, which matters as
 the receiving side of a veth pair works on the sender's CPU. Nothing can overrun, so that it loses nothing.
 
@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from forwarder.abi import bpf
 from lab.bpf.library import Object
-from lab.traffic import check
-from lab.traffic.check import Integers, Tally
 from lab.traffic.jobs import ReceiverJob
+from lab.traffic.receive import check
+from lab.traffic.receive.check import Integers, Tally
 
 Rows = npt.NDArray[Any]
 

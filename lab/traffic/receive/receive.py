@@ -1,4 +1,4 @@
-"""The receiver's process: ``python -m lab.traffic.receive`` inside its namespace; see ``jobs.py``."""
+"""The receiver's process: ``python -m lab.traffic.receive.receive`` inside its namespace; see ``jobs.py``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from itertools import islice
 
 import numpy as np
 
-from lab.traffic.check import (
+from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
+from lab.traffic.receive.check import (
     COPIES_MAX,
     CORRUPTED,
     DUPLICATED,
@@ -34,11 +35,10 @@ from lab.traffic.check import (
     latency_of,
     new_tally,
 )
-from lab.traffic.count import Counter, clock_difference_ns
-from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
-from lab.traffic.ring import Ring, blocks_for, nothing_further
+from lab.traffic.receive.count import Counter, clock_difference_ns
+from lab.traffic.receive.ring import Ring, blocks_for, nothing_further
+from lab.traffic.receive.sockets import Sockets
 from lab.traffic.service import Control, serve
-from lab.traffic.sockets import Sockets
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 
 WATCH_S = 0.05

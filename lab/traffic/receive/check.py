@@ -24,7 +24,7 @@ from hdrh.histogram import HdrHistogram
 
 from forwarder.abi.jit import njit
 from lab.traffic.jobs import Flow, LatencyReport
-from lab.traffic.kernels import be16, fold, sum_words, unsigned_at
+from lab.traffic.send.kernels import be16, fold, sum_words, unsigned_at
 from lab.traffic.stamp import MAGIC, STAMP_BYTES
 
 Bytes = npt.NDArray[np.uint8]

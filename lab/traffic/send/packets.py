@@ -1,4 +1,4 @@
-"""The generator on packet sockets: a compiled loop over ``sendmmsg`` (:mod:`lab.traffic.kernels`)."""
+"""The generator on packet sockets: a compiled loop over ``sendmmsg`` (:mod:`lab.traffic.send.kernels`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from forwarder.abi.af_packet import (
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_UDP_L4,
 )
-from lab.traffic.frames import templates
-from lab.traffic.interfaces import mac_of
 from lab.traffic.jobs import GeneratorName, SenderJob, TrafficError
-from lab.traffic.kernels import (
+from lab.traffic.send.frames import templates
+from lab.traffic.send.interfaces import mac_of
+from lab.traffic.send.kernels import (
     BATCHES,
     DURATION_NS,
     ERROR,
@@ -37,9 +37,9 @@ from lab.traffic.kernels import (
     messages,
     transmit,
 )
-from lab.traffic.schedule import Outcome
+from lab.traffic.send.schedule import Outcome
+from lab.traffic.send.turn import Integers, order, sequences
 from lab.traffic.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
-from lab.traffic.turn import Integers, order, sequences
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20

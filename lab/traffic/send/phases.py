@@ -11,10 +11,10 @@ import time
 from typing import Protocol
 
 from lab.traffic.jobs import GeneratorName, Phase, PhaseReport, SenderJob
-from lab.traffic.kernels import Schedule
-from lab.traffic.schedule import Outcome, slack_ns
+from lab.traffic.send.kernels import Schedule
+from lab.traffic.send.schedule import Outcome, slack_ns
+from lab.traffic.send.turn import Integers
 from lab.traffic.service import Control
-from lab.traffic.turn import Integers
 
 NS_PER_S = 1_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.traffic.jobs import SenderJob
-from lab.traffic.kernels import Schedule
+from lab.traffic.send.kernels import Schedule
 
 FOREVER_NS = 1 << 62
 

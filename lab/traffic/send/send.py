@@ -1,4 +1,4 @@
-"""The generator's process: ``python -m lab.traffic.send`` inside its namespace; see ``jobs.py``."""
+"""The generator's process: ``python -m lab.traffic.send.send`` inside its namespace; see ``jobs.py``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import time
 
 from lab.traffic.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
-from lab.traffic.live import LiveGenerator
-from lab.traffic.packets import PacketGenerator
-from lab.traffic.phases import Generator, send_phases
-from lab.traffic.schedule import Outcome, grace_ns, schedule_of
+from lab.traffic.send.live import LiveGenerator
+from lab.traffic.send.packets import PacketGenerator
+from lab.traffic.send.phases import Generator, send_phases
+from lab.traffic.send.schedule import Outcome, grace_ns, schedule_of
+from lab.traffic.send.turn import Integers, per_stream
 from lab.traffic.service import Control, serve
-from lab.traffic.turn import Integers, per_stream
 
 
 class Work:
