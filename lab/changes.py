@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab import change
-from lab.course import HOT_GROUP
+from lab.analysis import change
+from lab.analysis.course import HOT_GROUP
 from lab.ledger import expectation
-from lab.load import rules_of, streams_of
 from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
 from lab.scenario import matrix
 from lab.scenario.loads import STARTED_ANEW
 from lab.series import Context, Series, StepError
+from lab.trial.load import rules_of, streams_of
 
 ATTEMPTS = 3
 """Trials for each that is wanted: others than the subject may lose something, on a busy machine."""

@@ -22,11 +22,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lab.compare import FEW_PAIRS, Ratio, detectable, falls_short, interleaved, meets, paired_ratio, verdict
+from lab.analysis.compare import (
+    FEW_PAIRS,
+    Ratio,
+    detectable,
+    falls_short,
+    interleaved,
+    meets,
+    paired_ratio,
+    verdict,
+)
+from lab.analysis.search import Goal, find_zero_loss
 from lab.results import NONE, Check, Comparison, Purpose, Trial, ZeroLoss
 from lab.scenario import matrix
 from lab.scenario.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
-from lab.search import Goal, find_zero_loss
 from lab.series import Context, NoFigureError, Series, StepError
 
 NARROW = (0.6, 1.6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from lab import course
+from lab.analysis import course
 from lab.ledger import expectation
 from lab.peers.base import Operable, Scaling
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial

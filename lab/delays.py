@@ -16,18 +16,18 @@ from ipaddress import IPv4Address
 from statistics import median
 from typing import Literal
 
-from lab.delay import Arrival, Change, Kind, delays, reported
-from lab.igmp import Word, membership
-from lab.load import FIRST_SOURCE_PORT, rules_of
+from lab.analysis.delay import Arrival, Change, Kind, delays, reported
+from lab.analysis.igmp import Word, membership
+from lab.analysis.search import SHORTFALL_LIMIT
 from lab.peers.base import Changing, Rule
 from lab.results import NS_PER_S, Delay, Setting
 from lab.scenario import matrix, mixed
-from lab.search import SHORTFALL_LIMIT
 from lab.series import Context, StepError, plan_for
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
-from lab.trial import Bench
+from lab.trial.load import FIRST_SOURCE_PORT, rules_of
+from lab.trial.trial import Bench
 
 BATCH = 20
 """Repetitions in one transfer: receivers take what has arrived from their rings between transfers."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lab import capacity, changes, contest, courses, delays, latency, soak, sweep
+from lab.analysis.search import Found, find_rates
 from lab.footprint import compared, misses, run_footprint
 from lab.ledger import expectation
 from lab.results import NONE, Footprint, ZeroLoss
 from lab.scenario import matrix
-from lab.search import Found, find_rates
 from lab.series import Context, Series, StepError
 
 EXPECTATION_TRIALS = 6

@@ -15,7 +15,6 @@ from forwarder.plan.host import described_host
 from forwarder.plan.placement import imbalance
 from forwarder.plan.plan import Plan, Sizing, plan
 from forwarder.rules.rules import parse_rules
-from lab.load import rules_of
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.netns import netns
@@ -27,6 +26,7 @@ from lab.scenario.command_line import fixed_workers, strategy_options
 from lab.scenario.scenario_tables import FootprintCase
 from lab.scenario.strategies import is_elastic, least_workers, strategy_of
 from lab.scenario.topology import Topology
+from lab.trial.load import rules_of
 
 IDLE_S = 1.0
 """How long nothing is done while processor time is counted."""

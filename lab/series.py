@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from lab.analysis.search import Observation
 from lab.archive import Archive
 from lab.interruption import Interruption
-from lab.load import Request, standing
 from lab.peers.base import Peer, PeerError
 from lab.progress import Reporter
 from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
@@ -19,9 +19,9 @@ from lab.scenario.scenario import Scenario
 from lab.scenario.scenario_tables import Case
 from lab.scenario.strategies import workers_in_all
 from lab.scenario.wires import Wires
-from lab.search import Observation
 from lab.traffic.jobs import Phase
-from lab.trial import Bench, BenchPlan, bench, place
+from lab.trial.load import Request, standing
+from lab.trial.trial import Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
@@ -161,7 +161,7 @@ class Series:
         Args:
             load_share: ``dps`` over the subject's zero-loss rate, to be recorded, where it was chosen so.
             phases: rates one after another; ``dps`` is then their mean, ``seconds`` their sum.
-            meanwhile: as for :meth:`lab.trial.Bench.measure`.
+            meanwhile: as for :meth:`lab.trial.trial.Bench.measure`.
         """
         self.context.interruption.check()
         self.context.trials += 1

@@ -12,7 +12,7 @@ from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
 from lab.scenario import matrix
 from lab.series import Context, Series, StepError
-from lab.trial import Bench
+from lab.trial.trial import Bench
 
 
 def measure(step: matrix.Soak, context: Context) -> None:

@@ -25,7 +25,7 @@ AGREES = 0.05
 """Memory measured within this of a documented or modelled figure agrees with it."""
 
 DECIDING_PAIRS = 6
-"""Of fewer the bootstrap's interval leaves 1 out too often for equal subjects; see :mod:`lab.compare`."""
+"""Of fewer the bootstrap's interval leaves 1 out too often for equal subjects; see :mod:`lab.analysis.compare`."""
 
 Verdict = Literal["better", "worse", "no difference", "undecided"]
 

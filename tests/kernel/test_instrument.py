@@ -14,9 +14,9 @@ from hdrh.histogram import HdrHistogram
 from kernel_support import faulty_forwarder
 from kernel_support.faulty_forwarder import Faulty
 
-from lab.load import Request
 from lab.results import Drop, Setting, Trial
-from lab.trial import Bench, BenchPlan, bench, place
+from lab.trial.load import Request
+from lab.trial.trial import Bench, BenchPlan, bench, place
 
 pytestmark = pytest.mark.serial
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from lab.archive import Archive
 from lab.execute import execute
 from lab.interruption import Interruption
-from lab.load import Request
 from lab.peers import PEERS
 from lab.peers.base import Operable
 from lab.progress import Silent
@@ -15,7 +14,8 @@ from lab.results import Change, Check, Course, Trial
 from lab.scenario.planning import steps
 from lab.scenario.scenario import parse_scenario
 from lab.series import BenchPool, Context, plan_for
-from lab.trial import Bench
+from lab.trial.load import Request
+from lab.trial.trial import Bench
 
 SCENARIO = """
 name = "changing"

@@ -6,14 +6,14 @@ import os
 
 import pytest
 
-from lab.load import Request
 from lab.netns.build import build
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Setting, Trial
 from lab.scenario.strategies import workers_in_all
 from lab.scenario.topology import Topology
-from lab.trial import NONE, BenchPlan, bench, place
+from lab.trial.load import Request
+from lab.trial.trial import NONE, BenchPlan, bench, place
 
 ATTEMPTS = 5
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.load import Request
 from lab.peers import PEERS, mcr, socat
 from lab.peers.base import Peer
 from lab.results import Setting, Trial
 from lab.scenario.strategies import workers_in_all
-from lab.trial import Bench, BenchPlan, bench, place
+from lab.trial.load import Request
+from lab.trial.trial import Bench, BenchPlan, bench, place
 
 pytestmark = pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.compare import detectable, paired_ratio, verdict
+from lab.analysis.compare import detectable, paired_ratio, verdict
+from lab.analysis.search import Goal, Observation, find_zero_loss
 from lab.ledger.ledger import REFUSED, Account, Outside, build
-from lab.load import Request, groups, input_of, receiver_job, rules_of, streams_of
 from lab.results import Setting
-from lab.search import Goal, Observation, find_zero_loss
+from lab.trial.load import Request, groups, input_of, receiver_job, rules_of, streams_of
 
 count = st.integers(0, 10**6)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from forwarder.plan.placement import flow_owner
-from lab.change import describe, moved, reordered, share_of
-from lab.load import streams_of
+from lab.analysis.change import describe, moved, reordered, share_of
 from lab.results import Change, Ledger, Setting, Stage, Trial, WorkerSample
+from lab.trial.load import streams_of
 
 MS = 1_000_000
 SETTING = Setting(payload_bytes=64, outputs=2, flows=64)

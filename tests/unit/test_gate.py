@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.problems import ProblemsError
 from lab import gate_baseline, trees
-from lab.compare import falls_short
+from lab.analysis.compare import falls_short
 from lab.contest import is_worse, tolerated
 from lab.gate_baseline import AUTO, choose
 from lab.results import Comparison as Record

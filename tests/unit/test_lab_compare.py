@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lab.compare import Ratio, detectable, interleaved, meets, paired_ratio, verdict
+from lab.analysis.compare import Ratio, detectable, interleaved, meets, paired_ratio, verdict
 
 
 def test_sides_take_turns_so_that_a_drift_cancels() -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lab.trial import place
+from lab.trial.trial import place
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from lab.analysis.search import Goal, Observation, find_rates, find_zero_loss
 from lab.results import DRAIN_ALLOWED_NS, DRAIN_ALLOWED_SHARE, keeps_up
-from lab.search import Goal, Observation, find_rates, find_zero_loss
 
 GOAL = Goal(trial_s=0.4, width=0.05, trials=2, trials_max=24)
 CEILING = 500_000.0

@@ -8,18 +8,18 @@ import pytest
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 from scapy.layers.l2 import Ether
 
-from lab.delay import Arrival, Change, Seen, delays, reported
-from lab.igmp import membership
+from lab.analysis.delay import Arrival, Change, Seen, delays, reported
+from lab.analysis.igmp import membership
 from lab.ledger.ledger import Account, Outside, build
 from lab.ledger.ledger import mixed as beside_unicast
-from lab.load import Request as Asked
-from lab.load import receiver_job, sender_job, streams_of
 from lab.results import Setting
 from lab.scenario import mixed
 from lab.scenario.matrix import Capacity, Delay, LatencySet
 from lab.scenario.planning import steps
 from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
 from lab.traffic.send.turn import order
+from lab.trial.load import Request as Asked
+from lab.trial.load import receiver_job, sender_job, streams_of
 from reports.rfc3918 import percentile
 
 # ------------------------------------------------------------------------------------------------- delays

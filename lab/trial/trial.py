@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from lab.analysis.search import SHORTFALL_LIMIT
 from lab.ledger import ledger, observed
-from lab.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.measure.backlog import read_waiting
 from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
@@ -30,11 +30,11 @@ from lab.scenario import mixed
 from lab.scenario.strategies import receivers_of
 from lab.scenario.topology import Topology
 from lab.scenario.wires import Wires
-from lab.search import SHORTFALL_LIMIT
-from lab.subject import Subject
 from lab.traffic.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.sender import Sender, start_sender
+from lab.trial.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
+from lab.trial.subject import Subject
 
 SETTLE_S = 2.0
 """So long a subject may take, after the last datagram was sent, to account for all of them."""
@@ -53,7 +53,7 @@ class BenchPlan:
     """What a bench is built from; equal plans share one bench.
 
     ``setting``: payload, flows, bursts and skew are each trial's own matter; see
-    :func:`lab.load.standing`.
+    :func:`lab.trial.load.standing`.
     """
 
     subject: str
