@@ -16,8 +16,8 @@ from typing import Literal
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from lab.archive import Done
-from lab.contest import describe
 from lab.results import Check, Comparison
+from lab.steps.contest import describe
 
 Result = Literal["passed", "failed", "error", "skipped"]
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

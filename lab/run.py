@@ -13,7 +13,6 @@ from typing import Literal
 from lab import provenance
 from lab.archive import Archive
 from lab.estimate import Expected
-from lab.execute import execute
 from lab.interruption import Interruption
 from lab.netns.netns import NetnsError
 from lab.past_times import past_seconds
@@ -23,7 +22,8 @@ from lab.progress import Reporter
 from lab.results import RunEnded, RunStarted
 from lab.scenario.matrix import AnyStep
 from lab.scenario.wires import Wires
-from lab.series import BenchPool, Context, NoFigureError, StepError
+from lab.steps.execute import execute
+from lab.steps.series import BenchPool, Context, NoFigureError, StepError
 from lab.traffic.jobs import TrafficError
 
 Outcome = Literal["passed", "failed", "interrupted"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.footprint import run_footprint
 from lab.scenario.scenario_tables import FootprintCase
+from lab.steps.footprint import run_footprint
 
 pytestmark = pytest.mark.serial
 

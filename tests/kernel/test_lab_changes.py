@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab.archive import Archive
-from lab.execute import execute
 from lab.interruption import Interruption
 from lab.peers import PEERS
 from lab.peers.base import Operable
@@ -13,7 +12,8 @@ from lab.progress import Silent
 from lab.results import Change, Check, Course, Trial
 from lab.scenario.planning import steps
 from lab.scenario.scenario import parse_scenario
-from lab.series import BenchPool, Context, plan_for
+from lab.steps.execute import execute
+from lab.steps.series import BenchPool, Context, plan_for
 from lab.trial.load import Request
 from lab.trial.trial import Bench
 

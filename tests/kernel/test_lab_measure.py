@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.footprint import shared_bytes
 from lab.measure import cpu, interfaces, memory
 from lab.netns.build import build
 from lab.scenario.topology import Topology
+from lab.steps.footprint import shared_bytes
 from lab.traffic.sender import SenderJob, Stream, start_sender
 
 pytestmark = pytest.mark.serial

@@ -35,8 +35,8 @@ from scapy.layers.l2 import Ether
 from lab.netns import netns
 from lab.netns.features import set_features
 from lab.netns.netlink import Netlink
-from lab.probes import datagram, observe
 from lab.scenario.topology import Topology
+from lab.steps.probes import datagram, observe
 from lab.traffic.receiver import Frame, ReceiverJob
 from lab.traffic.sender import SenderJob, Stream
 

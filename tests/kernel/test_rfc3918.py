@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from lab.archive import Archive
-from lab.execute import execute
 from lab.interruption import Interruption
 from lab.peers import PEERS
 from lab.progress import Silent
 from lab.results import Capacity, Delay, Setting, Trial
 from lab.scenario.planning import steps
 from lab.scenario.scenario import parse_scenario
-from lab.series import BenchPool, Context
+from lab.steps.execute import execute
+from lab.steps.series import BenchPool, Context
 from lab.trial.load import Request
 from lab.trial.trial import BenchPlan, bench, place
 

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from forwarder.plan.documented import DOCUMENTED, Documented
-from lab.footprint import compared, misses, sampled
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
 from lab.scenario.scenario import DIRECTORY, load_scenarios
 from lab.scenario.scenario_tables import FootprintCase
 from lab.scenario.strategies import workers_in_all
+from lab.steps.footprint import compared, misses, sampled
 
 STARTED = [row for row in DOCUMENTED if row.workers is not None]
 

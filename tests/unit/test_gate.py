@@ -11,7 +11,6 @@ import pytest
 from forwarder.problems import ProblemsError
 from lab import gate_baseline, trees
 from lab.analysis.compare import falls_short
-from lab.contest import is_worse, tolerated
 from lab.gate_baseline import AUTO, choose
 from lab.results import Comparison as Record
 from lab.results import Setting
@@ -19,7 +18,8 @@ from lab.scenario.gate import NAME, against
 from lab.scenario.matrix import Calibrate, Comparison, Search
 from lab.scenario.planning import steps
 from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.series import StepError
+from lab.steps.contest import is_worse, tolerated
+from lab.steps.series import StepError
 
 COMMIT = "0123456789ab"
 

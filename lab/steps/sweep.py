@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.results import Trial
 from lab.scenario import matrix
-from lab.series import Context, Series
+from lab.steps.series import Context, Series
 
 
 def measure(step: matrix.Sweep, context: Context) -> None:

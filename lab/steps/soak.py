@@ -11,7 +11,7 @@ from lab.measure.memory import process_memory
 from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
 from lab.scenario import matrix
-from lab.series import Context, Series, StepError
+from lab.steps.series import Context, Series, StepError
 from lab.trial.trial import Bench
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from lab.peers.base import PeerError
 from lab.results import Capacity, CapacityStep, Trial
 from lab.scenario import matrix
-from lab.series import Context, Series
+from lab.steps.series import Context, Series
 
 ATTEMPTS = 3
 SHORT = "the generator offered too little"

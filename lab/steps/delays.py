@@ -22,7 +22,7 @@ from lab.analysis.search import SHORTFALL_LIMIT
 from lab.peers.base import Changing, Rule
 from lab.results import NS_PER_S, Delay, Setting
 from lab.scenario import matrix, mixed
-from lab.series import Context, StepError, plan_for
+from lab.steps.series import Context, StepError, plan_for
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES

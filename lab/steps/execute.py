@@ -1,14 +1,14 @@
-"""How each step of a run is done, but for comparisons (:mod:`lab.contest`)."""
+"""How each step of a run is done, but for comparisons (:mod:`lab.steps.contest`)."""
 
 from __future__ import annotations
 
-from lab import capacity, changes, contest, courses, delays, latency, soak, sweep
 from lab.analysis.search import Found, find_rates
-from lab.footprint import compared, misses, run_footprint
 from lab.ledger import expectation
 from lab.results import NONE, Footprint, ZeroLoss
 from lab.scenario import matrix
-from lab.series import Context, Series, StepError
+from lab.steps import capacity, changes, contest, courses, delays, latency, soak, sweep
+from lab.steps.footprint import compared, misses, run_footprint
+from lab.steps.series import Context, Series, StepError
 
 EXPECTATION_TRIALS = 6
 CALIBRATION_TRIALS = 8
@@ -50,7 +50,7 @@ def execute(step: matrix.AnyStep, context: Context) -> None:
 
 def _checks(step: matrix.Checks, context: Context) -> None:
     # Imported here: it loads scapy and the compiler, which takes half a second.
-    from lab.functional import run_checks
+    from lab.steps.functional import run_checks
 
     checks = run_checks(step.scenario.name, f"{context.run_id}-checks")
     for check in checks:

@@ -36,7 +36,7 @@ from lab.analysis.search import Goal, find_zero_loss
 from lab.results import NONE, Check, Comparison, Purpose, Trial, ZeroLoss
 from lab.scenario import matrix
 from lab.scenario.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
-from lab.series import Context, NoFigureError, Series, StepError
+from lab.steps.series import Context, NoFigureError, Series, StepError
 
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.results import Trial
 from lab.scenario import matrix, mixed
 from lab.scenario.matrix import LONG
-from lab.series import Context, Series, StepError
+from lab.steps.series import Context, Series, StepError
 
 ATTEMPTS = 3
 

@@ -19,7 +19,7 @@ from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
 from lab.scenario import matrix
 from lab.scenario.loads import STARTED_ANEW
-from lab.series import Context, Series, StepError
+from lab.steps.series import Context, Series, StepError
 from lab.trial.load import rules_of, streams_of
 
 ATTEMPTS = 3

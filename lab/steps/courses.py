@@ -9,7 +9,7 @@ from lab.ledger import expectation
 from lab.peers.base import Operable, Scaling
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial
 from lab.scenario import matrix
-from lab.series import Context, Series, StepError
+from lab.steps.series import Context, Series, StepError
 
 SAMPLE_S = 0.1
 """As often as the forwarder itself measures."""
