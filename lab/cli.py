@@ -18,8 +18,8 @@ from rich.table import Column, Table
 from forwarder.config.cli_options import output_told
 from forwarder.problems import ProblemsError
 from lab.advise_cli import advise_command, model_command
-from lab.estimate import duration
 from lab.results import Comparison, ResultsError
+from lab.run.estimate import duration
 from lab.terminal import (
     BAD_INPUT,
     FAILED,
@@ -175,8 +175,8 @@ def run(
     expectation or the gate failed, a ledger does not balance, or a promised ratio was missed where the
     profile demands it; 2 bad input; 130 interrupted.
     """
-    from lab import session
-    from lab.gate_baseline import OFF
+    from lab.run import session
+    from lab.run.gate_baseline import OFF
     from lab.scenario.scenario import load_scenarios
 
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
@@ -263,10 +263,10 @@ def compare(
     stands the smallest difference that could have been seen: for a smaller one, take more --pairs.
     The run's directory holds the scenario file that it made: compare.toml, for `mcastlab run`.
     """
-    from lab import session
-    from lab.run import new_run_id
+    from lab.run import session
+    from lab.run.run import new_run_id
+    from lab.run.trees import resolved
     from lab.scenario import versus
-    from lab.trees import resolved
 
     if resume is not None:
         if a or b or case or metric or pairs or profile or out_dir or peer:

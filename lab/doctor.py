@@ -24,7 +24,7 @@ from lab.netns import netns
 from lab.netns.netlink import Netlink
 from lab.peers import PEERS
 from lab.peers.base import Located, Peer
-from lab.provenance import sysctl
+from lab.run.provenance import sysctl
 
 CHILD_TIMEOUT_S = 60
 

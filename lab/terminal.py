@@ -15,7 +15,7 @@ from rich.table import Table
 from lab.results import AnyRecord, Comparison
 
 if TYPE_CHECKING:
-    from lab.run import Ended
+    from lab.run.run import Ended
     from lab.scenario.profiles import ProfileName
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lab.archive import RESULTS
 from lab.results import AnyRecord, ResultsError, read_results
+from lab.run.archive import RESULTS
 from lab.terminal import BadInputError, out, print_json, writing
 
 if TYPE_CHECKING:

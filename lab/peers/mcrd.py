@@ -250,7 +250,7 @@ class _Mcrd:
     """Where the forwarders of other commits are."""
 
     def with_trees(self, trees: Mapping[str, Path]) -> _Mcrd:
-        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.trees`)."""
+        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.run.trees`)."""
         return replace(self, trees=trees)
 
     def missing(self) -> str | None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lab.analysis.search import Observation
-from lab.archive import Archive
-from lab.interruption import Interruption
 from lab.peers.base import Peer, PeerError
-from lab.progress import Reporter
 from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
+from lab.run.archive import Archive
+from lab.run.interruption import Interruption
+from lab.run.progress import Reporter
 from lab.scenario import matrix
 from lab.scenario.scenario import Scenario
 from lab.scenario.scenario_tables import Case

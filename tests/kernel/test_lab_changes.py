@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.archive import Archive
-from lab.interruption import Interruption
 from lab.peers import PEERS
 from lab.peers.base import Operable
-from lab.progress import Silent
 from lab.results import Change, Check, Course, Trial
+from lab.run.archive import Archive
+from lab.run.interruption import Interruption
+from lab.run.progress import Silent
 from lab.scenario.planning import steps
 from lab.scenario.scenario import parse_scenario
 from lab.steps.execute import execute

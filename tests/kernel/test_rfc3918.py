@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.archive import Archive
-from lab.interruption import Interruption
 from lab.peers import PEERS
-from lab.progress import Silent
 from lab.results import Capacity, Delay, Setting, Trial
+from lab.run.archive import Archive
+from lab.run.interruption import Interruption
+from lab.run.progress import Silent
 from lab.scenario.planning import steps
 from lab.scenario.scenario import parse_scenario
 from lab.steps.execute import execute

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from forwarder.problems import ProblemsError
-from lab import gate_baseline, trees
 from lab.analysis.compare import falls_short
-from lab.gate_baseline import AUTO, choose
 from lab.results import Comparison as Record
 from lab.results import Setting
+from lab.run import gate_baseline, trees
+from lab.run.gate_baseline import AUTO, choose
 from lab.scenario.gate import NAME, against
 from lab.scenario.matrix import Calibrate, Comparison, Search
 from lab.scenario.planning import steps

@@ -8,9 +8,9 @@ from pathlib import Path
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from lab import job_summary
-from lab.archive import Archive, Done, Mark, steps_done
 from lab.junit import cases, write
 from lab.results import AnyRecord, Check, Comparison, Setting
+from lab.run.archive import Archive, Done, Mark, steps_done
 
 BAD = "expected 2 copies, observed 1 <copy> & \x1b[31mred"
 

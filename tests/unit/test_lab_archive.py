@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.archive import JOURNAL, RESULTS, Archive, ArchiveError
 from lab.results import Check, Ledger, RunEnded, Setting, Stage, Trial, read_results
+from lab.run.archive import JOURNAL, RESULTS, Archive, ArchiveError
 
 
 def check(case: str, passed: bool = True) -> Check:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.attendance import PeerOptionError, attend, parse
 from lab.doctor import CHECKUPS, check
 from lab.ledger import ledger
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate
+from lab.run.attendance import PeerOptionError, attend, parse
 from lab.scenario.matrix import Comparison, Expectation, Search
 from lab.scenario.planning import steps
 from lab.scenario.scenario import Scenario, ScenarioError, parse_scenario

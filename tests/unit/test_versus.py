@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from forwarder.problems import ProblemsError
-from lab import trees
 from lab.netns.scratch import remove_leftovers
+from lab.run import trees
 from lab.scenario.matrix import Calibrate, Comparison, Search
 from lab.scenario.planning import steps
 from lab.scenario.versus import METRICS, Asked, ask

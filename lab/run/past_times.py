@@ -9,8 +9,8 @@ from statistics import median
 
 from pydantic import ValidationError
 
-from lab.archive import JOURNAL, RESULTS, Mark
 from lab.results import RunStarted, parse_line
+from lab.run.archive import JOURNAL, RESULTS, Mark
 from lab.trend import machine_of
 
 MOST_RUNS = 8

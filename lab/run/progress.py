@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from lab.estimate import Estimate, Expected, duration
 from lab.results import Trial
+from lab.run.estimate import Estimate, Expected, duration
 
 REFRESHES_PER_S = 2
 """More would take processor time from what is measured."""

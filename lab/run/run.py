@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lab import provenance
-from lab.archive import Archive
-from lab.estimate import Expected
-from lab.interruption import Interruption
 from lab.netns.netns import NetnsError
-from lab.past_times import past_seconds
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
-from lab.progress import Reporter
 from lab.results import RunEnded, RunStarted
+from lab.run import provenance
+from lab.run.archive import Archive
+from lab.run.estimate import Expected
+from lab.run.interruption import Interruption
+from lab.run.past_times import past_seconds
+from lab.run.progress import Reporter
 from lab.scenario.matrix import AnyStep
 from lab.scenario.wires import Wires
 from lab.steps.execute import execute
