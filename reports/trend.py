@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 880, 170
 
 
 class Key(Protocol):
-    """As in :mod:`lab.trend`, which computes what is drawn here."""
+    """As in :mod:`lab.ci.trend`, which computes what is drawn here."""
 
     @property
     def machine(self) -> str: ...

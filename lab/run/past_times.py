@@ -9,9 +9,9 @@ from statistics import median
 
 from pydantic import ValidationError
 
+from lab.ci.trend import machine_of
 from lab.results import RunStarted, parse_line
 from lab.run.archive import JOURNAL, RESULTS, Mark
-from lab.trend import machine_of
 
 MOST_RUNS = 8
 """Looked at, the newest first by name: older ones say less, and a directory may hold hundreds."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import job_summary
+from lab.ci import job_summary
+from lab.cli.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
 from lab.netns.borrow import obstacles
 from lab.peers import mcrd
 from lab.results import Comparison
@@ -22,7 +23,6 @@ from lab.scenario.planning import steps
 from lab.scenario.profiles import ProfileName
 from lab.scenario.scenario import Scenario, load_scenarios, parse_scenario
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
-from lab.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
 
 OUT = Path("reports/out")
 
@@ -159,7 +159,7 @@ def conduct(session: Session, as_json: bool, *, quiet: bool = False, junit: Path
 
 
 def _write_junit(path: Path, planned: Sequence[str], archive: Archive, ended: runs.Ended) -> None:
-    from lab import junit
+    from lab.ci import junit
 
     made = junit.cases(
         planned, steps_done(archive.directory), ended.failures, ended.inconclusive, ended.skipped

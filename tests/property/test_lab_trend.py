@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lab.cli import app
+from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, trends
+from lab.cli.cli import app
+from lab.cli.terminal import BadInputError
 from lab.results import AnyRecord, Comparison, Provenance, RunStarted, Setting, ZeroLoss, dump_line
-from lab.terminal import BadInputError
-from lab.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, trends
 from reports.trend import draw
 
 

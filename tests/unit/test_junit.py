@@ -7,8 +7,8 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped
 
-from lab import job_summary
-from lab.junit import cases, write
+from lab.ci import job_summary
+from lab.ci.junit import cases, write
 from lab.results import AnyRecord, Check, Comparison, Setting
 from lab.run.archive import Archive, Done, Mark, steps_done
 

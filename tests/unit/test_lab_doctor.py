@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.doctor import CHECKUPS, Checkup, Finding, check, report_lines
+from lab.cli.doctor import CHECKUPS, Checkup, Finding, check, report_lines
 
 
 def missing() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.doctor import CHECKUPS, check
+from lab.cli.doctor import CHECKUPS, check
 from lab.ledger import ledger
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, Rule, fate

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.terminal import BadInputError, out, print_json, writing
+from lab.cli.terminal import BadInputError, out, print_json, writing
 from reports import quantity
 
 if TYPE_CHECKING:
-    from lab.advise import Advice
+    from lab.cli.advise import Advice
     from reports.capacity.law import Prediction
     from reports.capacity.model import CapacityModel
     from reports.capacity.rank import Row
@@ -106,8 +106,8 @@ def advise_command(
     """
     from forwarder.plan.host_file import load_host
     from forwarder.problems import flag
-    from lab.advise import advise
-    from lab.demand import demand
+    from lab.cli.advise import advise
+    from lab.cli.demand import demand
     from reports.capacity.model import SHIPPED, ModelError, read_model
     from reports.capacity.predict import UnknownError
 

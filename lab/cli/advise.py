@@ -21,7 +21,7 @@ from forwarder.plan.layout import TX_RING
 from forwarder.plan.plan import Plan
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import ProblemsError, flag
-from lab.demand import Demand
+from lab.cli.demand import Demand
 from reports import quantity
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding

@@ -17,10 +17,8 @@ from rich.table import Column, Table
 
 from forwarder.config.cli_options import output_told
 from forwarder.problems import ProblemsError
-from lab.advise_cli import advise_command, model_command
-from lab.results import Comparison, ResultsError
-from lab.run.estimate import duration
-from lab.terminal import (
+from lab.cli.advise_cli import advise_command, model_command
+from lab.cli.terminal import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
@@ -33,7 +31,9 @@ from lab.terminal import (
     profile_named,
     writing,
 )
-from lab.trend_cli import trend
+from lab.cli.trend_cli import trend
+from lab.results import Comparison, ResultsError
+from lab.run.estimate import duration
 
 if TYPE_CHECKING:
     from lab.scenario.scenario import Scenario
@@ -354,7 +354,7 @@ def doctor(as_json: JsonOption = False) -> None:
     Each check tries the thing itself, in a namespace of its own. Exit status 1 when something needed is
     missing.
     """
-    from lab.doctor import examine, report_lines
+    from lab.cli.doctor import examine, report_lines
 
     findings = examine()
     ready = all(finding.ok for finding in findings if finding.needed)

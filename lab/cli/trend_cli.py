@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lab.cli.terminal import BadInputError, out, print_json, writing
 from lab.results import AnyRecord, ResultsError, read_results
 from lab.run.archive import RESULTS
-from lab.terminal import BadInputError, out, print_json, writing
 
 if TYPE_CHECKING:
-    from lab.trend import Trend
+    from lab.ci.trend import Trend
 
 
 def trend(
@@ -41,7 +41,7 @@ def trend(
     are a series of their own. Ratios within a run are preferred: the machine's own changes are not in them.
     Needs no root. Exit status: 0; 2 bad input.
     """
-    from lab.trend import trends
+    from lab.ci.trend import trends
 
     if plot is not None and plot.suffix not in (".html", ".svg"):
         raise BadInputError(f"--plot {str(plot)!r}: a file ending in .html or .svg is allowed")
@@ -100,7 +100,7 @@ def _document(each: Trend) -> dict[str, object]:
 
 
 def _print(found: Sequence[Trend], runs: int) -> None:
-    from lab.trend import LEAST_POINTS
+    from lab.ci.trend import LEAST_POINTS
 
     machines = list(dict.fromkeys(each.key.machine for each in found))
     out.print(f"{runs} runs, {len(found)} series, {len(machines)} machines", highlight=False)

@@ -1,4 +1,4 @@
-"""What the document's rows and use cases are planned as: ``python -m lab.seed_layouts`` writes it.
+"""What the document's rows and use cases are planned as: ``python -m lab.cli.seed_layouts`` writes it.
 
 The report shows them beside what a model predicts of them.
 """
@@ -12,8 +12,8 @@ from forwarder.cli.plan_cli import PlanOptions, make_plan
 from forwarder.plan.documented import DOCUMENTED, Documented
 from forwarder.plan.figures import Estimate
 from forwarder.plan.plan import Plan
-from lab.advise import candidates, host_of, planned_candidate
-from lab.demand import Demand
+from lab.cli.advise import candidates, host_of, planned_candidate
+from lab.cli.demand import Demand
 from reports.capacity.layouts import LAYOUTS, Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.rank import Candidate
 
