@@ -15,7 +15,7 @@ from lab.results import Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.model import Tone
+from reports.page.model import Tone
 from reports.quantity import listed, plural
 
 NAMED = 4

@@ -19,9 +19,9 @@ from lab.results import (
     WorkerSample,
     ZeroLoss,
 )
-from reports import strategies
 from reports.dataset import sort_records
-from reports.model import Table
+from reports.page.model import Table
+from reports.tables import strategies
 
 SECOND = 1_000_000_000
 

@@ -304,7 +304,7 @@ def report(
     Lines and records that cannot be used are left out, named on stderr and on the page. Exit status 2 when
     nothing can be used.
     """
-    from reports.html import write_contrast, write_report
+    from reports.page.html import write_contrast, write_report
 
     def warn(text: str) -> None:
         Console(stderr=True).print(

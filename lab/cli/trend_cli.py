@@ -53,7 +53,7 @@ def trend(
     for text in refused:
         typer.echo(f"mcastlab: left out: {text}", err=True)
     if plot is not None:
-        from reports.trend import write_plot
+        from reports.figures.trend import write_plot
 
         with writing(plot):
             write_plot(found, plot)

@@ -118,7 +118,7 @@ def conduct(session: Session, as_json: bool, *, quiet: bool = False, junit: Path
         quiet: no progress is shown; nor is it with ``as_json``.
         junit: where the same goes as JUnit XML. Markdown goes to where GITHUB_STEP_SUMMARY says, if it does.
     """
-    from reports.html import write_report
+    from reports.page.html import write_report
 
     archive, scenarios, present = session.archive, session.scenarios, session.present
     commits = (commit for scenario in scenarios for commit in scenario.commits())

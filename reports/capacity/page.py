@@ -8,7 +8,7 @@ from reports.capacity.fitting import FitError
 from reports.capacity.layouts import read_layouts
 from reports.capacity.samples import Run
 from reports.dataset import Dataset
-from reports.model import Section
+from reports.page.model import Section
 
 
 def sections(data: Dataset) -> tuple[Section, ...]:

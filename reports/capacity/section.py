@@ -10,11 +10,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from reports import quantity, svg
+from reports import quantity
 from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
-from reports.drawing import figure, grid
-from reports.model import Cell, Column, Figure, Row, Section, Table
+from reports.figures import svg
+from reports.figures.drawing import figure, grid
+from reports.page.model import Cell, Column, Figure, Row, Section, Table
 
 PROMISED = 0.15
 """Of the median: what the model promises to be off by, at most, of a case that it has not seen."""

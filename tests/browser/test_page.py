@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from reports.html import write_contrast, write_report
+from reports.page.html import write_contrast, write_report
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

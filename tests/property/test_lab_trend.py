@@ -18,7 +18,7 @@ from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, trends
 from lab.cli.cli import app
 from lab.cli.terminal import BadInputError
 from lab.results import AnyRecord, Comparison, Provenance, RunStarted, Setting, ZeroLoss, dump_line
-from reports.trend import draw
+from reports.figures.trend import draw
 
 
 @pytest.mark.parametrize("points", [LEAST_POINTS, 20, 60, 200])

@@ -12,8 +12,8 @@ from reports.capacity.layouts import read_layouts
 from reports.capacity.page import sections
 from reports.capacity.section import TERMS
 from reports.dataset import Dataset, sort_records
-from reports.model import Figure, Section, Table
-from reports.svg import draw
+from reports.figures.svg import draw
+from reports.page.model import Figure, Section, Table
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from types import ModuleType
 import pytest
 
 from lab.results import RunEnded, RunStarted, Trial, dump_line, read_results
-from reports.html import write_report
-from reports.svg import DARK, LIGHT
+from reports.figures.svg import DARK, LIGHT
+from reports.page.html import write_report
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "reports"
 EXAMPLE = REFERENCE / "results.jsonl"
@@ -269,7 +269,7 @@ def test_pyplot_and_its_global_state_are_not_used(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from reports.html import write_report
+from reports.page.html import write_report
 write_report(Path({str(EXAMPLE)!r}), Path(sys.argv[1]))
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -16,10 +16,10 @@ from lab.results import (
     dump_line,
     read_results,
 )
-from reports import contrast
-from reports.contrast import DELIVERED, RATE, Contrast, Key, Measured
 from reports.dataset import Dataset, sort_records
-from reports.html import write_contrast
+from reports.page import contrast
+from reports.page.contrast import DELIVERED, RATE, Contrast, Key, Measured
+from reports.page.html import write_contrast
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 KEY = Key("s", "c", "mcrd", "{}", "")

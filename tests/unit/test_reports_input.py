@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.results import ResultsError, Trial, dump_line, read_results
-from reports.html import write_report
+from reports.page.html import write_report
 from reports.reading import read
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"

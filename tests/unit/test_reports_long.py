@@ -11,10 +11,13 @@ from lab.results import (
     Ledger,
     Stage,
 )
-from reports import accounts, footprints, labels, memory_figure, page, summary, words
+from reports import labels, words
 from reports.dataset import Dataset, sort_records
-from reports.folds import ROWS_SHOWN
-from reports.model import ITEMS_SHOWN, Table
+from reports.figures import memory_figure
+from reports.page import page, summary
+from reports.page.folds import ROWS_SHOWN
+from reports.page.model import ITEMS_SHOWN, Table
+from reports.tables import accounts, footprints
 
 # --------------------------------------------------------------------------------------- names and promises
 

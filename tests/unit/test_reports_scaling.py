@@ -8,9 +8,9 @@ import pytest
 from report_support import rows
 
 from lab.results import Change, Course, read_results
-from reports import scaling
 from reports.dataset import Dataset, sort_records
-from reports.svg import draw
+from reports.figures.svg import draw
+from reports.tables import scaling
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 

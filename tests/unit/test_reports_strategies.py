@@ -9,9 +9,11 @@ from lab.results import (
     InputSample,
     Setting,
 )
-from reports import inputs, strategies, strategy_figures, summary
 from reports.dataset import sort_records
-from reports.model import Table
+from reports.figures import strategy_figures
+from reports.page import summary
+from reports.page.model import Table
+from reports.tables import inputs, strategies
 
 # ---------------------------------------------------------------------------------- what belongs together
 

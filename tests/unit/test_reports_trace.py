@@ -14,9 +14,9 @@ from matplotlib.figure import Figure as Canvas
 
 from lab.results import Comparison, Trial, ZeroLoss, read_results
 from reports import quantity
-from reports.html import write_report
-from reports.model import Drawing
-from reports.svg import WORTH_A_PROCESS, draw, draw_all
+from reports.figures.svg import WORTH_A_PROCESS, draw, draw_all
+from reports.page.html import write_report
+from reports.page.model import Drawing
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 SAMPLE = Path(__file__).parents[2] / "docs" / "sample-report"

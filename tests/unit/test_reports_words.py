@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.results import Comparison, Setting, read_results
-from reports import quantity, summary, words
+from reports import quantity, words
 from reports.dataset import sort_records
+from reports.page import summary
 
 
 def compared(

@@ -20,7 +20,7 @@ from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
 from lab.traffic.send.turn import order
 from lab.trial.load import Request as Asked
 from lab.trial.load import receiver_job, sender_job, streams_of
-from reports.rfc3918 import percentile
+from reports.tables.rfc3918 import percentile
 
 # ------------------------------------------------------------------------------------------------- delays
 

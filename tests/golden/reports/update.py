@@ -39,7 +39,7 @@ from lab.results import (
     ZeroLoss,
     dump_line,
 )
-from reports.html import write_report
+from reports.page.html import write_report
 
 HERE = Path(__file__).parent
 REFERENCES = ("report.md", "*.csv")

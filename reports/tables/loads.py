@@ -5,9 +5,9 @@ from __future__ import annotations
 from lab.results import Soak, Trial
 from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.folds import split
-from reports.model import Cell, Column, Row, Table, Tone
-from reports.tables import row_name
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Row, Table, Tone
+from reports.tables.tables import row_name
 
 
 def sweeps(data: Dataset) -> list[Table]:

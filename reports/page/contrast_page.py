@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports import contrast, quantity, svg
-from reports.contrast import Contrast, Difference
+from reports import quantity
 from reports.dataset import Dataset
-from reports.drawing import STEPS, draw_rows, figure
-from reports.folds import split
-from reports.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
+from reports.figures import svg
+from reports.figures.drawing import STEPS, draw_rows, figure
+from reports.page import contrast
+from reports.page.contrast import Contrast, Difference
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
 from reports.quantity import listed, plural
-from reports.tables import plain
+from reports.tables.tables import plain
 
 DRAWN = 24
 """A drawing of more rows than this is left to the table."""

@@ -11,9 +11,9 @@ from statistics import median
 from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.folds import split
 from reports.labels import in_order
-from reports.model import Cell, Column, Row, Table, Tone
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Row, Table, Tone
 
 HALF = 0.5
 """Of the zero-loss rate: where processor time is compared."""

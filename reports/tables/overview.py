@@ -6,8 +6,8 @@ from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, Ze
 from reports import quantity, words
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.model import Cell, Column, Row, Table, Tone
-from reports.tables import optional, plain
+from reports.page.model import Cell, Column, Row, Table, Tone
+from reports.tables.tables import optional, plain
 
 
 def scenarios(data: Dataset) -> Table | None:

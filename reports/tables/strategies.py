@@ -14,7 +14,7 @@ from lab.results import Footprint, Setting, Trial, ZeroLoss
 from reports import labels, quantity, words
 from reports.dataset import Dataset
 from reports.labels import AXES, LOAD, in_order
-from reports.model import Cell, Column, Row, Table
+from reports.page.model import Cell, Column, Row, Table
 
 WRONG_WORKER = "wrong worker"
 HALF = 0.5

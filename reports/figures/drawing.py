@@ -16,10 +16,10 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import ZeroLoss
-from reports import svg
+from reports.figures import svg
+from reports.figures.layout import AFTER, BEFORE
 from reports.labels import in_order
-from reports.layout import AFTER, BEFORE
-from reports.model import Drawing, Figure
+from reports.page.model import Drawing, Figure
 
 WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""

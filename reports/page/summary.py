@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity, strategies, words
+from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.footprints import in_size_order
 from reports.labels import in_order
-from reports.model import Point, Tone
+from reports.page.model import Point, Tone
 from reports.quantity import listed, plural
+from reports.tables import strategies
+from reports.tables.footprints import in_size_order
 
 UNGROUPED = "ungrouped"
 """The steering without a fanout group: every worker forwards every datagram, to show what comes of that."""

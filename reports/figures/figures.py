@@ -9,9 +9,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity, svg, words
+from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.drawing import (
+from reports.figures import svg
+from reports.figures.drawing import (
     STEPS,
     across,
     draw_rate,
@@ -22,10 +23,10 @@ from reports.drawing import (
     look,
     rate_axis,
 )
-from reports.folds import ROWS_SHOWN, by_scenario
 from reports.labels import in_order
-from reports.model import Figure
-from reports.tables import latency_groups, latency_medians, load_share
+from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.page.model import Figure
+from reports.tables.tables import latency_groups, latency_medians, load_share
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LOSS_KNEE = 0.01

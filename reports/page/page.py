@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reports import (
-    accounts,
-    figures,
-    footprints,
-    inputs,
-    loads,
-    memory_figure,
-    overview,
-    rfc3918,
-    scaling,
-    strategy_figures,
-    summary,
-    tables,
-)
 from reports.capacity.page import sections as capacity_sections
 from reports.dataset import Dataset
-from reports.model import Figure, Page, Section, Table
+from reports.figures import figures, memory_figure, strategy_figures
+from reports.page import summary
+from reports.page.model import Figure, Page, Section, Table
 from reports.quantity import listed
+from reports.tables import accounts, footprints, inputs, loads, overview, rfc3918, scaling, tables
 
 Part = Table | Figure | None
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from reports import svg
-from reports.model import Drawing
+from reports.figures import svg
+from reports.page.model import Drawing
 
 WIDTH, HEIGHT = 880, 170
 """Of one series, CSS pixels."""

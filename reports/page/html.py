@@ -16,10 +16,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.results import ResultsError
-from reports import contrast_page, markdown, page, svg
-from reports.contrast import refusal
 from reports.dataset import Dataset, frames, load
-from reports.model import Figure, Page, Table
+from reports.figures import svg
+from reports.page import contrast_page, markdown, page
+from reports.page.contrast import refusal
+from reports.page.model import Figure, Page, Table
 from reports.quantity import NONE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from reports.labels import in_order
-from reports.model import Column, Row, Table
+from reports.page.model import Column, Row, Table
 from reports.quantity import plural
 
 Item = TypeVar("Item")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from lab.results import Drop, Stage, Trial
 from reports import labels, quantity, words
 from reports.dataset import Dataset, provenance_rows
-from reports.folds import ROWS_SHOWN, by_scenario
 from reports.labels import in_order
-from reports.model import Cell, Column, Row, Table
-from reports.tables import plain
+from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.page.model import Cell, Column, Row, Table
+from reports.tables.tables import plain
 
 
 def checks(data: Dataset) -> list[Table]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lab.results import Footprint
 from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.model import Cell, Column, Row, Table
+from reports.page.model import Cell, Column, Row, Table
 from reports.quantity import megabytes as mb
-from reports.tables import optional, plain, row_name
+from reports.tables.tables import optional, plain, row_name
 
 
 def in_size_order(data: Dataset) -> list[Footprint]:

@@ -14,10 +14,10 @@ from typing import TypeVar
 from lab.results import Capacity, CapacityStep, Delay, OutputSample, Trial, ZeroLoss
 from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.folds import split
 from reports.labels import in_order
-from reports.model import Cell, Column, Row, Section, Table
-from reports.tables import optional
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Row, Section, Table
+from reports.tables.tables import optional
 
 Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)
 

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import NS_PER_S, Change, Course
-from reports import labels, quantity, svg, words
+from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.drawing import STEPS, figure, thousands
-from reports.folds import split
+from reports.figures import svg
+from reports.figures.drawing import STEPS, figure, thousands
 from reports.labels import in_order
-from reports.model import Cell, Column, Figure, Row, Table, Tone
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Figure, Row, Table, Tone
 
 Steps = list[tuple[float, float]]
 """``(seconds, value from then on)``."""

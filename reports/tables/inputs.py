@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from lab.results import InputSample, Trial
 from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.folds import split
 from reports.labels import in_order
-from reports.model import Cell, Column, Row, Table
-from reports.tables import row_name
+from reports.page.folds import split
+from reports.page.model import Cell, Column, Row, Table
+from reports.tables.tables import row_name
 
 LISTED = 6
 """Of more inputs than this, those that fared alike share a row."""

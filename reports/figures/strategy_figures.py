@@ -10,11 +10,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import quantity, svg, words
+from reports import quantity, words
 from reports.dataset import Dataset
-from reports.drawing import STEPS, draw_rate, draw_rows, figure, look, rate_axis
-from reports.model import Figure, Table
-from reports.strategies import Entry, Group, groups, idle_workers, shares_words, table
+from reports.figures import svg
+from reports.figures.drawing import STEPS, draw_rate, draw_rows, figure, look, rate_axis
+from reports.page.model import Figure, Table
+from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_words, table
 
 MEMORY: dict[str, dict[str, Any]] = {
     "documented": {"marker": "s", "markerfacecolor": "none"},

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import labels, quantity, svg, words
+from reports import labels, quantity, words
 from reports.dataset import Dataset
-from reports.drawing import STEPS, draw_rows, figure
-from reports.folds import ROWS_SHOWN, by_scenario
-from reports.footprints import in_size_order
-from reports.model import Figure
+from reports.figures import svg
+from reports.figures.drawing import STEPS, draw_rows, figure
+from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.page.model import Figure
+from reports.tables.footprints import in_size_order
 
 PARTS: dict[str, dict[str, Any]] = {
     "private": {"facecolor": svg.SERIES[0]},

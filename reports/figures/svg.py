@@ -19,8 +19,8 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from reports.layout import CountedLayout
-from reports.model import Drawing
+from reports.figures.layout import CountedLayout
+from reports.page.model import Drawing
 
 WORTH_A_PROCESS = 16
 """Fewer drawings than this for each process are not worth forking one."""
