@@ -44,10 +44,10 @@ def model_command(
     `mcastlab run capacity` makes the measurements. Every case is then predicted from the others alone;
     how far that was off is printed, and kept in the file.
     """
-    from reports.capacity.fit import fit
-    from reports.capacity.fitting import FitError
+    from reports.capacity.fit.fit import fit
+    from reports.capacity.fit.fitting import FitError
+    from reports.capacity.fit.samples import Run
     from reports.capacity.model import dump_model
-    from reports.capacity.samples import Run
     from reports.dataset import load
 
     runs = [Run(data.run, data.trials, data.zero_losses, data.footprints) for data in map(load, results)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reports.capacity.page import sections as capacity_sections
 from reports.dataset import Dataset
 from reports.figures import figures, memory_figure, strategy_figures
 from reports.page import summary
+from reports.page.capacity.page import sections as capacity_sections
 from reports.page.model import Figure, Page, Section, Table
 from reports.quantity import listed
 from reports.tables import accounts, footprints, inputs, loads, overview, rfc3918, scaling, tables

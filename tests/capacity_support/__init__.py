@@ -19,10 +19,10 @@ from lab.results import (
     ZeroLoss,
 )
 from reports.capacity.cost import Load, terms
+from reports.capacity.fit.samples import Run
 from reports.capacity.law import Law, Range, Spread
 from reports.capacity.memory import MemoryModel
 from reports.capacity.model import CapacityModel, Point, Source
-from reports.capacity.samples import Run
 from reports.capacity.scaling import Scaling
 
 COST = {

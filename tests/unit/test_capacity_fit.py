@@ -27,12 +27,12 @@ from capacity_support import (
 
 from lab.results import Cpu
 from reports.capacity.cost import Load, terms
-from reports.capacity.fit import fit
-from reports.capacity.fitting import FitError, Observation, fit_law
+from reports.capacity.fit.fit import fit
+from reports.capacity.fit.fitting import FitError, Observation, fit_law
+from reports.capacity.fit.samples import SKIPPED, samples
 from reports.capacity.memory import holding_of, shared_terms
 from reports.capacity.predict import cost_ns as predicted_cost
 from reports.capacity.predict import zero_loss_dps
-from reports.capacity.samples import SKIPPED, samples
 from reports.capacity.scaling import Coefficients
 
 

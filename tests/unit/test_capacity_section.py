@@ -9,10 +9,10 @@ from capacity_support import FOOTPRINTS, LOADS, footprint, grid, run, zero_loss
 
 from lab.results import RunEnded
 from reports.capacity.layouts import read_layouts
-from reports.capacity.page import sections
-from reports.capacity.section import TERMS
 from reports.dataset import Dataset, sort_records
 from reports.figures.svg import draw
+from reports.page.capacity.page import sections
+from reports.page.capacity.section import TERMS
 from reports.page.model import Figure, Section, Table
 
 

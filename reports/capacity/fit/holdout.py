@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.fitting import FitError, Observation, fit_coefficients, robust_scatter
+from reports.capacity.fit.fitting import FitError, Observation, fit_coefficients, robust_scatter
+from reports.capacity.fit.samples import Rate, Sample
 from reports.capacity.law import Law, around
 from reports.capacity.memory import Measured, private_terms, template_terms
 from reports.capacity.model import HeldOut, HeldOutCase
-from reports.capacity.samples import Rate, Sample
 
 
 def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOut:

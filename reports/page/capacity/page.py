@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from reports.capacity import section, seed
-from reports.capacity.fit import fit
-from reports.capacity.fitting import FitError
+from reports.capacity.fit.fit import fit
+from reports.capacity.fit.fitting import FitError
+from reports.capacity.fit.samples import Run
 from reports.capacity.layouts import read_layouts
-from reports.capacity.samples import Run
 from reports.dataset import Dataset
+from reports.page.capacity import section, seed
 from reports.page.model import Section
 
 

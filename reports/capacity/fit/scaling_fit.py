@@ -11,9 +11,9 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from reports.capacity.cost import terms
-from reports.capacity.fitting import RESAMPLES, ROBUST_SCALE, SEED, robust_scatter
+from reports.capacity.fit.fitting import RESAMPLES, ROBUST_SCALE, SEED, robust_scatter
+from reports.capacity.fit.samples import Sample
 from reports.capacity.law import Law, Spread
-from reports.capacity.samples import Sample
 from reports.capacity.scaling import FEWEST_COUNTS, Coefficients, CountMeasured, Scaling
 
 
