@@ -48,8 +48,8 @@ JIT_DISABLED = bool(config.DISABLE_JIT)
 def _digest() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     root = Path(__file__).resolve().parents[2]
-    for package in ("forwarder/abi", "forwarder/packet", "lab/traffic"):
-        for source in sorted((root / package).glob("*.py")):
+    for package in ("forwarder/abi", "forwarder/engines", "lab/traffic"):
+        for source in sorted((root / package).rglob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -73,7 +73,7 @@ def complete_marker() -> Path:
     told = f"{_digest()} {root} {cpu_target.target_context.codegen().magic_tuple()}"
     digest = hashlib.sha256(told.encode())
     for name in ("process.py", "worker.py"):
-        digest.update((root / "forwarder" / name).read_bytes())
+        digest.update((root / "forwarder" / "workers" / name).read_bytes())
     return Path(config.CACHE_DIR) / f"complete-{digest.hexdigest()[:16]}"
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -291,11 +292,12 @@ def start_forwarder(
     directory = scratch.directory("mcrd")
     (directory / "rules.json").write_text(json.dumps(document))
     # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
+    module, function = _entry_point(tree) if tree else ("", "")
     other = [
         sys.executable,
         "-P",
         "-c",
-        "import sys; sys.argv[0] = 'mcrd'; from forwarder.cli.cli import mcrd; mcrd()",
+        f"import sys; sys.argv[0] = 'mcrd'; from {module} import {function}; {function}()",
     ]
     command = [
         *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else other),
@@ -319,6 +321,13 @@ def start_forwarder(
     return Forwarder(
         process, directory, outputs_per_rule, tuple(interfaces), time.monotonic_ns() - began, launch
     )
+
+
+def _entry_point(tree: Path) -> tuple[str, str]:
+    """Module and function of ``mcrd`` in another source tree."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text())
+    module, _, function = project["project"]["scripts"]["mcrd"].partition(":")
+    return module, function
 
 
 def _launch(

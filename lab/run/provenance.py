@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.results import Provenance
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SYSCTLS = (
     "kernel.io_uring_disabled",

@@ -18,7 +18,7 @@ from pathlib import Path
 from forwarder.problems import Problem, ProblemsError
 from lab.netns import scratch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE_TIME = 1_000_000_000
 """Of every file, seconds since 1970: the commit says what is in it."""
 HASH_LENGTH = 12

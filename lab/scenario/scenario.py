@@ -44,7 +44,7 @@ from lab.scenario.scenario_tables import (
 from lab.scenario.sense import sense_problems
 from lab.scenario.strategies import groups_in
 
-DIRECTORY = Path(__file__).resolve().parents[1] / "scenarios"
+DIRECTORY = Path(__file__).resolve().parents[2] / "scenarios"
 
 
 class Scenario(BaseModel):
