@@ -15,15 +15,16 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from forwarder.cli.plan_cli import host_command, plan_command, this_host
-from forwarder.config.cli_options import output_told, refuse, takes_options
-from forwarder.config.option_reading import read_config, read_options
+from forwarder.cli.plan import host_command, plan_command, this_host
+from forwarder.config.arguments import output_told, refuse, takes_options
+from forwarder.config.files import read_config, read_options
 from forwarder.config.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
-from forwarder.control import answers, client, top
+from forwarder.control import client, top
+from forwarder.control import rendering as answers
 from forwarder.plan.host import HostError
 from forwarder.problems import Problem, ProblemsError, flag
-from forwarder.rules.output_text import parse_outputs
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
+from forwarder.rules.notation import parse_outputs
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from forwarder.abi import mempolicy
 from forwarder.config.options import SupervisorOptions, resolve
-from forwarder.control import control, stats
+from forwarder.control import server as control
+from forwarder.control import statistics as stats
 from forwarder.plan.host import Host
-from forwarder.plan.planned import Plan, PlanError
+from forwarder.plan.model import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.reconfigure import Reconfiguration, setup
-from forwarder.supervisor.rule_journal import RuleJournal
+from forwarder.supervisor.rule_store import RuleJournal
 from forwarder.supervisor.supervisor import StoppedError, Supervisor
 
 

@@ -1,8 +1,8 @@
 """The options of ``mcrd supervisor`` and ``mcrd plan``, each declared once: its help, and what it may be.
 
-The command line (:mod:`forwarder.config.cli_options`) is made from this model; :mod:`forwarder.config.option_reading`
+The command line (:mod:`forwarder.config.arguments`) is made from this model; :mod:`forwarder.config.files`
 fills it from there, from a TOML file, or both; what options must say together is in
-:mod:`forwarder.config.option_conflicts`.
+:mod:`forwarder.config.conflicts`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from forwarder.plan.host import Host
-from forwarder.plan.plan import InterfaceGroup, Plan, Sizing, plan
+from forwarder.plan.planner import InterfaceGroup, Plan, Sizing, plan
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
@@ -27,7 +27,7 @@ from forwarder.plan.strategy import (
     Width,
     customised,
 )
-from forwarder.rules.rules import ForwardingRule, InterfaceName, interface_name
+from forwarder.rules.model import ForwardingRule, InterfaceName, interface_name
 
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
 MOST_WORKERS = 4096
@@ -301,7 +301,7 @@ def resolve(
     sizes: Mapping[int, int] = MappingProxyType({}),
     homes: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
-    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.plan.PlanError` if there can be none.
+    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.planner.PlanError` if there can be none.
 
     Args:
         sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.

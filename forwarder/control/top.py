@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from forwarder.supervisor.elastic import Limits
+from forwarder.supervisor.scaling_policy import Limits
 
 SCHEMA: Final = "mcrd.top/1"
 COLUMNS: Final = 120

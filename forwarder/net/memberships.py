@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from forwarder.net.joins import Joins, Membership
 from forwarder.net.links import LinkView
-from forwarder.rules.rules import ForwardingRule, RuleBook
+from forwarder.net.membership_sockets import Joins, Membership
+from forwarder.rules.model import ForwardingRule, RuleBook
 
 
 class Memberships:

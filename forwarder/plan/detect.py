@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forwarder.plan.host import Host
+from forwarder.plan.model import InterfaceGroup
 from forwarder.plan.numa import homes, interface_nodes, runs_by_node
-from forwarder.plan.planned import InterfaceGroup
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 
 _FEW: Final = 4
 """Interfaces that the document calls few: each gets workers of its own."""

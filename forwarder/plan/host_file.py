@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from forwarder.plan.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.rules.rules import InterfaceName
+from forwarder.rules.model import InterfaceName
 
 
 class HostFileError(ProblemsError):

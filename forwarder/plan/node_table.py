@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from forwarder.plan.figures import FORWARDER, megabytes
 from forwarder.plan.host import cpu_list
-from forwarder.plan.planned import Plan
+from forwarder.plan.memory import FORWARDER, megabytes
+from forwarder.plan.model import Plan
 
 
 def node_table(plan: Plan) -> Table:

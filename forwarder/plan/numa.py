@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from forwarder.plan.host import Host
-from forwarder.plan.layout import shares
+from forwarder.plan.resources import shares
 
 Nodes = Mapping[str, int | None]
 """The node of each interface by name; ``None`` where nobody says."""

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from forwarder.plan.figures import FORWARDER, megabytes
 from forwarder.plan.host import Host
+from forwarder.plan.memory import FORWARDER, megabytes
+from forwarder.plan.model import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.numa import Nodes
-from forwarder.plan.planned import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.strategy import Grouping, Steering, Strategy
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 A *state* is the shape of a plan and the rules in force. Rules that come or go do so one by one in the workers
 that there are. A plan of another shape, or a rule whose outputs differ, is put in force as a whole: workers
-of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.net.relief`).
+of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.net.handover`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-from forwarder.plan.planned import GroupPlan, Plan
-from forwarder.rules.rules import ForwardingRule, check_rules
-from forwarder.workers.tables import Placer
+from forwarder.plan.model import GroupPlan, Plan
+from forwarder.rules.model import ForwardingRule, check_rules
+from forwarder.workers.rule_index import Placer
 
 
 @dataclass(frozen=True)

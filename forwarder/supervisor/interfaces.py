@@ -18,10 +18,11 @@ from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
 from forwarder.net.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.net.memberships import Memberships
-from forwarder.plan.planned import Plan
-from forwarder.rules.rules import ForwardingRule, RuleBook
-from forwarder.workers import ingress, limits
-from forwarder.workers.crew import Crew, Told, settled
+from forwarder.plan.model import Plan
+from forwarder.rules.model import ForwardingRule, RuleBook
+from forwarder.workers import limits
+from forwarder.workers import receive_sockets as ingress
+from forwarder.workers.pool import Crew, Told, settled
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0

@@ -8,19 +8,19 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
-from forwarder.config.option_reading import OptionsError, read_options
+from forwarder.config.files import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host
-from forwarder.plan.planned import Plan
+from forwarder.plan.model import Plan
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor import changes
 from forwarder.supervisor.changes import Changes, State
-from forwarder.supervisor.exchange import exchange
 from forwarder.supervisor.supervisor import Supervisor
+from forwarder.supervisor.switchover import exchange
 from forwarder.workers import limits
-from forwarder.workers.crew import tables_for
-from forwarder.workers.setup import Setup
+from forwarder.workers.pool import tables_for
+from forwarder.workers.spec import Setup
 
 _AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor does not change."""

@@ -21,21 +21,22 @@ from forwarder.net.host_stack import HostStack
 from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host, HostError
-from forwarder.plan.planned import Plan, PlanError
+from forwarder.plan.model import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError
-from forwarder.supervisor.doorway import Doorway
+from forwarder.rules.model import ForwardingRule, RuleBook, RulesError
+from forwarder.supervisor.autoscaler import Histories, Scaler
 from forwarder.supervisor.interfaces import Interfaces
-from forwarder.supervisor.rule_journal import RuleJournal
-from forwarder.supervisor.scaler import Histories, Scaler
-from forwarder.supervisor.timing import RuleTiming
-from forwarder.workers import ingress, limits
-from forwarder.workers.compiling import compile_apart
-from forwarder.workers.crew import Crew, settled, tables_for
+from forwarder.supervisor.lock import Doorway
+from forwarder.supervisor.rule_store import RuleJournal
+from forwarder.supervisor.rule_timing import RuleTiming
+from forwarder.workers import limits
+from forwarder.workers import receive_sockets as ingress
+from forwarder.workers.compilation import compile_apart
+from forwarder.workers.entry_point import warm_up
+from forwarder.workers.handle import FORKED_TOGETHER, State, spawn
+from forwarder.workers.pool import Crew, settled, tables_for
 from forwarder.workers.process import notify, told_when_slow
-from forwarder.workers.setup import Holders, RuleCounts, Setup, counted
-from forwarder.workers.worker import warm_up
-from forwarder.workers.workers import FORKED_TOGETHER, State, spawn
+from forwarder.workers.spec import Holders, RuleCounts, Setup, counted
 
 STOP_TIMEOUT_S: Final = 1.0
 COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"
@@ -249,7 +250,7 @@ class Supervisor:
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
-        """Take a rule out of force; raises :class:`~forwarder.rules.rules.RulesError` when there is none such."""
+        """Take a rule out of force; raises :class:`~forwarder.rules.model.RulesError` when there is none such."""
         async with self.rule_changes.passing():
             return await self.remove_rule_alone(rule_id)
 

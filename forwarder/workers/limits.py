@@ -8,8 +8,8 @@ import resource
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from forwarder.plan.figures import counted, megabytes
-from forwarder.plan.planned import Plan, WorkerPlan
+from forwarder.plan.memory import counted, megabytes
+from forwarder.plan.model import Plan, WorkerPlan
 
 _BESIDES = 64
 """Descriptors for everything that is not a worker's."""

@@ -1,7 +1,7 @@
 """Which strategy for a machine and a load: every candidate planned, predicted, ranked. Pure.
 
 Each candidate is what ``mcrd supervisor`` would be told; its plan is the forwarder's own
-(:func:`forwarder.plan.plan`), so what is predicted for is what would be started. Conservative where the
+(:func:`forwarder.plan.planner`), so what is predicted for is what would be started. Conservative where the
 demand leaves it open: the kernel's part of receiving is done by the workers' own processors, and flows fall
 on them by chance, as a network card's hash has it.
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host, described_host
-from forwarder.plan.layout import TX_RING
-from forwarder.plan.plan import Plan
+from forwarder.plan.planner import Plan
+from forwarder.plan.resources import TX_RING
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import ProblemsError, flag
 from lab.cli.demand import Demand

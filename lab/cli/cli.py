@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from forwarder.config.cli_options import output_told
+from forwarder.config.arguments import output_told
 from forwarder.problems import ProblemsError
 from lab.cli.advise_cli import advise_command, model_command
 from lab.cli.terminal import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from forwarder.cli.plan_cli import PlanOptions, make_plan
-from forwarder.plan.documented import DOCUMENTED, Documented
-from forwarder.plan.figures import Estimate
-from forwarder.plan.plan import Plan
+from forwarder.cli.plan import PlanOptions, make_plan
+from forwarder.plan.document import DOCUMENTED, Documented
+from forwarder.plan.memory import Estimate
+from forwarder.plan.planner import Plan
 from lab.cli.advise import candidates, host_of, planned_candidate
 from lab.cli.demand import Demand
 from reports.capacity.layouts import LAYOUTS, Configuration, DocumentedRow, Layouts, UseCase

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from forwarder.config.cli_options import parse
+from forwarder.config.arguments import parse
 from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError
 from lab.results import Setting

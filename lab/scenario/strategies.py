@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.plan.planned import Sizing
+from forwarder.plan.model import Sizing
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,

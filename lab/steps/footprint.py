@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from forwarder.plan.host import described_host
 from forwarder.plan.placement import imbalance
-from forwarder.plan.plan import Plan, Sizing, plan
-from forwarder.rules.rules import parse_rules
+from forwarder.plan.planner import Plan, Sizing, plan
+from forwarder.rules.model import parse_rules
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.netns import netns

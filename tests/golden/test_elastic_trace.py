@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 
-from forwarder.supervisor.elastic import Limits, Load, replay
+from forwarder.supervisor.scaling_policy import Limits, Load, replay
 
 ELASTIC = Path(__file__).parent / "elastic"
 

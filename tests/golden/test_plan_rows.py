@@ -14,10 +14,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan_cli import PlanOptions, make_plan, plan_command
-from forwarder.plan.documented import DOCUMENTED, Documented
-from forwarder.plan.figures import megabytes
-from forwarder.plan.plan import Plan
+from forwarder.cli.plan import PlanOptions, make_plan, plan_command
+from forwarder.plan.document import DOCUMENTED, Documented
+from forwarder.plan.memory import megabytes
+from forwarder.plan.planner import Plan
 
 PLANS = Path(__file__).parent / "plans"
 

@@ -183,7 +183,7 @@ def hasty_forwarder(
 def workers_of(supervisor: int) -> set[int]:
     """Not a process that compiles for it."""
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(supervisor)}
-    return {pid for pid, command in commands.items() if b"forwarder.workers.compiling" not in command}
+    return {pid for pid, command in commands.items() if b"forwarder.workers.compilation" not in command}
 
 
 def all_running(client: Client) -> list[dict[str, Any]]:

@@ -15,10 +15,10 @@ from forwarder.engines.packet import sockets
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.net.links import InterfaceState
 from forwarder.plan.host import Cpu, Host
-from forwarder.plan.plan import plan
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.workers import ingress
-from forwarder.workers.workers import WorkerHandle
+from forwarder.workers import receive_sockets as ingress
+from forwarder.workers.handle import WorkerHandle
 from kernel_support.steering_probe import DEADLINE_S, make_pair
 
 FRAMES = 10

@@ -25,7 +25,7 @@ from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.sockets import Ring
 from forwarder.net import steering
-from forwarder.net.relief import Relief, wait_for_receivers
+from forwarder.net.handover import Relief, wait_for_receivers
 
 RING: Final = Ring(1 << 16, 256)
 START_S: Final = 0.05

@@ -22,7 +22,8 @@ from packet_support.outputs import Output
 
 from forwarder.abi import af_packet as ap
 from forwarder.abi.native import words_at
-from forwarder.engines.packet import layout, sockets, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import sockets, state
 from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
 from lab.netns.features import set_features

@@ -21,13 +21,13 @@ from types import TracebackType
 import numpy as np
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.engine import HasDescriptor, PacketEngine
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import channel
+from forwarder.workers import encoding as channel
 from packet_support.frames import raw_address, raw_port
 from packet_support.linux import VnetHeader
 from packet_support.outputs import Output

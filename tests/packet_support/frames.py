@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP, IPOption_NOP, IPOption_Router_Alert, IPOp
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.parse import parse
 
 NETWORK = 16

@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether, getmacbyip
 from scapy.packet import Raw
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.rewrite import (
     HEADER_BYTES,
     HEADER_SHIFT,

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.plan.host_file import load_host
-from forwarder.plan.plan import Sizing, plan
+from forwarder.plan.planner import Sizing, plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.rules.rules import ForwardingRule, check_rules, parse_rules
+from forwarder.rules.model import ForwardingRule, check_rules, parse_rules
 from forwarder.supervisor.changes import Shape, State, applied, as_dict, changes, shape
 
 

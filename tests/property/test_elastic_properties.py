@@ -8,7 +8,17 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.supervisor.elastic import MS, Decision, Limits, Load, Strain, begin, decide, replay, settled
+from forwarder.supervisor.scaling_policy import (
+    MS,
+    Decision,
+    Limits,
+    Load,
+    Strain,
+    begin,
+    decide,
+    replay,
+    settled,
+)
 
 STEP_NS = 100 * MS
 

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.cli.plan_cli import described_rules
+from forwarder.cli.plan import described_rules
 from forwarder.plan.host import Cpu, Host, Interface, Node
 from forwarder.plan.numa import runs_by_node
-from forwarder.plan.plan import Plan, Sizing, plan
+from forwarder.plan.planner import Plan, Sizing, plan
 from forwarder.plan.strategy import PRESETS, Grouping, Width
 
 NODES = st.integers(0, 4)

@@ -15,7 +15,8 @@ from packet_support.frames import Datagram, read
 from packet_support.outputs import in_one_memory
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import coalesce, layout, state
+from forwarder.engines.packet import coalesce, state
+from forwarder.engines.packet import schema as layout
 
 SIZES = (0, 1, 17, 18, 100, 1_400, 8_972)
 

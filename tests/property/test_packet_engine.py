@@ -20,7 +20,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.sockets import Ring
 
 GROUPS = ("239.1.1.1", "239.1.1.2", "239.1.1.3")

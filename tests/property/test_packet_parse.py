@@ -27,7 +27,7 @@ from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.parse import datagrams as count_datagrams
 from forwarder.engines.packet.parse import verify
 

@@ -18,7 +18,7 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.parse import verify
 from forwarder.engines.packet.rewrite import SHORT_SEGMENT, copy_payload, outgoing_ttl
 

@@ -10,7 +10,7 @@ from packet_support import examples
 from packet_support.frames import groups, ports, raw_address, raw_port
 from packet_support.table import RuleTable
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.table import ABSENT, delete, find, insert, pack_key
 
 PLACES = 16

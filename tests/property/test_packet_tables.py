@@ -10,8 +10,8 @@ from packet_support import examples, outputs
 from packet_support.frames import addresses, groups, ports, raw_address, raw_port
 
 from forwarder.engines.packet.table import pack_key
-from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.workers.tables import Numbering, worker_rule
+from forwarder.rules.model import ForwardingRule, Output
+from forwarder.workers.rule_index import Numbering, worker_rule
 
 names = st.sampled_from(["eth0", "eth1", "eth2", "bond0.7"])
 

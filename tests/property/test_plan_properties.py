@@ -7,10 +7,10 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.cli.plan_cli import described_rules, plan_as_dict, render
+from forwarder.cli.plan import described_rules, plan_as_dict, render
 from forwarder.plan.host import Cpu, Host, Interface
 from forwarder.plan.placement import owner
-from forwarder.plan.plan import Plan, Sizing, SocketPlan, WorkerPlan, plan
+from forwarder.plan.planner import Plan, Sizing, SocketPlan, WorkerPlan, plan
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,

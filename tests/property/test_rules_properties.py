@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.rules.rules import ForwardingRule, Output, Problem, RuleBook, RulesError, parse_rules
+from forwarder.rules.model import ForwardingRule, Output, Problem, RuleBook, RulesError, parse_rules
 
 Node = tuple[str, int]
 

@@ -19,7 +19,7 @@ import typer
 from capacity_support import FOOTPRINTS, grid, model, run
 from typer.testing import CliRunner
 
-from forwarder.cli.plan_cli import plan_command
+from forwarder.cli.plan import plan_command
 from forwarder.plan.host import described_host
 from forwarder.plan.host_file import as_text
 from forwarder.problems import ProblemsError

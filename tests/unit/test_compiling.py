@@ -15,7 +15,7 @@ import pytest
 from process_support import children
 
 from forwarder.abi import jit
-from forwarder.workers import compiling
+from forwarder.workers import compilation as compiling
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from forwarder.engines.packet.messages import Kind
-from forwarder.workers import conversation
-from forwarder.workers.conversation import Conversation, WorkerGoneError
+from forwarder.workers import request_channel as conversation
+from forwarder.workers.request_channel import Conversation, WorkerGoneError
 
 HEADER = struct.Struct("=IIIi")
 """Of a message and of its answer: kind, number, count, argument."""

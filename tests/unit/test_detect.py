@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.cli.plan_cli import described_rules
-from forwarder.config.option_reading import read_options
+from forwarder.cli.plan import described_rules
+from forwarder.config.files import read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.detect import as_toml, propose
 from forwarder.plan.host import Cpu, Host, Interface
-from forwarder.plan.planned import InterfaceGroup
+from forwarder.plan.model import InterfaceGroup
 
 
 def host(cpus: int, *interfaces: Interface) -> Host:

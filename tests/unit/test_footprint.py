@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from forwarder.plan.documented import DOCUMENTED, Documented
+from forwarder.plan.document import DOCUMENTED, Documented
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
 from lab.scenario.scenario import DIRECTORY, load_scenarios

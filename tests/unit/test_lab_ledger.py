@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
 from lab.measure.backlog import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from forwarder.plan.host import described_host
-from forwarder.plan.plan import Sizing, plan
+from forwarder.plan.planner import Sizing, plan
 from forwarder.plan.strategy import PRESETS
 from forwarder.workers.limits import check_memory, explained
 

@@ -18,7 +18,9 @@ from packet_support.outputs import Output
 from process_support import state_of
 
 from forwarder.abi.io_uring import submission_head
-from forwarder.engines.packet import journal, layout, state
+from forwarder.engines.packet import accounting as journal
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
 from forwarder.engines.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
 from forwarder.engines.packet.rewrite import HEADER_BYTES
 

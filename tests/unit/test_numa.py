@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.cli.plan_cli import described_rules
-from forwarder.config.option_reading import OptionsError, read_options
+from forwarder.cli.plan import described_rules
+from forwarder.config.files import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.detect import propose
 from forwarder.plan.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
 from forwarder.plan.host_file import HostFileError, as_text, load_host
 from forwarder.plan.numa import homes, runs_by_node
-from forwarder.plan.plan import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.planner import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
 from forwarder.plan.strategy import PRESETS
 
 HOSTS = Path(__file__).parent.parent / "golden" / "hosts"

@@ -13,14 +13,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan_cli import plan_command
-from forwarder.config.cli_options import takes_options
-from forwarder.config.option_reading import OptionsError, read_config, read_options
+from forwarder.cli.plan import plan_command
+from forwarder.config.arguments import takes_options
+from forwarder.config.files import OptionsError, read_config, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import described_host
-from forwarder.plan.plan import InterfaceGroup, Plan
+from forwarder.plan.planner import InterfaceGroup, Plan
 from forwarder.plan.strategy import PRESETS, Steering, Width
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 
 RULES = {
     "rules": [

@@ -12,7 +12,7 @@ from packet_support.outputs import Output, in_one_memory, message
 from scapy.layers.inet import UDP
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.checksum import fold
 from forwarder.engines.packet.parse import verify
 

@@ -19,12 +19,13 @@ from packet_support.linux import VnetHeader, transmitted
 from packet_support.outputs import Output
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.receive import take
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import channel
+from forwarder.workers import encoding as channel
 
 GROUP = "239.1.1.1"
 OUTPUT = Output()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import coalesce, layout, rewrite, state
+from forwarder.engines.packet import coalesce, rewrite, state
+from forwarder.engines.packet import schema as layout
 
 
 @pytest.mark.parametrize("prefix", ["FRAME", "SOCKET", "CURSOR", "OUTPUT", "LINK"])

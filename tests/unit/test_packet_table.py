@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from packet_support.table import RuleTable
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.table import ABSENT, find, pack_key
 
 OUTPUT = np.array([[1, 2, 3, 4]], np.uint32)

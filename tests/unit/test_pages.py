@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.workers.pages import LARGE_PAGE_BYTES, collapsible
+from forwarder.workers.large_pages import LARGE_PAGE_BYTES, collapsible
 
 MIB = 1 << 20
 
@@ -35,7 +35,7 @@ def test_only_whole_large_pages_of_private_memory_are_taken(line: str, found: li
 
 IN_A_PROCESS_OF_ITS_OWN = """
 import mmap, pathlib, re
-from forwarder.workers.pages import collapse
+from forwarder.workers.large_pages import collapse
 memory = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for page in range(0, len(memory), 4096):
     memory[page] = page // 4096 % 251

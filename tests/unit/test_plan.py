@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from forwarder.cli.plan_cli import described_rules
-from forwarder.engines.packet.layout import SOCKETS
+from forwarder.cli.plan import described_rules
+from forwarder.engines.packet.schema import SOCKETS
 from forwarder.plan.host import Cpu, Host, HostError, Interface, described_host
-from forwarder.plan.layout import cpu_slots, frame_bytes, ring_for, shares
+from forwarder.plan.model import MAX_INTERFACES
 from forwarder.plan.placement import MAX_MEMBERS
-from forwarder.plan.plan import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
-from forwarder.plan.planned import MAX_INTERFACES
+from forwarder.plan.planner import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.resources import cpu_slots, frame_bytes, ring_for, shares
 from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
-from forwarder.rules.rules import check_rules
+from forwarder.rules.model import check_rules
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan_cli import plan_command, this_host
+from forwarder.cli.plan import plan_command, this_host
 
 
 def run(*arguments: str) -> tuple[str, str, int]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.rules.rules import ForwardingRule, RuleBook, RulesError, parse_rules
-from forwarder.supervisor import rule_journal
-from forwarder.supervisor.rule_journal import RuleJournal
+from forwarder.rules.model import ForwardingRule, RuleBook, RulesError, parse_rules
+from forwarder.supervisor import rule_store as rule_journal
+from forwarder.supervisor.rule_store import RuleJournal
 
 
 def rules(*numbers: int) -> list[ForwardingRule]:

@@ -14,8 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from forwarder.engines.packet.messages import HEADER_WORDS, MESSAGE_BYTES
-from forwarder.rules.output_text import output_text, parse_outputs
-from forwarder.rules.rules import (
+from forwarder.rules.model import (
     MOST_OUTPUTS,
     ForwardingRule,
     Output,
@@ -26,7 +25,8 @@ from forwarder.rules.rules import (
     load_rules,
     parse_rules,
 )
-from forwarder.workers.channel import WorkerRule, in_messages, pack_rules
+from forwarder.rules.notation import output_text, parse_outputs
+from forwarder.workers.encoding import WorkerRule, in_messages, pack_rules
 
 
 def rule(

@@ -11,11 +11,11 @@ import pytest
 
 from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
-from forwarder.plan.planned import GroupPlan, WorkerPlan
-from forwarder.supervisor import scaler as scaler_module
-from forwarder.supervisor.elastic import Decision, Load
-from forwarder.supervisor.scaler import Scaler, Shop
-from forwarder.workers.workers import State
+from forwarder.plan.model import GroupPlan, WorkerPlan
+from forwarder.supervisor import autoscaler as scaler_module
+from forwarder.supervisor.autoscaler import Scaler, Shop
+from forwarder.supervisor.scaling_policy import Decision, Load
+from forwarder.workers.handle import State
 
 GROUP = GroupPlan(0, ("in0",), workers=1, max_workers=2, rules=0, min_workers=1)
 

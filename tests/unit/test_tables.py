@@ -7,12 +7,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from forwarder.cli.plan_cli import described_rules
+from forwarder.cli.plan import described_rules
 from forwarder.plan.host import described_host
-from forwarder.plan.plan import Plan, Sizing, plan
+from forwarder.plan.planner import Plan, Sizing, plan
 from forwarder.plan.strategy import PRESETS, Steering, customised
-from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.workers.tables import FOREIGN, RuleTables, Slots
+from forwarder.rules.model import ForwardingRule, Output
+from forwarder.workers.rule_index import FOREIGN, RuleTables, Slots
 
 NAMES = ["eth0", "eth1", "eth2"]
 

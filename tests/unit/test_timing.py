@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.supervisor.timing import RuleTiming, Timing
+from forwarder.supervisor.rule_timing import RuleTiming, Timing
 
 
 def test_times_count_from_the_request() -> None:

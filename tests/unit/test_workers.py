@@ -10,10 +10,10 @@ import subprocess
 import pytest
 
 from forwarder.engines.packet.memory import SharedMemory
-from forwarder.plan.planned import WorkerPlan
-from forwarder.workers import conversation
-from forwarder.workers.conversation import Conversation
-from forwarder.workers.workers import WorkerHandle
+from forwarder.plan.model import WorkerPlan
+from forwarder.workers import request_channel as conversation
+from forwarder.workers.handle import WorkerHandle
+from forwarder.workers.request_channel import Conversation
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.parse import verify
 
 BURST_FIRST: Final = 0

@@ -34,7 +34,9 @@ from forwarder.abi.af_packet import (
 from forwarder.abi.io_uring import IORING_OP_SENDMSG, IOSQE_CQE_SKIP_SUCCESS
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, copy_memory, load_acquire, store_release, words_at
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
+from forwarder.engines.packet.accounting import begin_update, end_update, unsent
 from forwarder.engines.packet.coalesce import (
     BURST_BYTES,
     BURST_FIRST,
@@ -42,7 +44,6 @@ from forwarder.engines.packet.coalesce import (
     BURST_SEGMENTS,
     BURST_START,
 )
-from forwarder.engines.packet.journal import begin_update, end_update, unsent
 from forwarder.engines.packet.rewrite import (
     HEADER_BYTES,
     SHORT_SEGMENT,

@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from forwarder.abi.io_uring import Uring, open_uring
 from forwarder.abi.jit import compiled_entry
-from forwarder.engines.packet import coalesce, layout, messages, state
+from forwarder.engines.packet import coalesce, messages, state
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.memory import Block
 from forwarder.engines.packet.receive import detach
 from forwarder.engines.packet.rewrite import HEADER_BYTES, HEADER_SHIFT

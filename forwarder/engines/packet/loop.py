@@ -15,7 +15,8 @@ import numpy as np
 from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, words_at
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
 from forwarder.engines.packet.emit import emit
 from forwarder.engines.packet.receive import release, take
 from forwarder.engines.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, flush

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
 
 RULES: Final = 131_072
 """Rules that one worker may hold."""

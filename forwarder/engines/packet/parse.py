@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.checksum import fold, pseudo_header, sum_bytes
 
 _NOT_IPV4 = layout.NOT_IPV4

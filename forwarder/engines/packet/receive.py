@@ -23,9 +23,10 @@ from forwarder.abi.clock import monotonic_ns
 from forwarder.abi.jit import njit
 from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import bytes_at, load_acquire, store_release, syscall, words_at
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
+from forwarder.engines.packet.accounting import begin_update, end_update
 from forwarder.engines.packet.coalesce import place
-from forwarder.engines.packet.journal import begin_update, end_update
 from forwarder.engines.packet.parse import datagrams, parse
 from forwarder.engines.packet.table import find, pack_key
 

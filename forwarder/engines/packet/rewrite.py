@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.checksum import fold, pseudo_header, update
 
 HEADER_BYTES: Final = 10 + 14 + 20 + 8

@@ -14,7 +14,8 @@ from forwarder.abi import syscalls
 from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
 from forwarder.engines.packet.loop import drain, run
 from forwarder.engines.packet.messages import (
     HEADER_ARGUMENT,

@@ -19,7 +19,7 @@ from typing import TypeVar
 from forwarder.abi import af_packet as ap
 from forwarder.abi import mempolicy
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
-from forwarder.plan.layout import TX_RING
+from forwarder.plan.resources import TX_RING
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SO_ATTACH_FILTER = 26

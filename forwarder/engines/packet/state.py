@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from forwarder.plan.layout import TX_RING
+from forwarder.plan.resources import TX_RING
 
 BATCH: Final = 256
 """Frames taken from one ring before the next socket has its turn."""

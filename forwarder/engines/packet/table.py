@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.state import Rules
 
 ABSENT: Final = -1

@@ -20,9 +20,10 @@ from forwarder.abi.io_uring import (
 from forwarder.abi.jit import njit
 from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import load_acquire, store_release, syscall
-from forwarder.engines.packet import layout, state
+from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import state
+from forwarder.engines.packet.accounting import begin_update, end_update
 from forwarder.engines.packet.coalesce import MAX_PAYLOAD
-from forwarder.engines.packet.journal import begin_update, end_update
 
 _MSG_DONTWAIT: Final = 0x40
 _POLLIN: Final = 1

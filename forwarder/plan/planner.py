@@ -1,7 +1,7 @@
 """Making a plan: the one function for every strategy.
 
 Pure: a dry run is the plan itself, and whoever starts workers does what it says and decides nothing.
-What a plan is made of is in :mod:`forwarder.plan.planned`.
+What a plan is made of is in :mod:`forwarder.plan.model`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forwarder.plan.documented import discrepancies, documented
-from forwarder.plan.figures import FORWARDER, Holding, estimate
+from forwarder.plan.document import discrepancies, documented
 from forwarder.plan.host import ETHERNET_MTU, Host, HostError
-from forwarder.plan.layout import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
-from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
-from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
-from forwarder.plan.plan_warnings import plan_warnings
-from forwarder.plan.planned import (
+from forwarder.plan.memory import FORWARDER, Holding, estimate
+from forwarder.plan.model import (
     MAX_FANOUT_MEMBERS,
     MAX_INTERFACES,
     MAX_WORKERS,
@@ -37,6 +33,9 @@ from forwarder.plan.planned import (
     SocketPlan,
     WorkerPlan,
 )
+from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
+from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
+from forwarder.plan.resources import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
@@ -47,8 +46,9 @@ from forwarder.plan.strategy import (
     Width,
     strategy_problems,
 )
+from forwarder.plan.warnings import plan_warnings
 from forwarder.problems import Problem
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 
 __all__ = [
     "FanoutPlan",
@@ -87,7 +87,7 @@ def plan(
     """Lay ``strategy`` out on ``host``.
 
     ``interfaces`` need not exist yet; they are ignored when ``sizing.groups`` names them. ``rules`` are taken
-    to go together (:class:`~forwarder.rules.rules.RuleBook`). Raises :class:`PlanError` with every problem.
+    to go together (:class:`~forwarder.rules.model.RuleBook`). Raises :class:`PlanError` with every problem.
     """
     sizing = sizing or Sizing()
     if sizing.groups:

@@ -20,15 +20,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from forwarder.cli.plan_cli import plan_as_dict, render
-from forwarder.control import stats
+from forwarder.cli.plan import plan_as_dict, render
+from forwarder.control import statistics as stats
 from forwarder.plan.host import HostError
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.rules.rules import parse_rules
+from forwarder.rules.model import parse_rules
 from forwarder.supervisor.reconfigure import Reconfiguration
+from forwarder.supervisor.rule_timing import Timing
 from forwarder.supervisor.supervisor import Supervisor
-from forwarder.supervisor.timing import Timing
-from forwarder.workers.workers import State
+from forwarder.workers.handle import State
 
 BACKLOG: Final = 512
 LINE_BYTES: Final = 16 * 1024 * 1024

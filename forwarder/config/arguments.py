@@ -14,10 +14,10 @@ from typing import Annotated, Any, get_origin
 import typer
 from typer.exceptions import TyperException
 
-from forwarder.config.option_reading import Options, read_options
+from forwarder.config.files import Options, read_options
 from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag
-from forwarder.rules.rules import ForwardingRule
+from forwarder.rules.model import ForwardingRule
 
 Command = Callable[..., None]
 

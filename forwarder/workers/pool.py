@@ -14,17 +14,17 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from forwarder.engines.packet.engine import LINKS
-from forwarder.engines.packet.layout import SOCKETS
 from forwarder.engines.packet.memory import RULES, SharedMemory
 from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.schema import SOCKETS
 from forwarder.net.links import LinkView, output_trouble
-from forwarder.plan.planned import Plan, WorkerPlan
-from forwarder.workers import channel
-from forwarder.workers.channel import WorkerRule
-from forwarder.workers.conversation import WorkerGoneError
-from forwarder.workers.setup import Setup
-from forwarder.workers.tables import RuleTables
-from forwarder.workers.workers import Receiver, State, WorkerHandle
+from forwarder.plan.model import Plan, WorkerPlan
+from forwarder.workers import encoding as channel
+from forwarder.workers.encoding import WorkerRule
+from forwarder.workers.handle import Receiver, State, WorkerHandle
+from forwarder.workers.request_channel import WorkerGoneError
+from forwarder.workers.rule_index import RuleTables
+from forwarder.workers.spec import Setup
 
 Told = list[asyncio.Future[int]]
 """What workers will answer."""

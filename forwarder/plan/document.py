@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.plan.figures import KB, MB, Estimate, megabytes
+from forwarder.plan.memory import KB, MB, Estimate, megabytes
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from forwarder.config.option_conflicts import conflicts
+from forwarder.config.conflicts import conflicts
 from forwarder.config.options import SELECTION, SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag, shown
-from forwarder.rules.rules import ForwardingRule, RulesError, load_rules, parse_rules
+from forwarder.rules.model import ForwardingRule, RulesError, load_rules, parse_rules
 
 
 class OptionsError(ProblemsError):

@@ -1,7 +1,7 @@
 """Putting another plan in force: its workers are started beside those of the running one, and relieve them.
 
 The newcomers get every rule and open sockets of their own, which take nothing yet. What fails until then is
-taken back, and those on duty never knew. The switch (:mod:`forwarder.net.relief`) turns for all interfaces at
+taken back, and those on duty never knew. The switch (:mod:`forwarder.net.handover`) turns for all interfaces at
 once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that the
 next exchange uses.
 """
@@ -17,17 +17,17 @@ from typing import Final
 
 import numpy as np
 
-from forwarder.engines.packet.layout import MATCHED, MATCHED_BYTES
-from forwarder.net.relief import Relief, wait_for_receivers
-from forwarder.plan.planned import Plan
+from forwarder.engines.packet.schema import MATCHED, MATCHED_BYTES
+from forwarder.net.handover import Relief, wait_for_receivers
+from forwarder.plan.model import Plan
 from forwarder.plan.strategy import Steering
-from forwarder.rules.rules import ForwardingRule, RuleBook
-from forwarder.supervisor.scaler import DRAIN_TIMEOUT_S, join_timeout_s
+from forwarder.rules.model import ForwardingRule, RuleBook
+from forwarder.supervisor.autoscaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.supervisor.supervisor import Supervisor
-from forwarder.workers import ingress
-from forwarder.workers.setup import RETIRED, Holders, Setup
-from forwarder.workers.tables import FOREIGN, RuleTables
-from forwarder.workers.workers import WorkerHandle, spawning, wait_until_all_run
+from forwarder.workers import receive_sockets as ingress
+from forwarder.workers.handle import WorkerHandle, spawning, wait_until_all_run
+from forwarder.workers.rule_index import FOREIGN, RuleTables
+from forwarder.workers.spec import RETIRED, Holders, Setup
 
 BREATH_S: Final = 0.01
 """Between bunches of forks the control socket is served."""

@@ -1,4 +1,4 @@
-"""Compiling for this machine, in a process of its own that ends: ``python -m forwarder.workers.compiling``.
+"""Compiling for this machine, in a process of its own that ends: ``python -m forwarder.workers.compilation``.
 
 A compiler that is done holds some 200 MB of heap, which the supervisor would keep for as long as it lives.
 """
@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from forwarder.abi import jit
+from forwarder.workers.entry_point import warm_up
 from forwarder.workers.process import die_with
-from forwarder.workers.worker import warm_up
 
 
 async def compile_apart() -> None:
@@ -26,7 +26,7 @@ async def compile_apart() -> None:
     if jit.JIT_DISABLED or not _can_be_written(complete.parent) or complete.exists():
         return
     loop = asyncio.get_running_loop()
-    command = [sys.executable, "-P", "-m", "forwarder.workers.compiling", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "forwarder.workers.compilation", str(os.getpid())]
     quiet = subprocess.DEVNULL
     try:
         # A terminal's signals are for the supervisor, which then ends it.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder.problems import Problem, shown
-from forwarder.rules.rules import PORT_ALLOWED, TTL_ALLOWED, RulesError
+from forwarder.rules.model import PORT_ALLOWED, TTL_ALLOWED, RulesError
 
 _ALLOWED = "group:port:interface, then :ttl=N and :source=ADDRESS or :source=preserve when wanted, each once"
 

@@ -16,7 +16,7 @@ from forwarder.engines.packet.engine import PacketEngine
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import channel
+from forwarder.workers import encoding as channel
 from forwarder.workers.process import Entry, compile_entry
 
 

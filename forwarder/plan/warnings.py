@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from forwarder.plan.figures import megabytes
 from forwarder.plan.host import Host
+from forwarder.plan.memory import megabytes
+from forwarder.plan.model import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.numa import Nodes
 from forwarder.plan.numa_warnings import node_warnings
-from forwarder.plan.planned import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.strategy import Steering, Strategy
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from forwarder.config.options import SELECTION, SupervisorOptions
-from forwarder.plan.plan import InterfaceGroup, plan_problems
+from forwarder.plan.planner import InterfaceGroup, plan_problems
 from forwarder.plan.strategy import Grouping, RulePlacement, Strategy, Width
 from forwarder.problems import Problem, flag
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.engines.packet.memory import Block
-from forwarder.plan.planned import Plan
-from forwarder.rules.rules import ForwardingRule
+from forwarder.plan.model import Plan
+from forwarder.rules.model import ForwardingRule
 
 RETIRED: Final = -1
 """The group and the partition of a slot whose worker's plan is no longer in force."""

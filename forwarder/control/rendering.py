@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 
 from forwarder.control import top
-from forwarder.plan.figures import counted
+from forwarder.plan.memory import counted
 from forwarder.plan.strategy import Strategy
-from forwarder.rules.output_text import output_text
+from forwarder.rules.notation import output_text
 
 
 def summary(statistics: dict[str, Any]) -> str:

@@ -23,14 +23,16 @@ from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.engine import PacketEngine
-from forwarder.engines.packet.layout import CURSOR_CLAIMED
 from forwarder.engines.packet.memory import BLOCK_BYTES, Block, settle
 from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.schema import CURSOR_CLAIMED
 from forwarder.engines.packet.sockets import Ring
-from forwarder.plan.planned import WorkerPlan
-from forwarder.workers import channel, pages, worker
-from forwarder.workers.conversation import Conversation, nobody_there
+from forwarder.plan.model import WorkerPlan
+from forwarder.workers import encoding as channel
+from forwarder.workers import entry_point as worker
+from forwarder.workers import large_pages as pages
 from forwarder.workers.process import Entry, fork
+from forwarder.workers.request_channel import Conversation, nobody_there
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0

@@ -5,7 +5,7 @@
 * *slot*: a worker's place among the sockets of an interface. In a fanout group it is the order of joining,
   which is what the kernel's choice refers to: the worker of slot i must be the i-th to join.
 
-Nothing here decides anything; :func:`forwarder.plan.plan` does.
+Nothing here decides anything; :func:`forwarder.plan.planner` does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from forwarder.plan.documented import Documented
-from forwarder.plan.figures import DOCUMENT, Assumptions, Estimate
-from forwarder.plan.layout import RING_BUDGET_BYTES, RingPlan
+from forwarder.plan.document import Documented
+from forwarder.plan.memory import DOCUMENT, Assumptions, Estimate
+from forwarder.plan.resources import RING_BUDGET_BYTES, RingPlan
 from forwarder.plan.strategy import Strategy
 from forwarder.problems import ProblemsError
 

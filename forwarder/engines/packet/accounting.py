@@ -15,7 +15,7 @@ import numpy as np
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import store_release
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 
 
 @njit

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from forwarder.engines.packet import layout
+from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.memory import Block, Snapshot, read
 from forwarder.supervisor.supervisor import Supervisor
-from forwarder.workers.setup import RETIRED, Holders, RuleCounts, counted
-from forwarder.workers.tables import FOREIGN
-from forwarder.workers.workers import State, WorkerHandle
+from forwarder.workers.handle import State, WorkerHandle
+from forwarder.workers.rule_index import FOREIGN
+from forwarder.workers.spec import RETIRED, Holders, RuleCounts, counted
 
 SCHEMA: Final = "mcrd.stats/1"
 

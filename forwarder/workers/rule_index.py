@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
-from forwarder.engines.packet.layout import SOURCE_INTERFACE, SOURCE_PRESERVE
+from forwarder.engines.packet.schema import SOURCE_INTERFACE, SOURCE_PRESERVE
 from forwarder.plan.distribution import Distribution, distribution
+from forwarder.plan.model import Plan
 from forwarder.plan.placement import owners
-from forwarder.plan.planned import Plan
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import Problem
-from forwarder.rules.rules import ForwardingRule, Output
-from forwarder.workers.channel import WorkerRule
+from forwarder.rules.model import ForwardingRule, Output
+from forwarder.workers.encoding import WorkerRule
 
 INPUTS: Final = 65_535
 """Input interfaces that a forwarder can know in its life: their number is a part of a rule's key."""

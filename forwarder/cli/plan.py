@@ -22,15 +22,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from forwarder.config.cli_options import takes_options
+from forwarder.config.arguments import takes_options
 from forwarder.config.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
 from forwarder.plan.detect import Proposal, as_toml, propose
-from forwarder.plan.figures import DOCUMENT, Assumptions, Estimate, counted, megabytes
 from forwarder.plan.host import Host, cpu_list, described_host, read_host
 from forwarder.plan.host_file import as_text, load_host
+from forwarder.plan.memory import DOCUMENT, Assumptions, Estimate, counted, megabytes
 from forwarder.plan.node_table import node_table, runs_of_names
-from forwarder.plan.plan import Plan, Sizing
-from forwarder.rules.rules import ForwardingRule, Output
+from forwarder.plan.planner import Plan, Sizing
+from forwarder.rules.model import ForwardingRule, Output
 
 SCHEMA = "mcrd.plan/1"
 WIDTH = 110

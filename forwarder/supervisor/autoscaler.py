@@ -6,7 +6,7 @@ other way round: the program first, then it forwards what its rings hold and end
 closed. It is always the last one to have joined that leaves, so that no other changes its place in the fanout
 group. Its slot is kept, *parked*, with its counters, and taken again first.
 
-When to do so is decided in :mod:`forwarder.supervisor.elastic`.
+When to do so is decided in :mod:`forwarder.supervisor.scaling_policy`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from typing import Any, Final, Protocol
 from forwarder.engines.packet import sockets
 from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
-from forwarder.plan.plan import one_more
-from forwarder.plan.planned import GroupPlan
+from forwarder.plan.model import GroupPlan
+from forwarder.plan.planner import one_more
 from forwarder.problems import Problem
-from forwarder.supervisor import elastic
-from forwarder.supervisor.elastic import Decision, Limits, Load
-from forwarder.workers import ingress, limits
-from forwarder.workers.crew import Crew
-from forwarder.workers.workers import Receiver, State, WorkerHandle, spawn, wait_until_all_run
+from forwarder.supervisor import scaling_policy as elastic
+from forwarder.supervisor.scaling_policy import Decision, Limits, Load
+from forwarder.workers import limits
+from forwarder.workers import receive_sockets as ingress
+from forwarder.workers.handle import Receiver, State, WorkerHandle, spawn, wait_until_all_run
+from forwarder.workers.pool import Crew
 
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0

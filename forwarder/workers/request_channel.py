@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Unpack
 
 from forwarder.engines.packet.messages import Kind
-from forwarder.workers import channel
+from forwarder.workers import encoding as channel
 
 LOOK_AGAIN_S: Final = 1.0
 FIRST_WORD: Final = 0

@@ -19,10 +19,10 @@ from forwarder.engines.packet import sockets
 from forwarder.engines.packet.sockets import Ring
 from forwarder.net import steering
 from forwarder.net.links import InterfaceState, LinkView
-from forwarder.plan.layout import LEAST_FRAMES, RingPlan, frame_bytes
-from forwarder.plan.planned import SocketPlan
+from forwarder.plan.model import SocketPlan
+from forwarder.plan.resources import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.plan.strategy import Hashing
-from forwarder.workers.workers import Receiver, WorkerHandle
+from forwarder.workers.handle import Receiver, WorkerHandle
 
 _FANOUT_MODES: Final = {
     "cpu": ap.PACKET_FANOUT_CPU,
