@@ -17,7 +17,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from lab.results import Check, Comparison
 from lab.run.archive import Done
-from lab.steps.contest import describe
+from lab.steps.compare import describe
 
 Result = Literal["passed", "failed", "error", "skipped"]
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

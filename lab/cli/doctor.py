@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.peers import PEERS
 from lab.peers.base import Located, Peer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.results import Check, Setting, Trial
-from lab.scenario.scenario_tables import Expect
+from lab.scenario.tables import Expect
 
 OUTSIDE = frozenset({("softnet", "input backlog full"), ("receiver", "capture ring full")})
 """Drops (place, reason) before the subject sees a datagram, or after it has let go of a copy."""

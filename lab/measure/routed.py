@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from lab.netns import netns
-from lab.netns.netns import NetnsError
+from lab.netns import namespaces as netns
+from lab.netns.namespaces import NetnsError
 
 
 class RoutedReader:

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.netns import netns
-from lab.netns.borrow import Loan, borrowed
-from lab.netns.features import set_features
+from lab.netns import namespaces as netns
+from lab.netns.device_features import set_features
+from lab.netns.lend import Loan, borrowed
 from lab.netns.netlink import Netlink
 from lab.scenario.topology import SEGMENTATION, Link, Side, Topology
 

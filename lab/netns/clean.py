@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.netns import netns
-from lab.netns.borrow import give_back_all
+from lab.netns import namespaces as netns
 from lab.netns.build import UNSTEERED, steer
+from lab.netns.lend import give_back_all
 
 
 @dataclass(frozen=True)

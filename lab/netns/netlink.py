@@ -33,8 +33,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from lab.netns import netns
-from lab.netns.netns import NetnsError
+from lab.netns import namespaces as netns
+from lab.netns.namespaces import NetnsError
 
 ANSWER_TIMEOUT_S = 10.0
 """While other namespaces are taken down, the kernel's lock on all links may be held for a second or two."""

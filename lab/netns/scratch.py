@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 
 _MAKER = "maker"
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.ledger.ledger import Account
-from lab.netns import netns, scratch
+from lab.netns import namespaces as netns
+from lab.netns import scratch
 from lab.netns.build import Lab
 from lab.peers import procnet
 from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail

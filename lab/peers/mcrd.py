@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from lab.ledger.ledger import REFUSED, Account, Where
-from lab.netns import netns, scratch
+from lab.netns import namespaces as netns
+from lab.netns import scratch
 from lab.netns.build import Lab
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
-from lab.scenario.command_line import fixed_workers, layout_words, strategy_options
-from lab.scenario.strategies import follows_load
+from lab.scenario.layout import follows_load
+from lab.scenario.mcrd_command import fixed_workers, layout_words, strategy_options
 
 CONTROL_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -251,7 +252,7 @@ class _Mcrd:
     """Where the forwarders of other commits are."""
 
     def with_trees(self, trees: Mapping[str, Path]) -> _Mcrd:
-        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.run.trees`)."""
+        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.run.work_trees`)."""
         return replace(self, trees=trees)
 
     def missing(self) -> str | None:

@@ -31,7 +31,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from lab.ledger.ledger import REFUSED, Account
-from lab.netns import netns, scratch
+from lab.netns import namespaces as netns
+from lab.netns import scratch
 from lab.netns.build import Lab
 from lab.peers import procnet
 from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail

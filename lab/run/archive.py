@@ -199,7 +199,7 @@ class Archive:
 
 
 def _by_step(trials: Iterable[Trial]) -> dict[str, deque[Trial]]:
-    """A trial's name is that of its step, and its number there: see :mod:`lab.steps.series`."""
+    """A trial's name is that of its step, and its number there: see :mod:`lab.steps.context`."""
     steps: dict[str, deque[Trial]] = {}
     for trial in trials:
         steps.setdefault(step_of(trial), deque()).append(trial)

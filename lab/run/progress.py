@@ -17,7 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from lab.results import Trial
-from lab.run.estimate import Estimate, Expected, duration
+from lab.run.eta import Estimate, Expected, duration
 
 REFRESHES_PER_S = 2
 """More would take processor time from what is measured."""

@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lab.netns.netns import NetnsError
+from lab.netns.namespaces import NetnsError
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
 from lab.results import RunEnded, RunStarted
 from lab.run import provenance
 from lab.run.archive import Archive
-from lab.run.estimate import Expected
-from lab.run.interruption import Interruption
-from lab.run.past_times import past_seconds
+from lab.run.durations import past_seconds
+from lab.run.eta import Expected
+from lab.run.interrupt import Interruption
 from lab.run.progress import Reporter
-from lab.scenario.matrix import AnyStep
+from lab.scenario.steps import AnyStep
 from lab.scenario.wires import Wires
-from lab.steps.execute import execute
-from lab.steps.series import BenchPool, Context, NoFigureError, StepError
+from lab.steps.context import BenchPool, Context, NoFigureError, StepError
+from lab.steps.runner import execute
 from lab.traffic.jobs import TrafficError
 
 Outcome = Literal["passed", "failed", "interrupted"]

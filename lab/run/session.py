@@ -9,19 +9,19 @@ from pathlib import Path
 
 from lab.ci import job_summary
 from lab.cli.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
-from lab.netns.borrow import obstacles
+from lab.netns.lend import obstacles
 from lab.peers import mcrd
+from lab.peers.availability import Attendance, attend, parse
 from lab.results import Comparison
 from lab.run import run as runs
 from lab.run.archive import Archive, ArchiveError, steps_done
-from lab.run.attendance import Attendance, attend, parse
-from lab.run.gate_baseline import choose as choose_baseline
+from lab.run.baselines import choose as choose_baseline
 from lab.run.progress import choose
-from lab.run.trees import checked_out, resolved
+from lab.run.work_trees import checked_out, resolved
 from lab.scenario.gate import FILE, NAME, against
-from lab.scenario.planning import steps
+from lab.scenario.model import Scenario, load_scenarios, parse_scenario
+from lab.scenario.planner import steps
 from lab.scenario.profiles import ProfileName
-from lab.scenario.scenario import Scenario, load_scenarios, parse_scenario
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
 
 OUT = Path("reports/out")
@@ -56,7 +56,7 @@ def begun(
         scenarios: by how each can be loaded again.
         peers: ``NAME=PATH`` of the programs that the user chose.
         wires: the file that says which existing interfaces are lent.
-        baseline: the commit of the gate that is added, or ``auto``: see :func:`lab.run.gate_baseline.choose`.
+        baseline: the commit of the gate that is added, or ``auto``: see :func:`lab.run.baselines.choose`.
 
     Raises:
         BadInputError, ProblemsError: nothing has been touched by then.

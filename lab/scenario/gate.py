@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lab.scenario.scenario import Scenario
+from lab.scenario.model import Scenario
 
 NAME = "gate"
 FILE = "gate.toml"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.scenario.scenario_tables import Model
+from lab.scenario.tables import Model
 
 ProfileName = Literal["quick", "full", "conservative"]
 

@@ -21,8 +21,9 @@ from lab.analysis.igmp import Word, membership
 from lab.analysis.search import SHORTFALL_LIMIT
 from lab.peers.base import Changing, Rule
 from lab.results import NS_PER_S, Delay, Setting
-from lab.scenario import matrix, mixed
-from lab.steps.series import Context, StepError, plan_for
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario import steps as matrix
+from lab.steps.context import Context, StepError, plan_for
 from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES

@@ -17,14 +17,14 @@ from forwarder.plan.planner import Plan, Sizing, plan
 from forwarder.rules.model import parse_rules
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.build import Lab, build
 from lab.peers.base import PeerError
 from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
 from lab.results import Check, Footprint, Memory
-from lab.scenario.command_line import fixed_workers, strategy_options
-from lab.scenario.scenario_tables import FootprintCase
-from lab.scenario.strategies import is_elastic, least_workers, strategy_of
+from lab.scenario.layout import is_elastic, least_workers, strategy_of
+from lab.scenario.mcrd_command import fixed_workers, strategy_options
+from lab.scenario.tables import FootprintCase
 from lab.scenario.topology import Topology
 from lab.trial.load import rules_of
 

@@ -12,7 +12,7 @@ from lab.netns.build import build
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.results import Check
 from lab.scenario.topology import Topology
-from lab.steps.probes import RULES, Copy, Probe, describe, is_copy_of, observe, probes
+from lab.steps.functional_packets import RULES, Copy, Probe, describe, is_copy_of, observe, probes
 from lab.traffic.jobs import Frame, ReceiverJob, SenderJob
 from lab.traffic.receiver import start_receiver
 from lab.traffic.sender import start_sender

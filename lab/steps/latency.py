@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lab.results import Trial
-from lab.scenario import matrix, mixed
-from lab.scenario.matrix import LONG
-from lab.steps.series import Context, Series, StepError
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario import steps as matrix
+from lab.scenario.steps import LONG
+from lab.steps.context import Context, Series, StepError
 
 ATTEMPTS = 3
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from lab.measure.memory import process_memory
 from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
-from lab.scenario import matrix
-from lab.steps.series import Context, Series, StepError
+from lab.scenario import steps as matrix
+from lab.steps.context import Context, Series, StepError
 from lab.trial.trial import Bench
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.results import Trial
-from lab.scenario import matrix
-from lab.steps.series import Context, Series
+from lab.scenario import steps as matrix
+from lab.steps.context import Context, Series
 
 
 def measure(step: matrix.Sweep, context: Context) -> None:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.jobs import Message, TrafficError
 
 Report = TypeVar("Report", bound=Message)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from lab.peers.base import Rule
 from lab.results import Purpose, Setting
-from lab.scenario import mixed
+from lab.scenario import mixed_traffic as mixed
 from lab.traffic.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
 
 FIRST_GROUP = int(IPv4Address("239.1.0.0"))
@@ -93,7 +93,7 @@ def rules_of(setting: Setting, output_interfaces: Sequence[str]) -> list[Rule]:
 def streams_of(setting: Setting) -> tuple[Stream, ...]:
     """``setting.flows`` flows, spread evenly over inputs and rules, told apart by their source ports.
 
-    Behind them the unicast ones, if any (:mod:`lab.scenario.mixed`).
+    Behind them the unicast ones, if any (:mod:`lab.scenario.mixed_traffic`).
     """
     names = groups(setting.rules)
     inputs = setting.inputs

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from lab.analysis.search import SHORTFALL_LIMIT
-from lab.ledger import ledger, observed
+from lab.ledger import ledger
+from lab.ledger import observe as observed
 from lab.measure.backlog import read_waiting
 from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
@@ -26,8 +27,8 @@ from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running, Sample
 from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up
-from lab.scenario import mixed
-from lab.scenario.strategies import receivers_of
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario.layout import receivers_of
 from lab.scenario.topology import Topology
 from lab.scenario.wires import Wires
 from lab.traffic.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport

@@ -1,6 +1,6 @@
 """The architecture document's rows, use cases and configurations, as the forwarder plans them. A file.
 
-Reports know nothing of the forwarder: what its plans come to is written down (``python -m lab.cli.seed_layouts``)
+Reports know nothing of the forwarder: what its plans come to is written down (``python -m lab.cli.document_layouts``)
 and a test compares the file with the plans.
 """
 

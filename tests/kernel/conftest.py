@@ -16,7 +16,7 @@ from kernel_support.namespaces import own_names
 from kernel_support.traffic import Bench, bench
 from kernel_support.wires import Wiring, wiring
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.clean import clean
 from lab.scenario.topology import Topology
 

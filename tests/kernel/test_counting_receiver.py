@@ -18,7 +18,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 
 from forwarder.abi.af_packet import SOCK_FILTER
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.scenario.topology import Topology
 from lab.traffic.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
 from lab.traffic.receive.check import (

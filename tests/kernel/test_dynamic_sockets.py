@@ -9,7 +9,7 @@ from kernel_support.mcrd import Relay, assert_delivered, eventually, forwarded, 
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.peers.base import PeerError
 from lab.traffic.receiver import ReceiverJob

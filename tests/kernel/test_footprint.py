@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.scenario.scenario_tables import FootprintCase
+from lab.scenario.tables import FootprintCase
 from lab.steps.footprint import run_footprint
 
 pytestmark = pytest.mark.serial

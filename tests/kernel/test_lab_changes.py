@@ -8,12 +8,12 @@ from lab.peers import PEERS
 from lab.peers.base import Operable
 from lab.results import Change, Check, Course, Trial
 from lab.run.archive import Archive
-from lab.run.interruption import Interruption
+from lab.run.interrupt import Interruption
 from lab.run.progress import Silent
-from lab.scenario.planning import steps
-from lab.scenario.scenario import parse_scenario
-from lab.steps.execute import execute
-from lab.steps.series import BenchPool, Context, plan_for
+from lab.scenario.model import parse_scenario
+from lab.scenario.planner import steps
+from lab.steps.context import BenchPool, Context, plan_for
+from lab.steps.runner import execute
 from lab.trial.load import Request
 from lab.trial.trial import Bench
 

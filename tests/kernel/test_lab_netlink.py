@@ -7,7 +7,7 @@ from pyroute2.netlink import NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 
 

@@ -13,7 +13,7 @@ import pytest
 from kernel_support.namespaces import own_names
 from process_support import state_of
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.build import UNSTEERED, build, steer
 from lab.netns.clean import clean
 from lab.netns.scratch import remove_leftovers

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from process_support import state_of
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.results import NONE, Check, RunEnded, Trial, read_results
 
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))

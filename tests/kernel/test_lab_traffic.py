@@ -13,7 +13,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 
 from lab.measure.interfaces import InterfaceReader, since
 from lab.measure.memory import process_memory
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.scenario.topology import Topology
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.send.frames import Stamp, datagram

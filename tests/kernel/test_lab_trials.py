@@ -10,7 +10,7 @@ from lab.netns.build import build
 from lab.peers import kernel
 from lab.peers.base import PeerError, Rule
 from lab.results import Setting, Trial
-from lab.scenario.strategies import workers_in_all
+from lab.scenario.layout import workers_in_all
 from lab.scenario.topology import Topology
 from lab.trial.load import Request
 from lab.trial.trial import NONE, BenchPlan, bench, place

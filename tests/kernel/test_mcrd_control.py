@@ -29,7 +29,7 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.sender import SenderJob
 
 LINE_BYTES = 16 << 20

@@ -36,7 +36,7 @@ from kernel_support.traffic import Bench, Transfer, bench, streams
 from kernel_support.wires import Port, Wiring
 from process_support import children
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.scenario.topology import Topology
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob

@@ -32,11 +32,11 @@ from kernel_support.traffic import Bench, bench, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
-from lab.netns import netns
-from lab.netns.features import set_features
+from lab.netns import namespaces as netns
+from lab.netns.device_features import set_features
 from lab.netns.netlink import Netlink
 from lab.scenario.topology import Topology
-from lab.steps.probes import datagram, observe
+from lab.steps.functional_packets import datagram, observe
 from lab.traffic.receiver import Frame, ReceiverJob
 from lab.traffic.sender import SenderJob, Stream
 

@@ -12,7 +12,7 @@ from kernel_support import udp_receiver, udp_sender
 from kernel_support.mcrd import Relay, assert_delivered, eventually, forwarded, relay, rule
 from kernel_support.traffic import Bench, streams
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 

@@ -11,7 +11,7 @@ from typing import Any
 from kernel_support.mcrd import Relay, forwarded, mcrctl, output, program, rule, some_cpus
 from kernel_support.traffic import Bench, streams
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 

@@ -27,7 +27,7 @@ from forwarder.abi import mempolicy, syscalls
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.sockets import Ring, open_receivers
 from forwarder.plan.host import read_host
-from lab.netns import netns
+from lab.netns import namespaces as netns
 
 pytestmark = pytest.mark.skipif(not read_host().memory, reason="a kernel without memory nodes")
 

@@ -16,7 +16,7 @@ import pytest
 from lab.peers import PEERS, mcr, socat
 from lab.peers.base import Peer
 from lab.results import Setting, Trial
-from lab.scenario.strategies import workers_in_all
+from lab.scenario.layout import workers_in_all
 from lab.trial.load import Request
 from lab.trial.trial import Bench, BenchPlan, bench, place
 

@@ -15,7 +15,7 @@ from kernel_support import resize_probe
 from kernel_support.mcrd import eventually, some_cpus
 from kernel_support.traffic import Bench, streams
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.sender import SenderJob
 
 STREAMS = 64

@@ -10,12 +10,12 @@ import pytest
 from lab.peers import PEERS
 from lab.results import Capacity, Delay, Setting, Trial
 from lab.run.archive import Archive
-from lab.run.interruption import Interruption
+from lab.run.interrupt import Interruption
 from lab.run.progress import Silent
-from lab.scenario.planning import steps
-from lab.scenario.scenario import parse_scenario
-from lab.steps.execute import execute
-from lab.steps.series import BenchPool, Context
+from lab.scenario.model import parse_scenario
+from lab.scenario.planner import steps
+from lab.steps.context import BenchPool, Context
+from lab.steps.runner import execute
 from lab.trial.load import Request
 from lab.trial.trial import BenchPlan, bench, place
 

@@ -17,7 +17,7 @@ from scapy.packet import Raw
 
 from forwarder.plan.placement import MAX_MEMBERS, owner
 from forwarder.plan.strategy import Hashing
-from lab.netns import netns
+from lab.netns import namespaces as netns
 
 ETHERNET = Ether(dst="01:00:5e:00:00:01", src="02:00:00:00:00:01")
 

@@ -22,7 +22,7 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.traffic.receiver import ReceiverJob
 from lab.traffic.sender import SenderJob
 

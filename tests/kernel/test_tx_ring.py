@@ -12,7 +12,7 @@ from kernel_support import tx_ring_probe
 from kernel_support.tx_ring_probe import OUTPUTS, datagram
 
 from forwarder.engines.packet import state
-from lab.netns import netns
+from lab.netns import namespaces as netns
 
 TESTS = Path(__file__).parents[1]
 

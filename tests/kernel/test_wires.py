@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from kernel_support.mcrd import eventually
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.results import RunEnded, Trial, read_results
 

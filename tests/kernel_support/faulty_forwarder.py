@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ledger.ledger import Account
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.netns.build import Lab
 from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, fate
 from lab.results import Setting

@@ -22,7 +22,7 @@ import pytest
 from process_support import children
 
 from kernel_support.traffic import Bench
-from lab.netns import netns
+from lab.netns import namespaces as netns
 from lab.peers.base import PeerError
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.traffic.receiver import Flow, ReceiverJob, ReceiverReport

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.netns import netns
+from lab.netns import namespaces as netns
 
 
 def own_names() -> list[str]:

@@ -26,7 +26,7 @@ from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet import sockets, state
 from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
-from lab.netns.features import set_features
+from lab.netns.device_features import set_features
 from lab.netns.netlink import Netlink
 from lab.scenario.topology import SEGMENTATION
 from lab.traffic.receive.sockets import SO_RCVBUFFORCE

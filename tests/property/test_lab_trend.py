@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, trends
-from lab.cli.cli import app
+from lab.cli.main import app
 from lab.cli.terminal import BadInputError
 from lab.results import AnyRecord, Comparison, Provenance, RunStarted, Setting, ZeroLoss, dump_line
 from reports.figures.trend import draw

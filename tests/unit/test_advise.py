@@ -23,11 +23,11 @@ from forwarder.cli.plan import plan_command
 from forwarder.plan.host import described_host
 from forwarder.plan.host_file import as_text
 from forwarder.problems import ProblemsError
-from lab.cli.advise import advise, unevenness
-from lab.cli.advise_cli import advise_command, model_command
-from lab.cli.demand import Demand, demand
-from lab.cli.seed_layouts import layouts
+from lab.cli.advice import advise, unevenness
+from lab.cli.advise import advise_command, model_command
+from lab.cli.document_layouts import layouts
 from lab.cli.terminal import BadInputError
+from lab.cli.workload import Demand, demand
 from lab.results import dump_line
 from reports.capacity.layouts import read_layouts
 from reports.capacity.model import dump_model, read_model
@@ -217,7 +217,7 @@ def test_all_that_is_wrong_is_said_at_once(given: dict[str, Any], named: list[st
 
 
 def test_bad_input_ends_with_status_2_and_no_traceback() -> None:
-    program = [sys.executable, "-m", "lab.cli.cli", "advise", "--cpus", "0", "--outputs", "many"]
+    program = [sys.executable, "-m", "lab.cli.main", "advise", "--cpus", "0", "--outputs", "many"]
     found = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
@@ -266,5 +266,5 @@ def test_a_run_with_too_little_gives_no_model(tmp_path: Path) -> None:
 
 
 def test_what_the_report_has_of_the_documents_rows_is_what_is_planned() -> None:
-    """To accept a change after reading it: ``python -m lab.cli.seed_layouts``."""
+    """To accept a change after reading it: ``python -m lab.cli.document_layouts``."""
     assert layouts() == read_layouts()

@@ -149,7 +149,7 @@ def test_memory_is_workers_and_supervisor_with_rings_kernel_and_what_they_share_
 def test_predicting_loads_nothing_numerical() -> None:
     """Which is what makes advice quick."""
     script = (
-        "import sys, lab.cli.advise, lab.cli.demand, reports.capacity.model as m; m.read_model(m.SHIPPED); "
+        "import sys, lab.cli.advice, lab.cli.workload, reports.capacity.model as m; m.read_model(m.SHIPPED); "
         "print([n for n in ('scipy', 'pandas', 'matplotlib', 'numba', 'scapy') if n in sys.modules])"
     )
     found = subprocess.run(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lab.analysis.course import Bounds, checks, describe, hot_share, offered_phases, scaled_ns, sizes
+from lab.analysis.load_profile import Bounds, checks, describe, hot_share, offered_phases, scaled_ns, sizes
 from lab.results import Course, OfferedPhase, Resize, ScalingSample, Setting
-from lab.scenario.loads import CourseTable
+from lab.scenario.load_tables import CourseTable
 from lab.traffic.jobs import Phase, PhaseReport
 
 MS = 1_000_000

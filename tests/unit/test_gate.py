@@ -12,14 +12,15 @@ from forwarder.problems import ProblemsError
 from lab.analysis.compare import falls_short
 from lab.results import Comparison as Record
 from lab.results import Setting
-from lab.run import gate_baseline, trees
-from lab.run.gate_baseline import AUTO, choose
+from lab.run import baselines as gate_baseline
+from lab.run import work_trees as trees
+from lab.run.baselines import AUTO, choose
 from lab.scenario.gate import NAME, against
-from lab.scenario.matrix import Calibrate, Comparison, Search
-from lab.scenario.planning import steps
-from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.steps.contest import is_worse, tolerated
-from lab.steps.series import StepError
+from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.planner import steps
+from lab.scenario.steps import Calibrate, Comparison, Search
+from lab.steps.compare import is_worse, tolerated
+from lab.steps.context import StepError
 
 COMMIT = "0123456789ab"
 

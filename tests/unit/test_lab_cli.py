@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cli.cli import main
+from lab.cli.main import main
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
 

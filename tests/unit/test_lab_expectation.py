@@ -8,7 +8,7 @@ import pytest
 
 from lab.ledger.expectation import checks, unfit
 from lab.results import Drop, InputSample, Ledger, Setting, Stage, Streams, Trial, WorkerSample
-from lab.scenario.scenario_tables import Expect
+from lab.scenario.tables import Expect
 
 
 def trial(

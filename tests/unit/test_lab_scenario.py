@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.scenario.command_line import strategy_options
-from lab.scenario.matrix import Calibrate, Expectation, Search, Soak, Sweep
-from lab.scenario.planning import steps
+from lab.scenario.layout import least_workers, workers_in_all
+from lab.scenario.mcrd_command import strategy_options
+from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.planner import steps
 from lab.scenario.profiles import PROFILES
-from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.scenario.strategies import least_workers, workers_in_all
+from lab.scenario.steps import Calibrate, Expectation, Search, Soak, Sweep
 
 GOOD = """
 name = "good"

@@ -10,7 +10,7 @@ from forwarder.plan.host import described_host
 from forwarder.plan.planner import Sizing, plan
 from forwarder.plan.strategy import PRESETS, Grouping, Steering, Width
 from lab.results import Setting
-from lab.scenario.strategies import groups_in, receivers_of, strategy_of, workers_in_all
+from lab.scenario.layout import groups_in, receivers_of, strategy_of, workers_in_all
 
 fixed = [name for name, preset in PRESETS.items() if preset.width is not Width.ELASTIC]
 

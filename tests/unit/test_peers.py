@@ -10,11 +10,11 @@ import pytest
 from lab.cli.doctor import CHECKUPS, check
 from lab.ledger import ledger
 from lab.peers import PEERS, mcr, procnet, socat
+from lab.peers.availability import PeerOptionError, attend, parse
 from lab.peers.base import Located, Rule, fate
-from lab.run.attendance import PeerOptionError, attend, parse
-from lab.scenario.matrix import Comparison, Expectation, Search
-from lab.scenario.planning import steps
-from lab.scenario.scenario import Scenario, ScenarioError, parse_scenario
+from lab.scenario.model import Scenario, ScenarioError, parse_scenario
+from lab.scenario.planner import steps
+from lab.scenario.steps import Comparison, Expectation, Search
 
 TEXT = """
 name = "peers"

@@ -9,8 +9,8 @@ import pytest
 
 from lab.results import Provenance, RunStarted
 from lab.run.archive import Archive, Mark
-from lab.run.estimate import Estimate, Expected, duration
-from lab.run.past_times import past_seconds
+from lab.run.durations import past_seconds
+from lab.run.eta import Estimate, Expected, duration
 from lab.run.progress import Live, Plain, Silent, choose
 
 STEPS = [Expected("a/one", 10.0), Expected("a/two", 20.0), Expected("b/three", 30.0, known_s=40.0)]

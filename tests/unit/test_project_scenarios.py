@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forwarder.plan.strategy import PRESETS
-from lab.scenario.matrix import Calibrate, Comparison, Search
-from lab.scenario.planning import steps
-from lab.scenario.scenario import DIRECTORY, load_scenarios
+from lab.scenario.model import DIRECTORY, load_scenarios
+from lab.scenario.planner import steps
+from lab.scenario.steps import Calibrate, Comparison, Search
 
 
 def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:

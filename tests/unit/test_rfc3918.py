@@ -13,11 +13,11 @@ from lab.analysis.igmp import membership
 from lab.ledger.ledger import Account, Outside, build
 from lab.ledger.ledger import mixed as beside_unicast
 from lab.results import Setting
-from lab.scenario import mixed
-from lab.scenario.matrix import Capacity, Delay, LatencySet
-from lab.scenario.planning import steps
-from lab.scenario.scenario import ScenarioError, load_scenarios, parse_scenario
-from lab.traffic.send.turn import order
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.planner import steps
+from lab.scenario.steps import Capacity, Delay, LatencySet
+from lab.traffic.send.turns import order
 from lab.trial.load import Request as Asked
 from lab.trial.load import receiver_job, sender_job, streams_of
 from reports.tables.rfc3918 import percentile

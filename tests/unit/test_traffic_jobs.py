@@ -13,7 +13,7 @@ from lab.traffic.send.frames import group_mac
 from lab.traffic.send.phases import phase_schedule
 from lab.traffic.send.schedule import Outcome, schedule_of
 from lab.traffic.send.send import report_of
-from lab.traffic.send.turn import order
+from lab.traffic.send.turns import order
 
 STREAMS = tuple(
     Stream(stream_id=number, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000 + number)

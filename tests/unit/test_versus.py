@@ -10,10 +10,10 @@ import pytest
 
 from forwarder.problems import ProblemsError
 from lab.netns.scratch import remove_leftovers
-from lab.run import trees
-from lab.scenario.matrix import Calibrate, Comparison, Search
-from lab.scenario.planning import steps
-from lab.scenario.versus import METRICS, Asked, ask
+from lab.run import work_trees as trees
+from lab.scenario.compare import METRICS, Asked, ask
+from lab.scenario.planner import steps
+from lab.scenario.steps import Calibrate, Comparison, Search
 
 
 def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:

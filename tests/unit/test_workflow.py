@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from lab.cli.cli import app
+from lab.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / ".github" / "workflows" / "ci.yml"

@@ -1,7 +1,7 @@
 """Compiled inner loops of the sender: checksums, the stamp, and the paced ``sendmmsg`` loop.
 
 Layout that the loop works on (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` pointing
-at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.traffic.send.turn`). The
+at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.traffic.send.turns`). The
 addresses are written once.
 Per datagram only the stamp and the UDP checksum change, and the kernel copies the frame during the call, so
 a slot can be used again at once.

@@ -25,7 +25,7 @@ from lab.traffic.send.interfaces import mac_of
 from lab.traffic.send.kernels import Schedule
 from lab.traffic.send.schedule import Outcome
 from lab.traffic.send.tap import Tap
-from lab.traffic.send.turn import Integers, order, sequences
+from lab.traffic.send.turns import Integers, order, sequences
 from lab.traffic.stamp import HEADER_BYTES
 
 CONTROL: Final = np.dtype(

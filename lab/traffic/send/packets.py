@@ -38,7 +38,7 @@ from lab.traffic.send.kernels import (
     transmit,
 )
 from lab.traffic.send.schedule import Outcome
-from lab.traffic.send.turn import Integers, order, sequences
+from lab.traffic.send.turns import Integers, order, sequences
 from lab.traffic.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
 
 SO_SNDBUFFORCE = 32

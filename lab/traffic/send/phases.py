@@ -13,7 +13,7 @@ from typing import Protocol
 from lab.traffic.jobs import GeneratorName, Phase, PhaseReport, SenderJob
 from lab.traffic.send.kernels import Schedule
 from lab.traffic.send.schedule import Outcome, slack_ns
-from lab.traffic.send.turn import Integers
+from lab.traffic.send.turns import Integers
 from lab.traffic.service import Control
 
 NS_PER_S = 1_000_000_000

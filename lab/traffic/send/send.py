@@ -10,7 +10,7 @@ from lab.traffic.send.live import LiveGenerator
 from lab.traffic.send.packets import PacketGenerator
 from lab.traffic.send.phases import Generator, send_phases
 from lab.traffic.send.schedule import Outcome, grace_ns, schedule_of
-from lab.traffic.send.turn import Integers, per_stream
+from lab.traffic.send.turns import Integers, per_stream
 from lab.traffic.service import Control, serve
 
 

@@ -9,7 +9,7 @@ from forwarder.config.arguments import parse
 from forwarder.config.options import SupervisorOptions
 from forwarder.problems import Problem, ProblemsError
 from lab.results import Setting
-from lab.scenario.strategies import is_elastic
+from lab.scenario.layout import is_elastic
 
 TAKEN = {
     **dict.fromkeys(("--control-socket-path", "--rules", "--json"), "left out: the lab sets it"),

@@ -8,8 +8,8 @@ from typing import Literal
 from lab.measure.cpu import CpuTime, total
 from lab.peers.base import Sample
 from lab.results import Generated, InputSample, Latency, OutputSample, Streams, WorkerSample
-from lab.scenario import mixed
-from lab.scenario.strategies import receivers_of, workers_in_all
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario.layout import receivers_of, workers_in_all
 from lab.traffic.jobs import Flow, ReceiverReport, SenderReport
 from lab.trial.load import Request, input_of, streams_of
 

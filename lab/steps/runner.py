@@ -1,14 +1,17 @@
-"""How each step of a run is done, but for comparisons (:mod:`lab.steps.contest`)."""
+"""How each step of a run is done, but for comparisons (:mod:`lab.steps.compare`)."""
 
 from __future__ import annotations
 
 from lab.analysis.search import Found, find_rates
 from lab.ledger import expectation
 from lab.results import NONE, Footprint, ZeroLoss
-from lab.scenario import matrix
-from lab.steps import capacity, changes, contest, courses, delays, latency, soak, sweep
+from lab.scenario import steps as matrix
+from lab.steps import changes, delays, latency, soak, sweep
+from lab.steps import compare as contest
+from lab.steps import group_capacity as capacity
+from lab.steps import load_profile as courses
+from lab.steps.context import Context, Series, StepError
 from lab.steps.footprint import compared, misses, run_footprint
-from lab.steps.series import Context, Series, StepError
 
 EXPECTATION_TRIALS = 6
 CALIBRATION_TRIALS = 8

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
 from lab.peers import PEERS
 from lab.results import Setting
-from lab.scenario.mixed import MOST_PERCENT
+from lab.scenario.mixed_traffic import MOST_PERCENT
 from lab.scenario.topology import MAX_LINKS
 from lab.traffic.jobs import MAX_SEGMENTS, GeneratorName
 

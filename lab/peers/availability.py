@@ -9,7 +9,7 @@ from pathlib import Path
 from forwarder.problems import Problem, ProblemsError
 from lab.peers import PEERS
 from lab.peers.base import Located, Peer
-from lab.scenario.scenario import Scenario
+from lab.scenario.model import Scenario
 
 OPTION = "--peer"
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from pyroute2.netlink import nlmsg
 
-from lab.netns.features import features_of, set_features
+from lab.netns.device_features import features_of, set_features
+from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import IFF_UP, Netlink
-from lab.netns.netns import NetnsError
 from lab.scenario.topology import SEGMENTATION
 
 ALIAS = "mcastlab: "

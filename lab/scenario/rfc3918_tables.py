@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lab.scenario.scenario_tables import Model, SubjectName
+from lab.scenario.tables import Model, SubjectName
 
 Section = Literal["4.1", "4.2", "4.3", "5.1", "5.2", "6.1", "6.2", "7.1", "8.1", "8.2"]
 

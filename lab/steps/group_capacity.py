@@ -10,8 +10,8 @@ from typing import Literal
 
 from lab.peers.base import PeerError
 from lab.results import Capacity, CapacityStep, Trial
-from lab.scenario import matrix
-from lab.steps.series import Context, Series
+from lab.scenario import steps as matrix
+from lab.steps.context import Context, Series
 
 ATTEMPTS = 3
 SHORT = "the generator offered too little"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from lab.analysis import course
+from lab.analysis import load_profile as course
 from lab.ledger import expectation
 from lab.peers.base import Operable, Scaling
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial
-from lab.scenario import matrix
-from lab.steps.series import Context, Series, StepError
+from lab.scenario import steps as matrix
+from lab.steps.context import Context, Series, StepError
 
 SAMPLE_S = 0.1
 """As often as the forwarder itself measures."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.results import NS_PER_S, Check, Course, OfferedPhase, Resize, ScalingSample, Setting
-from lab.scenario.loads import CourseTable
+from lab.scenario.load_tables import CourseTable
 from lab.traffic.jobs import Phase, PhaseReport
 
 HOT_GROUP = 0

@@ -19,9 +19,9 @@ from typing import get_args
 
 from forwarder.problems import Problem, ProblemsError
 from lab.peers import PEERS
+from lab.scenario.model import Scenario, ScenarioError, parse_scenario
 from lab.scenario.profiles import PROFILES, ProfileName
-from lab.scenario.scenario import Scenario, ScenarioError, parse_scenario
-from lab.scenario.scenario_tables import Case, Metric
+from lab.scenario.tables import Case, Metric
 
 NAME = "compare"
 FILE = "compare.toml"

@@ -34,9 +34,9 @@ from lab.analysis.compare import (
 )
 from lab.analysis.search import Goal, find_zero_loss
 from lab.results import NONE, Check, Comparison, Purpose, Trial, ZeroLoss
-from lab.scenario import matrix
-from lab.scenario.scenario_tables import HIGHER_IS_BETTER, UNITS, Case
-from lab.steps.series import Context, NoFigureError, Series, StepError
+from lab.scenario import steps as matrix
+from lab.scenario.tables import HIGHER_IS_BETTER, UNITS, Case
+from lab.steps.context import Context, NoFigureError, Series, StepError
 
 NARROW = (0.6, 1.6)
 """Where a repeated search looks, around what the first one found."""

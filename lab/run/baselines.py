@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from forwarder.problems import Problem
-from lab.run.trees import HASH_LENGTH, TreeError, git, resolved
+from lab.run.work_trees import HASH_LENGTH, TreeError, git, resolved
 
 AUTO, OFF = "auto", "none"
 PACKAGE = "forwarder"

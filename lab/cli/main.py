@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from forwarder.config.arguments import output_told
 from forwarder.problems import ProblemsError
-from lab.cli.advise_cli import advise_command, model_command
+from lab.cli.advise import advise_command, model_command
 from lab.cli.terminal import (
     BAD_INPUT,
     FAILED,
@@ -31,12 +31,12 @@ from lab.cli.terminal import (
     profile_named,
     writing,
 )
-from lab.cli.trend_cli import trend
+from lab.cli.trend import trend
 from lab.results import Comparison, ResultsError
-from lab.run.estimate import duration
+from lab.run.eta import duration
 
 if TYPE_CHECKING:
-    from lab.scenario.scenario import Scenario
+    from lab.scenario.model import Scenario
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +82,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios, and the line of the architecture document that each covers."""
-    from lab.scenario.scenario import DIRECTORY, load_scenarios
+    from lab.scenario.model import DIRECTORY, load_scenarios
 
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
@@ -98,8 +98,8 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 @app.command()
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
-    from lab.scenario.planning import steps
-    from lab.scenario.scenario import load_scenarios
+    from lab.scenario.model import load_scenarios
+    from lab.scenario.planner import steps
 
     planned = steps(load_scenarios(names or []), profile_named(profile))
     total = sum(step.seconds for step in planned)
@@ -176,8 +176,8 @@ def run(
     profile demands it; 2 bad input; 130 interrupted.
     """
     from lab.run import session
-    from lab.run.gate_baseline import OFF
-    from lab.scenario.scenario import load_scenarios
+    from lab.run.baselines import OFF
+    from lab.scenario.model import load_scenarios
 
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
         raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
@@ -265,8 +265,8 @@ def compare(
     """
     from lab.run import session
     from lab.run.run import new_run_id
-    from lab.run.trees import resolved
-    from lab.scenario import versus
+    from lab.run.work_trees import resolved
+    from lab.scenario import compare as versus
 
     if resume is not None:
         if a or b or case or metric or pairs or profile or out_dir or peer:
@@ -416,7 +416,7 @@ def main() -> None:
 
 def _reference(scenario: Scenario, names: list[str]) -> str:
     """How to load the scenario again: by name when it is ours, else by the path that was given."""
-    from lab.scenario.scenario import load_scenarios
+    from lab.scenario.model import load_scenarios
 
     for name in names:
         if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:

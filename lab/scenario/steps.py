@@ -1,6 +1,6 @@
 """The steps of a run: what each is called, what it is about, how long it takes. Pure.
 
-A *step* is what is finished or not; :mod:`lab.scenario.planning` says which there are, and in which order.
+A *step* is what is finished or not; :mod:`lab.scenario.planner` says which there are, and in which order.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 
 from lab.results import Setting
-from lab.scenario.loads import STARTED_ANEW, ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.scenario.layout import workers_in_all
+from lab.scenario.load_tables import STARTED_ANEW, ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.scenario.model import Scenario
 from lab.scenario.profiles import Profile
-from lab.scenario.rfc3918 import CapacityTable, DelayTable, LatencyTable
-from lab.scenario.scenario import Scenario
-from lab.scenario.scenario_tables import Case, Compare, Expect, FootprintCase, Metric
-from lab.scenario.strategies import workers_in_all
+from lab.scenario.rfc3918_tables import CapacityTable, DelayTable, LatencyTable
+from lab.scenario.tables import Case, Compare, Expect, FootprintCase, Metric
 
 SEARCH_TRIALS = 8
 NARROWED_TRIALS = 7

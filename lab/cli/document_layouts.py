@@ -1,4 +1,4 @@
-"""What the document's rows and use cases are planned as: ``python -m lab.cli.seed_layouts`` writes it.
+"""What the document's rows and use cases are planned as: ``python -m lab.cli.document_layouts`` writes it.
 
 The report shows them beside what a model predicts of them.
 """
@@ -12,8 +12,8 @@ from forwarder.cli.plan import PlanOptions, make_plan
 from forwarder.plan.document import DOCUMENTED, Documented
 from forwarder.plan.memory import Estimate
 from forwarder.plan.planner import Plan
-from lab.cli.advise import candidates, host_of, planned_candidate
-from lab.cli.demand import Demand
+from lab.cli.advice import candidates, host_of, planned_candidate
+from lab.cli.workload import Demand
 from reports.capacity.layouts import LAYOUTS, Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.rank import Candidate
 

@@ -11,17 +11,17 @@ from forwarder.problems import Problem
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.results import NONE
-from lab.scenario import mixed
-from lab.scenario.command_line import option_problems
-from lab.scenario.loads import ChangeTable, CourseTable, SoakTable
-from lab.scenario.rfc3918 import LatencyTable
-from lab.scenario.strategies import strategy_of
+from lab.scenario import mixed_traffic as mixed
+from lab.scenario.layout import strategy_of
+from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable
+from lab.scenario.mcrd_command import option_problems
+from lab.scenario.rfc3918_tables import LatencyTable
 from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
-    from lab.scenario.rfc3918 import Chosen
-    from lab.scenario.scenario import Scenario
-    from lab.scenario.scenario_tables import Case, Compare, Defaults, Expect, FootprintCase
+    from lab.scenario.model import Scenario
+    from lab.scenario.rfc3918_tables import Chosen
+    from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:

@@ -8,7 +8,7 @@ loads that change over time, ``[[change]]`` for what a change of the running for
 ``[[compare]]`` for paired comparisons.
 ``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
 is reported at once, by key, with the value and what is allowed (:class:`ScenarioError`); what a file's
-tables must say together is in :mod:`lab.scenario.sense`.
+tables must say together is in :mod:`lab.scenario.validate`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from pydantic import BaseModel, Field, ValidationError
 from forwarder.plan.strategy import PRESETS, Grouping
 from forwarder.problems import MISSING, Problem, ProblemsError, key, shown, words
 from lab.results import Setting
-from lab.scenario.loads import ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.scenario.layout import groups_in
+from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.scenario.profiles import PROFILES, Profile, ProfileName, ProfileOverride
-from lab.scenario.rfc3918 import CapacityTable, Chosen, DelayTable, LatencyTable, Section
-from lab.scenario.scenario_tables import (
+from lab.scenario.rfc3918_tables import CapacityTable, Chosen, DelayTable, LatencyTable, Section
+from lab.scenario.tables import (
     BOTH_STEERINGS,
     Case,
     Compare,
@@ -41,8 +42,7 @@ from lab.scenario.scenario_tables import (
     PacketSteering,
     SubjectName,
 )
-from lab.scenario.sense import sense_problems
-from lab.scenario.strategies import groups_in
+from lab.scenario.validate import sense_problems
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "scenarios"
 

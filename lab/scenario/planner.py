@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from lab.results import NONE, Setting
-from lab.scenario.matrix import (
+from lab.scenario.model import Scenario
+from lab.scenario.profiles import Profile, ProfileName
+from lab.scenario.rfc3918_tables import Chosen
+from lab.scenario.steps import (
     HALF,
     LOADS,
     AnyStep,
@@ -30,10 +33,7 @@ from lab.scenario.matrix import (
     Soak,
     Sweep,
 )
-from lab.scenario.profiles import Profile, ProfileName
-from lab.scenario.rfc3918 import Chosen
-from lab.scenario.scenario import Scenario
-from lab.scenario.scenario_tables import Case, Compare
+from lab.scenario.tables import Case, Compare
 
 PROBES: Mapping[str, Callable[..., Probed]] = {
     "latency": LatencySet,

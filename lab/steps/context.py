@@ -12,12 +12,12 @@ from lab.analysis.search import Observation
 from lab.peers.base import Peer, PeerError
 from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
 from lab.run.archive import Archive
-from lab.run.interruption import Interruption
+from lab.run.interrupt import Interruption
 from lab.run.progress import Reporter
-from lab.scenario import matrix
-from lab.scenario.scenario import Scenario
-from lab.scenario.scenario_tables import Case
-from lab.scenario.strategies import workers_in_all
+from lab.scenario import steps as matrix
+from lab.scenario.layout import workers_in_all
+from lab.scenario.model import Scenario
+from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
 from lab.traffic.jobs import Phase
 from lab.trial.load import Request, standing

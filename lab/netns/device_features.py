@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
-from lab.netns.netns import NetnsError
+from lab.netns.namespaces import NetnsError
 
 
 class InNamespace(Protocol):
