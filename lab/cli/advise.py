@@ -44,8 +44,8 @@ def model_command(
     `mcastlab run capacity` makes the measurements. Every case is then predicted from the others alone;
     how far that was off is printed, and kept in the file.
     """
-    from reports.capacity.fit.fit import fit
-    from reports.capacity.fit.fitting import FitError
+    from reports.capacity.fit.model import fit
+    from reports.capacity.fit.regression import FitError
     from reports.capacity.fit.samples import Run
     from reports.capacity.model import dump_model
     from reports.dataset import load

@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from reports.figures.layout import CountedLayout
+from reports.figures.text_layout import CountedLayout
 from reports.page.model import Drawing
 
 WORTH_A_PROCESS = 16

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
 from reports.page.model import Point, Tone

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lab.results import Footprint
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.page.model import Cell, Column, Row, Table
 from reports.quantity import megabytes as mb
-from reports.tables.tables import optional, plain, row_name
+from reports.tables.trials import optional, plain, row_name
 
 
 def in_size_order(data: Dataset) -> list[Footprint]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, ZeroLoss
-from reports import quantity, words
+from reports import quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
 from reports.page.model import Cell, Column, Row, Table, Tone
-from reports.tables.tables import optional, plain
+from reports.tables.trials import optional, plain
 
 
 def scenarios(data: Dataset) -> Table | None:

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import NS_PER_S, Change, Course
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.drawing import STEPS, figure, thousands
+from reports.figures.style import STEPS, figure, thousands
 from reports.labels import in_order
-from reports.page.folds import split
+from reports.page.collapse import split
 from reports.page.model import Cell, Column, Figure, Row, Table, Tone
 
 Steps = list[tuple[float, float]]

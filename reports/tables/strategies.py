@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.results import Footprint, Setting, Trial, ZeroLoss
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import AXES, LOAD, in_order
 from reports.page.model import Cell, Column, Row, Table

@@ -27,8 +27,8 @@ from capacity_support import (
 
 from lab.results import Cpu
 from reports.capacity.cost import Load, terms
-from reports.capacity.fit.fit import fit
-from reports.capacity.fit.fitting import FitError, Observation, fit_law
+from reports.capacity.fit.model import fit
+from reports.capacity.fit.regression import FitError, Observation, fit_law
 from reports.capacity.fit.samples import SKIPPED, samples
 from reports.capacity.memory import holding_of, shared_terms
 from reports.capacity.predict import cost_ns as predicted_cost

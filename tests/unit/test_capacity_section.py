@@ -11,8 +11,8 @@ from lab.results import RunEnded
 from reports.capacity.layouts import read_layouts
 from reports.dataset import Dataset, sort_records
 from reports.figures.svg import draw
-from reports.page.capacity.page import sections
-from reports.page.capacity.section import TERMS
+from reports.page.capacity.model import TERMS
+from reports.page.capacity.sections import sections
 from reports.page.model import Figure, Section, Table
 
 

@@ -17,8 +17,8 @@ from lab.results import (
     read_results,
 )
 from reports.dataset import Dataset, sort_records
-from reports.page import contrast
-from reports.page.contrast import DELIVERED, RATE, Contrast, Key, Measured
+from reports.page import compare as contrast
+from reports.page.compare import DELIVERED, RATE, Contrast, Key, Measured
 from reports.page.html import write_contrast
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"

@@ -11,13 +11,16 @@ from lab.results import (
     Ledger,
     Stage,
 )
-from reports import labels, words
+from reports import labels
+from reports import verdicts as words
 from reports.dataset import Dataset, sort_records
-from reports.figures import memory_figure
-from reports.page import page, summary
-from reports.page.folds import ROWS_SHOWN
+from reports.figures import memory as memory_figure
+from reports.page import sections as page
+from reports.page import summary
+from reports.page.collapse import ROWS_SHOWN
 from reports.page.model import ITEMS_SHOWN, Table
-from reports.tables import accounts, footprints
+from reports.tables import footprints
+from reports.tables import ledgers as accounts
 
 # --------------------------------------------------------------------------------------- names and promises
 

@@ -10,10 +10,11 @@ from lab.results import (
     Setting,
 )
 from reports.dataset import sort_records
-from reports.figures import strategy_figures
+from reports.figures import strategies as strategy_figures
 from reports.page import summary
 from reports.page.model import Table
-from reports.tables import inputs, strategies
+from reports.tables import per_input as inputs
+from reports.tables import strategies
 
 # ---------------------------------------------------------------------------------- what belongs together
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.results import Comparison, Setting, read_results
-from reports import quantity, words
+from reports import quantity
+from reports import verdicts as words
 from reports.dataset import sort_records
 from reports.page import summary
 

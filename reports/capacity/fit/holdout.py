@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.fit.fitting import FitError, Observation, fit_coefficients, robust_scatter
+from reports.capacity.fit.regression import FitError, Observation, fit_coefficients, robust_scatter
 from reports.capacity.fit.samples import Rate, Sample
 from reports.capacity.law import Law, around
 from reports.capacity.memory import Measured, private_terms, template_terms

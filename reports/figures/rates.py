@@ -9,10 +9,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.drawing import (
+from reports.figures.style import (
     STEPS,
     across,
     draw_rate,
@@ -24,9 +25,9 @@ from reports.figures.drawing import (
     rate_axis,
 )
 from reports.labels import in_order
-from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.page.collapse import ROWS_SHOWN, by_scenario
 from reports.page.model import Figure
-from reports.tables.tables import latency_groups, latency_medians, load_share
+from reports.tables.trials import latency_groups, latency_medians, load_share
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LOSS_KNEE = 0.01

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.results import Drop, Stage, Trial
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset, provenance_rows
 from reports.labels import in_order
-from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.page.collapse import ROWS_SHOWN, by_scenario
 from reports.page.model import Cell, Column, Row, Table
-from reports.tables.tables import plain
+from reports.tables.trials import plain
 
 
 def checks(data: Dataset) -> list[Table]:

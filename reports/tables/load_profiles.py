@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lab.results import Soak, Trial
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
-from reports.page.folds import split
+from reports.page.collapse import split
 from reports.page.model import Cell, Column, Row, Table, Tone
-from reports.tables.tables import row_name
+from reports.tables.trials import row_name
 
 
 def sweeps(data: Dataset) -> list[Table]:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.folds import split
+from reports.page.collapse import split
 from reports.page.model import Cell, Column, Row, Table, Tone
 
 HALF = 0.5

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import quantity, words
+from reports import quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.drawing import STEPS, draw_rate, draw_rows, figure, look, rate_axis
+from reports.figures.style import STEPS, draw_rate, draw_rows, figure, look, rate_axis
 from reports.page.model import Figure, Table
 from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_words, table
 

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.drawing import STEPS, draw_rows, figure
-from reports.page.folds import ROWS_SHOWN, by_scenario
+from reports.figures.style import STEPS, draw_rows, figure
+from reports.page.collapse import ROWS_SHOWN, by_scenario
 from reports.page.model import Figure
 from reports.tables.footprints import in_size_order
 

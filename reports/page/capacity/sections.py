@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from reports.capacity.fit.fit import fit
-from reports.capacity.fit.fitting import FitError
+from reports.capacity.fit.model import fit
+from reports.capacity.fit.regression import FitError
 from reports.capacity.fit.samples import Run
 from reports.capacity.layouts import read_layouts
 from reports.dataset import Dataset
-from reports.page.capacity import section, seed
+from reports.page.capacity import document as seed
+from reports.page.capacity import model as section
 from reports.page.model import Section
 
 

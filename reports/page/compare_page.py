@@ -11,13 +11,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from reports import quantity
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.drawing import STEPS, draw_rows, figure
-from reports.page import contrast
-from reports.page.contrast import Contrast, Difference
-from reports.page.folds import split
+from reports.figures.style import STEPS, draw_rows, figure
+from reports.page import compare as contrast
+from reports.page.collapse import split
+from reports.page.compare import Contrast, Difference
 from reports.page.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
 from reports.quantity import listed, plural
-from reports.tables.tables import plain
+from reports.tables.trials import plain
 
 DRAWN = 24
 """A drawing of more rows than this is left to the table."""

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.fit.fitting import FitError, Observation, fit_law, robust_scatter
 from reports.capacity.fit.holdout import (
     hold_out_memory,
     hold_out_rates,
     hold_out_zero_loss,
     laws_without,
 )
+from reports.capacity.fit.regression import FitError, Observation, fit_law, robust_scatter
 from reports.capacity.fit.samples import Rate, Run, Sample, rates, samples
-from reports.capacity.fit.scaling_fit import fit_scaling
+from reports.capacity.fit.scaling import fit_scaling
 from reports.capacity.law import Law, Range, Spread
 from reports.capacity.memory import (
     Holding,
@@ -38,7 +38,7 @@ FEWEST_FOOTPRINTS = 4
 
 
 def fit(runs: Sequence[Run]) -> CapacityModel:
-    """Raises :class:`~reports.capacity.fit.fitting.FitError` when there is too little to fit to."""
+    """Raises :class:`~reports.capacity.fit.regression.FitError` when there is too little to fit to."""
     if len(machines := {_machine(run) for run in runs}) > 1:
         raise FitError(f"{len(machines)} machines ({'; '.join(sorted(machines))}); allowed: runs of one")
     known = samples(runs)

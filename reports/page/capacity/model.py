@@ -14,7 +14,7 @@ from reports import quantity
 from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
 from reports.figures import svg
-from reports.figures.drawing import figure, grid
+from reports.figures.style import figure, grid
 from reports.page.model import Cell, Column, Figure, Row, Section, Table
 
 PROMISED = 0.15

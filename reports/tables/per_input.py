@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.results import InputSample, Trial
-from reports import labels, quantity, words
+from reports import labels, quantity
+from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.folds import split
+from reports.page.collapse import split
 from reports.page.model import Cell, Column, Row, Table
-from reports.tables.tables import row_name
+from reports.tables.trials import row_name
 
 LISTED = 6
 """Of more inputs than this, those that fared alike share a row."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from reports.capacity.cost import terms
-from reports.capacity.fit.fitting import RESAMPLES, ROBUST_SCALE, SEED, robust_scatter
+from reports.capacity.fit.regression import RESAMPLES, ROBUST_SCALE, SEED, robust_scatter
 from reports.capacity.fit.samples import Sample
 from reports.capacity.law import Law, Spread
 from reports.capacity.scaling import FEWEST_COUNTS, Coefficients, CountMeasured, Scaling

@@ -6,12 +6,18 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from reports.dataset import Dataset
-from reports.figures import figures, memory_figure, strategy_figures
+from reports.figures import memory as memory_figure
+from reports.figures import rates as figures
+from reports.figures import strategies as strategy_figures
 from reports.page import summary
-from reports.page.capacity.page import sections as capacity_sections
+from reports.page.capacity.sections import sections as capacity_sections
 from reports.page.model import Figure, Page, Section, Table
 from reports.quantity import listed
-from reports.tables import accounts, footprints, inputs, loads, overview, rfc3918, scaling, tables
+from reports.tables import footprints, overview, rfc3918, scaling
+from reports.tables import ledgers as accounts
+from reports.tables import load_profiles as loads
+from reports.tables import per_input as inputs
+from reports.tables import trials as tables
 
 Part = Table | Figure | None
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import ZeroLoss
 from reports.figures import svg
-from reports.figures.layout import AFTER, BEFORE
+from reports.figures.text_layout import AFTER, BEFORE
 from reports.labels import in_order
 from reports.page.model import Drawing, Figure
 
