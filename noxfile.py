@@ -65,7 +65,12 @@ def tests(session: nox.Session) -> None:
     )  # fmt: skip
     session.run("coverage", "combine", "--quiet")
     session.run(
-        "coverage", "report", "--include", "forwarder/engines/packet/*", "--fail-under", str(PACKET_COVERAGE_PERCENT)
+        "coverage",
+        "report",
+        "--include",
+        "forwarder/engines/packet/*",
+        "--fail-under",
+        str(PACKET_COVERAGE_PERCENT),
     )
 
 

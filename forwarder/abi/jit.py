@@ -72,7 +72,7 @@ def complete_marker() -> Path:
     root = Path(__file__).absolute().parents[2]
     told = f"{_digest()} {root} {cpu_target.target_context.codegen().magic_tuple()}"
     digest = hashlib.sha256(told.encode())
-    for name in ("process.py", "worker.py"):
+    for name in ("process.py", "entry_point.py"):
         digest.update((root / "forwarder" / "workers" / name).read_bytes())
     return Path(config.CACHE_DIR) / f"complete-{digest.hexdigest()[:16]}"
 

@@ -126,7 +126,7 @@ def test_what_a_killed_lab_leaves_is_found_and_cleaned() -> None:
 
 def test_temporary_directories_of_a_killed_lab_are_removed_and_of_a_living_one_are_not() -> None:
     code = (
-        "import sys; from pathlib import Path; from tempfile import gettempdir; from lab import scratch\n"
+        "import sys; from pathlib import Path; from tempfile import gettempdir; from lab.netns import scratch\n"
         "own = scratch.directory('peer')\n"
         "named = Path(gettempdir()) / f'mcl-tree-of-{own.name}'; named.mkdir(); scratch.claim(named)\n"
         "print(own); print(named, flush=True); sys.stdin.read()"

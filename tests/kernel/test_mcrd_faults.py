@@ -167,8 +167,9 @@ def hasty_forwarder(
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """One with less patience than usual that does ``first``, and its control socket."""
     impatient = (
-        "import os, signal, sys; from forwarder import cli, supervisor, worker, workers\n"
-        "supervisor.TIDY_S, workers.HANGING_AFTER_S, workers.START_HANGS_AFTER_S = 0.5, 2.0, 3.0\n"
+        "import os, signal, sys; from forwarder.cli import cli; from forwarder.supervisor import supervisor\n"
+        "from forwarder.workers import entry_point, handle\n"
+        "supervisor.TIDY_S, handle.HANGING_AFTER_S, handle.START_HANGS_AFTER_S = 0.5, 2.0, 3.0\n"
         f"{first}sys.argv[0] = 'mcrd'; cli.mcrd()"
     )
     path = directory / "control"
@@ -222,12 +223,12 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     options = ("--interface", "in0", "--num-workers", "1")
     mark = tmp_path / "the first one hangs"
     hangs = (
-        "begin = worker.main\n"
+        "begin = entry_point.main\n"
         "def hang_once(start):\n"
         f"    try: os.mkdir({str(mark)!r})\n"
         "    except FileExistsError: return begin(start)\n"
         "    os.kill(os.getpid(), signal.SIGSTOP)\n"
-        "worker.main = hang_once\n"
+        "entry_point.main = hang_once\n"
     )
     with hasty_forwarder(faulty_bench, tmp_path, *options, first=hangs) as (process, path):
         eventually(mark.exists, "a worker is born", within_s=60)

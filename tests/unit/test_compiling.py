@@ -70,7 +70,7 @@ def test_what_is_known_of_a_cache_is_known_of_its_sources_and_of_where_they_are(
     assert jit.complete_marker() == before
     read_bytes = Path.read_bytes
     monkeypatch.setattr(
-        jit.Path, "read_bytes", lambda path: read_bytes(path) + (b"#" if path.name == "worker.py" else b"")
+        jit.Path, "read_bytes", lambda path: read_bytes(path) + (b"#" if path.name == "entry_point.py" else b"")
     )
     assert jit.complete_marker() != before
     monkeypatch.undo()

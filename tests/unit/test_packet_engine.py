@@ -364,16 +364,16 @@ def test_after_warming_up_nothing_is_left_to_compile() -> None:
     """Apart, because other tests compile too: a worker must not, its memory would no longer be shared."""
     assert (
         run_apart("""
-from forwarder import worker
-from forwarder.packet import (
-    checksum, coalesce, journal, loop, parse, receive, rewrite, serve, table, transmit
+from forwarder.workers import entry_point
+from forwarder.engines.packet import (
+    accounting, checksum, coalesce, loop, parse, receive, rewrite, serve, table, transmit
 )
 from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram
 from packet_support.outputs import Output
 
 def compiled():
-    modules = (checksum, coalesce, journal, loop, parse, receive, rewrite, serve, table, transmit)
+    modules = (accounting, checksum, coalesce, loop, parse, receive, rewrite, serve, table, transmit)
     return {
         (module.__name__, name): len(function.signatures)
         for module in modules
@@ -381,7 +381,7 @@ def compiled():
         if hasattr(function, "signatures")
     }
 
-worker.warm_up()
+entry_point.warm_up()
 table.pack_key(0, 0, 1)  # the supervisor packs keys in plain Python
 before = compiled()
 bench = Bench()

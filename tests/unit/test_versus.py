@@ -149,7 +149,7 @@ def test_a_commit_may_be_written_in_any_way_that_git_knows(commit: str) -> None:
 
 def test_a_commit_whose_tree_a_killed_run_left_and_clean_removed_can_be_checked_out(repository: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from lab import trees\n"
+        "import os, signal, sys; from pathlib import Path; from lab.run import work_trees as trees\n"
         "trees.REPOSITORY = Path(sys.argv[1])\n"
         "with trees.checked_out(['HEAD']) as made:\n"
         "    print(made['HEAD'].parent, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
