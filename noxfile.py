@@ -14,7 +14,7 @@ nox.options.sessions = ["scenarios"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-PACKET_TESTS = ("tests/unit", "tests/property", "-k", "packet")
+PACKET_TESTS = ("tests/unit/forwarder/engines", "tests/property/forwarder/engines")
 PACKET_COVERAGE_PERCENT = 85
 
 

@@ -15,7 +15,7 @@ from lab.results import Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.model import Tone
+from reports.model import Tone
 from reports.quantity import listed, plural
 
 NAMED = 4
@@ -25,7 +25,7 @@ AGREES = 0.05
 """Memory measured within this of a documented or modelled figure agrees with it."""
 
 DECIDING_PAIRS = 6
-"""Of fewer the bootstrap's interval leaves 1 out too often for equal subjects; see :mod:`lab.analysis.compare`."""
+"""With fewer, the bootstrap interval excludes 1 too often for equal subjects: see `lab.analysis.compare`."""
 
 Verdict = Literal["better", "worse", "no difference", "undecided"]
 

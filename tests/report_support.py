@@ -20,7 +20,7 @@ from lab.results import (
     ZeroLoss,
 )
 from reports.dataset import sort_records
-from reports.page.model import Table
+from reports.model import Table
 from reports.tables import strategies
 
 SECOND = 1_000_000_000

@@ -301,7 +301,7 @@ def resolve(
     sizes: Mapping[int, int] = MappingProxyType({}),
     homes: Mapping[int, int] = MappingProxyType({}),
 ) -> Plan:
-    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.planner.PlanError` if there can be none.
+    """The plan that ``options`` ask for; raises :class:`~forwarder.plan.model.PlanError`.
 
     Args:
         sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.

@@ -1,7 +1,7 @@
 """Steering by rule: classic BPF programs that compute a datagram's owner from its header.
 
-They arrive at what :mod:`forwarder.plan.placement` says of the datagram's (group, port), so that the kernel hands
-it to the one worker that holds its rule:
+They compute what :mod:`forwarder.plan.placement` computes of a datagram's (group, port), so that the kernel
+hands it to the one worker that holds its rule:
 
 * :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
   a member of the fanout group, which is its place in the order of joining.
@@ -98,7 +98,7 @@ def _multiply(factor: int) -> Instruction:
 
 
 def _hash(network: int) -> Program:
-    """A = :func:`~forwarder.plan.placement.rule_hash` of the destination, the IPv4 header being at ``network``."""
+    """A = :func:`~forwarder.plan.placement.rule_hash` of the destination; IPv4 header at ``network``."""
     return (
         _op(bpf.LDX | bpf.B | bpf.MSH, network),
         _op(bpf.LD | bpf.H | bpf.IND, network + 2),

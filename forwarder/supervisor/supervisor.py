@@ -250,7 +250,7 @@ class Supervisor:
         return ()
 
     async def remove_rule(self, rule_id: str) -> ForwardingRule:
-        """Take a rule out of force; raises :class:`~forwarder.rules.model.RulesError` when there is none such."""
+        """Take a rule out of force; raises :class:`~forwarder.rules.model.RulesError` if it is not there."""
         async with self.rule_changes.passing():
             return await self.remove_rule_alone(rule_id)
 

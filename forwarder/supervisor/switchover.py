@@ -1,9 +1,9 @@
 """Putting another plan in force: its workers are started beside those of the running one, and relieve them.
 
 The newcomers get every rule and open sockets of their own, which take nothing yet. What fails until then is
-taken back, and those on duty never knew. The switch (:mod:`forwarder.net.handover`) turns for all interfaces at
-once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that the
-next exchange uses.
+taken back, and those on duty never knew. The switch (:mod:`forwarder.net.handover`) turns for all interfaces
+at once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that
+the next exchange uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The supervisor's end of the talk with a worker: one SOCK_SEQPACKET pair, one message a packet.
 
-:mod:`forwarder.engines.packet.messages` says what they are, :mod:`forwarder.engines.packet.serve` is the other end.
+:mod:`forwarder.engines.packet.messages` defines them, :mod:`forwarder.engines.packet.serve` is the other end.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from forwarder.plan.placement import flow_owner
+from lab.load.jobs import Stream
 from lab.results import NS_PER_S, Change, Trial
-from lab.traffic.jobs import Stream
 
 NS_PER_MS = 1_000_000
 

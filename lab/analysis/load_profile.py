@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.load.jobs import Phase, PhaseReport
 from lab.results import NS_PER_S, Check, Course, OfferedPhase, Resize, ScalingSample, Setting
 from lab.scenario.load_tables import CourseTable
-from lab.traffic.jobs import Phase, PhaseReport
 
 HOT_GROUP = 0
 """That of the first input: the place of its group among the elastic ones."""

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What begins every payload; lab/traffic/stamp.py has the layout and the reasons. */
+/* What begins every payload; lab/load/stamp.py has the layout and the reasons. */
 #define MAGIC 0x4D43
 #define HEADER_BYTES 42 /* Ethernet, IPv4 without options, UDP */
 

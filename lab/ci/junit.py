@@ -15,8 +15,8 @@ from typing import Literal
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from lab.journal.archive import Done
 from lab.results import Check, Comparison
-from lab.run.archive import Done
 from lab.steps.compare import describe
 
 Result = Literal["passed", "failed", "error", "skipped"]

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lab.journal.provenance import sysctl
 from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.peers import PEERS
 from lab.peers.base import Located, Peer
-from lab.run.provenance import sysctl
 
 CHILD_TIMEOUT_S = 60
 

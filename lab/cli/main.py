@@ -32,8 +32,8 @@ from lab.cli.terminal import (
     writing,
 )
 from lab.cli.trend import trend
+from lab.journal.eta import duration
 from lab.results import Comparison, ResultsError
-from lab.run.eta import duration
 
 if TYPE_CHECKING:
     from lab.scenario.model import Scenario

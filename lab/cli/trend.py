@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 
 from lab.cli.terminal import BadInputError, out, print_json, writing
+from lab.journal.archive import RESULTS
 from lab.results import AnyRecord, ResultsError, read_results
-from lab.run.archive import RESULTS
 
 if TYPE_CHECKING:
     from lab.ci.trend import Trend

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from lab.load import mixed_traffic as mixed
+from lab.load.flows import Request, input_of, streams_of
+from lab.load.jobs import Flow, ReceiverReport, SenderReport
 from lab.measure.cpu import CpuTime, total
 from lab.peers.base import Sample
 from lab.results import Generated, InputSample, Latency, OutputSample, Streams, WorkerSample
-from lab.scenario import mixed_traffic as mixed
 from lab.scenario.layout import receivers_of, workers_in_all
-from lab.traffic.jobs import Flow, ReceiverReport, SenderReport
-from lab.trial.load import Request, input_of, streams_of
 
 BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
 

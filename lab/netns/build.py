@@ -1,4 +1,4 @@
-"""Make a :class:`~lab.scenario.topology.Topology` real: namespaces, links, addresses, settings; undone on exit."""
+"""Build a :class:`~lab.load.topology.Topology`: namespaces, links, addresses; undone on exit."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.load.topology import SEGMENTATION, Link, Side, Topology
 from lab.netns import namespaces as netns
 from lab.netns.device_features import set_features
 from lab.netns.lend import Loan, borrowed
 from lab.netns.netlink import Netlink
-from lab.scenario.topology import SEGMENTATION, Link, Side, Topology
 
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
 UNSTEERED = {_RPS.format("*"): "0"}
 """For :func:`steer`."""
-_INSIDE = str(Path(__file__).with_name("inside.py"))
+_INSIDE = str(Path(__file__).with_name("sysctl.py"))
 
 _QUIET = {
     # Neighbour discovery, router solicitation and MLD reports would be counted as traffic.

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from pyroute2.netlink import nlmsg
 
+from lab.load.topology import SEGMENTATION
 from lab.netns.device_features import features_of, set_features
 from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import IFF_UP, Netlink
-from lab.scenario.topology import SEGMENTATION
 
 ALIAS = "mcastlab: "
 """Before an interface's own name and MTU, in its alias (IFLA_IFALIAS)."""

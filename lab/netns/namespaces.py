@@ -30,8 +30,8 @@ import pyroute2.netns
 
 PREFIX = "mcl-"
 DIRECTORY = Path("/run/netns")
-_LAUNCHER = Path(__file__).with_name("netns_enter.py")
-_OPENER = Path(__file__).with_name("netns_open.py")
+_LAUNCHER = Path(__file__).with_name("enter.py")
+_OPENER = Path(__file__).with_name("open.py")
 OPEN_TIMEOUT_S = 30.0
 """The kernel makes one when it has done with those that are being taken down: on a busy machine, seconds."""
 _NAME = re.compile(r"mcl-(?P<pid>\d+)-(?P<started>\d+)-(?P<label>.+)")

@@ -1,9 +1,9 @@
 """Write sysctls and sysfs files from inside a namespace, where they mean that namespace's.
 
-Run by ``lab/netns/build.py`` as ``python -I -S lab/netns/sysctl.py`` inside the namespace, with one JSON object on stdin:
-``{path or glob: text}``. Prints what was there before, one JSON object ``{path: text}``. It ends with status
-1 and a line on stderr for each file that did not take its text, so that a lab is never built other than
-asked. Only the standard library, and little of it.
+Run by ``lab/netns/build.py`` as ``python -I -S sysctl.py`` inside the namespace, with one JSON object on
+stdin: ``{path or glob: text}``. Prints what was there before, one JSON object ``{path: text}``. It ends with
+status 1 and a line on stderr for each file that did not take its text: a lab is built as asked or not at all.
+Only the standard library, and little of it.
 """
 
 from __future__ import annotations

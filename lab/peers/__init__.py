@@ -7,8 +7,8 @@ needs to be told: scenarios know it by its ``name``, ``doctor`` says whether it 
 names what is left out. ``start`` returns when the subject forwards, as far as it can say; the object that it
 returns has
 
-* ``sample``: its account, as totals (:class:`lab.ledger.ledger.Account`). *Matched* and *due* must be counted before
-  the subject can lose anything, and not be worked out from what arrived, or the ledger could not tell a loss.
+* ``sample``: its account, as totals (:class:`lab.ledger.ledger.Account`). *Matched* and *due* must be counted
+  before the subject can lose anything, never derived from what arrived, or the ledger could not tell a loss.
   A subject without statistics has those of its namespace: :mod:`lab.peers.procnet`;
 * ``ended``: how it ended, if it did. That is a result: its trials then show nothing delivered, and why;
 * ``stop``: ends it, and may be called when it has ended.

@@ -10,21 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from lab.journal import provenance
+from lab.journal.archive import Archive
+from lab.journal.durations import past_seconds
+from lab.journal.eta import Expected
+from lab.journal.interrupt import Interruption
+from lab.journal.progress import Reporter
+from lab.load.jobs import TrafficError
 from lab.netns.namespaces import NetnsError
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
 from lab.results import RunEnded, RunStarted
-from lab.run import provenance
-from lab.run.archive import Archive
-from lab.run.durations import past_seconds
-from lab.run.eta import Expected
-from lab.run.interrupt import Interruption
-from lab.run.progress import Reporter
 from lab.scenario.steps import AnyStep
 from lab.scenario.wires import Wires
 from lab.steps.context import BenchPool, Context, NoFigureError, StepError
 from lab.steps.runner import execute
-from lab.traffic.jobs import TrafficError
 
 Outcome = Literal["passed", "failed", "interrupted"]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from lab.ci import job_summary
 from lab.cli.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
+from lab.journal.archive import Archive, ArchiveError, steps_done
+from lab.journal.progress import choose
 from lab.netns.lend import obstacles
 from lab.peers import mcrd
 from lab.results import Comparison
 from lab.run import run as runs
-from lab.run.archive import Archive, ArchiveError, steps_done
 from lab.run.baselines import choose as choose_baseline
 from lab.run.peer_availability import Attendance, attend, parse
-from lab.run.progress import choose
 from lab.run.work_trees import checked_out, resolved
 from lab.scenario.gate import FILE, NAME, against
 from lab.scenario.model import Scenario, load_scenarios, parse_scenario

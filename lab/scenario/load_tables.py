@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lab.load.jobs import Phase as Rate
 from lab.results import ChangeKind
 from lab.scenario.rfc3918_tables import Chosen, Dps
 from lab.scenario.tables import Model
-from lab.traffic.jobs import Phase as Rate
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
+from lab.load.jobs import MAX_SEGMENTS, GeneratorName
+from lab.load.mixed_traffic import MOST_PERCENT
+from lab.load.topology import MAX_LINKS
 from lab.peers import PEERS
 from lab.results import Setting
-from lab.scenario.mixed_traffic import MOST_PERCENT
-from lab.scenario.topology import MAX_LINKS
-from lab.traffic.jobs import MAX_SEGMENTS, GeneratorName
 
 Metric = Literal["zero-loss rate", "delivered copies/s", "generator rate", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "pdr", "flat-out", "half-rate", "latency"]

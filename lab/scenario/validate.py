@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from forwarder.plan.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from forwarder.problems import Problem
+from lab.load import mixed_traffic as mixed
+from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 from lab.peers import PEERS
 from lab.peers.base import Peer
 from lab.results import NONE
-from lab.scenario import mixed_traffic as mixed
 from lab.scenario.layout import strategy_of
 from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable
 from lab.scenario.mcrd_command import option_problems
 from lab.scenario.rfc3918_tables import LatencyTable
-from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from lab.scenario.model import Scenario

@@ -19,8 +19,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forwarder.problems import Problem, ProblemsError, from_pydantic
+from lab.load.topology import Cable, Topology
 from lab.scenario.model import Scenario
-from lab.scenario.topology import Cable, Topology
 
 Pair = tuple[str, str]
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lab.analysis.search import Observation
+from lab.journal.archive import Archive
+from lab.journal.interrupt import Interruption
+from lab.journal.progress import Reporter
+from lab.load.flows import Request, standing
+from lab.load.jobs import Phase
 from lab.peers.base import Peer, PeerError
 from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
-from lab.run.archive import Archive
-from lab.run.interrupt import Interruption
-from lab.run.progress import Reporter
 from lab.scenario import steps as matrix
 from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
-from lab.traffic.jobs import Phase
-from lab.trial.load import Request, standing
 from lab.trial.trial import Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)

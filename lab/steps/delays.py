@@ -19,15 +19,15 @@ from typing import Literal
 from lab.analysis.delay import Arrival, Change, Kind, delays, reported
 from lab.analysis.igmp import Word, membership
 from lab.analysis.search import SHORTFALL_LIMIT
+from lab.load import mixed_traffic as mixed
+from lab.load.flows import FIRST_SOURCE_PORT, rules_of
+from lab.load.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
+from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.peers.base import Changing, Rule
 from lab.results import NS_PER_S, Delay, Setting
-from lab.scenario import mixed_traffic as mixed
 from lab.scenario import steps as matrix
 from lab.steps.context import Context, StepError, plan_for
-from lab.traffic.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.traffic.receiver import Receiver, start_receiver
-from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
-from lab.trial.load import FIRST_SOURCE_PORT, rules_of
 from lab.trial.trial import Bench
 
 BATCH = 20
@@ -185,7 +185,7 @@ class _Probe:
 
 
 def _arrival(frame: Frame) -> Arrival:
-    """Its time, and what its stamp says (``lab/traffic/stamp.py``)."""
+    """Its time, and what its stamp says (``lab/load/stamp.py``)."""
     stamp = bytes.fromhex(frame.data[2 * HEADER_BYTES : 2 * (HEADER_BYTES + STAMP_BYTES)])
     return Arrival(frame.time_ns, int.from_bytes(stamp[4:8], "big"), int.from_bytes(stamp[8:16], "big"))
 

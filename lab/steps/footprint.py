@@ -15,6 +15,8 @@ from forwarder.plan.host import described_host
 from forwarder.plan.placement import imbalance
 from forwarder.plan.planner import Plan, Sizing, plan
 from forwarder.rules.model import parse_rules
+from lab.load.flows import rules_of
+from lab.load.topology import Topology
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
 from lab.netns import namespaces as netns
@@ -25,8 +27,6 @@ from lab.results import Check, Footprint, Memory
 from lab.scenario.layout import is_elastic, least_workers, strategy_of
 from lab.scenario.mcrd_command import fixed_workers, strategy_options
 from lab.scenario.tables import FootprintCase
-from lab.scenario.topology import Topology
-from lab.trial.load import rules_of
 
 IDLE_S = 1.0
 """How long nothing is done while processor time is counted."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from lab.load.jobs import Frame, ReceiverJob, SenderJob
+from lab.load.topology import Topology
 from lab.netns.build import build
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.results import Check
-from lab.scenario.topology import Topology
 from lab.steps.functional_packets import RULES, Copy, Probe, describe, is_copy_of, observe, probes
-from lab.traffic.jobs import Frame, ReceiverJob, SenderJob
 from lab.traffic.receiver import start_receiver
 from lab.traffic.sender import start_sender
 

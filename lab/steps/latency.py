@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lab.load import mixed_traffic as mixed
 from lab.results import Trial
-from lab.scenario import mixed_traffic as mixed
 from lab.scenario import steps as matrix
 from lab.scenario.steps import LONG
 from lab.steps.context import Context, Series, StepError

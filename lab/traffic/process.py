@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
+from lab.load.jobs import Message, TrafficError
 from lab.netns import namespaces as netns
-from lab.traffic.jobs import Message, TrafficError
 
 Report = TypeVar("Report", bound=Message)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.traffic.jobs import Flow, Frame, LatencyReport, ReceiverJob, ReceiverReport, TrafficError
+from lab.load.jobs import Flow, Frame, LatencyReport, ReceiverJob, ReceiverReport, TrafficError
 from lab.traffic.process import Process
 
 __all__ = [

@@ -11,7 +11,7 @@ For example::
 
 from __future__ import annotations
 
-from lab.traffic.jobs import SenderJob, SenderReport, Stream, TrafficError
+from lab.load.jobs import SenderJob, SenderReport, Stream, TrafficError
 from lab.traffic.process import Process
 
 __all__ = ["Sender", "SenderJob", "SenderReport", "Stream", "TrafficError", "start_sender"]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from lab.traffic.jobs import Message, TrafficError
+from lab.load.jobs import Message, TrafficError
 
 Job = TypeVar("Job", bound=Message)
 

@@ -19,6 +19,10 @@ from functools import partial
 from lab.analysis.search import SHORTFALL_LIMIT
 from lab.ledger import ledger
 from lab.ledger import observe as observed
+from lab.load import mixed_traffic as mixed
+from lab.load.flows import Request, receiver_job, rules_of, sender_job, standing, streams_of
+from lab.load.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport
+from lab.load.topology import Topology
 from lab.measure.backlog import read_waiting
 from lab.measure.cpu import CpuTime, busy, read_cpus, since
 from lab.measure.interfaces import DeviceReader, Devices
@@ -27,14 +31,10 @@ from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running, Sample
 from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up
-from lab.scenario import mixed_traffic as mixed
 from lab.scenario.layout import receivers_of
-from lab.scenario.topology import Topology
 from lab.scenario.wires import Wires
-from lab.traffic.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport
 from lab.traffic.receiver import Receiver, start_receiver
 from lab.traffic.sender import Sender, start_sender
-from lab.trial.load import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.trial.subject import Subject
 
 SETTLE_S = 2.0
@@ -54,7 +54,7 @@ class BenchPlan:
     """What a bench is built from; equal plans share one bench.
 
     ``setting``: payload, flows, bursts and skew are each trial's own matter; see
-    :func:`lab.trial.load.standing`.
+    :func:`lab.load.flows.standing`.
     """
 
     subject: str

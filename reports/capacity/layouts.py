@@ -1,7 +1,7 @@
 """The architecture document's rows, use cases and configurations, as the forwarder plans them. A file.
 
-Reports know nothing of the forwarder: what its plans come to is written down (``python -m lab.cli.document_layouts``)
-and a test compares the file with the plans.
+Reports know nothing of the forwarder: its plans are written to a file by
+``python -m lab.cli.document_layouts``, and a test compares the file with the plans.
 """
 
 from __future__ import annotations

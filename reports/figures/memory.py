@@ -12,11 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lab.results import Footprint
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rows, figure
-from reports.page.collapse import ROWS_SHOWN, by_scenario
-from reports.page.model import Figure
+from reports.model import Figure
 from reports.tables.footprints import in_size_order
 
 PARTS: dict[str, dict[str, Any]] = {

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lab.results import Comparison, Trial, ZeroLoss
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import (
@@ -25,8 +26,7 @@ from reports.figures.style import (
     rate_axis,
 )
 from reports.labels import in_order
-from reports.page.collapse import ROWS_SHOWN, by_scenario
-from reports.page.model import Figure
+from reports.model import Figure
 from reports.tables.trials import latency_groups, latency_medians, load_share
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")

@@ -15,7 +15,7 @@ from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rate, draw_rows, figure, look, rate_axis
-from reports.page.model import Figure, Table
+from reports.model import Figure, Table
 from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_words, table
 
 MEMORY: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from lab.results import ZeroLoss
 from reports.figures import svg
 from reports.figures.text_layout import AFTER, BEFORE
 from reports.labels import in_order
-from reports.page.model import Drawing, Figure
+from reports.model import Drawing, Figure
 
 WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""

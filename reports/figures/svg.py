@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from reports.figures.text_layout import CountedLayout
-from reports.page.model import Drawing
+from reports.model import Drawing
 
 WORTH_A_PROCESS = 16
 """Fewer drawings than this for each process are not worth forking one."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures import svg
-from reports.page.model import Drawing
+from reports.model import Drawing
 
 WIDTH, HEIGHT = 880, 170
 """Of one series, CSS pixels."""

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import quantity
+from reports.collapse import split
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rows, figure
+from reports.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
 from reports.page import compare as contrast
-from reports.page.collapse import split
 from reports.page.compare import Contrast, Difference
-from reports.page.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
 from reports.quantity import listed, plural
 from reports.tables.trials import plain
 

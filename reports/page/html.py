@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lab.results import ResultsError
 from reports.dataset import Dataset, frames, load
 from reports.figures import svg
+from reports.model import Figure, Page, Table
 from reports.page import compare_page as contrast_page
 from reports.page import markdown
 from reports.page import sections as page
 from reports.page.compare import refusal
-from reports.page.model import Figure, Page, Table
 from reports.quantity import NONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from reports.page.model import Cell, Column, Figure, Page, Point, Row, Table
+from reports.model import Cell, Column, Figure, Page, Point, Row, Table
 
 
 def render(page: Page, drawings: Mapping[str, str]) -> str:

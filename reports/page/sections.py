@@ -9,9 +9,9 @@ from reports.dataset import Dataset
 from reports.figures import memory as memory_figure
 from reports.figures import rates as figures
 from reports.figures import strategies as strategy_figures
+from reports.model import Figure, Page, Section, Table
 from reports.page import summary
 from reports.page.capacity.sections import sections as capacity_sections
-from reports.page.model import Figure, Page, Section, Table
 from reports.quantity import listed
 from reports.tables import footprints, overview, rfc3918, scaling
 from reports.tables import ledgers as accounts

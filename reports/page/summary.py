@@ -13,7 +13,7 @@ from reports import labels, quantity
 from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.model import Point, Tone
+from reports.model import Point, Tone
 from reports.quantity import listed, plural
 from reports.tables import strategies
 from reports.tables.footprints import in_size_order

@@ -6,7 +6,7 @@ from lab.results import Footprint
 from reports import labels, quantity
 from reports import verdicts as words
 from reports.dataset import Dataset
-from reports.page.model import Cell, Column, Row, Table
+from reports.model import Cell, Column, Row, Table
 from reports.quantity import megabytes as mb
 from reports.tables.trials import optional, plain, row_name
 

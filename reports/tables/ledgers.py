@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from lab.results import Drop, Stage, Trial
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset, provenance_rows
 from reports.labels import in_order
-from reports.page.collapse import ROWS_SHOWN, by_scenario
-from reports.page.model import Cell, Column, Row, Table
+from reports.model import Cell, Column, Row, Table
 from reports.tables.trials import plain
 
 

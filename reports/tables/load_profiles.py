@@ -5,9 +5,9 @@ from __future__ import annotations
 from lab.results import Soak, Trial
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import split
 from reports.dataset import Dataset
-from reports.page.collapse import split
-from reports.page.model import Cell, Column, Row, Table, Tone
+from reports.model import Cell, Column, Row, Table, Tone
 from reports.tables.trials import row_name
 
 

@@ -7,7 +7,7 @@ from reports import quantity
 from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.model import Cell, Column, Row, Table, Tone
+from reports.model import Cell, Column, Row, Table, Tone
 from reports.tables.trials import optional, plain
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from lab.results import InputSample, Trial
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import split
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.collapse import split
-from reports.page.model import Cell, Column, Row, Table
+from reports.model import Cell, Column, Row, Table
 from reports.tables.trials import row_name
 
 LISTED = 6

@@ -14,10 +14,10 @@ from typing import TypeVar
 from lab.results import Capacity, CapacityStep, Delay, OutputSample, Trial, ZeroLoss
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import split
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.collapse import split
-from reports.page.model import Cell, Column, Row, Section, Table
+from reports.model import Cell, Column, Row, Section, Table
 from reports.tables.trials import optional
 
 Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)

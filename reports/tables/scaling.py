@@ -12,12 +12,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lab.results import NS_PER_S, Change, Course
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import split
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, figure, thousands
 from reports.labels import in_order
-from reports.page.collapse import split
-from reports.page.model import Cell, Column, Figure, Row, Table, Tone
+from reports.model import Cell, Column, Figure, Row, Table, Tone
 
 Steps = list[tuple[float, float]]
 """``(seconds, value from then on)``."""

@@ -15,7 +15,7 @@ from reports import labels, quantity
 from reports import verdicts as words
 from reports.dataset import Dataset
 from reports.labels import AXES, LOAD, in_order
-from reports.page.model import Cell, Column, Row, Table
+from reports.model import Cell, Column, Row, Table
 
 WRONG_WORKER = "wrong worker"
 HALF = 0.5

@@ -11,10 +11,10 @@ from statistics import median
 from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity
 from reports import verdicts as words
+from reports.collapse import split
 from reports.dataset import Dataset
 from reports.labels import in_order
-from reports.page.collapse import split
-from reports.page.model import Cell, Column, Row, Table, Tone
+from reports.model import Cell, Column, Row, Table, Tone
 
 HALF = 0.5
 """Of the zero-loss rate: where processor time is compared."""

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from paths import GOLDEN
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from reports.page.html import write_contrast, write_report
 
-EXAMPLE = Path(__file__).parents[1] / "golden" / "reports" / "results.jsonl"
+EXAMPLE = GOLDEN / "reports" / "results.jsonl"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"desktop": 1280, "phone": 390}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}

@@ -16,9 +16,9 @@ from kernel_support.namespaces import own_names
 from kernel_support.traffic import Bench, bench
 from kernel_support.wires import Wiring, wiring
 
+from lab.load.topology import Topology
 from lab.netns import namespaces as netns
 from lab.netns.clean import clean
-from lab.scenario.topology import Topology
 
 HERE = Path(__file__).parent
 

@@ -31,7 +31,7 @@ BUFFER_BYTES = 128 << 20
 DELAY_NS = 1_000_000
 RECORDED = 1000
 STAMP_TIME_OFFSET = 14 + 20 + 8 + 8
-"""In a frame: Ethernet, IP and UDP headers, and what comes before the time (lab/traffic/stamp.py)."""
+"""In a frame: Ethernet, IP and UDP headers, and what comes before the time (lab/load/stamp.py)."""
 BATCH = 64
 """Frames between two looks at stdin and at what is due."""
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 
+from lab.load.jobs import TrafficError
+from lab.load.topology import Side, Topology
 from lab.netns.build import Lab, build
-from lab.scenario.topology import Side, Topology
-from lab.traffic.jobs import TrafficError
 from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
 from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, start_sender
 

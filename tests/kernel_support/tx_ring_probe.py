@@ -26,9 +26,9 @@ from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet import sockets, state
 from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
+from lab.load.topology import SEGMENTATION
 from lab.netns.device_features import set_features
 from lab.netns.netlink import Netlink
-from lab.scenario.topology import SEGMENTATION
 from lab.traffic.receive.sockets import SO_RCVBUFFORCE
 
 NAMES: Final = ("probe0", "probe1")

@@ -12,9 +12,9 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from kernel_support.mcrd import eventually
+from lab.load.topology import SEGMENTATION
 from lab.netns.device_features import set_features
 from lab.netns.netlink import CHANGE, CREATE, IFF_UP, Netlink
-from lab.scenario.topology import SEGMENTATION
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ class PacketEngine:
 
     Args:
         block: this worker's shared memory.
-        transmitter: of :func:`forwarder.engines.packet.sockets.open_transmitter`.
-        tx_ring: of :func:`forwarder.engines.packet.sockets.open_tx_rings`; without one, every copy is a message.
+        transmitter: from :func:`~forwarder.engines.packet.sockets.open_transmitter`.
+        tx_ring: from :func:`~forwarder.engines.packet.sockets.open_tx_rings`; ``None`` sends every copy as a
+            message.
         control_fd: the worker's end of its channel, a SOCK_SEQPACKET socket, blocking.
         busy_poll_ns: how long to look again at empty rings before sleeping.
     """

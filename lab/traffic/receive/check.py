@@ -23,9 +23,9 @@ import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
 from forwarder.abi.jit import njit
-from lab.traffic.jobs import Flow, LatencyReport
+from lab.load.jobs import Flow, LatencyReport
+from lab.load.stamp import MAGIC, STAMP_BYTES
 from lab.traffic.send.kernels import be16, fold, sum_words, unsigned_at
-from lab.traffic.stamp import MAGIC, STAMP_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

@@ -1,11 +1,9 @@
 """The counting receiver: a program at each interface checks every datagram and lets it go no further.
 
-The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.receive.check`, and it leaves behind
-what a ring of headers and stamps would have led to. It is cheaper by all that a ring costs, which matters as
-the receiving side of a veth pair works on the sender's CPU. Nothing can overrun, so that it loses nothing.
-
-It keeps a byte for each sequence number, as the check of a ring does, and rows for each flow and CPU; what
-does not fit into the job's memory is for rings.
+The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.receive.check`. It leaves
+behind what a ring of headers and stamps would have led to. It is cheaper by all that a ring costs, which
+matters as the receiving side of a veth pair works on the sender's CPU. Nothing can overrun, so that it loses
+nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import numpy.typing as npt
 
 from forwarder.abi import bpf
 from lab.bpf.library import Object
-from lab.traffic.jobs import ReceiverJob
+from lab.load.jobs import ReceiverJob
 from lab.traffic.receive import check
 from lab.traffic.receive.check import Integers, Tally
 

@@ -13,7 +13,8 @@ from itertools import islice
 
 import numpy as np
 
-from lab.traffic.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
+from lab.load.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
+from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.traffic.receive.check import (
     COPIES_MAX,
     CORRUPTED,
@@ -39,7 +40,6 @@ from lab.traffic.receive.count import Counter, clock_difference_ns
 from lab.traffic.receive.ring import Ring, blocks_for, nothing_further
 from lab.traffic.receive.sockets import Sockets
 from lab.traffic.service import Control, serve
-from lab.traffic.stamp import HEADER_BYTES, STAMP_BYTES
 
 WATCH_S = 0.05
 """How often a sleeping receiver looks whether a ring is half full."""

@@ -46,7 +46,7 @@ from forwarder.abi.af_packet import (
 )
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release
-from lab.traffic.jobs import Frame, TrafficError
+from lab.load.jobs import Frame, TrafficError
 from lab.traffic.receive.check import Bytes, Expectation, Integers, Tally, check_frame
 from lab.traffic.send.kernels import unsigned_at
 

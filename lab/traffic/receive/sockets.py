@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
-from lab.traffic.jobs import Flow, TrafficError
+from lab.load.jobs import Flow, TrafficError
 from lab.traffic.receive.check import FRAMES, Bytes, Expectation, Integers, Tally, check_payload
 
 SYS_POLL, SYS_RECVMMSG = 7, 299

@@ -13,9 +13,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from lab.traffic.jobs import Stream
+from lab.load.jobs import Stream
+from lab.load.stamp import ETHERNET_BYTES, HEADER_BYTES, IP_BYTES, MAGIC, STAMP_BYTES
 from lab.traffic.send.kernels import fold, stamp_at, sum_words
-from lab.traffic.stamp import ETHERNET_BYTES, HEADER_BYTES, IP_BYTES, MAGIC, STAMP_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 

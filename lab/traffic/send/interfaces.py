@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.traffic.jobs import TrafficError
+from lab.load.jobs import TrafficError
 
 
 def mac_of(interface: str) -> list[int]:

@@ -1,8 +1,8 @@
 """Compiled inner loops of the sender: checksums, the stamp, and the paced ``sendmmsg`` loop.
 
 Layout that the loop works on (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` pointing
-at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.traffic.send.turns`). The
-addresses are written once.
+at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.load.turns`).
+The addresses are written once.
 Per datagram only the stamp and the UDP checksum change, and the kernel copies the frame during the call, so
 a slot can be used again at once.
 """
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
+from lab.load.stamp import MAGIC
 from lab.traffic.clock import MONOTONIC, REALTIME, now_ns
-from lab.traffic.stamp import MAGIC
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ def fold(total: int) -> int:
 
 @njit
 def stamp_at(data: Bytes, at: int, stream: int, sequence: int, time_ns: int) -> None:
-    """Write a whole stamp at ``data[at]``; see ``lab/traffic/stamp.py`` for its layout."""
+    """Write a whole stamp at ``data[at]``; see ``lab/load/stamp.py`` for its layout."""
     data[at] = MAGIC >> 8
     data[at + 1] = MAGIC & 0xFF
     data[at + 2] = (stream >> 8) & 0xFF

@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.bpf.library import Object
-from lab.traffic.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
+from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
+from lab.load.stamp import HEADER_BYTES
+from lab.load.turns import Integers, order, sequences
 from lab.traffic.send.frames import templates
 from lab.traffic.send.interfaces import mac_of
 from lab.traffic.send.kernels import Schedule
 from lab.traffic.send.schedule import Outcome
 from lab.traffic.send.tap import Tap
-from lab.traffic.send.turns import Integers, order, sequences
-from lab.traffic.stamp import HEADER_BYTES
 
 CONTROL: Final = np.dtype(
     [

@@ -18,7 +18,9 @@ from forwarder.abi.af_packet import (
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
     VIRTIO_NET_HDR_GSO_UDP_L4,
 )
-from lab.traffic.jobs import GeneratorName, SenderJob, TrafficError
+from lab.load.jobs import GeneratorName, SenderJob, TrafficError
+from lab.load.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
+from lab.load.turns import Integers, order, sequences
 from lab.traffic.send.frames import templates
 from lab.traffic.send.interfaces import mac_of
 from lab.traffic.send.kernels import (
@@ -38,8 +40,6 @@ from lab.traffic.send.kernels import (
     transmit,
 )
 from lab.traffic.send.schedule import Outcome
-from lab.traffic.send.turns import Integers, order, sequences
-from lab.traffic.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20

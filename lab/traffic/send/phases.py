@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from lab.traffic.jobs import GeneratorName, Phase, PhaseReport, SenderJob
+from lab.load.jobs import GeneratorName, Phase, PhaseReport, SenderJob
+from lab.load.turns import Integers
 from lab.traffic.send.kernels import Schedule
 from lab.traffic.send.schedule import Outcome, slack_ns
-from lab.traffic.send.turns import Integers
 from lab.traffic.service import Control
 
 NS_PER_S = 1_000_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.traffic.jobs import SenderJob
+from lab.load.jobs import SenderJob
 from lab.traffic.send.kernels import Schedule
 
 FOREVER_NS = 1 << 62

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from lab.traffic.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
+from lab.load.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
+from lab.load.turns import Integers, per_stream
 from lab.traffic.send.live import LiveGenerator
 from lab.traffic.send.packets import PacketGenerator
 from lab.traffic.send.phases import Generator, send_phases
 from lab.traffic.send.schedule import Outcome, grace_ns, schedule_of
-from lab.traffic.send.turns import Integers, per_stream
 from lab.traffic.service import Control, serve
 
 

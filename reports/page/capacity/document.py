@@ -16,7 +16,7 @@ from reports.capacity.model import CapacityModel
 from reports.capacity.rank import Candidate, evaluate, ranked
 from reports.capacity.rank import Row as Ranked
 from reports.dataset import Dataset
-from reports.page.model import Cell, Column, Row, Section, Table, Tone
+from reports.model import Cell, Column, Row, Section, Table, Tone
 
 WIRE_BYTES = 66
 """Around a payload on Ethernet, all of it (see ``mcastlab advise --gbps``)."""

@@ -15,7 +15,7 @@ from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
 from reports.figures import svg
 from reports.figures.style import figure, grid
-from reports.page.model import Cell, Column, Figure, Row, Section, Table
+from reports.model import Cell, Column, Figure, Row, Section, Table
 
 PROMISED = 0.15
 """Of the median: what the model promises to be off by, at most, of a case that it has not seen."""

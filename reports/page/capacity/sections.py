@@ -7,9 +7,9 @@ from reports.capacity.fit.regression import FitError
 from reports.capacity.fit.samples import Run
 from reports.capacity.layouts import read_layouts
 from reports.dataset import Dataset
+from reports.model import Section
 from reports.page.capacity import document as seed
 from reports.page.capacity import model as section
-from reports.page.model import Section
 
 
 def sections(data: Dataset) -> tuple[Section, ...]:
