@@ -82,7 +82,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 @app.command("list")
 def list_scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios, and the line of the architecture document that each covers."""
-    from lab.scenario.model import DIRECTORY, load_scenarios
+    from lab.scenario.files import DIRECTORY, load_scenarios
 
     scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
     if as_json:
@@ -98,7 +98,7 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 @app.command()
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
-    from lab.scenario.model import load_scenarios
+    from lab.scenario.files import load_scenarios
     from lab.scenario.planner import steps
 
     planned = steps(load_scenarios(names or []), profile_named(profile))
@@ -177,7 +177,7 @@ def run(
     """
     from lab.run import session
     from lab.run.baselines import OFF
-    from lab.scenario.model import load_scenarios
+    from lab.scenario.files import load_scenarios
 
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
         raise BadInputError(f"--junit {str(junit)!r}: a file in a directory that exists is allowed")
@@ -416,7 +416,7 @@ def main() -> None:
 
 def _reference(scenario: Scenario, names: list[str]) -> str:
     """How to load the scenario again: by name when it is ours, else by the path that was given."""
-    from lab.scenario.model import load_scenarios
+    from lab.scenario.files import load_scenarios
 
     for name in names:
         if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:

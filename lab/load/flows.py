@@ -13,7 +13,6 @@ from ipaddress import IPv4Address
 
 from lab.load import mixed_traffic as mixed
 from lab.load.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
-from lab.peers.base import Rule
 from lab.results import Purpose, Setting
 
 FIRST_GROUP = int(IPv4Address("239.1.0.0"))
@@ -29,6 +28,19 @@ FASTEST_DPS = 8_000_000
 
 FASTEST_COPIES_DPS = 1_500_000
 """Above what any subject here delivers, all outputs together, when each copy is a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One forwarding rule of a trial: same group and port in and out, so that every subject can do it."""
+
+    rule_id: str
+    group: str
+    port: int
+    source: str
+    """The sender's address: kernel multicast routing matches it, mcrd does not."""
+    input_interface: str
+    output_interfaces: tuple[str, ...]
 
 
 @dataclass(frozen=True)

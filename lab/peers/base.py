@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 from lab.ledger.ledger import Account
+from lab.load.flows import Rule
 from lab.netns.build import Lab
 from lab.results import Resize, Setting, WorkerSample
 
@@ -21,41 +22,11 @@ class PeerError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One forwarding rule of a trial: same group and port in and out, so that every subject can do it."""
-
-    rule_id: str
-    group: str
-    port: int
-    source: str
-    """The sender's address: kernel multicast routing matches it, mcrd does not."""
-    input_interface: str
-    output_interfaces: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """What a subject says at one moment: its account, and each worker's share (none without workers)."""
 
     account: Account
     workers: tuple[WorkerSample, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What can be asked of a subject; ``None``: no less than of the lab itself."""
-
-    interfaces: int | None = None
-    """Inputs and outputs together."""
-    copies: int | None = None
-    """Rules × outputs."""
-    counts_frames: bool = False
-    """Its account is in frames: bursts that cross the links as one (``egress = "offload"``) are refused."""
-    why: str = ""
-    """For the message of what is refused."""
-
-
-UNLIMITED = Limits()
 
 
 class Running(Protocol):
@@ -139,10 +110,6 @@ class Peer(Protocol):
     @property
     def says_when_ready(self) -> bool:
         """Whether ``start`` returns when it forwards; if not, a bench sends to it until a copy arrives."""
-
-    @property
-    def limits(self) -> Limits:
-        """A scenario that asks for more is refused."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, and how to get what is missing; ``None`` when it can."""

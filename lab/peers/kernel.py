@@ -11,21 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lab.ledger.ledger import Account
+from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns.build import Lab
-from lab.peers.base import Limits, PeerError, Rule, Sample, fate
+from lab.peers.base import PeerError, Sample, fate
 from lab.results import Setting
 
 _DAEMON = Path(__file__).with_name("mroute_daemon.py")
 
 END_TIMEOUT_S = 5.0
-
-MAX_INTERFACES = 32
-"""MAXVIFS of linux/mroute.h: the bitmap of multicast interfaces is one machine word."""
-
-LIMITS = Limits(
-    interfaces=MAX_INTERFACES, counts_frames=True, why=f"it routes between {MAX_INTERFACES} interfaces"
-)
 
 
 def _route(rule: Rule) -> dict[str, Any]:
@@ -112,7 +106,6 @@ class _Kernel:
     name: str = "kernel"
     sends_bursts: bool = False
     says_when_ready: bool = True
-    limits: Limits = LIMITS
 
     def missing(self) -> str | None:
         if Path("/proc/net/ip_mr_vif").exists():

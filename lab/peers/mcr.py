@@ -20,16 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.ledger.ledger import Account
+from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns import scratch
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail
+from lab.peers.base import READY_TIMEOUT_S, PeerError, Sample, executable, fate, tail
 from lab.results import Setting
 
 NAME = "mcr"
-MAX_COPIES = 1024
-LIMITS = Limits(copies=MAX_COPIES, counts_frames=True, why="a process tells it each rule")
 STOP_TIMEOUT_S = 10.0
 
 STILL_S = 0.3
@@ -102,7 +101,6 @@ class _Mcr:
     name: str = NAME
     sends_bursts: bool = False
     says_when_ready: bool = False
-    limits: Limits = LIMITS
     mcrd: Path | None = None
 
     def at(self, path: Path) -> _Mcr:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.ledger.ledger import REFUSED, Account, Where
+from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns import scratch
 from lab.netns.build import Lab
-from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, Scaling, fate, tail
+from lab.peers.base import PeerError, Sample, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.layout import follows_load
 from lab.scenario.mcrd_command import fixed_workers, layout_words, strategy_options
@@ -247,7 +248,6 @@ class _Mcrd:
     name: str = "mcrd"
     sends_bursts: bool = True
     says_when_ready: bool = True
-    limits: Limits = UNLIMITED
     trees: Mapping[str, Path] = field(default_factory=dict)
     """Where the forwarders of other commits are."""
 

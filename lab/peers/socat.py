@@ -31,16 +31,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from lab.ledger.ledger import REFUSED, Account
+from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns import scratch
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, Limits, PeerError, Rule, Sample, executable, fate, tail
+from lab.peers.base import READY_TIMEOUT_S, PeerError, Sample, executable, fate, tail
 from lab.results import Setting
 
 NAME = "socat"
-MAX_PROCESSES = 256
-LIMITS = Limits(copies=MAX_PROCESSES, counts_frames=True, why="a process for each rule and output")
 RECEIVE_BUFFER_BYTES = 4 << 20
 TTL = 15
 """What the other subjects' copies leave with: the generator's, less one."""
@@ -129,7 +128,6 @@ class _Socat:
     name: str = NAME
     sends_bursts: bool = False
     says_when_ready: bool = True
-    limits: Limits = LIMITS
     program: str | None = None
 
     def at(self, path: Path) -> _Socat:

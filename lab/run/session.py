@@ -18,8 +18,9 @@ from lab.run import run as runs
 from lab.run.baselines import choose as choose_baseline
 from lab.run.peer_availability import Attendance, attend, parse
 from lab.run.work_trees import checked_out, resolved
+from lab.scenario.files import load_scenarios, parse_scenario
 from lab.scenario.gate import FILE, NAME, against
-from lab.scenario.model import Scenario, load_scenarios, parse_scenario
+from lab.scenario.model import Scenario
 from lab.scenario.planner import steps
 from lab.scenario.profiles import ProfileName
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from forwarder.problems import Problem, ProblemsError
-from lab.peers import PEERS
-from lab.scenario.model import Scenario, ScenarioError, parse_scenario
+from lab.scenario.files import ScenarioError, parse_scenario
+from lab.scenario.model import Scenario
 from lab.scenario.profiles import PROFILES, ProfileName
+from lab.scenario.subjects import SUBJECTS
 from lab.scenario.tables import Case, Metric
 
 NAME = "compare"
@@ -57,8 +58,10 @@ def parse_side(where: str, text: str) -> tuple[Side, list[Problem]]:
     for part in _parts(text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            if key not in PEERS:
-                allowed = f"a subject ({', '.join(PEERS)}), or key=value with one of {', '.join(KEYS)}, rps"
+            if key not in SUBJECTS:
+                allowed = (
+                    f"a subject ({', '.join(SUBJECTS)}), or key=value with one of {', '.join(KEYS)}, rps"
+                )
                 problems.append(Problem(where, repr(part), allowed))
             subjects.append(key)
         elif key == "rps":
@@ -69,7 +72,7 @@ def parse_side(where: str, text: str) -> tuple[Side, list[Problem]]:
             problems += _take(changes, where, key, value)
     if len(subjects) > 1:
         problems.append(Problem(where, repr(text), f"one subject, not {len(subjects)}"))
-    known = [name for name in subjects if name in PEERS]
+    known = [name for name in subjects if name in SUBJECTS]
     return Side(text, known[0] if known else "mcrd", changes, rps), problems
 
 

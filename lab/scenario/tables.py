@@ -12,8 +12,8 @@ from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
 from lab.load.jobs import MAX_SEGMENTS, GeneratorName
 from lab.load.mixed_traffic import MOST_PERCENT
 from lab.load.topology import MAX_LINKS
-from lab.peers import PEERS
 from lab.results import Setting
+from lab.scenario.subjects import SUBJECTS
 
 Metric = Literal["zero-loss rate", "delivered copies/s", "generator rate", "CPU per copy", "latency p99"]
 Measure = Literal["zero-loss", "pdr", "flat-out", "half-rate", "latency"]
@@ -41,10 +41,9 @@ def _like(pattern: str, allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-SubjectName = Annotated[str, _one_of(PEERS)]
-SideName = Annotated[str, _one_of([*PEERS, "none"])]
+SubjectName = Annotated[str, _one_of(SUBJECTS)]
+SideName = Annotated[str, _one_of([*SUBJECTS, "none"])]
 """A subject, or the generator alone."""
-"""See :mod:`lab.peers`."""
 StrategyName = Annotated[str, _one_of(PRESETS)]
 PlacementName = Annotated[str, _one_of(RulePlacement)]
 SteeringName = Annotated[str, _one_of(Steering)]

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from forwarder.plan.strategy import PRESETS, Grouping, RulePlacement, Steering, Width, strategy_problems
 from forwarder.problems import Problem
 from lab.load import mixed_traffic as mixed
 from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
-from lab.peers import PEERS
-from lab.peers.base import Peer
 from lab.results import NONE
 from lab.scenario.layout import strategy_of
 from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable
 from lab.scenario.mcrd_command import option_problems
-from lab.scenario.rfc3918_tables import LatencyTable
-
-if TYPE_CHECKING:
-    from lab.scenario.model import Scenario
-    from lab.scenario.rfc3918_tables import Chosen
-    from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase
+from lab.scenario.model import Scenario
+from lab.scenario.rfc3918_tables import Chosen, LatencyTable
+from lab.scenario.subjects import SUBJECTS
+from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:
@@ -33,7 +28,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         allowed = "measure, [[compare]], [[expect]] or another table that says what is done with the cases"
         found.append(Problem("case", f"{len(scenario.case)} of them, none measured", allowed))
     if scenario.case and not scenario.subjects:
-        allowed = f"at least one of {', '.join(PEERS)}, for the cases"
+        allowed = f"at least one of {', '.join(SUBJECTS)}, for the cases"
         found.append(Problem("subjects", "[]", allowed))
     for key, measure in (
         ("measure", scenario.measure),
@@ -69,8 +64,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         tables.append((f"case[{index}]", _load_problems(values)))
         tables.append((f"case[{index}]", _unicast_problems(values)))
         tables += [
-            (f"case[{index}]", _limit_problems(values, PEERS[subject]))
-            for subject in scenario.subjects_in(case)
+            (f"case[{index}]", _limit_problems(values, subject)) for subject in scenario.subjects_in(case)
         ]
         if "mcrd" in scenario.subjects_in(case):
             tables.append((f"case[{index}]", _command_line_problems(scenario, case)))
@@ -257,9 +251,10 @@ def _load_problems(values: Defaults) -> Iterable[Problem]:
         yield Problem("skew", str(values.skew), "1 with one input")
 
 
-def _limit_problems(values: Defaults, peer: Peer) -> Iterable[Problem]:
+def _limit_problems(values: Defaults, subject: str) -> Iterable[Problem]:
     """What is more than a subject can be asked for."""
-    limits, why = peer.limits, f"the subject {peer.name} ({peer.limits.why})"
+    limits = SUBJECTS[subject]
+    why = f"the subject {subject} ({limits.why})"
     if limits.interfaces is not None and values.outputs > limits.interfaces - values.inputs:
         inputs = f"{values.inputs} input{'s' * (values.inputs > 1)}"
         allowed = f"at most {limits.interfaces - values.inputs} with {inputs} and {why}"
@@ -268,7 +263,7 @@ def _limit_problems(values: Defaults, peer: Peer) -> Iterable[Problem]:
         allowed = f"at most {limits.copies // values.outputs} with outputs = {values.outputs} and {why}"
         yield Problem("rules", str(values.rules), allowed)
     if limits.counts_frames and values.egress == "offload" and values.burst > 1:
-        allowed = f"1 with egress = 'offload' and the subject {peer.name}, whose account is in frames"
+        allowed = f"1 with egress = 'offload' and the subject {subject}, whose account is in frames"
         yield Problem("burst", str(values.burst), allowed)
 
 

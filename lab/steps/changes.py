@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from lab.analysis import change
 from lab.analysis.load_profile import HOT_GROUP
 from lab.ledger import expectation
-from lab.load.flows import rules_of, streams_of
-from lab.peers.base import Changing, Operable, PeerError, Rule, Scaling
+from lab.load.flows import Rule, rules_of, streams_of
+from lab.peers.base import Changing, Operable, PeerError, Scaling
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
 from lab.scenario import steps as matrix
 from lab.scenario.load_tables import STARTED_ANEW

@@ -20,10 +20,10 @@ from lab.analysis.delay import Arrival, Change, Kind, delays, reported
 from lab.analysis.igmp import Word, membership
 from lab.analysis.search import SHORTFALL_LIMIT
 from lab.load import mixed_traffic as mixed
-from lab.load.flows import FIRST_SOURCE_PORT, rules_of
+from lab.load.flows import FIRST_SOURCE_PORT, Rule, rules_of
 from lab.load.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
-from lab.peers.base import Changing, Rule
+from lab.peers.base import Changing
 from lab.results import NS_PER_S, Delay, Setting
 from lab.scenario import steps as matrix
 from lab.steps.context import Context, StepError, plan_for

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.ledger.ledger import Account
+from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns.build import Lab
-from lab.peers.base import UNLIMITED, Limits, PeerError, Rule, Sample, fate
+from lab.peers.base import PeerError, Sample, fate
 from lab.results import Setting
 
 NAME = "faulty"
@@ -78,7 +79,6 @@ class FaultyForwarder:
     name: str = NAME
     sends_bursts: bool = False
     says_when_ready: bool = True
-    limits: Limits = UNLIMITED
 
     def missing(self) -> str | None:
         return None

@@ -11,7 +11,7 @@ from lab.load.flows import Request
 from lab.peers import PEERS
 from lab.peers.base import Operable
 from lab.results import Change, Check, Course, Trial
-from lab.scenario.model import parse_scenario
+from lab.scenario.files import parse_scenario
 from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context, plan_for
 from lab.steps.runner import execute

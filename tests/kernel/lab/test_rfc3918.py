@@ -13,7 +13,7 @@ from lab.journal.progress import Silent
 from lab.load.flows import Request
 from lab.peers import PEERS
 from lab.results import Capacity, Delay, Setting, Trial
-from lab.scenario.model import parse_scenario
+from lab.scenario.files import parse_scenario
 from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context
 from lab.steps.runner import execute

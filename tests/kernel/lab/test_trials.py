@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from lab.load.flows import Request
+from lab.load.flows import Request, Rule
 from lab.load.topology import Topology
 from lab.netns.build import build
 from lab.peers import kernel
-from lab.peers.base import PeerError, Rule
+from lab.peers.base import PeerError
 from lab.results import Setting, Trial
 from lab.scenario.layout import workers_in_all
 from lab.trial.trial import NONE, BenchPlan, bench, place

@@ -17,7 +17,7 @@ from lab.load.flows import Request as Asked
 from lab.load.flows import receiver_job, sender_job, streams_of
 from lab.load.turns import order
 from lab.results import Setting
-from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.planner import steps
 from lab.scenario.steps import Capacity, Delay, LatencySet
 from reports.tables.rfc3918 import percentile

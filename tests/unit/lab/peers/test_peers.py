@@ -9,10 +9,12 @@ import pytest
 
 from lab.cli.doctor import CHECKUPS, check
 from lab.ledger import ledger
+from lab.load.flows import Rule
 from lab.peers import PEERS, mcr, procnet, socat
-from lab.peers.base import Located, Rule, fate
+from lab.peers.base import Located, fate
 from lab.run.peer_availability import PeerOptionError, attend, parse
-from lab.scenario.model import Scenario, ScenarioError, parse_scenario
+from lab.scenario.files import ScenarioError, parse_scenario
+from lab.scenario.model import Scenario
 from lab.scenario.planner import steps
 from lab.scenario.steps import Comparison, Expectation, Search
 

@@ -15,8 +15,8 @@ from lab.results import Setting
 from lab.run import baselines as gate_baseline
 from lab.run import work_trees as trees
 from lab.run.baselines import AUTO, choose
+from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.gate import NAME, against
-from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.planner import steps
 from lab.scenario.steps import Calibrate, Comparison, Search
 from lab.steps.compare import is_worse, tolerated

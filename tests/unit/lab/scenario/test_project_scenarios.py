@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwarder.plan.strategy import PRESETS
-from lab.scenario.model import DIRECTORY, load_scenarios
+from lab.scenario.files import DIRECTORY, load_scenarios
 from lab.scenario.planner import steps
 from lab.scenario.steps import Calibrate, Comparison, Search
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.layout import least_workers, workers_in_all
 from lab.scenario.mcrd_command import strategy_options
-from lab.scenario.model import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.planner import steps
 from lab.scenario.profiles import PROFILES
 from lab.scenario.steps import Calibrate, Expectation, Search, Soak, Sweep

@@ -11,8 +11,8 @@ import pytest
 from forwarder.plan.document import DOCUMENTED, Documented
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
+from lab.scenario.files import DIRECTORY, load_scenarios
 from lab.scenario.layout import workers_in_all
-from lab.scenario.model import DIRECTORY, load_scenarios
 from lab.scenario.tables import FootprintCase
 from lab.steps.footprint import compared, misses, sampled
 

@@ -1,0 +1,137 @@
+"""Scenario files: TOML in, checked scenarios out. Every problem of a file is reported at once, by key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from forwarder.problems import MISSING, Problem, ProblemsError, key, shown, words
+from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.scenario.model import Scenario
+from lab.scenario.profiles import ProfileOverride
+from lab.scenario.rfc3918_tables import CapacityTable, DelayTable, LatencyTable
+from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase, Model
+from lab.scenario.validate import sense_problems
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "scenarios"
+
+
+class ScenarioError(ProblemsError):
+    """Scenarios that cannot be run."""
+
+
+def parse_scenario(text: str, source: str) -> Scenario:
+    """The scenario in ``text`` (TOML); ``source`` names it in messages. Raises :class:`ScenarioError`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError([Problem(source, "not TOML", str(error))]) from None
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError(_as_problem(item, source) for item in error.errors()) from None
+    if problems := sense_problems(scenario):
+        raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
+    return scenario
+
+
+def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Scenario]:
+    """Scenarios by name (in ``directory``) or by path; all default ones when ``names`` is empty.
+
+    A name that is none stands for all that begin with it: ``rfc3918`` for ``rfc3918-delay`` and the others.
+
+    Raises :class:`ScenarioError` with the problems of every file that has any.
+    """
+    chosen = list(names)
+    available = {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    paths = [path for name in chosen for path in _named(name, available)] or list(available.values())
+    scenarios: list[Scenario] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if path.suffix != ".toml" or not path.is_file():
+            problems.append(Problem("scenario", repr(str(path)), _allowed(path, available)))
+            continue
+        try:
+            scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError:
+            problems.append(Problem(str(path), "not text", "TOML in UTF-8"))
+            continue
+        except ScenarioError as error:
+            problems += error.problems
+            continue
+        if chosen or scenario.default:
+            scenarios.append(scenario)
+    for name in sorted({s.name for s in scenarios if sum(o.name == s.name for o in scenarios) > 1}):
+        problems.append(Problem("name", repr(name), "each scenario once"))
+    if problems:
+        raise ScenarioError(problems)
+    # What forwards wrongly need not be measured: the functional checks come first.
+    return sorted(scenarios, key=lambda scenario: not scenario.functional)
+
+
+def _allowed(path: Path, available: Mapping[str, Path]) -> str:
+    if path.suffix == ".toml":
+        return "a file ending in .toml that is there"
+    if near := get_close_matches(str(path), available, n=3):
+        return f"a file ending in .toml, or a name of `mcastlab list`: {' or '.join(near)}?"
+    return f"a file ending in .toml, or one of {', '.join(available)}"
+
+
+def _named(name: str, available: Mapping[str, Path]) -> list[Path]:
+    """The scenario of that name; else all whose names begin with it and a hyphen; else the file."""
+    if name in available:
+        return [available[name]]
+    return [path for stem, path in available.items() if stem.startswith(f"{name}-")] or [Path(name)]
+
+
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+    "too_short": ("min_length", "at least this many entries:"),
+    "too_long": ("max_length", "at most this many entries:"),
+}
+
+
+def _as_problem(error: Any, source: str) -> Problem:
+    """A pydantic error in this project's words."""
+    field, kind, context = key(error["loc"], f"{source}: "), error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return Problem(field, MISSING, "a value: it is required")
+    if kind == "extra_forbidden":
+        return Problem(field, shown(error["input"]), f"no such key; here are: {_keys_beside(error['loc'])}")
+    if kind == "literal_error":
+        return Problem(field, shown(error["input"]), context["expected"])
+    if kind in _BOUNDS:
+        name, bound = _BOUNDS[kind]
+        return Problem(field, shown(error["input"]), f"{bound} {context[name]}")
+    return Problem(field, shown(error["input"]), words(error["msg"]))
+
+
+_TABLES: Mapping[str, type[Model]] = {
+    "setting": Defaults,
+    "case": Case,
+    "expect": Expect,
+    "compare": Compare,
+    "footprint": FootprintCase,
+    "latency": LatencyTable,
+    "delay": DelayTable,
+    "capacity": CapacityTable,
+    "sweep": SweepTable,
+    "soak": SoakTable,
+    "course": CourseTable,
+    "change": ChangeTable,
+    "profile": ProfileOverride,
+}
+
+
+def _keys_beside(loc: tuple[str | int, ...]) -> str:
+    model = _TABLES.get(str(loc[0]), Scenario) if len(loc) > 1 else Scenario
+    return ", ".join(model.model_fields)
