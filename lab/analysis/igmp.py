@@ -1,6 +1,7 @@
 """IGMP membership reports as they cross a link: who asks for which group, and who leaves it. Pure.
 
 Version 3 (RFC 3376, section 4.2), whose records say how a group's filter changed, and versions 1 and 2.
+By hand: scapy's parser does not skip a record's auxiliary data, moved in scapy 2.8 and imports sockets.
 """
 
 from __future__ import annotations

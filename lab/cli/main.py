@@ -379,10 +379,10 @@ def clean(
     namespaces.
     """
     from lab.netns.clean import clean as remove
-    from lab.netns.scratch import remove_leftovers
+    from lab.netns.clean import remove_directories
 
     removed = remove(everything)
-    directories = remove_leftovers()
+    directories = remove_directories()
     if as_json:
         print_json([asdict(item) for item in removed])
         return

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lab.results import Drop, Ledger, Stage
+from lab.results import Drop, Ledger, Stage, WorkerSample
 
 Where = tuple[str, str]
 """Place and reason of a drop, as in :class:`lab.results.Drop`."""
@@ -78,6 +78,14 @@ class Account:
     def accounts_for(self, datagrams: int) -> bool:
         """Whether so many have matched or been dropped, and every copy has been sent or dropped."""
         return not self.pending and self.matched + sum(self.ingress.values()) >= datagrams
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a subject says at one moment: its account, and each worker's share (none without workers)."""
+
+    account: Account
+    workers: tuple[WorkerSample, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from lab.ledger.ledger import Sample
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import Request, input_of, streams_of
 from lab.load.jobs import Flow, ReceiverReport, SenderReport
-from lab.measure.cpu import CpuTime, total
-from lab.peers.base import Sample
 from lab.results import Generated, InputSample, Latency, OutputSample, Streams, WorkerSample
 from lab.scenario.layout import receivers_of, workers_in_all
 
@@ -44,8 +43,8 @@ def notes(
     sent: SenderReport,
     seen: ReceiverReport,
     request: Request,
-    cpus: dict[int, CpuTime],
     worker_cpus: Sequence[int],
+    steal_share: float,
 ) -> list[str]:
     """What a reader should know of a trial that is none the worse for it."""
     found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]
@@ -56,10 +55,8 @@ def notes(
         found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPUs")
     if reordered := sum(seen.reordered):
         found.append(f"{reordered:,} copies arrived out of order")
-    spent = total(cpus)
-    elapsed_ns = spent.busy_ns + spent.steal_ns + spent.idle_ns
-    if spent.steal_ns > elapsed_ns * STEAL_LIMIT:
-        found.append(f"the hypervisor took {spent.steal_ns / elapsed_ns:.0%} of the processor time")
+    if steal_share > STEAL_LIMIT:
+        found.append(f"the hypervisor took {steal_share:.0%} of the processor time")
     return found
 
 

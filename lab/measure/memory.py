@@ -17,8 +17,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+
+from lab.measure import Reading
+from lab.measure.processes import process_directory
 
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 """The first line of a mapping in smaps; the others begin with a capital letter."""
@@ -26,7 +29,7 @@ _SHARED = " rw-s "
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessMemory:
+class ProcessMemory(Reading):
     """Of one process, or summed. ``ring_bytes``: packet-socket rings, in none of the other figures."""
 
     private_bytes: int
@@ -38,19 +41,9 @@ class ProcessMemory:
     """Of the dirty ones, pages that are not anonymous: of shared mappings, as an io_uring's."""
     ring_bytes: int
 
-    def since(self, earlier: ProcessMemory) -> ProcessMemory:
-        return ProcessMemory(
-            *(getattr(self, field.name) - getattr(earlier, field.name) for field in fields(self))
-        )
-
-    def __add__(self, other: ProcessMemory) -> ProcessMemory:
-        return ProcessMemory(
-            *(getattr(self, field.name) + getattr(other, field.name) for field in fields(self))
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class KernelMemory:
+class KernelMemory(Reading):
     """Of the machine, from /proc/meminfo: what grows with sockets, processes and rules."""
 
     slab_bytes: int
@@ -62,22 +55,15 @@ class KernelMemory:
     def total_bytes(self) -> int:
         return self.slab_bytes + self.page_table_bytes + self.stack_bytes + self.per_cpu_bytes
 
-    def since(self, earlier: KernelMemory) -> KernelMemory:
-        return KernelMemory(
-            *(getattr(self, field.name) - getattr(earlier, field.name) for field in fields(self))
-        )
-
 
 def process_memory(pid: int) -> ProcessMemory:
     """Memory of ``pid``; ProcessLookupError when it is gone."""
-    try:
-        rollup = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text())
-        # The kernel's list of mappings is cheap, its account of each is not: look for a shared one first.
-        maps = Path(f"/proc/{pid}/maps").read_text()
-        smaps = Path(f"/proc/{pid}/smaps").read_text() if _SHARED in maps else ""
-        rings, mapped = _sizes_of(smaps, "socket:["), _sizes_of(smaps, _SHARED)
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise ProcessLookupError(f"process {pid} is gone") from error
+    with process_directory(pid) as directory:
+        rollup = _sizes((directory / "smaps_rollup").read_text())
+        # The kernel's list of mappings is cheap, its details of each are not: look for a shared one first.
+        maps = (directory / "maps").read_text()
+        smaps = (directory / "smaps").read_text() if _SHARED in maps else ""
+    rings, mapped = _sizes_of(smaps, "socket:["), _sizes_of(smaps, _SHARED)
     private = rollup.get("Private_Clean", 0) + rollup.get("Private_Dirty", 0)
     ring_private = rings.get("Private_Clean", 0) + rings.get("Private_Dirty", 0)
     return ProcessMemory(

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from lab.load.topology import SEGMENTATION, Link, Side, Topology
 from lab.netns import namespaces as netns
-from lab.netns.device_features import set_features
-from lab.netns.lend import Loan, borrowed
+from lab.netns.lend import Loan, lent
 from lab.netns.netlink import Netlink
+from lab.netns.ownership import new_name
 
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
-UNSTEERED = {_RPS.format("*"): "0"}
-"""For :func:`steer`."""
-_INSIDE = str(Path(__file__).with_name("sysctl.py"))
+NO_STEERING = {_RPS.format("*"): "0"}
+"""For :func:`write_steering`."""
+_SYSCTL = str(Path(__file__).with_name("sysctl.py"))
 
 _QUIET = {
     # Neighbour discovery, router solicitation and MLD reports would be counted as traffic.
@@ -65,7 +65,7 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
     ``run_id`` must be unique among the labs that this process has standing at the same time. Whatever happens
     in the block, the processes inside are killed and the namespaces removed.
     """
-    spaces = {side: netns.new_name(f"{run_id}-{side}") for side in topology.sides}
+    spaces = {side: new_name(f"{run_id}-{side}") for side in topology.sides}
     with ExitStack() as stack:
         for name in spaces.values():
             stack.callback(netns.remove, name)  # first: an interruption may come in between
@@ -73,13 +73,15 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
         lab = Lab(topology, run_id, spaces["gen"], spaces.get("fwd", ""), spaces["rcv"])
         links = {side: stack.enter_context(Netlink(name)) for side, name in spaces.items()}
         if topology.cables:
-            stack.enter_context(borrowed(_loans(lab), topology.mtu))
+            stack.enter_context(lent(_loans(lab), topology.mtu))
         else:
             for number, link in enumerate(topology.links):
                 _add_link(links[link.sender.side], lab, link, FIRST_INDEX + number)
         for side in topology.sides:
             before = _settle(links[side], lab, side)
-            stack.callback(steer, spaces[side], {path: before[path] for path in before if _is_steering(path)})
+            stack.callback(
+                write_steering, spaces[side], {path: before[path] for path in before if _is_steering(path)}
+            )
         for side in topology.sides:
             _bring_up(links[side], topology, side)
         if "fwd" in links:
@@ -128,18 +130,18 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> dict[str, str]:
         features = dict.fromkeys(SEGMENTATION, False) if topology.egress == "wire-like" else {}
         if end.side != "gen" and end.interface in merging:
             features["rx-gro"] = True
-        set_features(netlink, end.interface, features)
+        netlink.set_features(end.interface, features)
     return _write(lab.namespace(side), files)
 
 
 def _write(namespace: str, files: dict[str, str]) -> dict[str, str]:
     before: dict[str, str] = json.loads(
-        netns.run(namespace, [sys.executable, "-I", "-S", _INSIDE], input=json.dumps(files))
+        netns.run(namespace, [sys.executable, "-I", "-S", _SYSCTL], input=json.dumps(files))
     )
     return before
 
 
-def steer(namespace: str, masks: dict[str, str]) -> None:
+def write_steering(namespace: str, masks: dict[str, str]) -> None:
     """Set packet steering as in ``masks``, paths and texts, as far as the interfaces are there still.
 
     An interface that goes while it is steered leaves the kernel steering for ever: every frame on the machine

@@ -1,19 +1,23 @@
-"""Remove what a killed run left behind: namespaces of the lab, and the processes inside them."""
+"""Remove what killed runs left behind: namespaces, the processes inside them, temporary directories."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.netns import namespaces as netns
-from lab.netns.build import UNSTEERED, steer
-from lab.netns.lend import give_back_all
+from lab.netns.build import NO_STEERING, write_steering
+from lab.netns.lend import return_all
+from lab.netns.ownership import PREFIX, left_over
 
 
 @dataclass(frozen=True)
 class Removed:
     """A namespace that was removed, and how many processes were killed in it.
 
-    ``returned``: interfaces that the lab had not made, and that were given back.
+    ``returned``: interfaces that were lent to the lab, and were moved back.
     """
 
     namespace: str
@@ -22,18 +26,26 @@ class Removed:
 
 
 def clean(everything: bool = False) -> list[Removed]:
-    """Remove the namespaces whose makers have gone; with ``everything`` also those of runs still alive."""
-    if everything:
-        targets = [(name, len(netns.processes(name))) for name in netns.names()]
-    else:
-        targets = [(leftover.name, len(leftover.pids)) for leftover in netns.leftovers()]
+    """Remove the namespaces whose makers have gone; with ``everything`` also those of live runs."""
+    names = netns.names() if everything else netns.leftovers()
+    targets = [(name, len(netns.processes(name))) for name in names]
     removed = []
     for name, processes in targets:
         netns.kill_processes(name)
         returned = []
         if netns.is_made(name):
-            steer(name, UNSTEERED)
-            returned = give_back_all(name)
+            write_steering(name, NO_STEERING)
+            returned = return_all(name)
         netns.remove(name)
         removed.append(Removed(name, processes, tuple(returned)))
+    return removed
+
+
+def remove_directories() -> list[Path]:
+    """Remove the temporary directories whose makers have gone; returns them."""
+    removed = []
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+        if path.is_dir() and not path.is_symlink() and left_over(path):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
     return removed

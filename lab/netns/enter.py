@@ -1,6 +1,6 @@
 """Enter a network namespace, then become another program. Run by path, never imported by the lab.
 
-    python -I -S netns_enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT…]
+    python -I -S enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT…]
 
 ``PARENT_PID`` is the process to die with (0: outlive it), ``CPUS`` a comma-separated list of CPUs to run on
 (``-``: all). It does what ``ip netns exec`` does: the network namespace, and a mount namespace of its own
@@ -51,7 +51,7 @@ def enter(namespace: str) -> None:
 def main(arguments: list[str]) -> None:
     namespace, parent, cpus, separator, *program = arguments
     if separator != "--" or not program:
-        raise SystemExit("usage: netns_enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT...]")
+        raise SystemExit("usage: enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT...]")
     try:
         if int(parent):
             _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")

@@ -1,8 +1,8 @@
-"""Interfaces that the lab did not make, lent to it for the length of a bench, and given back as they were.
+"""Existing interfaces lent to the lab for the length of a bench, and returned as they were.
 
-An interface that carries an address is in use, and is refused: moving it into a namespace takes its addresses
-and routes away. What it was called is written into its alias, so that ``clean`` can give it back when the lab
-was killed. Name, MTU, features and whether it was up are restored; of a killed lab's, name and MTU.
+An interface that has an address is in use, and is refused: moving it into a namespace would remove its
+addresses and routes. Its name is written into its alias, so that ``clean`` can return it when the lab was
+killed. Name, MTU, device features and up or down are restored; after a killed lab only name and MTU.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pyroute2.netlink import nlmsg
 
 from lab.load.topology import SEGMENTATION
-from lab.netns.device_features import features_of, set_features
 from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import IFF_UP, Netlink
 
 ALIAS = "mcastlab: "
-"""Before an interface's own name and MTU, in its alias (IFLA_IFALIAS)."""
+"""Prefix of an interface's own name and MTU in its alias (IFLA_IFALIAS)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """One interface: its own ``name``, and what it is called in ``namespace``."""
+    """An interface: its own ``name``, and its name in ``namespace``."""
 
     name: str
     namespace: str
@@ -33,8 +32,8 @@ class Loan:
 
 
 @contextmanager
-def borrowed(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
-    """Move interfaces of the caller's own namespace away, and back again at the end.
+def lent(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
+    """Move interfaces out of the caller's own namespace, and back again at the end.
 
     Raises :class:`NetnsError`, and nothing is moved, when one does not exist or carries an address.
     """
@@ -44,8 +43,8 @@ def borrowed(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
         there = {link.get("ifname"): link for link in home.links()}
         for loan in loans:
             link = there[loan.name]
-            before = features_of(home, loan.name, SEGMENTATION)
-            stack.callback(_give_back, home, loan, link, before)
+            before = home.features(loan.name, SEGMENTATION)
+            stack.callback(_return_loan, home, loan, link, before)
             home.set_down(link["index"])
             home.change(
                 link["index"], ifname=loan.called, ifalias=f"{ALIAS}{loan.name} {link.get('mtu')}", mtu=mtu
@@ -55,7 +54,7 @@ def borrowed(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
 
 
 def obstacles(names: Sequence[str]) -> list[str]:
-    """Why interfaces cannot be taken, a sentence each."""
+    """One sentence for each reason why interfaces cannot be lent."""
     with Netlink(None) as home:
         return _obstacles(home, names)
 
@@ -72,27 +71,27 @@ def _obstacles(home: Netlink, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _give_back(home: Netlink, loan: Loan, link: nlmsg, features: dict[str, bool]) -> None:
+def _return_loan(home: Netlink, loan: Loan, link: nlmsg, features: dict[str, bool]) -> None:
     with Netlink(loan.namespace) as away:
         _return(away, loan.called, loan.name, mtu=link.get("mtu"))
     found = {one.get("ifname"): one for one in home.links()}
-    set_features(home, loan.name, features)
+    home.set_features(loan.name, features)
     if link["flags"] & IFF_UP:
         home.set_up(found[loan.name]["index"])
 
 
 def _return(away: Netlink, called: str, name: str, mtu: int) -> None:
-    """Home again, under its own name."""
+    """Move an interface home under its own name."""
     index = next((link["index"] for link in away.links() if link.get("ifname") == called), None)
     if index is None:
-        return  # it never left, or a cable was pulled with its card
+        return  # it never left, or its card was removed
     away.set_down(index)
     away.change(index, ifname=name, ifalias="", mtu=mtu)
     away.move(index, None)
 
 
-def give_back_all(namespace: str) -> list[str]:
-    """Return what a killed lab had borrowed for ``namespace``; the interfaces' names."""
+def return_all(namespace: str) -> list[str]:
+    """Return the interfaces that were lent to a killed lab for ``namespace``; returns their names."""
     returned = []
     with Netlink(namespace) as away:
         for link in away.links():
@@ -105,7 +104,7 @@ def give_back_all(namespace: str) -> list[str]:
 
 
 def _addresses(home: Netlink) -> list[tuple[str, str]]:
-    """Interfaces and the addresses that they carry; an address of the link itself (fe80::) says nothing."""
+    """Interfaces and their addresses, but for link-local ones (fe80::), which every interface has."""
     names = {link["index"]: link.get("ifname") for link in home.links()}
     return [
         (names.get(index, ""), address)

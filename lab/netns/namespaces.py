@@ -2,10 +2,10 @@
 
 Rules:
 
-* The lab process never changes its own namespace, nor forks: what is done inside one is done by a
-  program started through ``netns_enter.py``, or on a netlink socket that ``netns_open.py`` opened there.
-* A name says who made it: ``mcl-<pid>-<start time of that pid>-<label>``. When that process is gone the
-  namespace is a leftover, and ``lab/netns/clean.py`` may remove it. The start time tells a reused pid apart.
+* The lab process never changes its own namespace, nor forks. What is done inside one is done by a program
+  started through ``enter.py``, or on a netlink socket that ``open.py`` opened there. (By hand: pyroute2 would
+  fork the lab, which shares its event queues and signal handlers; docs/decisions/0010-lab-instruments.md.)
+* A name says who made it (:mod:`lab.netns.ownership`).
 * Removing a namespace first kills the processes inside: the kernel keeps a namespace alive for as long as one
   is left, whatever happens to its name.
 """
@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import socket
@@ -22,49 +21,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyroute2.netns
 
-PREFIX = "mcl-"
+from lab.netns.ownership import is_owned, maker_is_gone, new_name
+
 DIRECTORY = Path("/run/netns")
 _LAUNCHER = Path(__file__).with_name("enter.py")
 _OPENER = Path(__file__).with_name("open.py")
 OPEN_TIMEOUT_S = 30.0
-"""The kernel makes one when it has done with those that are being taken down: on a busy machine, seconds."""
-_NAME = re.compile(r"mcl-(?P<pid>\d+)-(?P<started>\d+)-(?P<label>.+)")
-_LABEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""The kernel makes one only after it has taken down others, which takes seconds on a busy machine."""
 
 
 class NetnsError(RuntimeError):
     """A namespace could not be made, entered or removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A namespace whose maker is gone, and the processes that still run inside."""
-
-    name: str
-    owner_pid: int
-    pids: tuple[int, ...]
-
-
-def start_time(pid: int) -> int | None:
-    """When ``pid`` started, in clock ticks since boot (proc_pid_stat(5), field 22); ``None`` once gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(stat[stat.rindex(")") + 2 :].split()[19])
-
-
-def new_name(label: str) -> str:
-    """A namespace name that this process owns; ``label`` must make it unique within the process."""
-    if not _LABEL.fullmatch(label):
-        raise NetnsError(f"namespace label {label!r}: 1 to 100 letters, digits, '.', '_' or '-' are allowed")
-    return f"{PREFIX}{os.getpid()}-{start_time(os.getpid())}-{label}"
 
 
 def create(name: str) -> None:
@@ -76,7 +48,7 @@ def create(name: str) -> None:
 
 
 def is_made(name: str) -> bool:
-    """Whether there is a namespace behind the name, rather than a file that none was mounted on any more."""
+    """Whether a namespace is mounted on the name's file: an interrupted removal leaves the file alone."""
     try:
         return (DIRECTORY / name).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
     except FileNotFoundError:  # somebody else removed it
@@ -105,7 +77,7 @@ def opened(name: str | None) -> Iterator[int]:
 
 
 def _open(verb: str, name: str, *arguments: str, what: str, pass_fds: Sequence[int] = ()) -> None:
-    """Run ``netns_open.py``; ``what`` begins the message when it fails."""
+    """Run ``open.py``; ``what`` begins the message when it fails."""
     try:
         subprocess.run(
             [sys.executable, "-I", "-S", str(_OPENER), verb, name, *arguments],
@@ -182,7 +154,7 @@ def names() -> list[str]:
     """Every namespace that some lab made, this one or another, live or left over."""
     if not DIRECTORY.is_dir():
         return []
-    return sorted(path.name for path in DIRECTORY.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(path.name for path in DIRECTORY.iterdir() if is_owned(path.name))
 
 
 def processes(name: str) -> list[int]:
@@ -204,21 +176,9 @@ def kill_processes(name: str, timeout_s: float = 5.0) -> None:
             raise NetnsError(f"processes {pids} in {name} still run {timeout_s:g} s after SIGKILL")
 
 
-def leftovers() -> list[Leftover]:
+def leftovers() -> list[str]:
     """Namespaces whose makers have gone."""
-    found = []
-    for name in names():
-        match = _NAME.fullmatch(name)
-        assert match  # names() lists nothing else
-        if maker_is_gone(name):
-            found.append(Leftover(name, int(match["pid"]), tuple(processes(name))))
-    return found
-
-
-def maker_is_gone(name: str) -> bool:
-    """Whether ``name`` is one of :func:`new_name`, of a process that is no more."""
-    match = _NAME.fullmatch(name)
-    return match is not None and start_time(int(match["pid"])) != int(match["started"])
+    return [name for name in names() if maker_is_gone(name)]
 
 
 def _all_pids() -> list[int]:

@@ -1,13 +1,12 @@
-"""Links and addresses of one namespace, through a netlink socket that lives there.
+"""Links, addresses and device features of one namespace, through a netlink socket that lives there.
 
-pyroute2 writes and reads the messages; they are exchanged here, one at a time on a blocking socket, so that
-an answer that never comes is an error after a deadline. (Its own sockets, driven by asyncio, wait for ever
-then: a lost answer or an error of the socket itself is never told to the one who asked.)
+pyroute2 encodes and decodes the messages. They are exchanged by hand, one at a time on a blocking socket, so
+that a missing answer is an error after a deadline: pyroute2's own sockets, driven by asyncio, wait for ever
+when an answer is lost or the socket itself fails (docs/decisions/0010-lab-instruments.md).
 
-The kernel does what a request says before ``send`` returns, and puts the answer into the socket's queue; it
-sends none when it was interrupted (``netlink_rcv_skb`` in net/netlink/af_netlink.c, -EINTR) or had no memory
-for it. Hence a request without an answer is asked once more, on a new socket, and that something exists
-already is then what was wanted.
+The kernel carries out a request before ``send`` returns, and queues the answer on the socket. It sends no
+answer when it was interrupted (``netlink_rcv_skb`` in net/netlink/af_netlink.c, -EINTR) or had no memory for
+it. So a request without an answer is sent once more, on a new socket, and EEXIST then means success.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+from collections.abc import Iterable
 from typing import Any, Self
 
+from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink import (
     NLM_F_ACK,
     NLM_F_CREATE,
@@ -37,7 +38,7 @@ from lab.netns import namespaces as netns
 from lab.netns.namespaces import NetnsError
 
 ANSWER_TIMEOUT_S = 10.0
-"""While other namespaces are taken down, the kernel's lock on all links may be held for a second or two."""
+"""The kernel may hold its lock on all links for a second or two while it takes other namespaces down."""
 
 CHANGE = NLM_F_REQUEST | NLM_F_ACK
 CREATE = CHANGE | NLM_F_CREATE | NLM_F_EXCL
@@ -63,9 +64,9 @@ class Netlink:
         return self._socket.fileno()
 
     def add_veth(self, near: dict[str, Any], far: dict[str, Any], far_namespace: str) -> None:
-        """A pair: ``near`` here, ``far`` in ``far_namespace``; each with ``ifname``, ``mtu``, ``address``.
+        """Add a pair: ``near`` here, ``far`` in ``far_namespace``; each has ``ifname``, ``mtu``, ``address``.
 
-        ``near`` may say its ``index``.
+        ``near`` may have an ``index``.
         """
         with netns.opened(far_namespace) as descriptor:
             peer = {"attrs": [*_attributes(far), ("IFLA_NET_NS_FD", descriptor)]}
@@ -86,34 +87,31 @@ class Netlink:
             self.ask(message, RTM_NEWLINK, CREATE, f"adding the veth pair {near['ifname']}, {far['ifname']}")
 
     def set_up(self, index: int) -> None:
-        message = ifinfmsg()
-        message["index"] = index
-        message["flags"] = message["change"] = IFF_UP
-        self.ask(message, RTM_NEWLINK, CHANGE, f"setting interface {index} up")
+        self._set_link(index, f"setting interface {index} up", flags=IFF_UP, change=IFF_UP)
 
     def set_down(self, index: int) -> None:
-        message = ifinfmsg()
-        message["index"] = index
-        message["flags"], message["change"] = 0, IFF_UP
-        self.ask(message, RTM_NEWLINK, CHANGE, f"setting interface {index} down")
+        self._set_link(index, f"setting interface {index} down", flags=0, change=IFF_UP)
 
     def change(self, index: int, **attributes: Any) -> None:
-        """Its ``ifname``, ``ifalias``, ``mtu``."""
-        message = ifinfmsg()
-        message["index"] = index
-        message["attrs"] = _attributes(attributes)
-        self.ask(message, RTM_NEWLINK, CHANGE, f"changing interface {index} to {attributes}")
+        """Change ``ifname``, ``ifalias``, ``mtu``."""
+        what = f"changing interface {index} to {attributes}"
+        self._set_link(index, what, attrs=_attributes(attributes))
 
     def move(self, index: int, namespace: str | None) -> None:
-        """Into another namespace; ``None``: the caller's own."""
+        """Move an interface into another namespace; ``None``: the caller's own."""
+        what = f"moving interface {index} to {namespace or 'its home'}"
         with netns.opened(namespace) as descriptor:
-            message = ifinfmsg()
-            message["index"] = index
-            message["attrs"] = [("IFLA_NET_NS_FD", descriptor)]
-            self.ask(message, RTM_NEWLINK, CHANGE, f"moving interface {index} to {namespace or 'its home'}")
+            self._set_link(index, what, attrs=[("IFLA_NET_NS_FD", descriptor)])
+
+    def _set_link(self, index: int, what: str, **fields: Any) -> None:
+        message = ifinfmsg()
+        message["index"] = index
+        for name, value in fields.items():
+            message[name] = value
+        self.ask(message, RTM_NEWLINK, CHANGE, what)
 
     def add_address(self, index: int, address: str, prefix_length: int) -> None:
-        """An IPv4 address."""
+        """Add an IPv4 address."""
         message = ifaddrmsg()
         message["family"] = socket.AF_INET
         message["index"] = index
@@ -122,7 +120,7 @@ class Netlink:
         self.ask(message, RTM_NEWADDR, CREATE, f"adding address {address} to interface {index}")
 
     def add_neighbour(self, index: int, address: str, mac: str) -> None:
-        """Who has an IPv4 address on the link of interface ``index``: nobody need be asked."""
+        """Add a permanent ARP entry to interface ``index``."""
         message = ndmsg()
         message["family"] = socket.AF_INET
         message["ifindex"] = index
@@ -132,17 +130,46 @@ class Netlink:
         self.ask(message, RTM_NEWNEIGH, CHANGE | NLM_F_CREATE, what)
 
     def addresses(self) -> list[tuple[int, str]]:
-        """Interfaces' indices and their addresses, IPv4 and IPv6."""
+        """Every IPv4 and IPv6 address, with the index of its interface."""
         dump = NLM_F_REQUEST | NLM_F_DUMP
         found = self.ask(ifaddrmsg(), RTM_GETADDR, dump, "listing the addresses")
         return [(item["index"], item.get("IFA_LOCAL") or item.get("IFA_ADDRESS")) for item in found]
 
     def links(self) -> list[nlmsg]:
-        """Every interface."""
+        """List every interface."""
         return self.ask(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, "listing the interfaces")
 
+    def features(self, interface: str, names: Iterable[str]) -> dict[str, bool]:
+        """Which of these device features are on (``ethtool -k``), without those unknown to the kernel."""
+        features = self._ethtool(interface).get_features()
+        known = set(features.keys())
+        return {name: features.is_active(name) for name in names if name in known}
+
+    def set_features(self, interface: str, wanted: dict[str, bool]) -> None:
+        """Switch device features (``ethtool -K``); :class:`NetnsError` names those that were not switched."""
+        device = self._ethtool(interface)
+        features = device.get_features()
+        known = set(features.keys())
+        for name, on in wanted.items():
+            if name in known and features.is_active(name) != on:
+                features[name] = on
+        device.set_features(features)
+        after = device.get_features()
+        # A kernel without a feature has it off.
+        stuck = [name for name, on in wanted.items() if (name in known and after.is_active(name)) != on]
+        if stuck:
+            raise NetnsError(f"interface {interface}: cannot switch {', '.join(stuck)} as asked")
+
+    def _ethtool(self, interface: str) -> IoctlEthtool:
+        """The kernel takes the namespace of an ethtool ioctl from the socket; any socket will do."""
+        device = IoctlEthtool()
+        device.close()
+        device.sock = self
+        device.change_ifname(interface)
+        return device
+
     def ask(self, message: nlmsg, kind: int, flags: int, what: str) -> list[nlmsg]:
-        """Send one request, return what answers it; ``what`` says it in messages."""
+        """Send a request and return the answers; ``what`` describes it in error messages."""
         for attempt in range(ATTEMPTS):
             try:
                 return self._exchange(message, kind, flags)

@@ -1,7 +1,7 @@
 """Make a network namespace, or open a netlink socket in one and hand it over. Run by path, never imported.
 
-    python -I -S netns_open.py create NAMESPACE
-    python -I -S netns_open.py netlink NAMESPACE DESCRIPTOR
+    python -I -S open.py create NAMESPACE
+    python -I -S open.py netlink NAMESPACE DESCRIPTOR
 
 ``create`` names the namespace as ``ip netns add`` does: a file in /run/netns on which it is mounted.
 ``netlink`` opens a routing-netlink socket inside and sends it through the Unix socket ``DESCRIPTOR``
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
             case ["netlink", namespace, descriptor]:
                 hand_over_netlink(namespace, int(descriptor))
             case _:
-                print("usage: netns_open.py create NAMESPACE | netlink NAMESPACE DESCRIPTOR", file=sys.stderr)
+                print("usage: open.py create NAMESPACE | netlink NAMESPACE DESCRIPTOR", file=sys.stderr)
                 return 1
     except OSError as error:
         print(error.strerror, file=sys.stderr)

@@ -9,24 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from lab.ledger.ledger import Account
+from lab.ledger.ledger import Sample
 from lab.load.flows import Rule
 from lab.netns.build import Lab
-from lab.results import Resize, Setting, WorkerSample
+from lab.results import Resize, Setting
 
 READY_TIMEOUT_S = 60.0
 
 
 class PeerError(RuntimeError):
     """A subject could not be started or asked; the message says which and what it printed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a subject says at one moment: its account, and each worker's share (none without workers)."""
-
-    account: Account
-    workers: tuple[WorkerSample, ...] = ()
 
 
 class Running(Protocol):

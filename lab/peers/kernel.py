@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.ledger.ledger import Account
+from lab.ledger.ledger import Account, Sample
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns.build import Lab
-from lab.peers.base import PeerError, Sample, fate
+from lab.peers.base import PeerError, fate
 from lab.results import Setting
 
 _DAEMON = Path(__file__).with_name("mroute_daemon.py")

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.ledger.ledger import Account
+from lab.ledger.ledger import Account, Sample
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
-from lab.netns import scratch
+from lab.netns import ownership
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, PeerError, Sample, executable, fate, tail
+from lab.peers.base import READY_TIMEOUT_S, PeerError, executable, fate, tail
 from lab.results import Setting
 
 NAME = "mcr"
@@ -118,7 +118,7 @@ class _Mcr:
         return f"no program is at {', '.join(absent)}" if absent else None
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relay:  # noqa: ARG002
-        directory = scratch.directory("mcr")
+        directory = ownership.scratch_directory("mcr")
         control = directory / "control"
         workers = ["--num-workers", str(len(cpus))] if cpus else []
         argv = [str(self.mcrd), "supervisor", "--control-socket-path", str(control), *workers]

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab.ledger.ledger import REFUSED, Account, Where
+from lab.ledger.ledger import REFUSED, Account, Sample, Where
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
-from lab.netns import scratch
+from lab.netns import ownership
 from lab.netns.build import Lab
-from lab.peers.base import PeerError, Sample, Scaling, fate, tail
+from lab.peers.base import PeerError, Scaling, fate, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.layout import follows_load
 from lab.scenario.mcrd_command import fixed_workers, layout_words, strategy_options
@@ -290,7 +290,7 @@ def start_forwarder(
     takes them; ``cpus``: those that it may place workers on; ``strategy`` and ``workers``: ``None`` leaves
     the option out. ``tree``: where the source of another forwarder than the installed one is.
     """
-    directory = scratch.directory("mcrd")
+    directory = ownership.scratch_directory("mcrd")
     (directory / "rules.json").write_text(json.dumps(document))
     # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
     module, function = _entry_point(tree) if tree else ("", "")

@@ -30,13 +30,13 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from lab.ledger.ledger import REFUSED, Account
+from lab.ledger.ledger import REFUSED, Account, Sample
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
-from lab.netns import scratch
+from lab.netns import ownership
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, PeerError, Sample, executable, fate, tail
+from lab.peers.base import READY_TIMEOUT_S, PeerError, executable, fate, tail
 from lab.results import Setting
 
 NAME = "socat"
@@ -140,7 +140,7 @@ class _Socat:
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Relays:  # noqa: ARG002
         address = {link.sender.interface: link.sender.address for link in lab.outputs}
-        directory = scratch.directory("socat")
+        directory = ownership.scratch_directory("socat")
         relays = _Relays([], directory, len(rules[0].output_interfaces))
         try:
             with (directory / "stderr").open("ab") as errors:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from forwarder.problems import Problem, ProblemsError
-from lab.netns import scratch
+from lab.netns import ownership
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE_TIME = 1_000_000_000
@@ -74,8 +74,8 @@ def _parent(commit: str) -> Path:
     try:
         own.mkdir(0o700)
     except OSError:
-        return scratch.directory("tree")
-    scratch.claim(own)
+        return ownership.scratch_directory("tree")
+    ownership.claim(own)
     return own
 
 

@@ -21,7 +21,7 @@ from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
-from lab.trial.trial import Bench, BenchPlan, bench, place
+from lab.trial.bench import Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
@@ -161,7 +161,7 @@ class Series:
         Args:
             load_share: ``dps`` over the subject's zero-loss rate, to be recorded, where it was chosen so.
             phases: rates one after another; ``dps`` is then their mean, ``seconds`` their sum.
-            meanwhile: as for :meth:`lab.trial.trial.Bench.measure`.
+            meanwhile: as for :meth:`lab.trial.bench.Bench.measure`.
         """
         self.context.interruption.check()
         self.context.trials += 1

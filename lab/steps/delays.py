@@ -27,8 +27,8 @@ from lab.peers.base import Changing
 from lab.results import NS_PER_S, Delay, Setting
 from lab.scenario import steps as matrix
 from lab.steps.context import Context, StepError, plan_for
-from lab.traffic.receiver import Receiver, start_receiver
-from lab.trial.trial import Bench
+from lab.traffic.process import Receiver, start_receiver
+from lab.trial.bench import Bench
 
 BATCH = 20
 """Repetitions in one transfer: receivers take what has arrived from their rings between transfers."""

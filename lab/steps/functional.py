@@ -14,8 +14,7 @@ from lab.netns.build import build
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
 from lab.results import Check
 from lab.steps.functional_packets import RULES, Copy, Probe, describe, is_copy_of, observe, probes
-from lab.traffic.receiver import start_receiver
-from lab.traffic.sender import start_sender
+from lab.traffic.process import start_receiver, start_sender
 
 SETTLE_TIMEOUT_S = 10.0
 INTERFACES = ("r0", "r1")

@@ -12,7 +12,7 @@ from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
 from lab.scenario import steps as matrix
 from lab.steps.context import Context, Series, StepError
-from lab.trial.trial import Bench
+from lab.trial.bench import Bench
 
 
 def measure(step: matrix.Soak, context: Context) -> None:

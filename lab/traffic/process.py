@@ -1,6 +1,19 @@
-"""The lab's side of a sender or receiver: start it in a namespace, speak JSON lines with it.
+"""The lab's side of a sender or receiver: start it in a namespace and exchange JSON lines with it.
 
-A process is ready when it says so, and has failed when it says that or ends.
+One sender serves all input interfaces, one receiver all outputs; each does one job after another. A process
+is ready when it says so, and has failed when it says that or ends. For example::
+
+    with (
+        start_sender(lab.gen, SenderJob(interface="g0", streams=…, rate_dps=50_000, duration_s=1)) as sender,
+        start_receiver(lab.rcv, ReceiverJob(flows=…, payload_bytes=64)) as receiver,
+    ):
+        receiver.ready()
+        sender.ready()
+        sender.go()
+        sent = sender.report()
+        receiver.stop({stream_id: offered})
+        seen = receiver.report()
+        receiver.again(ReceiverJob(…))  # the next trial, in the same process
 """
 
 from __future__ import annotations
@@ -10,10 +23,11 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
-from lab.load.jobs import Message, TrafficError
+from lab.load.jobs import Message, ReceiverJob, ReceiverReport, SenderJob, SenderReport, TrafficError
 from lab.netns import namespaces as netns
 
 Report = TypeVar("Report", bound=Message)
@@ -114,3 +128,36 @@ class Process(Generic[Report]):
         assert self._process.stderr
         words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
         return words[-1] if words else f"status {self._process.wait()}"
+
+
+class Sender(Process[SenderReport]):
+    """The generator, for all input interfaces: ``ready()``, ``go()``, ``report()``, then ``again(job)``."""
+
+    def go(self) -> None:
+        self._tell("go")
+
+    def stop(self) -> None:
+        """Stop before the count or duration; the report tells what was sent."""
+        self._tell("stop")
+
+
+class Receiver(Process[ReceiverReport]):
+    """The receiver, for all outputs: ``ready()`` (it captures from then on), ``stop()``, ``report()``."""
+
+    def stop(self, offered: Mapping[int, int] | None = None) -> None:
+        """Take what is still on its way, then check.
+
+        ``offered``: datagrams sent by stream, from which the report derives ``lost``. A stream that is left
+        out (or all, without the argument) counts with the ``sequences`` of its flow.
+        """
+        self._tell("stop", offered={str(stream): count for stream, count in (offered or {}).items()})
+
+
+def start_sender(namespace: str, job: SenderJob) -> Sender:
+    """Start the sender of ``job`` inside ``namespace``; use it as a context manager."""
+    return Sender(namespace, "lab.traffic.send.program", job, SenderReport)
+
+
+def start_receiver(namespace: str, job: ReceiverJob) -> Receiver:
+    """Start the receiver of ``job`` inside ``namespace``; use it as a context manager."""
+    return Receiver(namespace, "lab.traffic.receive.program", job, ReceiverReport)

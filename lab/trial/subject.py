@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lab.peers.base import Peer, PeerError, Running, Sample
+from lab.ledger.ledger import Sample
+from lab.peers.base import Peer, PeerError, Running
 
 ENDING_S = 2.0
 """From the first question without an answer to the end of a process that is ending."""

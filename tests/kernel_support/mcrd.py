@@ -22,11 +22,10 @@ import pytest
 from process_support import children
 
 from kernel_support.traffic import Bench
+from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
 from lab.netns import namespaces as netns
 from lab.peers.base import PeerError
 from lab.peers.mcrd import EGRESS_REASONS, Forwarder, start_forwarder
-from lab.traffic.receiver import Flow, ReceiverJob, ReceiverReport
-from lab.traffic.sender import SenderJob, Stream
 
 Rule = dict[str, Any]
 Value = TypeVar("Value")

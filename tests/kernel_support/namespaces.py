@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lab.netns import namespaces as netns
+from lab.netns import ownership
 
 
 def own_names() -> list[str]:
     """Those that this process made and has not removed."""
-    mine = netns.new_name("x")[:-1]
+    mine = ownership.new_name("x")[:-1]
     return [name for name in netns.names() if name.startswith(mine)]

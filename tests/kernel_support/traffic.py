@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 
-from lab.load.jobs import TrafficError
+from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, SenderReport, Stream, TrafficError
 from lab.load.topology import Side, Topology
 from lab.netns.build import Lab, build
-from lab.traffic.receiver import Flow, Receiver, ReceiverJob, ReceiverReport, start_receiver
-from lab.traffic.sender import Sender, SenderJob, SenderReport, Stream, start_sender
+from lab.traffic.process import Receiver, Sender, start_receiver, start_sender
 
 SETTLE_S = 2.0
 

@@ -27,7 +27,6 @@ from forwarder.engines.packet import sockets, state
 from forwarder.engines.packet.sockets import Ring
 from kernel_support.steering_probe import make_pair
 from lab.load.topology import SEGMENTATION
-from lab.netns.device_features import set_features
 from lab.netns.netlink import Netlink
 from lab.traffic.receive.sockets import SO_RCVBUFFORCE
 
@@ -50,7 +49,7 @@ def main() -> None:
     make_pair()
     with Netlink(request["namespace"]) as netlink:
         for name in NAMES:
-            set_features(netlink, name, dict.fromkeys(SEGMENTATION, False))
+            netlink.set_features(name, dict.fromkeys(SEGMENTATION, False))
     taps = []
     for name in NAMES:
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ap.ETH_P_ALL))

@@ -13,7 +13,6 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from kernel_support.mcrd import eventually
 from lab.load.topology import SEGMENTATION
-from lab.netns.device_features import set_features
 from lab.netns.netlink import CHANGE, CREATE, IFF_UP, Netlink
 
 
@@ -54,7 +53,7 @@ class Wiring:
         try:
             for port in (near, far):
                 segmentation = dict.fromkeys(SEGMENTATION, False)
-                set_features(self._netlink(port.namespace), port.interface, segmentation)
+                self._netlink(port.namespace).set_features(port.interface, segmentation)
                 if port.address:
                     self.give_address(port, port.address)
                 self.switch(port, "up")

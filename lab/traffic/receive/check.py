@@ -25,7 +25,7 @@ from hdrh.histogram import HdrHistogram
 from forwarder.abi.jit import njit
 from lab.load.jobs import Flow, LatencyReport
 from lab.load.stamp import MAGIC, STAMP_BYTES
-from lab.traffic.send.kernels import be16, fold, sum_words, unsigned_at
+from lab.traffic.compiled import be16, fold, sum_words, unsigned_at
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

@@ -47,8 +47,8 @@ from forwarder.abi.af_packet import (
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release
 from lab.load.jobs import Frame, TrafficError
+from lab.traffic.compiled import unsigned_at
 from lab.traffic.receive.check import Bytes, Expectation, Integers, Tally, check_frame
-from lab.traffic.send.kernels import unsigned_at
 
 _DROP = (
     bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP),

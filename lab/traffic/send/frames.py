@@ -1,10 +1,11 @@
-"""What the generator sends: scapy-made frames whose payload begins with a stamp (``stamp.py``)."""
+"""The generator's frames, built with scapy; a payload begins with a stamp (``lab/load/stamp.py``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from lab.load.jobs import Stream
+from lab.load.jobs import Stream, TrafficError
 from lab.load.stamp import ETHERNET_BYTES, HEADER_BYTES, IP_BYTES, MAGIC, STAMP_BYTES
-from lab.traffic.send.kernels import fold, stamp_at, sum_words
-
-Bytes = npt.NDArray[np.uint8]
+from lab.traffic.compiled import Bytes, fold, stamp_at, sum_words
 
 
 class Stamp(Packet):  # type: ignore[misc]  # scapy carries no types
@@ -45,6 +44,21 @@ def group_mac(group: IPv4Address | str) -> str:
     """The Ethernet address of an IPv4 multicast group (RFC 1112, section 6.4)."""
     low = int(IPv4Address(group)) & 0x7FFFFF
     return f"01:00:5e:{low >> 16:02x}:{low >> 8 & 0xFF:02x}:{low & 0xFF:02x}"
+
+
+def mac_of(interface: str) -> list[int]:
+    """The six octets of an interface's Ethernet address. Raises TrafficError."""
+    try:
+        text = Path(f"/sys/class/net/{interface}/address").read_text()
+    except OSError as error:
+        raise TrafficError(f"interface {interface}: {error.strerror}") from error
+    return [int(octet, 16) for octet in text.strip().split(":")]
+
+
+def source_macs(interfaces: Sequence[str]) -> Bytes:
+    """A row of six octets for each interface."""
+    octets = {name: mac_of(name) for name in set(interfaces)}
+    return np.array([octets[name] for name in interfaces], np.uint8)
 
 
 def filler(payload_bytes: int) -> bytes:

@@ -9,7 +9,10 @@ The receiving end of the link must take XDP frames: on veth that is one with NAP
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,11 +25,8 @@ from lab.bpf.library import Object
 from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
 from lab.load.stamp import HEADER_BYTES
 from lab.load.turns import Integers, order, sequences
-from lab.traffic.send.frames import templates
-from lab.traffic.send.interfaces import mac_of
-from lab.traffic.send.kernels import Schedule
-from lab.traffic.send.schedule import Outcome
-from lab.traffic.send.tap import Tap
+from lab.traffic.send.frames import source_macs, templates
+from lab.traffic.send.schedule import Outcome, Schedule
 
 CONTROL: Final = np.dtype(
     [
@@ -69,6 +69,11 @@ what a forwarded copy costs.
 """
 
 
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_IFREQ: Final = struct.Struct("16sH22x")
+
+
 class LiveGenerator:
     """The program, loaded once for all jobs of a process; raises OSError where that is not possible."""
 
@@ -92,9 +97,8 @@ class LiveGenerator:
             self._load(max(LEAST_SLOTS, len(turn)))
         made = templates(job.streams, job.payload_bytes, "00:00:00:00:00:00")
         interfaces = [stream.interface or job.interface for stream in job.streams]
-        macs = {name: mac_of(name) for name in set(interfaces)}
         indices = {name: socket.if_nametoindex(name) for name in set(interfaces)}
-        made.frames[:, 6:12] = np.array([macs[name] for name in interfaces], np.uint8)
+        made.frames[:, 6:12] = source_macs(interfaces)
         slots = self._slots[: len(turn)]
         slots["header"][:, :HEADER_BYTES] = made.frames[turn, :HEADER_BYTES]
         slots["sum"] = made.checksum_sums[turn]
@@ -153,6 +157,27 @@ class LiveGenerator:
     def _call(self, runs: int) -> None:
         assert self._object is not None
         self._object.run_live("generate", self._frame, runs, BATCH)
+
+
+class Tap:
+    """A tap interface (tun(4)) that nothing passes: down, and gone with :meth:`close` or the process.
+
+    Raises:
+        OSError: no tun module, or no CAP_NET_ADMIN.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            request = _IFREQ.pack(pattern.encode(), _IFF_TAP | _IFF_NO_PI)
+            made = fcntl.ioctl(self._descriptor, _TUNSETIFF, request)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        self.name: str = _IFREQ.unpack(made)[0].rstrip(b"\0").decode()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def _place_to_park(held: ExitStack) -> str:

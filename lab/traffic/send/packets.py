@@ -1,4 +1,4 @@
-"""The generator on packet sockets: a compiled loop over ``sendmmsg`` (:mod:`lab.traffic.send.kernels`)."""
+"""The generator on packet sockets: a compiled loop over ``sendmmsg`` (:mod:`lab.traffic.send.transmit`)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from forwarder.abi.af_packet import (
 from lab.load.jobs import GeneratorName, SenderJob, TrafficError
 from lab.load.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
 from lab.load.turns import Integers, order, sequences
-from lab.traffic.send.frames import templates
-from lab.traffic.send.interfaces import mac_of
-from lab.traffic.send.kernels import (
+from lab.traffic.send.frames import source_macs, templates
+from lab.traffic.send.schedule import Outcome, Schedule
+from lab.traffic.send.transmit import (
     BATCHES,
     DURATION_NS,
     ERROR,
@@ -34,12 +34,10 @@ from lab.traffic.send.kernels import (
     SENT,
     SLIPPED_NS,
     STARTED_NS,
-    Schedule,
     Slots,
     messages,
     transmit,
 )
-from lab.traffic.send.schedule import Outcome
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20
@@ -126,15 +124,14 @@ def prepare(job: SenderJob) -> tuple[Slots, Integers, int]:
     frames = np.empty((len(turn), len(vnet) + made.frames.shape[1]), np.uint8)
     frames[:, : len(vnet)] = vnet
     frames[:, len(vnet) :] = made.frames[turn]
-    macs = {name: mac_of(name) for name in set(interfaces)}
-    frames[:, len(vnet) + 6 : len(vnet) + 12] = np.array([macs[name] for name in interfaces], np.uint8)[turn]
+    frames[:, len(vnet) + 6 : len(vnet) + 12] = source_macs(interfaces)[turn]
     slots = messages(
         frames,
         np.full(len(frames), frames.shape[1], np.int64),
         made.checksum_sums[turn],
         np.array([stream.stream_id for stream in job.streams], np.int64)[turn],
         *sequences(turn),
-        _names(interfaces)[turn] if len(macs) > 1 else np.zeros((0, 0), np.uint8),
+        _names(interfaces)[turn] if len(set(interfaces)) > 1 else np.zeros((0, 0), np.uint8),
     )
     return slots, turn, len(vnet) + HEADER_BYTES
 

@@ -1,39 +1,22 @@
 """A job of several phases: one rate after another, by any generator.
 
-Each phase is a schedule of its own that goes on with the streams where the one before ended. It begins at its
-time, however long the one before took: what a generator that was held up could not send in a phase is
-missing there, and is not made good for in the next.
+Each phase is a schedule of its own and continues the streams where the last one ended. It begins at its time,
+however long the last one took: what a delayed generator could not send in a phase is missing there, and is
+not made up in the next.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
-from lab.load.jobs import GeneratorName, Phase, PhaseReport, SenderJob
-from lab.load.turns import Integers
-from lab.traffic.send.kernels import Schedule
-from lab.traffic.send.schedule import Outcome, slack_ns
+from lab.load.jobs import Phase, PhaseReport, SenderJob
+from lab.traffic.compiled import NS_PER_S
+from lab.traffic.send.schedule import Generator, Outcome, Schedule, slack_ns
 from lab.traffic.service import Control
-
-NS_PER_S = 1_000_000_000
-
-
-class Generator(Protocol):
-    """A way to send: prepared for a job, then told when to send how much."""
-
-    @property
-    def name(self) -> GeneratorName: ...
-
-    def prepare(self, job: SenderJob) -> Integers:
-        """Make ready; the stream of each slot by its place in the job. Raises OSError and TrafficError."""
-        ...
-
-    def send(self, schedule: Schedule, stop: Integers) -> Outcome: ...
 
 
 def phase_schedule(job: SenderJob, phase: Phase, first: int, duration_ns: int) -> Schedule:
-    """What a phase asks of a generator that has sent ``first`` frames before, in the time that is left."""
+    """The schedule of a phase for a generator that has sent ``first`` frames, in the time that is left."""
     frames = -(-phase.datagrams // job.segments)
     return Schedule(
         job.segments * NS_PER_S, phase.dps, frames, duration_ns, job.batch, slack_ns(phase.dps), first
@@ -43,7 +26,7 @@ def phase_schedule(job: SenderJob, phase: Phase, first: int, duration_ns: int) -
 def send_phases(
     generator: Generator, job: SenderJob, control: Control
 ) -> tuple[Outcome, tuple[PhaseReport, ...]]:
-    """All phases, or as many as there are before "stop"; what they come to, and each apart."""
+    """Send all phases, or those before "stop"; returns the outcome of the whole and a report of each."""
     began_ns, started_ns = time.monotonic_ns(), time.time_ns()
     done: list[tuple[int, Outcome | None]] = []
     ends_ns = 0

@@ -28,9 +28,8 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, bench, streams
 from kernel_support.wires import Port, Wiring
 
+from lab.load.jobs import Flow, ReceiverJob, SenderJob
 from lab.load.topology import Topology
-from lab.traffic.receiver import Flow, ReceiverJob
-from lab.traffic.sender import SenderJob
 
 BETWEEN = "239.3.0.0"
 """What the first forwarders send to, and the second takes in."""

@@ -6,9 +6,8 @@ import pytest
 from kernel_support.mcrd import RING_FRAMES, Relay, assert_delivered, forwarded, rule
 from kernel_support.traffic import Bench, streams
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.peers.mcrd import start_forwarder
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 GROUPS_OF_24 = "--interface-group 0:in0 --workers-per-group 24 --interface-group 1:in1 --workers-per-group 24"
 

@@ -29,8 +29,8 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 
+from lab.load.jobs import SenderJob
 from lab.netns import namespaces as netns
-from lab.traffic.sender import SenderJob
 
 LINE_BYTES = 16 << 20
 """The longest request."""

@@ -9,11 +9,10 @@ from kernel_support.mcrd import Relay, assert_delivered, eventually, forwarded, 
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.peers.base import PeerError
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 WORKERS = 2
 

@@ -49,10 +49,8 @@ from kernel_support.wires import Port, Wiring
 from process_support import children
 
 from forwarder.plan.placement import flow_owner
-from lab.load.jobs import Stream
+from lab.load.jobs import ReceiverJob, SenderJob, Stream
 from lab.peers.base import PeerError
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 PIDFD_GETFD = 438
 """Of every architecture."""

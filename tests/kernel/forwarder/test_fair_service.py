@@ -6,8 +6,7 @@ import pytest
 from kernel_support.mcrd import assert_intact, counts, forwarded, output, relay, rule, rule_counts, some_cpus
 from kernel_support.traffic import Bench, streams
 
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
+from lab.load.jobs import ReceiverJob, SenderJob
 
 pytestmark = pytest.mark.serial
 

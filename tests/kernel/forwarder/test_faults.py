@@ -36,10 +36,9 @@ from kernel_support.traffic import Bench, Transfer, bench, streams
 from kernel_support.wires import Port, Wiring
 from process_support import children
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 OF = streams(8)
 RULES = [rule(stream, "out0", "out1") for stream in OF]

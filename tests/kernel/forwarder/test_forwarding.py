@@ -32,13 +32,11 @@ from kernel_support.traffic import Bench, bench, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
+from lab.load.jobs import Frame, ReceiverJob, SenderJob, Stream
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
-from lab.netns.device_features import set_features
 from lab.netns.netlink import Netlink
 from lab.steps.functional_packets import datagram, observe
-from lab.traffic.receiver import Frame, ReceiverJob
-from lab.traffic.sender import SenderJob, Stream
 
 HEADER_BYTES = 42
 SMALL_RING = ("--ring-frames", "1024")
@@ -342,11 +340,11 @@ def test_a_corrupted_datagram_stays_corrupted_and_alone(shared_relay: Relay) -> 
 def segmenting(bench: Bench, interface: str) -> Iterator[None]:
     """``interface`` in ``gen`` hands whole GSO frames across, as veth does by default."""
     with Netlink(bench.lab.gen) as netlink:
-        set_features(netlink, interface, {"tx-udp-segmentation": True})
+        netlink.set_features(interface, {"tx-udp-segmentation": True})
         try:
             yield
         finally:
-            set_features(netlink, interface, {"tx-udp-segmentation": False})
+            netlink.set_features(interface, {"tx-udp-segmentation": False})
 
 
 @pytest.mark.parametrize("segment_bytes", [None, 103], ids=["partial checksums", "GSO of 103 bytes"])

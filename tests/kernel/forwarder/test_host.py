@@ -12,9 +12,8 @@ from kernel_support import udp_receiver, udp_sender
 from kernel_support.mcrd import Relay, assert_delivered, eventually, forwarded, relay, rule
 from kernel_support.traffic import Bench, streams
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.netns import namespaces as netns
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 GROUP, PORT = "239.1.0.0", 5001
 LOCAL_GROUP = "224.0.0.251"

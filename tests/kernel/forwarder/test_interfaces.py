@@ -39,8 +39,7 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
+from lab.load.jobs import ReceiverJob, SenderJob
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,9 @@ from process_support import children
 from forwarder.engines.packet.engine import LINKS
 from forwarder.plan.placement import owners
 from forwarder.plan.strategy import Hashing
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.netns import namespaces as netns
 from lab.peers.base import PeerError
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 RULES = 32
 

@@ -15,8 +15,8 @@ from kernel_support import resize_probe
 from kernel_support.mcrd import eventually, some_cpus
 from kernel_support.traffic import Bench, streams
 
+from lab.load.jobs import SenderJob
 from lab.netns import namespaces as netns
-from lab.traffic.sender import SenderJob
 
 STREAMS = 64
 RATE_DPS = 20_000

@@ -11,9 +11,8 @@ from typing import Any
 from kernel_support.mcrd import Relay, forwarded, mcrctl, output, program, rule, some_cpus
 from kernel_support.traffic import Bench, streams
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.netns import namespaces as netns
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 TIMES = ("in_force_after_ns", "first_datagram_after_ns")
 

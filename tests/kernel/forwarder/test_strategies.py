@@ -20,8 +20,7 @@ from kernel_support.mcrd import (
 )
 from kernel_support.traffic import Bench, streams
 
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob, Stream
+from lab.load.jobs import ReceiverJob, SenderJob, Stream
 
 FLOWS = 12
 """On each input. Enough that two workers both get some, whichever hash shares them out."""

@@ -23,9 +23,8 @@ from kernel_support.mcrd import (
 from kernel_support.traffic import Bench, streams
 from paths import ROOT
 
+from lab.load.jobs import ReceiverJob, SenderJob
 from lab.netns import namespaces as netns
-from lab.traffic.receiver import ReceiverJob
-from lab.traffic.sender import SenderJob
 
 CONFIGURATION = """\
 placement = "hash"

@@ -15,7 +15,7 @@ from lab.scenario.files import parse_scenario
 from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context, plan_for
 from lab.steps.runner import execute
-from lab.trial.trial import Bench
+from lab.trial.bench import Bench
 
 SCENARIO = """
 name = "changing"

@@ -42,7 +42,7 @@ from lab.traffic.receive.check import (
     record_latency,
 )
 from lab.traffic.receive.count import Counter
-from lab.traffic.receive.receive import snap_bytes
+from lab.traffic.receive.program import snap_bytes
 from lab.traffic.receive.ring import capture_filter
 from lab.traffic.send.frames import Stamp, datagram
 

@@ -16,7 +16,7 @@ from kernel_support.faulty_forwarder import Faulty
 
 from lab.load.flows import Request
 from lab.results import Drop, Setting, Trial
-from lab.trial.trial import Bench, BenchPlan, bench, place
+from lab.trial.bench import Bench, BenchPlan, bench, place
 
 pytestmark = pytest.mark.serial
 

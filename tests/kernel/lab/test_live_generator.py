@@ -10,12 +10,11 @@ from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from lab.load.jobs import GeneratorName, Phase
+from lab.load.jobs import GeneratorName, Phase, ReceiverJob, SenderJob
 from lab.load.topology import Topology
-from lab.measure.interfaces import InterfaceReader, since
-from lab.traffic.receiver import ReceiverJob
+from lab.measure import since
+from lab.measure.network import InterfaceReader
 from lab.traffic.send.frames import Stamp, datagram
-from lab.traffic.sender import SenderJob
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from lab.load.jobs import SenderJob, Stream
 from lab.load.topology import Topology
-from lab.measure import cpu, interfaces, memory
+from lab.measure import cpu, memory, network, since
 from lab.netns.build import build
 from lab.steps.footprint import shared_bytes
-from lab.traffic.sender import SenderJob, Stream, start_sender
+from lab.traffic.process import start_sender
 
 pytestmark = pytest.mark.serial
 
@@ -24,16 +25,16 @@ STREAM = Stream(stream_id=0, group="239.1.1.1", port=5001, source="10.10.0.1", s
 def test_veth_counts_each_frame_on_both_ends(run_id: str) -> None:
     with (
         build(Topology(), run_id) as lab,
-        interfaces.InterfaceReader(lab.gen) as gen,
-        interfaces.InterfaceReader(lab.fwd) as fwd,
+        network.InterfaceReader(lab.gen) as gen,
+        network.InterfaceReader(lab.fwd) as fwd,
     ):
         before = gen.read(), fwd.read()
         with start_sender(lab.gen, SenderJob(interface="g0", streams=(STREAM,), count=1000)) as sender:
             sender.ready()
             sender.go()
             assert sender.report().offered == 1000
-        sent = interfaces.since(gen.read(), before[0])["g0"]
-        received = interfaces.since(fwd.read(), before[1])["in0"]
+        sent = since(gen.read(), before[0])["g0"]
+        received = since(fwd.read(), before[1])["in0"]
     frame_bytes = 14 + 20 + 8 + 64
     assert (sent.tx_packets, sent.tx_bytes, sent.tx_dropped) == (1000, 1000 * frame_bytes, 0)
     assert (received.rx_packets, received.rx_bytes) == (1000, 1000 * frame_bytes)
@@ -50,8 +51,8 @@ def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
     )
     with (
         build(topology, run_id) as lab,
-        interfaces.InterfaceReader(lab.gen) as gen,
-        interfaces.InterfaceReader(lab.fwd) as fwd,
+        network.InterfaceReader(lab.gen) as gen,
+        network.InterfaceReader(lab.fwd) as fwd,
         start_sender(lab.gen, job) as sender,
     ):
         offered = 0
@@ -176,7 +177,7 @@ def test_processor_time_of_a_busy_machine() -> None:
     before = cpu.read_cpus()
     spin = "import time\nwhile time.process_time() < 0.5: pass"
     subprocess.run([sys.executable, "-c", spin], check=True, timeout=60)
-    spent = cpu.since(cpu.read_cpus(), before)
+    spent = since(cpu.read_cpus(), before)
     assert cpu.total(spent).busy_ns >= 400_000_000, "booked by the tick, so a little may be missing"
 
 

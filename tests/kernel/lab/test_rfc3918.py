@@ -17,7 +17,7 @@ from lab.scenario.files import parse_scenario
 from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context
 from lab.steps.runner import execute
-from lab.trial.trial import BenchPlan, bench, place
+from lab.trial.bench import BenchPlan, bench, place
 
 MCRD = {"strategy": "fanout", "workers": 1}
 

@@ -15,6 +15,7 @@ import pytest
 from process_support import state_of
 
 from lab.netns import namespaces as netns
+from lab.netns import ownership
 from lab.results import NONE, Check, RunEnded, Trial, read_results
 
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
@@ -157,7 +158,7 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_
     lab = run_lab("run", str(tmp_path / "long.toml"), "--out", str(tmp_path / "killed"))
     wait_for_trials(tmp_path / "killed" / "results.jsonl", lab, "mcrd")
     left = {name for name in netns.names() if f"-{lab.pid}-" in name}
-    inside = {pid: netns.start_time(pid) for name in left for pid in netns.processes(name)}
+    inside = {pid: ownership.start_time(pid) for name in left for pid in netns.processes(name)}
     assert len(inside) >= 6, "two benches, the supervisor and its worker"
     lab.kill()
     lab.communicate()
@@ -178,7 +179,7 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_
 
 def is_running(pid: int, started: int | None) -> bool:
     """Whether the process lives; one whose parent has not taken leave of it (a zombie) does not."""
-    return started is not None and netns.start_time(pid) == started and state_of(pid) != "Z"
+    return started is not None and ownership.start_time(pid) == started and state_of(pid) != "Z"
 
 
 def test_functional_checks_pass(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
+from lab.load.jobs import ReceiverJob, SenderJob, TrafficError
 from lab.load.topology import Topology
-from lab.measure.interfaces import InterfaceReader, since
+from lab.measure import since
 from lab.measure.memory import process_memory
+from lab.measure.network import InterfaceReader
 from lab.netns import namespaces as netns
-from lab.traffic.receiver import ReceiverJob
+from lab.traffic.process import start_sender
 from lab.traffic.send.frames import Stamp, datagram
-from lab.traffic.sender import SenderJob, TrafficError, start_sender
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from lab.load.topology import Topology
 from lab.netns.build import build
 from lab.peers import kernel
 from lab.peers.base import PeerError
-from lab.results import Setting, Trial
+from lab.results import NONE, Setting, Trial
 from lab.scenario.layout import workers_in_all
-from lab.trial.trial import NONE, BenchPlan, bench, place
+from lab.trial.bench import BenchPlan, bench, place
 
 ATTEMPTS = 5
 

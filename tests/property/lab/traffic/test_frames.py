@@ -10,6 +10,7 @@ from scapy.layers.l2 import Ether
 
 from lab.load.jobs import Flow, Stream
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
+from lab.traffic.compiled import fold, stamp_at
 from lab.traffic.receive.check import (
     DUPLICATED,
     LATENCY_MIN,
@@ -21,7 +22,6 @@ from lab.traffic.receive.check import (
     new_tally,
 )
 from lab.traffic.send.frames import Stamp, datagram, templates
-from lab.traffic.send.kernels import fold, stamp_at
 
 MAC = "02:00:0a:0a:00:01"
 

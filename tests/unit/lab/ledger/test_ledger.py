@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.engines.packet import schema as layout
 from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
-from lab.measure.backlog import waiting
+from lab.measure.network import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
 

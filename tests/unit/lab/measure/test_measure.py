@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.measure import cpu, memory
+from lab.measure import cpu, memory, since
 
 TICK = cpu.NS_PER_TICK
 
@@ -19,7 +19,7 @@ def test_processor_time(tmp_path: Path) -> None:
     assert before[0] == cpu.CpuTime(11 * TICK, 5 * TICK, 3 * TICK, 4 * TICK, 7 * TICK, 102 * TICK)
     assert before[0].busy_ns == 23 * TICK
     stat.write_text("cpu  9\ncpu0 12 1 5 100 2 3 9 7 0 0\ncpu3 1 0 1 60 0 0 0 0 0 0\n")
-    spent = cpu.total(cpu.since(cpu.read_cpus(stat), before))
+    spent = cpu.total(since(cpu.read_cpus(stat), before))
     assert (spent.busy_ns, spent.softirq_ns, spent.idle_ns) == (7 * TICK, 5 * TICK, 10 * TICK)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.problems import ProblemsError
-from lab.netns.scratch import remove_leftovers
+from lab.netns.clean import remove_directories
 from lab.run import work_trees as trees
 from lab.scenario.compare import METRICS, Asked, ask
 from lab.scenario.planner import steps
@@ -159,7 +159,7 @@ def test_a_commit_whose_tree_a_killed_run_left_and_clean_removed_can_be_checked_
     )
     left = Path(killed.stdout.strip())
     assert left.is_dir()
-    assert left in remove_leftovers()
+    assert left in remove_directories()
     with trees.checked_out(["HEAD"]) as made:
         assert made["HEAD"].parent == left, "compiled code is known by it"
 

@@ -12,8 +12,8 @@ from lab.load.turns import order
 from lab.traffic.receive.ring import BLOCK_BYTES, LEAST_BLOCKS, blocks_for, capture_filter
 from lab.traffic.send.frames import group_mac
 from lab.traffic.send.phases import phase_schedule
+from lab.traffic.send.program import report_of
 from lab.traffic.send.schedule import Outcome, schedule_of
-from lab.traffic.send.send import report_of
 
 STREAMS = tuple(
     Stream(stream_id=number, group="239.1.1.1", port=5001, source="10.10.0.1", source_port=4000 + number)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lab.trial.trial import place
+from lab.trial.bench import place
 
 
 @pytest.mark.parametrize(

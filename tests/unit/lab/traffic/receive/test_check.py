@@ -30,7 +30,7 @@ from lab.traffic.receive.check import (
     latency_of,
     new_tally,
 )
-from lab.traffic.receive.receive import Captured, report_of
+from lab.traffic.receive.program import Captured, report_of
 from lab.traffic.send.frames import datagram, templates
 
 STREAM = Stream(stream_id=7, group="239.1.2.3", port=5001, source="10.10.0.1", source_port=4001)

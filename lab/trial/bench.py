@@ -19,22 +19,21 @@ from functools import partial
 from lab.analysis.search import SHORTFALL_LIMIT
 from lab.ledger import ledger
 from lab.ledger import observe as observed
+from lab.ledger.ledger import Sample
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import Request, receiver_job, rules_of, sender_job, standing, streams_of
 from lab.load.jobs import MAX_SEGMENTS, ReceiverJob, ReceiverReport, SenderReport
 from lab.load.topology import Topology
-from lab.measure.backlog import read_waiting
-from lab.measure.cpu import CpuTime, busy, read_cpus, since
-from lab.measure.interfaces import DeviceReader, Devices
-from lab.measure.routed import RoutedReader
+from lab.measure import since
+from lab.measure.cpu import CpuTime, busy, read_cpus, total
+from lab.measure.network import DeviceReader, Devices, RoutedReader, read_waiting
 from lab.netns.build import Lab, build
 from lab.peers import PEERS
-from lab.peers.base import Peer, Running, Sample
+from lab.peers.base import Peer, Running
 from lab.results import NONE, Cpu, Ledger, Setting, Trial, Validity, keeps_up
 from lab.scenario.layout import receivers_of
 from lab.scenario.wires import Wires
-from lab.traffic.receiver import Receiver, start_receiver
-from lab.traffic.sender import Sender, start_sender
+from lab.traffic.process import Receiver, Sender, start_receiver, start_sender
 from lab.trial.subject import Subject
 
 SETTLE_S = 2.0
@@ -258,7 +257,7 @@ class Bench:
             warnings.append(fate)
         elif not delivered:
             warnings.append("nothing was delivered")
-        notes = observed.notes(sent, seen, request, transfer.cpus, self.plan.worker_cpus)
+        notes = observed.notes(sent, seen, request, self.plan.worker_cpus, total(transfer.cpus).steal_share)
         drain_ns = observed.drain_ns(sent, seen)
         kept_up = keeps_up(drain_ns, sent.duration_ns)
         if not kept_up:

@@ -1,4 +1,4 @@
-"""The receiver's process: ``python -m lab.traffic.receive.receive`` inside its namespace; see ``jobs.py``."""
+"""The receiver's process: ``python -m lab.traffic.receive.program`` inside its namespace; see ``jobs.py``."""
 
 from __future__ import annotations
 

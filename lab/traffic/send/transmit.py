@@ -1,10 +1,9 @@
-"""Compiled inner loops of the sender: checksums, the stamp, and the paced ``sendmmsg`` loop.
+"""The compiled, paced ``sendmmsg`` loop of the packet-socket generator.
 
-Layout that the loop works on (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` pointing
-at it and one ``mmsghdr`` pointing at that; slots hold the streams in turn (:mod:`lab.load.turns`).
-The addresses are written once.
-Per datagram only the stamp and the UDP checksum change, and the kernel copies the frame during the call, so
-a slot can be used again at once.
+Its data (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` that points to it and one
+``mmsghdr`` that points to that. Slots hold the streams in turn (:mod:`lab.load.turns`). Addresses are written
+once. For each datagram only the stamp and the UDP checksum change. The kernel copies the frame during the
+call, so a slot can be reused at once.
 """
 
 from __future__ import annotations
@@ -16,11 +15,8 @@ import numpy.typing as npt
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
-from lab.load.stamp import MAGIC
-from lab.traffic.clock import MONOTONIC, REALTIME, now_ns
-
-Bytes = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
+from lab.traffic.compiled import MONOTONIC, REALTIME, Bytes, Integers, fold, now_ns, stamp_at
+from lab.traffic.send.schedule import Schedule
 
 SYS_SENDMMSG = 307
 """x86-64; asm/unistd_64.h."""
@@ -33,57 +29,6 @@ ROUSE_NS = 100_000
 SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES, SLIPPED_NS = range(9)
 OUTCOMES = 9
 """What :func:`transmit` leaves in ``outcome``; SENT counts frames, the lateness is that of each batch."""
-
-
-@njit
-def unsigned_at(data: npt.NDArray[np.unsignedinteger], at: int) -> int:
-    """``data[at]`` as a signed integer: compiled code makes a float of a signed and an unsigned one."""
-    return int(np.int64(data[at]))
-
-
-@njit
-def be16(data: Bytes, at: int) -> int:
-    """The big-endian 16-bit word at ``data[at]``."""
-    return (unsigned_at(data, at) << 8) | unsigned_at(data, at + 1)
-
-
-@njit
-def sum_words(data: Bytes, start: int, length: int) -> int:
-    """Sum of the big-endian 16-bit words of ``data[start:start + length]``, an odd one padded with zero."""
-    total = 0
-    end = start + length
-    for i in range(start, end - 1, 2):
-        total += be16(data, i)
-    if length & 1:
-        total += unsigned_at(data, end - 1) << 8
-    return total
-
-
-@njit
-def fold(total: int) -> int:
-    """One's complement sum folded into 16 bits (RFC 1071); 0 only when the sum is 0."""
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
-@njit
-def stamp_at(data: Bytes, at: int, stream: int, sequence: int, time_ns: int) -> None:
-    """Write a whole stamp at ``data[at]``; see ``lab/load/stamp.py`` for its layout."""
-    data[at] = MAGIC >> 8
-    data[at + 1] = MAGIC & 0xFF
-    data[at + 2] = (stream >> 8) & 0xFF
-    data[at + 3] = stream & 0xFF
-    for i in range(4):
-        data[at + 4 + i] = (sequence >> (24 - 8 * i)) & 0xFF
-    for i in range(8):
-        data[at + 8 + i] = (time_ns >> (56 - 8 * i)) & 0xFF
-    total = MAGIC + (stream & 0xFFFF) + ((sequence >> 16) & 0xFFFF) + 2 * (sequence & 0xFFFF)
-    for shift in (0, 16, 32, 48):
-        total += (time_ns >> shift) & 0xFFFF
-    check = 0xFFFF - fold(total)
-    data[at + 16] = check >> 8
-    data[at + 17] = check & 0xFF
 
 
 class Slots(NamedTuple):
@@ -131,22 +76,6 @@ def messages(
         headers[:, 0] = names.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(names.strides[0])
         headers[:, 1] = names.shape[1]
     return Slots(frames, sums, streams, before, totals, names, iovecs, headers)
-
-
-class Schedule(NamedTuple):
-    """When to send how much, in frames; ``interval_num / interval_den`` ns between two (0/1: no pacing).
-
-    A sender that falls more than ``slack_ns`` behind does not catch up: its schedule moves.
-    """
-
-    interval_num: int
-    interval_den: int
-    frames: int
-    duration_ns: int
-    batch: int
-    slack_ns: int
-    first: int = 0
-    """Frames sent before, of which this goes on: streams and sequence numbers continue."""
 
 
 @njit

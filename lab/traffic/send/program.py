@@ -1,4 +1,4 @@
-"""The generator's process: ``python -m lab.traffic.send.send`` inside its namespace; see ``jobs.py``."""
+"""The generator's process: ``python -m lab.traffic.send.program`` inside its namespace; see ``jobs.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lab.load.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
 from lab.load.turns import Integers, per_stream
 from lab.traffic.send.live import LiveGenerator
 from lab.traffic.send.packets import PacketGenerator
-from lab.traffic.send.phases import Generator, send_phases
-from lab.traffic.send.schedule import Outcome, grace_ns, schedule_of
+from lab.traffic.send.phases import send_phases
+from lab.traffic.send.schedule import Generator, Outcome, grace_ns, schedule_of
 from lab.traffic.service import Control, serve
 
 
