@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from reports.labels import in_order
+from reports.labels import unique
 from reports.model import Column, Row, Table
 from reports.quantity import plural
 
@@ -34,7 +34,7 @@ def by_scenario(
 ) -> list[tuple[str, list[Item]]]:
     """``(scenario, its items)``; all under no name where there are at most ``most`` or only one scenario."""
     every = list(items)
-    scenarios = in_order(map(scenario_of, every))
+    scenarios = unique(map(scenario_of, every))
     if len(every) <= most:
         return [("", every)] if every else []
     return [(name, [item for item in every if scenario_of(item) == name]) for name in scenarios]

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from lab.results import Capacity, Check, Comparison, Delay, Footprint, Setting, Trial, ZeroLoss
+from lab.results import (
+    Capacity,
+    Change,
+    Check,
+    Comparison,
+    Course,
+    Delay,
+    Footprint,
+    Setting,
+    Soak,
+    Trial,
+    ZeroLoss,
+)
 from reports.dataset import Dataset, row_key
 from reports.quantity import plural
 
 Item = TypeVar("Item")
-Named = Trial | ZeroLoss | Comparison | Footprint | Check
+Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change
 
 SUBJECTS = {"none": "generator alone", "kernel": "kernel routing"}
 
@@ -43,7 +55,7 @@ AXES = ("strategy", "groups", "placement", "steering", "hashing")
 """How a forwarder goes about it."""
 
 
-def in_order(items: Iterable[Item]) -> list[Item]:
+def unique(items: Iterable[Item]) -> list[Item]:
     """Each item once, where it first appeared: tables follow the run."""
     return list(dict.fromkeys(items))
 
@@ -52,7 +64,7 @@ def subject(name: str) -> str:
     return SUBJECTS.get(name, name)
 
 
-def steered(record: Trial | ZeroLoss | Delay | Capacity) -> str:
+def subject_with_rps(record: Trial | ZeroLoss | Delay | Capacity | Soak) -> str:
     """The subject, and whether receive packet steering spread its input over the CPUs."""
     return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
 
@@ -61,21 +73,21 @@ def egress(setting: Setting) -> str:
     return "wire-like" if setting.egress == "wire-like" else "offloads on"
 
 
-def in_words(setting: Setting, names: Iterable[str]) -> str:
+def settings_text(setting: Setting, names: Iterable[str]) -> str:
     """The named settings, those left out that say nothing."""
     return ", ".join(filter(None, (SETTINGS[name](setting) for name in names if name in SETTINGS)))
 
 
-def load_words(setting: Setting) -> str:
+def load_text(setting: Setting) -> str:
     """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts, skew and unicast only where there are."""
     usual = {"burst": 1, "generator": "packet", "skew": 1, "unicast_percent": 0}
     names = [name for name in LOAD if name not in usual or getattr(setting, name) != usual[name]]
-    return f"{in_words(setting, names)}, {egress(setting)}"
+    return f"{settings_text(setting, names)}, {egress(setting)}"
 
 
-def axes_words(setting: Setting) -> str:
+def strategy_text(setting: Setting) -> str:
     """``hybrid, 4 interface groups, placement hash``: what is not said is the strategy's own."""
-    return in_words(setting, AXES)
+    return settings_text(setting, AXES)
 
 
 def case_name(data: Dataset, record: Named) -> str:
@@ -84,7 +96,7 @@ def case_name(data: Dataset, record: Named) -> str:
         return record.case
     subject_name = record.a if isinstance(record, Comparison) else record.subject
     varied = data.varied.get(row_key(record.scenario, record.case, subject_name, record.setting), ())
-    told = in_words(record.setting, varied)
+    told = settings_text(record.setting, varied)
     return f"{record.case}, {told}" if told else record.case
 
 

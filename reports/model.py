@@ -46,7 +46,7 @@ class Row:
     """Ids of the trials that its numbers come from, shown on request."""
 
     @property
-    def told_trials(self) -> str:
+    def trials_text(self) -> str:
         return f"{len(self.trials):,} trial{'' if len(self.trials) == 1 else 's'}"
 
 

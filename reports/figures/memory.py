@@ -10,8 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import labels, quantity
-from reports import verdicts as words
+from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
@@ -71,7 +70,9 @@ def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Fig
         f"Megabytes that one worker accounts for. {told}.",
         plot,
         lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),
-        words.shared([(name, words.footprint_doubts(f)) for name, f in zip(names, footprints, strict=True)]),
+        verdicts.merged(
+            [(name, verdicts.footprint_doubts(f)) for name, f in zip(names, footprints, strict=True)]
+        ),
         f"{title}, drawn" if scenario else "",
     )
 

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity
-from reports import verdicts as words
+from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
@@ -25,7 +24,7 @@ from reports.figures.style import (
     look,
     rate_axis,
 )
-from reports.labels import in_order
+from reports.labels import unique
 from reports.model import Figure
 from reports.tables.trials import latency_groups, latency_medians, load_share
 
@@ -43,7 +42,7 @@ def ratios(data: Dataset) -> Figure | None:
     """Each paired comparison as a ratio with its interval; one panel a metric, 1 marked as no difference."""
     if not data.comparisons:
         return None
-    keys = in_order((c.metric, c.a, c.b, c.higher_is_better) for c in data.comparisons)
+    keys = unique((c.metric, c.a, c.b, c.higher_is_better) for c in data.comparisons)
     panels = [
         [c for c in data.comparisons if (c.metric, c.a, c.b, c.higher_is_better) == key] for key in keys
     ]
@@ -58,7 +57,9 @@ def ratios(data: Dataset) -> Figure | None:
         return sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels)
 
     names = {id(c): f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons}
-    lines = "; ".join(f"{names[id(c)]}: {words.measured(c)}, {words.concluded(c)}" for c in data.comparisons)
+    lines = "; ".join(
+        f"{names[id(c)]}: {verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons
+    )
     return figure(
         "ratios",
         "Ratio and interval",
@@ -67,7 +68,7 @@ def ratios(data: Dataset) -> Figure | None:
         f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {lines}.",
         plot,
         height,
-        words.shared([(names[id(c)], words.own(c.warnings)) for c in data.comparisons]),
+        verdicts.merged([(names[id(c)], verdicts.distinct(c.warnings)) for c in data.comparisons]),
     )
 
 
@@ -85,7 +86,7 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     colour, marker = look(first.a, False).colour, look(first.a, False).marker
     for place, c in enumerate(panel):
         axis.plot([c.low, c.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
-        fill = "none" if words.own(c.warnings) else colour
+        fill = "none" if verdicts.distinct(c.warnings) else colour
         axis.plot([c.ratio], [place], marker=marker, markersize=9, color=colour, markerfacecolor=fill)
         if c.target is not None:
             axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
@@ -99,7 +100,7 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
 
 def _row_value(c: Comparison) -> str:
     interval = f" ({quantity.interval(c.low, c.high)})" if c.pairs > 1 else ""
-    return f"{quantity.ratio(c.ratio)}{interval}, {words.verdict(c)}"
+    return f"{quantity.ratio(c.ratio)}{interval}, {verdicts.verdict(c)}"
 
 
 # -------------------------------------------------------------------------------------------- throughput
@@ -108,7 +109,7 @@ def _row_value(c: Comparison) -> str:
 def zero_loss(data: Dataset) -> list[Figure]:
     """A row a case and subject: the highest rate without loss, where loss began, the generator's ceiling."""
     found = [z for z in data.zero_losses if z.lower_dps is not None]
-    subjects = in_order(z.subject for z in found)
+    subjects = unique(z.subject for z in found)
     return [
         _zero_loss_figure(data, scenario, rates, subjects)
         for scenario, rates in by_scenario(found, lambda z: z.scenario, ROWS_SHOWN)
@@ -118,22 +119,24 @@ def zero_loss(data: Dataset) -> list[Figure]:
 def _zero_loss_figure(
     data: Dataset, scenario: str, found: Sequence[ZeroLoss], subjects: Sequence[str]
 ) -> Figure:
-    cases = in_order((z.scenario, labels.label(data, z)) for z in found)
+    cases = unique((z.scenario, labels.label(data, z)) for z in found)
     rates = [z for case in cases for z in found if (z.scenario, labels.label(data, z)) == case]
-    names = [f"{labels.label(data, z)}, {labels.steered(z)}" for z in rates]
+    names = [f"{labels.label(data, z)}, {labels.subject_with_rps(z)}" for z in rates]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, z in enumerate(rates):
-            draw_rate(axis, place, z, look(z.subject, z.setting.rps, subjects), bool(words.own(z.warnings)))
-        draw_rows(axis, names, [words.at_least(z) for z in rates], narrow)
+            draw_rate(
+                axis, place, z, look(z.subject, z.setting.rps, subjects), bool(verdicts.distinct(z.warnings))
+            )
+        draw_rows(axis, names, [verdicts.zero_loss_rate(z) for z in rates], narrow)
         rate_axis(axis, 4 if narrow else 8)
 
     def height(narrow: bool) -> float:
         return len(rates) * (60 if narrow else 27) + 60
 
     lines = "; ".join(
-        f"{name}: {words.at_least(z)}, bounded by {words.bound(z.bound_by)}"
+        f"{name}: {verdicts.zero_loss_rate(z)}, bounded by {verdicts.bound(z.bound_by)}"
         for name, z in zip(names, rates, strict=True)
     )
     return figure(
@@ -145,7 +148,9 @@ def _zero_loss_figure(
         f"Datagrams a second offered without loss. {lines}.",
         plot,
         height,
-        words.shared([(name, words.own(z.warnings)) for name, z in zip(names, rates, strict=True)]),
+        verdicts.merged(
+            [(name, verdicts.distinct(z.warnings)) for name, z in zip(names, rates, strict=True)]
+        ),
         f"{scenario}: {quantity.plural(len(rates), 'rate')}, drawn" if scenario else "",
     )
 
@@ -156,7 +161,7 @@ def _zero_loss_figure(
 def loss(data: Dataset) -> list[Figure]:
     """One figure a scenario, one panel a case: share of copies lost at each rate that was offered."""
     trials = [t for t in data.trials if t.subject != "none" and t.purpose in ("search", "fixed", "sweep")]
-    scenarios = in_order(t.scenario for t in trials)
+    scenarios = unique(t.scenario for t in trials)
     return [
         _loss_figure(data, name, [t for t in trials if t.scenario == name], len(scenarios) > OPEN_FIGURES)
         for name in scenarios
@@ -164,9 +169,9 @@ def loss(data: Dataset) -> list[Figure]:
 
 
 def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: bool) -> Figure:
-    keys = in_order((t.case, t.setting.egress) for t in trials)
+    keys = unique((t.case, t.setting.egress) for t in trials)
     panels = [[t for t in trials if (t.case, t.setting.egress) == key] for key in keys]
-    subjects = in_order(t.subject for t in trials)
+    subjects = unique(t.subject for t in trials)
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         for axis, panel in grid(canvas, panels, narrow):
@@ -194,8 +199,8 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
 
 def _loss_words(data: Dataset, panel: Sequence[Trial]) -> str:
     parts = []
-    for name in in_order(labels.steered(t) for t in panel):
-        mine = [t for t in panel if labels.steered(t) == name]
+    for name in unique(labels.subject_with_rps(t) for t in panel):
+        mine = [t for t in panel if labels.subject_with_rps(t) == name]
         worst = max(mine, key=lambda t: t.loss_ratio)
         parts.append(
             f"{name} lost up to {quantity.percent(worst.loss_ratio)} at {quantity.rate(worst.offered_dps)} "
@@ -205,7 +210,7 @@ def _loss_words(data: Dataset, panel: Sequence[Trial]) -> str:
 
 
 def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
-    for name in in_order((t.subject, t.setting.rps) for t in panel):
+    for name in unique((t.subject, t.setting.rps) for t in panel):
         mine = sorted(
             (t for t in panel if (t.subject, t.setting.rps) == name),
             key=lambda t: (t.offered_dps, t.loss_ratio),
@@ -221,7 +226,7 @@ def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Seq
                 markersize=5,
                 markerfacecolor=style.colour if sound else "none",
                 linestyle=style.dashes if sound else "none",
-                label=labels.steered(mine[0]) if sound else None,
+                label=labels.subject_with_rps(mine[0]) if sound else None,
             )
     axis.set_title(labels.label(data, panel[0]))
     axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
@@ -238,7 +243,7 @@ def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Seq
 def latency(data: Dataset) -> list[Figure]:
     """A row a case and subject: p50, p99 and the maximum; logarithmic, in microseconds."""
     groups = latency_groups(data)
-    subjects = in_order(g[0].subject for g in groups)
+    subjects = unique(g[0].subject for g in groups)
     return [
         _latency_figure(data, scenario, members, subjects)
         for scenario, members in by_scenario(groups, lambda g: g[0].scenario, ROWS_SHOWN)
@@ -250,7 +255,7 @@ def _latency_figure(
 ) -> Figure:
     names = [_loaded_name(data, g[0]) for g in groups]
     medians = [latency_medians(g) for g in groups]
-    doubts = [(name, words.group_doubts(g)) for name, g in zip(names, groups, strict=True)]
+    doubts = [(name, verdicts.group_doubts(g)) for name, g in zip(names, groups, strict=True)]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
@@ -283,14 +288,14 @@ def _latency_figure(
         f"Send stamp to receive stamp in microseconds, logarithmic. {text}.",
         plot,
         lambda narrow: len(groups) * (60 if narrow else 27) + 60,
-        words.shared(doubts),
+        verdicts.merged(doubts),
         f"{scenario}: {quantity.plural(len(groups), 'row')}, drawn" if scenario else "",
     )
 
 
 def _loaded_name(data: Dataset, trial: Trial) -> str:
     share = load_share(trial)
-    return f"{labels.label(data, trial)}, {labels.steered(trial)}{f', at {share}' if share else ''}"
+    return f"{labels.label(data, trial)}, {labels.subject_with_rps(trial)}{f', at {share}' if share else ''}"
 
 
 def _latency_value(values: Sequence[float]) -> str:

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
-from reports import quantity
-from reports import verdicts as words
+from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rate, draw_rows, figure, look, rate_axis
@@ -83,17 +82,21 @@ def _costs(group: Group, folded: bool) -> Figure:
         f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {told}.",
         plot,
         height,
-        words.shared(
-            [(entry.case, words.own(entry.found.warnings)) for entry in entries if entry.found is not None]
+        verdicts.merged(
+            [
+                (entry.case, verdicts.distinct(entry.found.warnings))
+                for entry in entries
+                if entry.found is not None
+            ]
         ),
         f"{title}, drawn" if folded else "",
     )
 
 
 def _costs_words(entry: Entry) -> str:
-    rate = "no rate without loss"
-    if entry.found is not None and entry.found.lower_dps is not None:
-        rate = f"{words.at_least(entry.found)} datagrams/s, bounded by {words.bound(entry.found.bound_by)}"
+    rate, found = "no rate without loss", entry.found
+    if found is not None and found.lower_dps is not None:
+        rate = f"{verdicts.zero_loss_rate(found)} datagrams/s, bounded by {verdicts.bound(found.bound_by)}"
     f = entry.footprint
     memory = "" if f is None else ", " + ", ".join(f"{name} {mb} MB" for name, mb in _megabytes(f).items())
     return f"{entry.name}: {rate}{memory}"
@@ -107,7 +110,7 @@ def _sizes(f: Footprint) -> dict[str, int]:
     sizes = {
         "documented": f.documented_bytes,
         "modelled": f.modelled_bytes,
-        "measured": words.measured_bytes(f),
+        "measured": verdicts.measured_bytes(f),
     }
     return {name: size for name, size in sizes.items() if size is not None}
 
@@ -118,9 +121,9 @@ def _rates(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: b
         if entry.found is None or entry.found.lower_dps is None:
             values.append("none found")
             continue
-        doubtful = bool(words.own(entry.found.warnings))
+        doubtful = bool(verdicts.distinct(entry.found.warnings))
         draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.rps), doubtful)
-        values.append(words.at_least(entry.found))
+        values.append(verdicts.zero_loss_rate(entry.found))
     axis.set_title("Rate without loss")
     draw_rows(axis, names, values, narrow)
     rate_axis(axis, 4)
@@ -135,7 +138,7 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
         sizes = _sizes(entry.footprint)
         for name, size in sizes.items():
             style = dict(MEMORY[name])
-            if name == "measured" and words.footprint_doubts(entry.footprint):
+            if name == "measured" and verdicts.footprint_doubts(entry.footprint):
                 style["markerfacecolor"] = "none"
             axis.plot(
                 [size / quantity.BYTES_PER_MB],

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lab.results import ZeroLoss
 from reports.figures import svg
 from reports.figures.text_layout import AFTER, BEFORE
-from reports.labels import in_order
+from reports.labels import unique
 from reports.model import Drawing, Figure
 
 WIDE, NARROW = 880, 350
@@ -88,7 +88,7 @@ def figure(
         return Drawing(part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow))
 
     wide, narrow = at(WIDE, False), None if folded else at(NARROW, True)
-    return Figure(name, title, key, description, wide, narrow, tuple(in_order(doubts)), folded)
+    return Figure(name, title, key, description, wide, narrow, tuple(unique(doubts)), folded)
 
 
 def across(panels: int, narrow: bool) -> int:

@@ -260,7 +260,7 @@ def _sides(data: Dataset, c: Comparison) -> list[tuple[Key, tuple[str, ...]]]:
     trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
     mine = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
     names = [
-        labels.steered(side[0]) if side else labels.subject(subject)
+        labels.subject_with_rps(side[0]) if side else labels.subject(subject)
         for subject, side in zip((c.a, c.b), mine, strict=True)
     ]
     setting = _setting(c.setting)
@@ -320,4 +320,7 @@ def _name(data: Dataset, record: ZeroLoss | Trial | Footprint) -> tuple[str, str
     if isinstance(record, Footprint):
         return case, f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
     load = _load(record)
-    return f"{case}, {labels.egress(record.setting)}", f"{labels.steered(record)}{', ' if load else ''}{load}"
+    return (
+        f"{case}, {labels.egress(record.setting)}",
+        f"{labels.subject_with_rps(record)}{', ' if load else ''}{load}",
+    )

@@ -17,7 +17,7 @@ from reports.model import Cell, Column, Figure, Page, Point, Row, Section, Table
 from reports.page import compare as contrast
 from reports.page.compare import Contrast, Difference
 from reports.quantity import listed, plural
-from reports.tables.trials import plain
+from reports.tables.build import plain
 
 DRAWN = 24
 """A drawing of more rows than this is left to the table."""

@@ -16,8 +16,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.results import ResultsError
-from reports.dataset import Dataset, frames, load
+from reports.dataset import Dataset, load
 from reports.figures import svg
+from reports.frames import frames
 from reports.model import Figure, Page, Table
 from reports.page import compare_page as contrast_page
 from reports.page import markdown

@@ -78,7 +78,7 @@ def _trials(row: Row) -> str:
     """The trials that a row is from, folded: GitHub unfolds them within the cell."""
     if not row.trials:
         return ""
-    return f"<details><summary>{row.told_trials}</summary>{'<br>'.join(map(escape, row.trials))}</details>"
+    return f"<details><summary>{row.trials_text}</summary>{'<br>'.join(map(escape, row.trials))}</details>"
 
 
 def _folded(line: str, blocks: list[str]) -> list[str]:

@@ -6,18 +6,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from reports.dataset import Dataset
-from reports.figures import memory as memory_figure
-from reports.figures import rates as figures
+from reports.figures import load_profiles as load_profile_figures
+from reports.figures import memory as memory_figures
+from reports.figures import rates as rate_figures
 from reports.figures import strategies as strategy_figures
 from reports.model import Figure, Page, Section, Table
 from reports.page import summary
 from reports.page.capacity.sections import sections as capacity_sections
 from reports.quantity import listed
-from reports.tables import footprints, overview, rfc3918, scaling
-from reports.tables import ledgers as accounts
-from reports.tables import load_profiles as loads
-from reports.tables import per_input as inputs
-from reports.tables import trials as tables
+from reports.tables import footprints, ledgers, load_profiles, overview, per_input, rfc3918, trials
 
 Part = Table | Figure | None
 
@@ -115,48 +112,56 @@ TRACE = (
 
 def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     """The whole page of one run; sections with nothing to say are left out."""
-    checks = _section("checks", "Checks", (CHECKS,), *accounts.checks(data))
+    checks = _section("checks", "Checks", (CHECKS,), *ledgers.checks(data))
     failed = any(not check.passed for check in data.checks)
     sections = (
         _section("scenarios", "Scenarios", (), overview.scenarios(data)),
         *((checks,) if failed else ()),
-        _section("targets", "Targets", (), tables.targets(data)),
+        _section("targets", "Targets", (), trials.targets(data)),
         _section(
             "strategies",
             "Strategies on the same load",
             (STRATEGIES, RATES, LOADED),
             *strategy_figures.tables_and_figures(data),
         ),
-        _section("peer", "Paired comparisons", (PAIRS,), figures.ratios(data), *tables.comparisons(data)),
+        _section(
+            "peer", "Paired comparisons", (PAIRS,), rate_figures.ratios(data), *trials.comparisons(data)
+        ),
         _section(
             "throughput",
             "Throughput",
             (RATES, EGRESS, STEERING),
-            *figures.zero_loss(data),
-            *tables.zero_loss(data),
-            *tables.partial_drop(data),
-            *tables.fixed_rates(data),
+            *rate_figures.zero_loss(data),
+            *trials.zero_loss(data),
+            *trials.partial_drop(data),
+            *trials.fixed_rates(data),
         ),
-        _section("loss", "Loss against offered load", (LOSS,), *figures.loss(data), *loads.sweeps(data)),
-        _section("soak", "Soak", (SOAK,), *loads.soaks(data)),
+        _section(
+            "loss",
+            "Loss against offered load",
+            (LOSS,),
+            *rate_figures.loss(data),
+            *load_profiles.sweeps(data),
+        ),
+        _section("soak", "Soak", (SOAK,), *load_profiles.soaks(data)),
         _section(
             "scaling",
             "Elastic scaling",
             (*((SCALING,) if data.courses else ()), *((CHANGED,) if data.changes else ())),
-            *scaling.courses(data),
-            *scaling.course_table(data),
-            *scaling.changes(data),
+            *load_profile_figures.load_profiles(data),
+            *load_profiles.load_profiles(data),
+            *load_profiles.changes(data),
         ),
-        _section("inputs", "Loss of each input", (INPUTS,), *inputs.inputs(data)),
-        _section("latency", "Latency", (LATENCY,), *figures.latency(data), *tables.latency(data)),
+        _section("inputs", "Loss of each input", (INPUTS,), *per_input.per_input(data)),
+        _section("latency", "Latency", (LATENCY,), *rate_figures.latency(data), *trials.latency(data)),
         rfc3918.section(data),
-        _section("processor", "Processor time", (CPU,), *tables.cpu(data)),
-        _section("workers", "Workers", (SHARES,), footprints.workers(data), *tables.worker_shares(data)),
-        _section("memory", "Memory", (MEMORY,), *memory_figure.stacks(data), footprints.memory(data)),
+        _section("processor", "Processor time", (CPU,), *trials.cpu(data)),
+        _section("workers", "Workers", (SHARES,), footprints.workers(data), *trials.worker_shares(data)),
+        _section("memory", "Memory", (MEMORY,), *memory_figures.stacks(data), footprints.memory(data)),
         *capacity_sections(data),
         *(() if failed else (checks,)),
-        _section("ledger", "Ledger", (LEDGER,), *accounts.ledgers(data)),
-        _section("provenance", "Method, and what ran on what", (METHOD, TRACE), *accounts.provenance(data)),
+        _section("ledger", "Ledger", (LEDGER,), *ledgers.ledgers(data)),
+        _section("provenance", "Method, and what ran on what", (METHOD, TRACE), *ledgers.provenance(data)),
     )
     return Page(
         title="Multicast forwarding, measured",

@@ -6,13 +6,13 @@ Every sentence is made from records; none is written beforehand.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lab.results import Comparison, Trial, ZeroLoss
-from reports import labels, quantity
-from reports import verdicts as words
+from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
-from reports.labels import in_order
+from reports.labels import unique
 from reports.model import Point, Tone
 from reports.quantity import listed, plural
 from reports.tables import strategies
@@ -35,8 +35,9 @@ def summary(data: Dataset) -> tuple[Point, ...]:
     points += [] if failed else check_points(data)
     points += ledger_points(data.trials)
     points += oversubscription_points(data)
-    if doubtful := words.doubtful(data):
-        points.append(Point("Doubts.", f"{doubtful}: each is marked ⚠ where its figure stands."))
+    doubtful = [plural(number, noun) for noun, number in verdicts.doubtful_records(data).items() if number]
+    if doubtful:
+        points.append(Point("Doubts.", f"{listed(doubtful)}: each is marked ⚠ beside its figure."))
     return tuple(points)
 
 
@@ -72,35 +73,37 @@ def _open_ends(rates: Sequence[ZeroLoss]) -> str:
 
 def comparison_points(data: Dataset) -> list[Point]:
     """One statement a metric, pair of subjects and egress; one line a case."""
-    groups = in_order((c.metric, c.a, c.b, c.setting.egress) for c in data.comparisons)
+    groups = unique((c.metric, c.a, c.b, c.setting.egress) for c in data.comparisons)
     points = []
     for metric, a, b, side in groups:
         group = [
             c for c in data.comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)
         ]
-        verdicts = [words.verdict(c) for c in group]
-        tally = listed([f"{v} in {verdicts.count(v)}" for v in in_order(verdicts)])
+        tally = listed([f"{v} in {n}" for v, n in Counter(map(verdicts.verdict, group)).items()])
         tally = f" {tally} of {len(group)} cases." if len(group) > 1 and a != b else ""
         other = f" against {labels.subject(b)}" if a != b else ", one case against another"
         better = "more is better" if group[0].higher_is_better else "less is better"
         text = f"{labels.subject(a)}{other}, {labels.egress(group[0].setting)}, {better}:{tally}"
         items = tuple(
-            f"{labels.label(data, c)}: {words.measured(c)}, {_outcome(c)}{bounded(c.bound_by)}" for c in group
+            f"{labels.label(data, c)}: {verdicts.measured(c)}, {_outcome(c)}{bounded(c.bound_by)}"
+            for c in group
         )
-        if len(group) > words.NAMED and a != b:
+        if len(group) > verdicts.NAMED and a != b:
             items = (spread(data, group),)
-        tones = {words.outcome_tone(c) for c in group}
+        tones = {verdicts.outcome_tone(c) for c in group}
         tone: Tone = "bad" if "bad" in tones else "good" if tones == {"good"} else "plain"
         lead = f"{metric[:1].upper()}{metric[1:]}."
-        doubts = words.shared([(labels.label(data, c), words.own(c.warnings)) for c in group])
+        doubts = verdicts.merged([(labels.label(data, c), verdicts.distinct(c.warnings)) for c in group])
         points.append(Point(lead, text, tone, doubts, items, "peer"))
     return points
 
 
 def _outcome(c: Comparison) -> str:
-    """The verdict; of two cases of one subject what was promised of them, as one may well be the slower."""
-    aim = words.target(c)
-    return words.concluded(c) if aim is None or c.a != c.b else f"{words.promise(c)} promised: {aim.words}"
+    """The verdict; for two cases of one subject the target, as one may well be the slower."""
+    target = verdicts.target(c)
+    if target is None or c.a != c.b:
+        return verdicts.concluded(c)
+    return f"{verdicts.target_text(c)} promised: {target.outcome}"
 
 
 def strategy_points(data: Dataset) -> list[Point]:
@@ -110,10 +113,10 @@ def strategy_points(data: Dataset) -> list[Point]:
         rates = [e.found for e in group.entries if e.found and e.found.lower_dps is not None]
         parts = []
         if rates:
-            best = words.at_least(max(rates, key=lambda z: z.lower_dps or 0))
-            cases = listed([z.case for z in rates if words.at_least(z) == best])
+            best = verdicts.zero_loss_rate(max(rates, key=lambda z: z.lower_dps or 0))
+            cases = listed([z.case for z in rates if verdicts.zero_loss_rate(z) == best])
             parts.append(f"highest rate without loss with {cases}, {best} datagrams/s{_open_ends(rates)}")
-        held = [(words.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
+        held = [(verdicts.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
         if held:
             size, case = min(held)
             parts.append(f"least memory with {case}, {quantity.megabytes(size)} MB measured without rings")
@@ -138,25 +141,25 @@ def inconclusive_points(data: Dataset) -> list[Point]:
 def spread(data: Dataset, group: Sequence[Comparison]) -> str:
     """The ends of many ratios, and what bounded them."""
     least, most = min(group, key=lambda c: c.ratio), max(group, key=lambda c: c.ratio)
-    limits = [words.bound(name) for name in in_order(c.bound_by for c in group) if name != "unknown"]
+    limits = [verdicts.bound(name) for name in unique(c.bound_by for c in group) if name != "unknown"]
     by = f"; bounded by {listed(limits)}" if limits else ""
     low, high = labels.label(data, least), labels.label(data, most)
-    return f"from {words.measured(least)} in {low} to {words.measured(most)} in {high}{by}"
+    return f"from {verdicts.measured(least)} in {low} to {verdicts.measured(most)} in {high}{by}"
 
 
 def target_points(data: Dataset) -> list[Point]:
-    found = words.aims(data)
+    found = verdicts.targets(data)
     if not found:
         return []
-    met = sum(aim.target.met for aim in found)
+    met = sum(each.target.met for each in found)
     rest = tuple(
-        f"{aim.what}: {aim.promised} promised, {aim.measured} measured: {aim.target.words}"
-        for aim in sorted(found, key=lambda aim: aim.target.met)
-        if not (aim.target.met and aim.target.sure)
+        f"{each.what}: {each.target.outcome}: {each.measured} against {each.wanted}"
+        for each in sorted(found, key=lambda each: each.target.met)
+        if not (each.target.met and each.target.sure)
     )
     text = f"{met} of {plural(len(found), 'target')} met."
     if rest:
-        text += " Not met, or not beyond doubt:"
+        text += " Missed, or only probably met:"
     return [Point("Targets.", text, "good" if met == len(found) else "bad", items=rest, see="targets")]
 
 
@@ -166,7 +169,7 @@ def rate_points(data: Dataset) -> list[Point]:
     if not zero_losses:
         return []
     items, doubts = [], []
-    for name in in_order(z.subject for z in zero_losses):
+    for name in unique(z.subject for z in zero_losses):
         found = [z for z in zero_losses if z.subject == name and z.lower_dps is not None]
         if not found:
             items.append(f"{labels.subject(name)}: no rate met the goal in any case")
@@ -176,10 +179,12 @@ def rate_points(data: Dataset) -> list[Point]:
         outputs = best.setting.outputs
         copies = f", {quantity.rate((best.lower_dps or 0) * outputs)} copies/s" if outputs > 1 else ""
         items.append(
-            f"{labels.steered(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
+            f"{labels.subject_with_rps(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
             f"({labels.label(data, best)}){bounded(best.bound_by)}"
         )
-        doubts += [f"{labels.steered(best)}: {warning}" for warning in words.own(best.warnings)]
+        doubts += [
+            f"{labels.subject_with_rps(best)}: {warning}" for warning in verdicts.distinct(best.warnings)
+        ]
     return [
         Point(
             "Highest rate without loss.",
@@ -194,7 +199,7 @@ def rate_points(data: Dataset) -> list[Point]:
 
 def bounded(name: str) -> str:
     """The end of a sentence: what set the limit."""
-    return "; what bounded it is not known" if name == "unknown" else f"; bounded by {words.bound(name)}"
+    return "; what bounded it is not known" if name == "unknown" else f"; bounded by {verdicts.bound(name)}"
 
 
 def footprint_points(data: Dataset) -> list[Point]:
@@ -202,21 +207,21 @@ def footprint_points(data: Dataset) -> list[Point]:
     footprints = in_size_order(data)
     if not footprints:
         return []
-    told = footprints if len(footprints) <= words.NAMED else [footprints[0], footprints[-1]]
+    told = footprints if len(footprints) <= verdicts.NAMED else [footprints[0], footprints[-1]]
     items = []
     for f in told:
         documented = "not" if f.documented_bytes is None else f"{quantity.megabytes(f.documented_bytes)} MB"
         items.append(
             f"{labels.label(data, f)}: ready in {quantity.seconds(f.ready_ns)} s, "
             f"{quantity.megabytes(f.memory.private_bytes_per_worker)} MB private each; "
-            f"in all {quantity.megabytes(words.measured_bytes(f))} MB measured without rings, "
+            f"in all {quantity.megabytes(verdicts.measured_bytes(f))} MB measured without rings, "
             f"{quantity.megabytes(f.modelled_bytes)} MB modelled, {documented} documented"
         )
     least, most = footprints[0].workers, footprints[-1].workers
     text = "Workers really started:"
     if told is not footprints:
         text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
-    doubts = words.shared([(labels.label(data, f), words.footprint_doubts(f)) for f in footprints])
+    doubts = verdicts.merged([(labels.label(data, f), verdicts.footprint_doubts(f)) for f in footprints])
     return [Point("Footprint.", text, "plain", doubts, tuple(items), "memory")]
 
 
@@ -228,7 +233,7 @@ def check_points(data: Dataset) -> list[Point]:
         for c in data.checks
         if not c.passed
     )
-    scenarios = in_order(c.scenario for c in data.checks)
+    scenarios = unique(c.scenario for c in data.checks)
     among = f" in {plural(len(scenarios), 'scenario')}" if len(scenarios) > 1 else ""
     text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
     if failed:
@@ -238,7 +243,7 @@ def check_points(data: Dataset) -> list[Point]:
 
 def oversubscription_points(data: Dataset) -> list[Point]:
     """Said once: it weighs on every figure of these cases."""
-    items = words.oversubscribed(data)
+    items = verdicts.oversubscribed(data)
     if not items:
         return []
     text = "More workers than CPUs: rates, latency and start times are those of workers that share CPUs."
@@ -254,7 +259,7 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
         do = "does" if len(open_) == 1 else "do"
         text = f"{len(open_)} of {plural(len(trials), 'trial')} {do} not balance:"
         items = tuple(
-            f"{t.scenario}, {t.case}, {labels.steered(t)}, trial {t.trial_id}: "
+            f"{t.scenario}, {t.case}, {labels.subject_with_rps(t)}, trial {t.trial_id}: "
             f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
             for t in open_
         )

@@ -1,122 +1,116 @@
-"""Tables of account: the functional checks, the ledger of every trial, and what ran on what."""
+"""Tables of the functional checks, of every trial's ledger, and of what ran on what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.results import Drop, Stage, Trial
-from reports import labels, quantity
-from reports import verdicts as words
+from lab.results import Check, Drop, Stage, Trial
+from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
-from reports.dataset import Dataset, provenance_rows
-from reports.labels import in_order
+from reports.dataset import Dataset
+from reports.frames import provenance_rows
+from reports.labels import unique
 from reports.model import Cell, Column, Row, Table
-from reports.tables.trials import plain
+from reports.tables.build import CASE, Columns, number, plain, table, word
+
+CHECKS: Columns[Check] = [
+    (Column("Check"), lambda c: c.case),
+    (word("Outcome"), lambda c: Cell("passed", tone="good") if c.passed else Cell("FAILED", tone="bad")),
+    (Column("Expected"), lambda c: c.expected),
+    (Column("Observed"), lambda c: c.observed),
+]
 
 
 def checks(data: Dataset) -> list[Table]:
-    """Expectations of each scenario, failed ones first; those that were all met are folded where many."""
-    columns = (Column("Check"), Column("Outcome", word=True), Column("Expected"), Column("Observed"))
+    """One table a scenario, failed checks first; where there are many, scenarios without any are folded."""
     tables = []
     for scenario, found in by_scenario(data.checks, lambda check: check.scenario, most=0):
         met = sum(check.passed for check in found)
-        rows = tuple(
-            Row(
-                (
-                    Cell(c.case),
-                    Cell("passed" if c.passed else "FAILED", tone="good" if c.passed else "bad"),
-                    *plain(c.expected, c.observed),
-                )
-            )
-            for c in sorted(found, key=lambda check: check.passed)
-        )
         outcome = f"{scenario}: {met} of {quantity.plural(len(found), 'check')} passed"
         folded = outcome if met == len(found) and len(data.checks) > ROWS_SHOWN else ""
-        tables.append(Table(f"checks-{scenario}", outcome, columns, rows, folded))
-    return sorted(tables, key=lambda table: bool(table.folded))
+        ordered = sorted(found, key=lambda check: check.passed)
+        tables.append(table(f"checks-{scenario}", outcome, CHECKS, ordered, folded=folded))
+    return sorted(filter(None, tables), key=lambda each: bool(each.folded))
 
+
+# ---------------------------------------------------------------------------------------------- ledgers
 
 TRIALS_LISTED = 40
-"""A scenario with more trials than this lists those that need a look, and adds the others up."""
-
-LEDGER = (
-    Column("Case"),
-    Column("Trial"),
-    Column("Subject"),
-    Column("Offered", "datagrams", numeric=True),
-    Column("Matched a rule", "datagrams", numeric=True),
-    Column("Dropped before a rule", "datagrams, by place and reason"),
-    Column("Copies due", "copies", numeric=True),
-    Column("Delivered", "copies", numeric=True),
-    Column("Dropped after a rule", "copies, by place and reason"),
-    Column("Balance"),
-)
+"""A scenario with more trials than this lists those that need a look, and adds up the others."""
 
 
 def ledgers(data: Dataset) -> list[Table]:
-    """One ledger a scenario, one row a trial; of many trials those alike that balance make one row."""
+    """One table a scenario, one row a trial; of many trials, similar ones that are balanced share a row."""
+    columns: Columns[list[Trial]] = [
+        (CASE, lambda group: Cell(labels.case_name(data, group[0]), labels.egress(group[0].setting))),
+        (Column("Trial"), _name),
+        (Column("Subject"), lambda group: labels.subject_with_rps(group[0])),
+        (
+            number("Offered", "datagrams"),
+            lambda group: Cell(
+                quantity.count(_ingress(group).entered), doubts=verdicts.counted_doubts(group)
+            ),
+        ),
+        (number("Matched a rule", "datagrams"), lambda group: quantity.count(_ingress(group).left)),
+        (
+            Column("Dropped before a rule", "datagrams, by place and reason"),
+            lambda group: _drops(_ingress(group)),
+        ),
+        (number("Copies due", "copies"), lambda group: quantity.count(_egress(group).entered)),
+        (number("Delivered", "copies"), lambda group: quantity.count(_egress(group).left)),
+        (Column("Dropped after a rule", "copies, by place and reason"), lambda group: _drops(_egress(group))),
+        (Column("Balance"), _balance),
+    ]
     tables = []
-    for scenario in in_order(t.scenario for t in data.trials):
-        trials = [t for t in data.trials if t.scenario == scenario]
+    for scenario, trials in by_scenario(data.trials, lambda t: t.scenario, most=0):
         unbalanced = sum(not t.ledger.balanced for t in trials)
-        state = (
-            f"{unbalanced} {'does' if unbalanced == 1 else 'do'} not close"
-            if unbalanced
-            else "every balance closes"
-        )
+        state = f"{unbalanced} not balanced" if unbalanced else "all balanced"
         lost = sum(d.count for t in trials for s in (t.ledger.ingress, t.ledger.egress) for d in s.drops)
-        number = quantity.plural(len(trials), "trial")
-        summary = f"{scenario}: {number}, {state}, {lost:,} drops accounted for"
-        rows = tuple(
-            Row(_ledger_cells(data, group), trials=tuple(t.trial_id for t in group))
-            for group in _ledger_groups(trials)
-        )
-        tables.append(Table(f"ledger-{scenario}", f"Ledger of {scenario}", LEDGER, rows, folded=summary))
-    return tables
+        number_of = quantity.plural(len(trials), "trial")
+        summary = f"{scenario}: {number_of}, {state}, {lost:,} drops accounted for"
+        name, caption = f"ledger-{scenario}", f"Ledger of {scenario}"
+        tables.append(table(name, caption, columns, _groups(trials), folded=summary))
+    return [each for each in tables if each is not None]
 
 
-def _ledger_groups(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """One trial each, or many of one case, subject and purpose that balance and carry the same doubts."""
+def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """One trial each, or many of one case, subject and purpose that are balanced and have the same doubts."""
     if len(trials) <= TRIALS_LISTED:
         return [[t] for t in trials]
     groups: dict[object, list[Trial]] = {}
     for t in trials:
         key: object = t.trial_id
         if t.ledger.balanced:
-            doubts = tuple(map(words.kind, words.trial_doubts(t)))
+            doubts = tuple(map(verdicts.without_numbers, verdicts.trial_doubts(t)))
             key = (t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose, doubts)
         groups.setdefault(key, []).append(t)
     return list(groups.values())
 
 
-def _ledger_cells(data: Dataset, trials: Sequence[Trial]) -> tuple[Cell, ...]:
-    """The cells of one trial, or of the sum of several: balances that close add up to one that does."""
-    t = trials[0]
-    ingress = _sum([one.ledger.ingress for one in trials])
-    egress = _sum([one.ledger.egress for one in trials])
+def _name(group: list[Trial]) -> Cell:
+    t = group[0]
+    if len(group) > 1:
+        rates = [one.offered_dps for one in group]
+        between = f"{quantity.rate(min(rates))} to {quantity.rate(max(rates))} datagrams/s"
+        return Cell(quantity.plural(len(group), "trial"), f"{t.purpose}, {between}")
     aim = "as fast as possible" if t.asked_dps is None else f"{quantity.rate(t.asked_dps)} datagrams/s"
-    name = Cell(t.trial_id.removeprefix(f"{t.scenario}/{t.case}/"), f"{t.purpose}, {aim}")
-    if len(trials) > 1:
-        low, *_, high = sorted(one.offered_dps for one in trials)
-        between = f"{quantity.rate(low)} to {quantity.rate(high)} datagrams/s"
-        name = Cell(quantity.plural(len(trials), "trial"), f"{t.purpose}, {between}")
-    closes = "closes"
-    if ingress.unattributed or egress.unattributed:
-        closes = (
-            f"OPEN: {ingress.unattributed:+,} datagrams, {egress.unattributed:+,} copies without a reason"
-        )
-    return (
-        Cell(labels.case_name(data, t), labels.egress(t.setting)),
-        name,
-        Cell(labels.steered(t)),
-        Cell(quantity.count(ingress.entered), doubts=words.alike(trials)),
-        Cell(quantity.count(ingress.left)),
-        Cell(_drops(ingress)),
-        Cell(quantity.count(egress.entered)),
-        Cell(quantity.count(egress.left)),
-        Cell(_drops(egress)),
-        Cell(closes, tone="good" if closes == "closes" else "bad"),
-    )
+    return Cell(t.trial_id.removeprefix(f"{t.scenario}/{t.case}/"), f"{t.purpose}, {aim}")
+
+
+def _balance(group: list[Trial]) -> Cell:
+    """The balance of one trial, or of the sum of several, which are balanced."""
+    datagrams, copies = _ingress(group).unattributed, _egress(group).unattributed
+    if not (datagrams or copies):
+        return Cell("balanced", tone="good")
+    return Cell(f"OPEN: {datagrams:+,} datagrams, {copies:+,} copies without a reason", tone="bad")
+
+
+def _ingress(group: Sequence[Trial]) -> Stage:
+    return _sum([t.ledger.ingress for t in group])
+
+
+def _egress(group: Sequence[Trial]) -> Stage:
+    return _sum([t.ledger.egress for t in group])
 
 
 def _sum(stages: Sequence[Stage]) -> Stage:
@@ -135,24 +129,7 @@ def _drops(stage: Stage) -> str:
     return "\n".join(lines) or "none"
 
 
-def provenance(data: Dataset) -> list[Table]:
-    """The machine and the run; then, on request, packages, sysctls and mitigations."""
-    rows = provenance_rows(data)
-    nested = in_order(key.split(".", 1)[0] for key, _ in rows if "." in key)
-    head = [
-        Row(plain(PROVENANCE.get(key, key), _provenance_value(key, value)))
-        for key, value in rows
-        if "." not in key
-    ]
-    columns = (Column("What"), Column("Value"))
-    tables = [Table("provenance", "What ran, and on what", columns, tuple(head))] if head else []
-    for part in nested:
-        inner = [Row(plain(key[len(part) + 1 :], value)) for key, value in rows if key.startswith(f"{part}.")]
-        title = PROVENANCE.get(part, part)
-        folded = f"{title} ({len(inner)})"
-        tables.append(Table(f"provenance-{part}", title, columns, tuple(inner), folded))
-    return tables
-
+# ------------------------------------------------------------------------------------------- provenance
 
 PROVENANCE = {
     "schema_version": "Schema",
@@ -176,6 +153,27 @@ PROVENANCE = {
     "command": "Command",
     "outcome": "Outcome",
 }
+
+
+def provenance(data: Dataset) -> list[Table]:
+    """The machine and the run; folded, the packages, sysctls and mitigations."""
+    rows = provenance_rows(data)
+    parts = unique(key.split(".", 1)[0] for key, _ in rows if "." in key)
+    head = tuple(
+        Row(plain(PROVENANCE.get(key, key), _provenance_value(key, value)))
+        for key, value in rows
+        if "." not in key
+    )
+    columns = (Column("What"), Column("Value"))
+    tables = [Table("provenance", "What ran, and on what", columns, head)] if head else []
+    for part in parts:
+        prefix = f"{part}."
+        inner = tuple(
+            Row(plain(key.removeprefix(prefix), value)) for key, value in rows if key.startswith(prefix)
+        )
+        title = PROVENANCE.get(part, part)
+        tables.append(Table(f"provenance-{part}", title, columns, inner, f"{title} ({len(inner)})"))
+    return tables
 
 
 def _provenance_value(key: str, value: str) -> str:

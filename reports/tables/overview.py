@@ -1,63 +1,58 @@
-"""One row a scenario: where to look, in a run of many."""
+"""One row a scenario: where to look in a run of many."""
 
 from __future__ import annotations
 
 from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, ZeroLoss
-from reports import quantity
-from reports import verdicts as words
+from reports import quantity, verdicts
 from reports.dataset import Dataset
-from reports.labels import in_order
+from reports.labels import unique
 from reports.model import Cell, Column, Row, Table, Tone
-from reports.tables.trials import optional, plain
+from reports.tables.build import number, plain
 
 
 def scenarios(data: Dataset) -> Table | None:
-    """Nothing for a run of one scenario."""
+    """``None`` for a run of one scenario."""
     columns = (
         Column("Scenario"),
-        Column("Cases", numeric=True),
-        Column("Trials", numeric=True),
-        Column("Checks", "met of made", numeric=True),
-        Column("Targets", "met of set", numeric=True),
-        Column("Highest rate without loss", "datagrams/s", numeric=True),
+        number("Cases"),
+        number("Trials"),
+        number("Checks", "met of made"),
+        number("Targets", "met of set"),
+        number("Highest rate without loss", "datagrams/s"),
         Column("Ledger"),
-        Column("Doubts", "records", numeric=True),
+        number("Doubts", "records"),
     )
     records: list[Check | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity]
     records = [*data.checks, *data.trials, *data.zero_losses, *data.comparisons, *data.footprints]
     records += [*data.delays, *data.capacities]
-    names = in_order(record.scenario for record in records)
+    names = unique(record.scenario for record in records)
     if data.run is not None:
-        names = in_order([*(n for n in data.run.scenarios if n in names), *names])
-    rows = [_row(data, name) for name in names] if len(names) > 1 else []
-    return optional("scenarios", "Scenarios of this run", columns, rows)
+        names = unique([*(n for n in data.run.scenarios if n in names), *names])
+    if len(names) < 2:
+        return None
+    rows = tuple(_row(name, data.of_scenario(name)) for name in names)
+    return Table("scenarios", "Scenarios of this run", columns, rows)
 
 
-def _row(data: Dataset, name: str) -> Row:
-    trials = [t for t in data.trials if t.scenario == name]
-    checks = [c for c in data.checks if c.scenario == name]
-    rates = [z for z in data.zero_losses if z.scenario == name]
-    pairs = [c for c in data.comparisons if c.scenario == name]
-    sizes = [f for f in data.footprints if f.scenario == name]
-    named: list[Trial | ZeroLoss | Footprint | Delay] = [*trials, *rates, *sizes]
-    named += [d for d in data.delays if d.scenario == name]
-    cases = in_order(each.case for each in named)
-    kept = [aim.met for c in pairs if (aim := words.target(c)) is not None]
-    kept += [promise.met for f in sizes for promise in words.promises(f)]
-    best = max((z for z in rates if z.lower_dps), key=lambda z: z.lower_dps or 0, default=None)
-    open_ = sum(not t.ledger.balanced for t in trials)
-    doubts = sum(bool(words.trial_doubts(t)) for t in trials)
-    doubts += sum(bool(words.own(z.warnings)) for z in rates)
-    doubts += sum(bool(words.own(c.warnings)) for c in pairs)
-    doubts += sum(bool(words.footprint_doubts(f)) for f in sizes)
+def _row(name: str, part: Dataset) -> Row:
+    """``part``: the records of this scenario."""
+    named: list[Trial | ZeroLoss | Footprint | Delay]
+    named = [*part.trials, *part.zero_losses, *part.footprints, *part.delays]
+    met = [target.met for c in part.comparisons if (target := verdicts.target(c)) is not None]
+    met += [target.met for f in part.footprints for target in verdicts.footprint_targets(f)]
+    best = max((z for z in part.zero_losses if z.lower_dps), key=lambda z: z.lower_dps or 0, default=None)
+    unbalanced = sum(not t.ledger.balanced for t in part.trials)
+    ledger = quantity.NONE
+    if part.trials:
+        ledger = f"{unbalanced:,} not balanced" if unbalanced else "balanced"
     return Row(
         (
-            *plain(name, _some(len(cases)), _some(len(trials))),
-            _of(sum(c.passed for c in checks), len(checks)),
-            _of(sum(kept), len(kept)),
-            Cell(words.at_least(best) if best else quantity.NONE, best.case if best else ""),
-            Cell(_ledger(len(trials), open_), tone="bad" if open_ else "plain"),
-            Cell(_some(doubts)),
+            *plain(name, _some(len(unique(each.case for each in named))), _some(len(part.trials))),
+            _of(sum(c.passed for c in part.checks), len(part.checks)),
+            _of(sum(met), len(met)),
+            Cell(verdicts.zero_loss_rate(best) if best else quantity.NONE, best.case if best else ""),
+            Cell(ledger, tone="bad" if unbalanced else "plain"),
+            Cell(_some(sum(verdicts.doubtful_records(part).values()))),
         )
     )
 
@@ -71,9 +66,3 @@ def _of(met: int, number: int) -> Cell:
         return Cell(quantity.NONE)
     tone: Tone = "good" if met == number else "bad"
     return Cell(f"{met:,} of {number:,}", tone=tone)
-
-
-def _ledger(trials: int, open_: int) -> str:
-    if not trials:
-        return quantity.NONE
-    return f"{open_:,} open" if open_ else "closes"

@@ -1,4 +1,4 @@
-"""What RFC 3918 asks to be reported of each of its tests, in its own terms: one table a test.
+"""Tables of the RFC 3918 tests, in the RFC's own terms: one table a test.
 
 A scenario says which tests it makes (``rfc3918`` in its file). A frame's size is that on Ethernet, with the
 check sequence that no veth carries; rates are frames a second, each frame a datagram.
@@ -6,29 +6,30 @@ check sequence that no veth carries; rates are frames a second, each frame a dat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from typing import TypeVar
 
-from lab.results import Capacity, CapacityStep, Delay, OutputSample, Trial, ZeroLoss
-from reports import labels, quantity
-from reports import verdicts as words
-from reports.collapse import split
+from lab.results import Capacity, CapacityStep, Delay, OutputSample, Setting, Trial, ZeroLoss
+from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
-from reports.labels import in_order
-from reports.model import Cell, Column, Row, Section, Table
-from reports.tables.trials import optional
+from reports.labels import unique
+from reports.model import Cell, Column, Section, Table
+from reports.quantity import microseconds
+from reports.tables.build import CASE, SUBJECT, Columns, number, table, tables, trial_ids
 
 Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)
 
 ETHERNET_OVERHEAD = 14 + 20 + 8 + 4
-"""Ethernet, IPv4 and UDP headers, and the check sequence."""
+"""Bytes of Ethernet, IPv4 and UDP headers, and the check sequence."""
 LEAST_FRAME = 64
+"""Bytes."""
 P99_NEEDS = 100
 """With fewer values the 99th percentile is the largest one."""
 NEXT_TO = 0.01
-"""A trial within this of a rate was made for it: what is asked for is rounded."""
+"""Relative difference up to which a trial was made for a rate: the rate that is asked for is rounded."""
 
 MADE = (
     "The tests of RFC 3918, each by its section, as far as they apply. Receivers do not ask for groups: a "
@@ -45,14 +46,14 @@ LEFT_OUT = (
 
 def section(data: Dataset) -> Section:
     parts = (
-        mixed(data),
-        matrix(data),
+        mixed_class(data),
+        forwarding_matrix(data),
         aggregated(data),
-        *latency_set(data),
-        extremes(data),
+        *latency(data),
+        min_max_latency(data),
         *delays(data),
-        capacity(data),
-        burdened(data),
+        group_capacity(data),
+        burdened_latency(data),
     )
     return Section("rfc3918", "RFC 3918", (MADE, LEFT_OUT), tuple(part for part in parts if part is not None))
 
@@ -65,143 +66,137 @@ def _of(data: Dataset, test: str, records: Sequence[Tested]) -> list[Tested]:
 # -------------------------------------------------------------------------------------------- throughput
 
 
-def mixed(data: Dataset) -> Table | None:
-    columns = (
-        *_configuration("Multicast : unicast"),
-        Column("Intended load", "frames/s", numeric=True),
-        Column("Multicast offered", "frames", numeric=True),
-        Column("Unicast offered", "frames", numeric=True),
-        Column("Multicast throughput", "frames/s out", numeric=True),
-        Column("Unicast throughput", "frames/s out", numeric=True),
-    )
-    rows = []
-    for z in _of(data, "4.1", data.zero_losses):
-        percent = z.setting.unicast_percent
-        trial = _at(data, z)
-        figures = [quantity.NONE] * 4
-        if trial is not None:
-            multicast, unicast = _class(trial, "multicast"), _class(trial, "unicast")
-            figures = [
-                quantity.count(max((each.offered for each in multicast), default=0)),
-                quantity.count(sum(each.offered for each in unicast)),
-                quantity.rate(_rate(trial, multicast)),
-                quantity.rate(_rate(trial, unicast)),
-            ]
-        rows.append(
-            Row(
-                (
-                    *_configured(z, trial, f"{100 - percent} : {percent}"),
-                    _found(z),
-                    *map(Cell, figures),
-                ),
-                trials=tuple(z.trial_ids),
-            )
-        )
-    return optional("rfc3918-mixed", "4.1 Mixed class throughput", columns, rows)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A rate that was searched, or a trial at one rate; ``trial`` shows it where there is one."""
+
+    record: Trial | ZeroLoss
+    trial: Trial | None
+
+    @property
+    def scenario(self) -> str:
+        return self.record.scenario
+
+    @property
+    def trial_ids(self) -> tuple[str, ...]:
+        return trial_ids(self.record)
+
+    @property
+    def load(self) -> Cell:
+        if isinstance(self.record, Trial):
+            rate, doubts = quantity.rate(self.record.offered_dps), verdicts.trial_doubts(self.record)
+        else:
+            rate = verdicts.rate_or_none_found(self.record)
+            doubts = verdicts.distinct(self.record.warnings)
+        return Cell(rate, doubts=doubts)
+
+    def shown(self, text: Callable[[Trial], str]) -> str:
+        return quantity.NONE if self.trial is None else text(self.trial)
 
 
-def matrix(data: Dataset) -> Table | None:
-    columns = (
-        *_configuration("Offered"),
-        Column("Intended load", "frames/s", numeric=True),
-        Column("Frames offered", numeric=True),
-        Column("Frames received", "all outputs", numeric=True),
-        Column("Forwarding rate", "frames/s out, all outputs", numeric=True),
-        Column("and of each output", "frames/s, mean", numeric=True),
-    )
-    rows = []
-    for z in _of(data, "4.2", data.zero_losses):
-        trial = _at(data, z)
-        rows.append(
-            Row(
-                (*_configured(z, trial, "zero loss"), _found(z), *_forwarded(trial)),
-                trials=tuple(z.trial_ids),
-            )
-        )
-        for flat in data.trials:
-            if _same(flat, z) and flat.purpose == "fixed" and flat.asked_dps is None:
-                load = Cell(quantity.rate(flat.offered_dps), doubts=words.trial_doubts(flat))
-                cells = (*_configured(z, flat, "as fast as it can"), load, *_forwarded(flat))
-                rows.append(Row(cells, trials=(flat.trial_id,)))
-    return optional("rfc3918-matrix", "4.2 Scaled group forwarding matrix", columns, rows)
+def mixed_class(data: Dataset) -> Table | None:
+    def share(m: Measured) -> str:
+        percent = m.record.setting.unicast_percent
+        return f"{100 - percent} : {percent}"
+
+    def multicast(t: Trial) -> str:
+        return quantity.count(max((each.offered for each in _class(t, "multicast")), default=0))
+
+    def unicast(t: Trial) -> str:
+        return quantity.count(sum(each.offered for each in _class(t, "unicast")))
+
+    columns: Columns[Measured] = [
+        *_setup("Multicast : unicast", share),
+        (number("Intended load", "frames/s"), lambda m: m.load),
+        (number("Multicast offered", "frames"), lambda m: m.shown(multicast)),
+        (number("Unicast offered", "frames"), lambda m: m.shown(unicast)),
+        (number("Multicast throughput", "frames/s out"), lambda m: m.shown(lambda t: _rate(t, "multicast"))),
+        (number("Unicast throughput", "frames/s out"), lambda m: m.shown(lambda t: _rate(t, "unicast"))),
+    ]
+    return table("rfc3918-mixed", "4.1 Mixed class throughput", columns, _searched(data, "4.1"))
 
 
-def _forwarded(trial: Trial | None) -> tuple[Cell, ...]:
-    if trial is None:
-        return tuple(Cell(quantity.NONE) for _ in range(4))
-    return (
-        Cell(quantity.count(trial.offered)),
-        Cell(quantity.count(trial.delivered), f"{quantity.percent(trial.loss_ratio)} lost"),
-        Cell(quantity.rate(trial.delivered_dps)),
-        Cell(quantity.rate(trial.delivered_dps / trial.setting.outputs)),
-    )
+def forwarding_matrix(data: Dataset) -> Table | None:
+    def each_output(t: Trial) -> str:
+        return quantity.rate(t.delivered_dps / t.setting.outputs)
+
+    columns: Columns[Measured] = [
+        *_setup("Offered", lambda m: "zero loss" if isinstance(m.record, ZeroLoss) else "as fast as it can"),
+        (number("Intended load", "frames/s"), lambda m: m.load),
+        (number("Frames offered"), lambda m: m.shown(lambda t: quantity.count(t.offered))),
+        (
+            number("Frames received", "all outputs"),
+            lambda m: Cell(
+                m.shown(lambda t: quantity.count(t.delivered)),
+                f"{quantity.percent(m.trial.loss_ratio)} lost" if m.trial else "",
+            ),
+        ),
+        (
+            number("Forwarding rate", "frames/s out, all outputs"),
+            lambda m: m.shown(lambda t: quantity.rate(t.delivered_dps)),
+        ),
+        (number("and of each output", "frames/s, mean"), lambda m: m.shown(each_output)),
+    ]
+    found = []
+    for searched in _searched(data, "4.2"):
+        found.append(searched)
+        found += [
+            Measured(t, t)
+            for t in data.trials
+            if _same(t, searched.record) and t.purpose == "fixed" and t.asked_dps is None
+        ]
+    return table("rfc3918-matrix", "4.2 Scaled group forwarding matrix", columns, found)
 
 
 def aggregated(data: Dataset) -> Table | None:
-    columns = (
-        *_configuration("Bounded by"),
-        Column("Aggregated throughput", "frames/s in", numeric=True),
-        Column("the same", "frames/s out", numeric=True),
-        Column("Frames offered", numeric=True),
-        Column("Frames received", "on each output", numeric=True),
-    )
-    rows = []
-    for z in _of(data, "4.3", data.zero_losses):
-        trial = _at(data, z)
-        received = [each.delivered for each in trial.outputs] if trial is not None else []
-        ends = in_order(map(quantity.count, (min(received), max(received)))) if received else []
-        rows.append(
-            Row(
-                (
-                    *_configured(z, trial, words.bound(z.bound_by)),
-                    _found(z),
-                    Cell(quantity.rate(None if z.lower_dps is None else z.lower_dps * z.setting.outputs)),
-                    Cell(quantity.NONE if trial is None else quantity.count(trial.offered)),
-                    Cell(" to ".join(ends) or quantity.NONE),
-                ),
-                trials=tuple(z.trial_ids),
-            )
-        )
-    return optional("rfc3918-aggregated", "4.3 Aggregated multicast throughput", columns, rows)
+    def out(m: Measured) -> str:
+        lower = m.record.lower_dps if isinstance(m.record, ZeroLoss) else None
+        return quantity.rate(None if lower is None else lower * m.record.setting.outputs)
+
+    def received(t: Trial) -> str:
+        found = [each.delivered for each in t.outputs]
+        ends = unique(map(quantity.count, (min(found), max(found)))) if found else []
+        return " to ".join(ends) or quantity.NONE
+
+    columns: Columns[Measured] = [
+        *_setup("Bounded by", lambda m: verdicts.bound(m.record.bound_by)),
+        (number("Aggregated throughput", "frames/s in"), lambda m: m.load),
+        (number("the same", "frames/s out"), out),
+        (number("Frames offered"), lambda m: m.shown(lambda t: quantity.count(t.offered))),
+        (number("Frames received", "on each output"), lambda m: m.shown(received)),
+    ]
+    caption = "4.3 Aggregated multicast throughput"
+    return table("rfc3918-aggregated", caption, columns, _searched(data, "4.3"))
 
 
-def _configuration(more: str) -> tuple[Column, ...]:
-    """What the RFC wants of every test; ``more``: the title of one column."""
-    return (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Frame size", "B", numeric=True),
-        Column("Outputs", numeric=True),
-        Column("Groups", numeric=True),
-        Column("Duration", "s", numeric=True),
-        Column(more),
-    )
+def _setup(title: str, more: Callable[[Measured], str | Cell]) -> Columns[Measured]:
+    """What the RFC wants reported of every test, and one column more."""
+    return [
+        (CASE, lambda m: Cell(m.record.case, m.record.scenario)),
+        (SUBJECT, lambda m: labels.subject_with_rps(m.record)),
+        (number("Frame size", "B"), lambda m: _frame_size(m.record.setting)),
+        (number("Outputs"), lambda m: quantity.count(m.record.setting.outputs)),
+        (number("Groups"), lambda m: quantity.count(m.record.setting.rules)),
+        (number("Duration", "s"), lambda m: m.shown(lambda t: quantity.seconds(t.duration_ns))),
+        (Column(title), more),
+    ]
 
 
-def _configured(record: Trial | ZeroLoss, trial: Trial | None, more: str) -> tuple[Cell, ...]:
-    setting = record.setting
-    return (
-        Cell(record.case, record.scenario),
-        Cell(labels.steered(record)),
-        Cell(quantity.count(max(LEAST_FRAME, setting.payload_bytes + ETHERNET_OVERHEAD))),
-        Cell(quantity.count(setting.outputs)),
-        Cell(quantity.count(setting.rules)),
-        Cell(quantity.NONE if trial is None else quantity.seconds(trial.duration_ns)),
-        Cell(more),
-    )
+def _frame_size(setting: Setting) -> str:
+    return quantity.count(max(LEAST_FRAME, setting.payload_bytes + ETHERNET_OVERHEAD))
 
 
-def _found(z: ZeroLoss) -> Cell:
-    return Cell("none found" if z.lower_dps is None else words.at_least(z), doubts=words.own(z.warnings))
+def _searched(data: Dataset, test: str) -> list[Measured]:
+    return [Measured(z, _trial_at_rate(data, z)) for z in _of(data, test, data.zero_losses)]
 
 
-def _same(trial: Trial, z: ZeroLoss) -> bool:
+def _same(trial: Trial, other: Trial | ZeroLoss) -> bool:
     key = (trial.scenario, trial.case, trial.subject, trial.setting)
-    return key == (z.scenario, z.case, z.subject, z.setting)
+    return key == (other.scenario, other.case, other.subject, other.setting)
 
 
-def _at(data: Dataset, z: ZeroLoss) -> Trial | None:
-    """The trial that shows the rate found: one without loss, at that rate."""
+def _trial_at_rate(data: Dataset, z: ZeroLoss) -> Trial | None:
+    """The last trial without loss at the rate that was found."""
     wanted = set(z.trial_ids)
     found = [
         t
@@ -219,94 +214,91 @@ def _class(trial: Trial, traffic: str) -> list[OutputSample]:
     return [each for each in trial.outputs if each.traffic == traffic]
 
 
-def _rate(trial: Trial, samples: Sequence[OutputSample]) -> float:
-    return sum(each.delivered for each in samples) * quantity.NS_PER_S / (trial.duration_ns + trial.drain_ns)
+def _rate(trial: Trial, traffic: str) -> str:
+    delivered = sum(each.delivered for each in _class(trial, traffic))
+    return quantity.rate(delivered * quantity.NS_PER_S / (trial.duration_ns + trial.drain_ns))
 
 
 # ----------------------------------------------------------------------------------------------- latency
 
 
-def latency_set(data: Dataset) -> list[Table]:
-    columns = (
-        *_configuration("Offered load"),
-        Column("Output"),
-        *(Column(name, "µs", numeric=True) for name in ("Least", "Mean", "Largest")),
-    )
-    rows = [
-        (
-            t.scenario,
-            Row(
-                (
-                    *_loaded(t),
-                    Cell(each.interface),
-                    Cell(quantity.microseconds(each.latency_min_ns), doubts=words.trial_doubts(t)),
-                    Cell(quantity.microseconds(each.latency_mean_ns)),
-                    Cell(quantity.microseconds(each.latency_max_ns)),
-                ),
-                trials=(t.trial_id,),
-            ),
-        )
-        for t in _latency_trials(data, "5.1")
-        for each in _class(t, "multicast")
+@dataclass(frozen=True, slots=True)
+class OutputLatency(Measured):
+    output: OutputSample
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies(Measured):
+    """Latencies of a trial over all multicast outputs and their groups, in ns."""
+
+    figures: tuple[float | None, ...]
+    unicast_lost: str = ""
+
+
+def latency(data: Dataset) -> list[Table]:
+    def least(m: OutputLatency) -> Cell:
+        doubts = verdicts.trial_doubts(m.trial) if m.trial else ()
+        return Cell(microseconds(m.output.latency_min_ns), doubts=doubts)
+
+    columns: Columns[OutputLatency] = [
+        *_setup("Offered load", _offered_load),
+        (Column("Output"), lambda m: m.output.interface),
+        (number("Least", "µs"), least),
+        (number("Mean", "µs"), lambda m: microseconds(m.output.latency_mean_ns)),
+        (number("Largest", "µs"), lambda m: microseconds(m.output.latency_max_ns)),
     ]
-    return split("rfc3918-latency", "5.1 Multicast latency, of each output over its groups", columns, rows)
+    found = [
+        OutputLatency(t, t, output) for t in _latency_trials(data, "5.1") for output in _class(t, "multicast")
+    ]
+    return tables("rfc3918-latency", "5.1 Multicast latency, of each output over its groups", columns, found)
 
 
-def extremes(data: Dataset) -> Table | None:
-    columns = (
-        *_configuration("Offered load"),
-        *(Column(name, "µs", numeric=True) for name in ("Least", "Largest", "Difference")),
-    )
-    rows = []
+def min_max_latency(data: Dataset) -> Table | None:
+    found = []
     for t in _latency_trials(data, "5.2"):
         low, high = _extremes(t)
         if low is not None and high is not None:
-            figures = (Cell(quantity.microseconds(value)) for value in (low, high, high - low))
-            rows.append(Row((*_loaded(t), *figures), trials=(t.trial_id,)))
-    caption = "5.2 Min/max multicast latency, over outputs and groups"
-    return optional("rfc3918-extremes", caption, columns, rows)
+            found.append(Latencies(t, t, (low, high, high - low)))
+    columns = _latency_columns("Least", "Largest", "Difference")
+    return table("rfc3918-extremes", "5.2 Min/max multicast latency, over outputs and groups", columns, found)
 
 
-def burdened(data: Dataset) -> Table | None:
-    columns = (
-        *_configuration("Offered load"),
-        *(Column(name, "µs", numeric=True) for name in ("Least", "Median", "p99", "Largest")),
-        Column("Unicast lost", "of those offered", numeric=True),
-    )
-    rows = []
+def burdened_latency(data: Dataset) -> Table | None:
+    found = []
     for t in _latency_trials(data, "8.1"):
         if t.latency is None:
             continue
-        low, _ = _extremes(t)
-        figures = (low, t.latency.p50, t.latency.p99, t.latency.max)
         unicast = _class(t, "unicast")
-        offered = sum(each.offered for each in unicast)
-        lost = offered - sum(each.delivered for each in unicast)
-        rows.append(
-            Row(
-                (
-                    *_loaded(t),
-                    *(Cell(quantity.microseconds(value)) for value in figures),
-                    Cell(quantity.percent(lost / offered) if offered else "no unicast"),
-                ),
-                trials=(t.trial_id,),
-            )
-        )
-    return optional("rfc3918-burdened", "8.1 Forwarding burdened multicast latency", columns, rows)
+        offered, delivered = (sum(getattr(u, name) for u in unicast) for name in ("offered", "delivered"))
+        lost = quantity.percent((offered - delivered) / offered) if offered else "no unicast"
+        figures = (_extremes(t)[0], t.latency.p50, t.latency.p99, t.latency.max)
+        found.append(Latencies(t, t, figures, lost))
+    columns: Columns[Latencies] = [
+        *_latency_columns("Least", "Median", "p99", "Largest"),
+        (number("Unicast lost", "of those offered"), lambda m: m.unicast_lost),
+    ]
+    return table("rfc3918-burdened", "8.1 Forwarding burdened multicast latency", columns, found)
 
 
-def _latency_trials(data: Dataset, test: str) -> list[Trial]:
-    """Of each rate the last trial: one that was offered too little is repeated."""
+def _latency_columns(*titles: str) -> Columns[Latencies]:
+    def figure(place: int) -> Callable[[Latencies], str]:
+        return lambda m: microseconds(m.figures[place])
+
+    return [
+        *_setup("Offered load", _offered_load),
+        *((number(title, "µs"), figure(place)) for place, title in enumerate(titles)),
+    ]
+
+
+def _latency_trials(data: Dataset, test: str) -> Iterable[Trial]:
+    """The last trial at each rate: one that was offered too little is repeated."""
     found = [t for t in _of(data, test, data.trials) if t.purpose == "latency" and t.outputs]
-    last = {(t.scenario, t.case, t.subject, t.setting, t.asked_dps): t for t in found}
-    return list(last.values())
+    return {(t.scenario, t.case, t.subject, t.setting, t.asked_dps): t for t in found}.values()
 
 
-def _loaded(t: Trial) -> tuple[Cell, ...]:
-    unicast = t.setting.unicast_percent
-    *cells, _ = _configured(t, t, "")
-    beside = f"frames/s, {unicast} % unicast" if unicast else "frames/s"
-    return (*cells, Cell(quantity.rate(t.offered_dps), beside, words.trial_doubts(t)))
+def _offered_load(m: Measured) -> Cell:
+    unicast = m.record.setting.unicast_percent
+    return Cell(m.load.text, f"frames/s, {unicast} % unicast" if unicast else "frames/s", m.load.doubts)
 
 
 def _extremes(t: Trial) -> tuple[int | None, int | None]:
@@ -320,28 +312,44 @@ def _extremes(t: Trial) -> tuple[int | None, int | None]:
 
 
 def delays(data: Dataset) -> list[Table]:
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Delay"),
-        Column("Seen"),
-        Column("Groups beside", numeric=True),
-        Column("Offered load", "frames/s of the group", numeric=True),
-        Column("Repetitions", numeric=True),
-        *(Column(name, "µs", numeric=True) for name in ("Least", "Median", "p99", "Largest")),
-        Column("Resolution", "µs", numeric=True),
-        Column("Request answered", "µs, median", numeric=True),
-    )
+    columns: Columns[Delay] = [
+        (CASE, lambda d: Cell(d.case, d.scenario)),
+        (SUBJECT, labels.subject_with_rps),
+        (Column("Delay"), lambda d: "join" if d.change == "add" else "leave"),
+        (Column("Seen"), _sign),
+        (number("Groups beside"), lambda d: quantity.count(d.setting.rules)),
+        (number("Offered load", "frames/s of the group"), _delay_load),
+        (number("Repetitions"), lambda d: Cell(quantity.count(len(d.values_ns)), doubts=_delay_doubts(d))),
+        (number("Least", "µs"), lambda d: microseconds(min(d.values_ns, default=None))),
+        (number("Median", "µs"), lambda d: microseconds(median(d.values_ns) if d.values_ns else None)),
+        (number("p99", "µs"), _p99),
+        (number("Largest", "µs"), lambda d: microseconds(max(d.values_ns, default=None))),
+        (
+            number("Resolution", "µs"),
+            lambda d: microseconds(d.resolution_ns) if d.resolution_ns else "time stamp",
+        ),
+        (
+            number("Request answered", "µs, median"),
+            lambda d: microseconds(median(d.answered_ns) if d.answered_ns else None),
+        ),
+    ]
     chosen = [each for test in ("6.1", "6.2", "8.2") for each in _of(data, test, data.delays)]
-    rows = [(d.scenario, Row(_delay_cells(d))) for d in data.delays if d in chosen]
     caption = "6.1 Group join delay, 6.2 group leave delay, 8.2 both beside unicast"
-    return split("rfc3918-delay", caption, columns, rows)
+    return tables("rfc3918-delay", caption, columns, [d for d in data.delays if d in chosen])
 
 
-def _delay_cells(d: Delay) -> tuple[Cell, ...]:
-    join = d.change == "add"
-    sign = "membership report" if d.sign != "datagram" else "first datagram" if join else "last datagram"
-    doubts = list(words.own(d.warnings))
+def _sign(d: Delay) -> Cell:
+    datagram = "first datagram" if d.change == "add" else "last datagram"
+    return Cell("membership report" if d.sign != "datagram" else datagram, f"on {d.interface}")
+
+
+def _delay_load(d: Delay) -> Cell:
+    unicast = d.setting.unicast_percent
+    return Cell(quantity.rate(d.offered_dps), f"{unicast} % unicast beside" if unicast else "")
+
+
+def _delay_doubts(d: Delay) -> tuple[str, ...]:
+    doubts = list(verdicts.distinct(d.warnings))
     if d.missed:
         doubts.append(f"{d.missed} of {d.missed + len(d.values_ns)} repetitions without it")
     if d.held_back:
@@ -349,36 +357,19 @@ def _delay_cells(d: Delay) -> tuple[Cell, ...]:
         doubts.append(f"{older} sent before the request came, held back until then")
     if d.gaps:
         doubts.append(f"{quantity.plural(d.gaps, 'datagram')} lost between the first and the last")
-    unicast = d.setting.unicast_percent
-    p99 = percentile(d.values_ns, 0.99) if len(d.values_ns) >= P99_NEEDS else None
-    figures = (
-        min(d.values_ns, default=None),
-        median(d.values_ns) if d.values_ns else None,
-        p99,
-        max(d.values_ns, default=None),
-    )
-    least, *others = (quantity.microseconds(value) for value in figures)
-    return (
-        Cell(d.case, d.scenario),
-        Cell(labels.steered(d)),
-        Cell("join" if join else "leave"),
-        Cell(sign, f"on {d.interface}"),
-        Cell(quantity.count(d.setting.rules)),
-        Cell(quantity.rate(d.offered_dps), f"{unicast} % unicast beside" if unicast else ""),
-        Cell(quantity.count(len(d.values_ns)), doubts=tuple(doubts)),
-        Cell(least),
-        *map(Cell, others),
-        Cell(quantity.microseconds(d.resolution_ns) if d.resolution_ns else "time stamp"),
-        Cell(quantity.microseconds(median(d.answered_ns) if d.answered_ns else None)),
-    )
+    return tuple(doubts)
+
+
+def _p99(d: Delay) -> str:
+    return microseconds(percentile(d.values_ns, 0.99) if len(d.values_ns) >= P99_NEEDS else None)
 
 
 def percentile(values: Sequence[int], share: float) -> int:
-    """The smallest value that so many are not above (nearest rank)."""
+    """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
-# ---------------------------------------------------------------------------------------------- capacity
+# ---------------------------------------------------------------------------------------- group capacity
 
 ENDED = {
     "limit": "nothing: it is the largest number that was tried",
@@ -388,36 +379,30 @@ ENDED = {
 }
 
 
-def capacity(data: Dataset) -> Table | None:
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Frame size", "B", numeric=True),
-        Column("Outputs", numeric=True),
-        Column("Offered load", "frames/s", numeric=True),
-        Column("Groups tried"),
-        Column("Group capacity", "groups", numeric=True),
-        Column("Bounded by"),
-    )
-    rows = []
-    for c in _of(data, "7.1", data.capacities):
-        found = "none" if c.groups is None else f"{'≥ ' if c.bound_by == 'limit' else ''}{c.groups:,}"
-        rows.append(
-            Row(
-                (
-                    Cell(c.case, c.scenario),
-                    Cell(labels.steered(c)),
-                    Cell(quantity.count(max(LEAST_FRAME, c.setting.payload_bytes + ETHERNET_OVERHEAD))),
-                    Cell(quantity.count(c.setting.outputs)),
-                    Cell(quantity.rate(c.offered_dps)),
-                    Cell("\n".join(map(_step, c.steps))),
-                    Cell(found, doubts=words.own(c.warnings)),
-                    Cell(ENDED[c.bound_by]),
-                ),
-                trials=tuple(one for step in c.steps for one in step.trial_ids),
-            )
+def group_capacity(data: Dataset) -> Table | None:
+    def groups(c: Capacity) -> Cell:
+        least = "≥ " if c.bound_by == "limit" else ""
+        return Cell(
+            "none" if c.groups is None else f"{least}{c.groups:,}", doubts=verdicts.distinct(c.warnings)
         )
-    return optional("rfc3918-capacity", "7.1 Multicast group capacity", columns, rows)
+
+    columns: Columns[Capacity] = [
+        (CASE, lambda c: Cell(c.case, c.scenario)),
+        (SUBJECT, labels.subject_with_rps),
+        (number("Frame size", "B"), lambda c: _frame_size(c.setting)),
+        (number("Outputs"), lambda c: quantity.count(c.setting.outputs)),
+        (number("Offered load", "frames/s"), lambda c: quantity.rate(c.offered_dps)),
+        (Column("Groups tried"), lambda c: "\n".join(map(_step, c.steps))),
+        (number("Group capacity", "groups"), groups),
+        (Column("Bounded by"), lambda c: ENDED[c.bound_by]),
+    ]
+    return table(
+        "rfc3918-capacity",
+        "7.1 Multicast group capacity",
+        columns,
+        _of(data, "7.1", data.capacities),
+        trials=lambda c: tuple(one for step in c.steps for one in step.trial_ids),
+    )
 
 
 def _step(step: CapacityStep) -> str:

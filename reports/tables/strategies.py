@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.results import Footprint, Setting, Trial, ZeroLoss
-from reports import labels, quantity
-from reports import verdicts as words
+from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
-from reports.labels import AXES, LOAD, in_order
+from reports.labels import AXES, LOAD, unique
 from reports.model import Cell, Column, Row, Table
 
 WRONG_WORKER = "wrong worker"
@@ -39,7 +38,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The case, and its strategy where the case is not named after it."""
-        told = labels.axes_words(self.setting)
+        told = labels.strategy_text(self.setting)
         return self.case if told == self.case else f"{self.case} ({told})"
 
     @property
@@ -100,7 +99,7 @@ class Entry:
         """Ids of the trials that the entry's figures come from."""
         searched = self.found.trial_ids if self.found else []
         read = [t.trial_id for t in (self.latency, self.cpu, self.shared) if t is not None]
-        return tuple(in_order([*searched, *read]))
+        return tuple(unique([*searched, *read]))
 
     @property
     def astray(self) -> int:
@@ -135,7 +134,7 @@ class Group:
     @property
     def given(self) -> str:
         """What all of them were given."""
-        return f"{quantity.plural(self.inputs, 'input')}, {labels.load_words(self.load)}"
+        return f"{quantity.plural(self.inputs, 'input')}, {labels.load_text(self.load)}"
 
     @property
     def tells_rps(self) -> bool:
@@ -162,7 +161,7 @@ def groups(data: Dataset) -> list[Group]:
         if len(variants) < 2:
             continue
         number = 1 + sum(group.scenario == scenario for group in found)
-        cases = in_order(r.case for r in records)
+        cases = unique(r.case for r in records)
         entries = tuple(_entry(data, scenario, [r for r in records if r.case == case]) for case in cases)
         if sum(entry.tells for entry in entries) < 2:
             continue
@@ -223,7 +222,7 @@ def _row(group: Group, entry: Entry) -> Row:
     notes = (f"{copies:,} copies beyond the first arrived in its trials.",) if copies else ()
     differs = entry.setting.inputs != group.inputs
     inputs = quantity.plural(entry.setting.inputs, "input") if differs else ""
-    told = labels.axes_words(entry.setting)
+    told = labels.strategy_text(entry.setting)
     detail = ", ".join(filter(None, ("" if told == entry.case else told, inputs)))
     return Row(
         (
@@ -252,11 +251,11 @@ def _memory(footprint: Footprint | None) -> tuple[Cell, Cell, Cell]:
     if footprint is None:
         return Cell(quantity.NONE), Cell(quantity.NONE), Cell(quantity.NONE)
     rings = f"rings {quantity.megabytes(footprint.memory.ring_bytes_total)}"
-    measured = quantity.megabytes(words.measured_bytes(footprint))
+    measured = quantity.megabytes(verdicts.measured_bytes(footprint))
     return (
         Cell(quantity.megabytes(footprint.documented_bytes)),
         Cell(quantity.megabytes(footprint.modelled_bytes)),
-        Cell(measured, rings, words.footprint_doubts(footprint)),
+        Cell(measured, rings, verdicts.footprint_doubts(footprint)),
     )
 
 
@@ -265,8 +264,8 @@ def _rate(entry: Entry, tell_rps: bool) -> Cell:
     if found is None:
         return Cell(quantity.NONE)
     rps = ", RPS on" if tell_rps and found.setting.rps else ""
-    text = "none found" if found.lower_dps is None else words.at_least(found)
-    return Cell(text, f"{words.bound(found.bound_by)}{rps}", words.own(found.warnings))
+    text = "none found" if found.lower_dps is None else verdicts.zero_loss_rate(found)
+    return Cell(text, f"{verdicts.bound(found.bound_by)}{rps}", verdicts.distinct(found.warnings))
 
 
 def _latency(trial: Trial | None) -> Cell:
@@ -274,7 +273,7 @@ def _latency(trial: Trial | None) -> Cell:
         return Cell(quantity.NONE)
     seen = trial.latency
     text = f"{quantity.microseconds(seen.p50)} / {quantity.microseconds(seen.p99)}"
-    return Cell(text, f"at {quantity.rate(trial.offered_dps)}/s", words.trial_doubts(trial))
+    return Cell(text, f"at {quantity.rate(trial.offered_dps)}/s", verdicts.trial_doubts(trial))
 
 
 def _cpu(entry: Entry) -> Cell:

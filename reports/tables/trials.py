@@ -1,117 +1,84 @@
-"""Records to tables: pure, one function a table, each row's doubts in the cell that they are about.
-
-A function returns ``None`` when a run (an interrupted one, say) has nothing for its table.
-"""
+"""Tables of targets, comparisons, rates, processor time, latency and worker shares, made from trials."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
-from reports import labels, quantity
-from reports import verdicts as words
-from reports.collapse import split
+from lab.results import Comparison, Cpu, Trial, ZeroLoss
+from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
-from reports.labels import in_order
-from reports.model import Cell, Column, Row, Table, Tone
+from reports.labels import unique
+from reports.model import Cell, Column, Table
+from reports.tables.build import BOUND_BY, CASE, SUBJECT, Columns, number, row_name, table, tables, word
 
 HALF = 0.5
-"""Of the zero-loss rate: where processor time is compared."""
+"""Share of the zero-loss rate at which processor time is compared."""
 SHARES_LISTED = 8
 """With more workers than this a table gives the spread of their shares, not each."""
 
 
-def optional(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table | None:
-    return Table(name, caption, tuple(columns), tuple(rows)) if rows else None
-
-
-def plain(*texts: str) -> tuple[Cell, ...]:
-    return tuple(Cell(text) for text in texts)
-
-
-def ids(trials: Sequence[Trial]) -> tuple[str, ...]:
-    return tuple(t.trial_id for t in trials)
-
-
-def row_name(data: Dataset, record: Trial | ZeroLoss | Comparison | Footprint | Check) -> Cell:
-    """What a row is about: the case; under it the scenario, and the egress where traffic flowed."""
-    if isinstance(record, Footprint | Check):
-        return Cell(record.case, record.scenario)
-    return Cell(labels.case_name(data, record), f"{record.scenario}, {labels.egress(record.setting)}")
-
-
-# ------------------------------------------------------------------------------ promises, and the peer
+# ------------------------------------------------------------------------------- targets and comparisons
 
 
 def targets(data: Dataset) -> Table | None:
-    columns = (
-        Column("Target"),
-        Column("Promised", word=True),
-        Column("Measured"),
-        Column("Outcome"),
-        Column("Bounded by", word=True),
-    )
-    rows = [
-        Row(
-            (
-                *plain(aim.what, aim.promised),
-                Cell(aim.measured, doubts=aim.doubts),
-                Cell(aim.target.words, tone="good" if aim.target.met else "bad"),
-                Cell(words.bound(aim.bound_by) if aim.bound_by else quantity.NONE),
-            ),
-            trials=aim.trials,
-        )
-        for aim in sorted(words.aims(data), key=lambda aim: aim.target.met)
+    columns: Columns[verdicts.MeasuredTarget] = [
+        (Column("Target"), lambda t: t.what),
+        (word("Promised"), lambda t: t.wanted),
+        (Column("Measured"), lambda t: Cell(t.measured, doubts=t.doubts)),
+        (Column("Outcome"), lambda t: Cell(t.target.outcome, tone="good" if t.target.met else "bad")),
+        (BOUND_BY, lambda t: verdicts.bound(t.bound_by) if t.bound_by else quantity.NONE),
     ]
-    return optional("targets", "What the project promises, and what became of it", columns, rows)
+    found = sorted(verdicts.targets(data), key=lambda t: t.target.met)
+    return table("targets", "What the project promises, and what was measured", columns, found)
 
 
 def comparisons(data: Dataset) -> list[Table]:
-    columns = (
-        Column("Case"),
-        Column("Metric", "a / b", word=True),
-        Column("Medians", "a / b"),
-        Column("Ratio", "×, with interval", numeric=True),
-        Column("Pairs", numeric=True),
-        Column("Verdict", word=True),
-        Column("Target"),
-        Column("Bounded by", word=True),
-    )
-    rows = [
-        (c.scenario, Row(_comparison_cells(data, c), trials=tuple(c.trial_ids))) for c in data.comparisons
+    def metric(c: Comparison) -> Cell:
+        direction = "higher is better" if c.higher_is_better else "lower is better"
+        return Cell(c.metric, f"{labels.compared(data, c)}\n{direction}")
+
+    columns: Columns[Comparison] = [
+        (CASE, lambda c: row_name(data, c)),
+        (word("Metric", "a / b"), metric),
+        (
+            Column("Medians", "a / b"),
+            lambda c: f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip(),
+        ),
+        (
+            number("Ratio", "×, with interval"),
+            lambda c: Cell(quantity.ratio(c.ratio), _interval(c), verdicts.distinct(c.warnings)),
+        ),
+        (number("Pairs"), lambda c: quantity.count(c.pairs)),
+        (word("Verdict"), lambda c: Cell(verdicts.verdict(c), _visible(c), tone=verdicts.verdict_tone(c))),
+        (Column("Target"), _target),
+        (BOUND_BY, lambda c: verdicts.bound(c.bound_by)),
     ]
-    return split("comparisons", "Paired comparisons", columns, rows)
-
-
-def _comparison_cells(data: Dataset, c: Comparison) -> tuple[Cell, ...]:
-    aim = words.target(c)
-    tone: Tone = "plain" if aim is None else "good" if aim.met else "bad"
-    direction = "higher is better" if c.higher_is_better else "lower is better"
-    return (
-        row_name(data, c),
-        Cell(c.metric, f"{labels.compared(data, c)}\n{direction}"),
-        Cell(f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()),
-        Cell(quantity.ratio(c.ratio), _interval(c), words.own(c.warnings)),
-        Cell(quantity.count(c.pairs)),
-        Cell(words.verdict(c), _visible(c), tone=words.verdict_tone(c)),
-        Cell("none set") if aim is None else Cell(aim.words, words.promise(c), tone=tone),
-        Cell(words.bound(c.bound_by)),
-    )
-
-
-def _interval(c: Comparison) -> str:
-    return f"{quantity.interval(c.low, c.high)} at {c.confidence:.0%}" if c.pairs > 1 else "no interval"
-
-
-def _visible(c: Comparison) -> str:
-    if words.verdict(c) == "undecided":
-        return f"{words.DECIDING_PAIRS} pairs are the least"
-    return f"{words.visible(c)} could have been seen" if words.visible(c) else ""
+    return tables("comparisons", "Paired comparisons", columns, data.comparisons)
 
 
 def _median(values: Sequence[float]) -> str:
     return quantity.rate(median(values)) if values else quantity.NONE
+
+
+def _interval(c: Comparison) -> str:
+    if c.pairs < 2:
+        return "no interval"
+    return f"{quantity.interval(c.low, c.high)} at {quantity.percent(c.confidence)}"
+
+
+def _visible(c: Comparison) -> str:
+    if verdicts.verdict(c) == "undecided":
+        return f"needs {verdicts.DECIDING_PAIRS} pairs"
+    smallest = verdicts.smallest_visible(c)
+    return f"{smallest} could have been seen" if smallest else ""
+
+
+def _target(c: Comparison) -> Cell:
+    target = verdicts.target(c)
+    if target is None:
+        return Cell("none set")
+    return Cell(target.outcome, verdicts.target_text(c), tone="good" if target.met else "bad")
 
 
 # -------------------------------------------------------------------------------------------- throughput
@@ -119,112 +86,94 @@ def _median(values: Sequence[float]) -> str:
 
 def zero_loss(data: Dataset) -> list[Table]:
     title = "Highest rate without loss, and where loss began"
-    return split("zero-loss", title, _rate_columns("Zero-loss rate"), _rate_rows(data, data.zero_losses))
+    columns = _rate_columns(data, "Zero-loss rate", "First rate with loss")
+    return tables("zero-loss", title, columns, data.zero_losses)
 
 
 def partial_drop(data: Dataset) -> list[Table]:
     title = "Highest rate with no more loss than allowed, and where more began"
-    columns = _rate_columns("Partial-drop rate")
-    return split("partial-drop", title, columns, _rate_rows(data, data.partial_drops))
+    columns = _rate_columns(data, "Partial-drop rate", "First rate with more loss")
+    return tables("partial-drop", title, columns, data.partial_drops)
 
 
-def _rate_columns(found: str) -> tuple[Column, ...]:
-    return (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column(found, "datagrams/s", numeric=True),
-        Column(
-            "First rate with more loss" if "Partial" in found else "First rate with loss",
-            "datagrams/s",
-            numeric=True,
-        ),
-        Column("Copies delivered", "copies/s", numeric=True),
-        Column("Generator's ceiling", "datagrams/s", numeric=True),
-        Column("Bounded by", word=True),
-    )
+def _rate_columns(data: Dataset, found: str, beyond: str) -> Columns[ZeroLoss]:
+    def rate(z: ZeroLoss) -> Cell:
+        goal = z.goal_loss_ratio
+        allowed = f"with {quantity.percent(goal)} loss allowed" if goal else ""
+        return Cell(verdicts.rate_or_none_found(z), allowed, verdicts.distinct(z.warnings))
 
+    def copies(z: ZeroLoss) -> str:
+        if z.lower_dps is None:
+            return quantity.NONE
+        return quantity.rate(z.lower_dps * z.setting.outputs * (1 - z.goal_loss_ratio))
 
-def _rate_rows(data: Dataset, found: Sequence[ZeroLoss]) -> list[tuple[str, Row]]:
     return [
+        (CASE, lambda z: row_name(data, z)),
+        (SUBJECT, labels.subject_with_rps),
+        (number(found, "datagrams/s"), rate),
         (
-            z.scenario,
-            Row(
-                (
-                    row_name(data, z),
-                    Cell(labels.steered(z)),
-                    Cell(
-                        "none found" if z.lower_dps is None else words.at_least(z),
-                        f"with {quantity.percent(z.goal_loss_ratio)} loss allowed"
-                        if z.goal_loss_ratio
-                        else "",
-                        words.own(z.warnings),
-                    ),
-                    Cell("not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)),
-                    Cell(
-                        quantity.rate(
-                            None
-                            if z.lower_dps is None
-                            else z.lower_dps * z.setting.outputs * (1 - z.goal_loss_ratio)
-                        )
-                    ),
-                    Cell(quantity.rate(z.generator_ceiling_dps)),
-                    Cell(words.bound(z.bound_by)),
-                ),
-                trials=tuple(z.trial_ids),
-            ),
-        )
-        for z in found
+            number(beyond, "datagrams/s"),
+            lambda z: "not reached" if z.upper_dps is None else quantity.rate(z.upper_dps),
+        ),
+        (number("Copies delivered", "copies/s"), copies),
+        (number("Generator's ceiling", "datagrams/s"), lambda z: quantity.rate(z.generator_ceiling_dps)),
+        (BOUND_BY, lambda z: verdicts.bound(z.bound_by)),
     ]
 
 
 def fixed_rates(data: Dataset) -> list[Table]:
-    """Trials at one rate, and the generator's own ceiling; search steps are in the ledger only."""
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Offered", "datagrams/s", numeric=True),
-        Column("Delivered", "copies/s", numeric=True),
-        Column("Loss", "of copies due", numeric=True),
-        Column("Bounded by", word=True),
-    )
-    rows = []
-    for t in data.trials:
-        # A calibration tries rates until the generator holds one: those that it did not are no result.
-        if t.purpose != "fixed" and not (t.purpose == "calibration" and t.validity != "invalid"):
-            continue
+    """Trials at one rate, and the generator's own ceiling; the steps of searches are in the ledger only."""
+
+    def offered(t: Trial) -> Cell:
         asked = "as fast as it can" if t.asked_dps is None else f"asked {quantity.rate(t.asked_dps)}"
-        rows.append(
-            (
-                t.scenario,
-                Row(
-                    (
-                        row_name(data, t),
-                        Cell(labels.steered(t)),
-                        Cell(quantity.rate(t.offered_dps), asked),
-                        Cell(quantity.rate(t.delivered_dps), doubts=words.trial_doubts(t)),
-                        Cell(quantity.percent(t.loss_ratio)),
-                        Cell(words.bound(t.bound_by)),
-                    ),
-                    trials=(t.trial_id,),
-                ),
-            )
-        )
-    return split("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, rows)
+        return Cell(quantity.rate(t.offered_dps), asked)
+
+    columns: Columns[Trial] = [
+        (CASE, lambda t: row_name(data, t)),
+        (SUBJECT, labels.subject_with_rps),
+        (number("Offered", "datagrams/s"), offered),
+        (
+            number("Delivered", "copies/s"),
+            lambda t: Cell(quantity.rate(t.delivered_dps), doubts=verdicts.trial_doubts(t)),
+        ),
+        (number("Loss", "of copies due"), lambda t: quantity.percent(t.loss_ratio)),
+        (BOUND_BY, lambda t: verdicts.bound(t.bound_by)),
+    ]
+    # A calibration tries rates until the generator holds one; the rates that it did not hold are no result.
+    shown = [
+        t
+        for t in data.trials
+        if t.purpose == "fixed" or (t.purpose == "calibration" and t.validity != "invalid")
+    ]
+    return tables("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, shown)
 
 
 # ------------------------------------------------------------------------------------- processor, latency
 
 
 def cpu(data: Dataset) -> list[Table]:
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Net of the baseline", "µs per copy, median", numeric=True),
-        Column("Whole machine", "µs per copy, median", numeric=True),
-        Column("of that in softirq", "µs per copy, median", numeric=True),
-        Column("Trials", numeric=True),
-    )
-    rows = []
+    def used(trials: list[Trial]) -> list[Cpu]:
+        return [t.cpu for t in trials if t.cpu is not None]
+
+    def net(trials: list[Trial]) -> Cell:
+        doubts = [*verdicts.group_doubts(trials)]
+        if any(sample.baseline_ns is None for sample in used(trials)):
+            doubts.append("generator and receivers included: no baseline was taken")
+        per_copy = median((s.ns_per_copy or 0) / quantity.NS_PER_US for s in used(trials))
+        return Cell(f"{per_copy:.2f}", doubts=tuple(unique(doubts)))
+
+    def per_copy(name: str) -> Callable[[list[Trial]], str]:
+        return lambda trials: f"{median(getattr(s, name) / s.copies / 1000 for s in used(trials)):.2f}"
+
+    unit = "µs per copy, median"
+    columns: Columns[list[Trial]] = [
+        (CASE, lambda trials: row_name(data, trials[0])),
+        (SUBJECT, lambda trials: labels.subject_with_rps(trials[0])),
+        (number("Net of the baseline", unit), net),
+        (number("Whole machine", unit), per_copy("busy_ns")),
+        (number("of that in softirq", unit), per_copy("softirq_ns")),
+        (number("Trials"), lambda trials: quantity.count(len(trials))),
+    ]
     groups = _preferred(
         data,
         lambda t: (
@@ -232,62 +181,31 @@ def cpu(data: Dataset) -> list[Table]:
         ),
         lambda t: t.cpu is not None and t.cpu.baseline_ns is not None,
     )
-    for trials in groups:
-        used = [t.cpu for t in trials if t.cpu is not None]
-        doubts = [*words.group_doubts(trials)]
-        if any(sample.baseline_ns is None for sample in used):
-            doubts.append("generator and receivers included: no baseline was taken")
-        rows.append(
-            (
-                trials[0].scenario,
-                Row(
-                    (
-                        row_name(data, trials[0]),
-                        Cell(labels.steered(trials[0])),
-                        Cell(
-                            f"{median((s.ns_per_copy or 0) / 1000 for s in used):.2f}",
-                            doubts=tuple(in_order(doubts)),
-                        ),
-                        Cell(f"{median(s.busy_ns / s.copies / 1000 for s in used):.2f}"),
-                        Cell(f"{median(s.softirq_ns / s.copies / 1000 for s in used):.2f}"),
-                        Cell(quantity.count(len(used))),
-                    ),
-                    trials=ids(trials),
-                ),
-            )
-        )
-    return split("cpu", "Processor time of the whole machine per copy, softirq included", columns, rows)
+    return tables("cpu", "Processor time of the whole machine per copy, softirq included", columns, groups)
+
+
+PERCENTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p999", "max": "max"}
+"""Titles of percentiles, and the field of a trial's latency that has each."""
 
 
 def latency(data: Dataset) -> list[Table]:
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Offered", "datagrams/s", numeric=True),
-        *(Column(name, "µs", numeric=True) for name in ("p50", "p90", "p99", "p99.9", "max")),
-        Column("Trials", numeric=True),
-    )
-    rows = []
-    for trials in latency_groups(data):
-        doubts = words.group_doubts(trials)
-        values = latency_medians(trials)
-        rows.append(
-            (
-                trials[0].scenario,
-                Row(
-                    (
-                        row_name(data, trials[0]),
-                        Cell(labels.steered(trials[0])),
-                        Cell(quantity.rate(median(t.offered_dps for t in trials)), load_share(trials[0])),
-                        Cell(quantity.microseconds(values[0]), doubts=doubts),
-                        *(Cell(quantity.microseconds(value)) for value in values[1:]),
-                        Cell(quantity.count(len(trials))),
-                    ),
-                    trials=ids(trials),
-                ),
-            )
+    def offered(trials: list[Trial]) -> Cell:
+        return Cell(quantity.rate(median(t.offered_dps for t in trials)), load_share(trials[0]))
+
+    def percentile(place: int) -> Callable[[list[Trial]], Cell]:
+        return lambda trials: Cell(
+            quantity.microseconds(latency_medians(trials)[place]),
+            doubts=() if place else verdicts.group_doubts(trials),
         )
-    return split("latency", "Latency percentiles, medians over the trials", columns, rows)
+
+    columns: Columns[list[Trial]] = [
+        (CASE, lambda trials: row_name(data, trials[0])),
+        (SUBJECT, lambda trials: labels.subject_with_rps(trials[0])),
+        (number("Offered", "datagrams/s"), offered),
+        *((number(title, "µs"), percentile(place)) for place, title in enumerate(PERCENTILES)),
+        (number("Trials"), lambda trials: quantity.count(len(trials))),
+    ]
+    return tables("latency", "Latency percentiles, medians over the trials", columns, latency_groups(data))
 
 
 def load_share(trial: Trial) -> str:
@@ -301,9 +219,9 @@ def latency_groups(data: Dataset) -> list[list[Trial]]:
 
 
 def latency_medians(trials: Sequence[Trial]) -> list[float]:
-    """p50, p90, p99, p99.9 and maximum in ns: the median of each over the trials that have them."""
+    """The median of each of :data:`PERCENTILES` over the trials that have them, in ns."""
     seen = [t.latency for t in trials if t.latency is not None]
-    return [median(getattr(x, name) for x in seen) for name in ("p50", "p90", "p99", "p999", "max")]
+    return [median(getattr(each, field) for each in seen) for field in PERCENTILES.values()]
 
 
 def _preferred(
@@ -320,67 +238,54 @@ def _preferred(
 
 
 def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]]:
-    """Trials alike in scenario, case, subject, setting and share of the zero-loss rate.
+    """Trials of equal scenario, case, subject, setting and share of the zero-loss rate.
 
-    Invalid ones only where there is no other.
+    Invalid ones only where there are no others.
     """
-    groups: dict[str, list[Trial]] = {}
-    for trial in data.trials:
-        if wanted(trial):
-            key = f"{trial.scenario}\0{trial.case}\0{trial.subject}\0{trial.setting.model_dump_json()}"
-            key += f"\0{trial.load_share}"
-            groups.setdefault(key, []).append(trial)
+    groups: dict[object, list[Trial]] = {}
+    for t in filter(wanted, data.trials):
+        key = (t.scenario, t.case, t.subject, t.setting.model_dump_json(), t.load_share)
+        groups.setdefault(key, []).append(t)
     return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
 
 
-# ------------------------------------------------------------------------------------- workers and memory
+# ----------------------------------------------------------------------------------------- worker shares
 
 
 def worker_shares(data: Dataset) -> list[Table]:
-    columns = (
-        Column("Case"),
-        Column("Subject", word=True),
-        Column("Workers", numeric=True),
-        Column("Offered", "datagrams/s", numeric=True),
-        Column("Share of datagrams received", "by worker, in order of CPU"),
-        Column("Busiest", "times an even share", numeric=True),
-    )
-    rows = []
-    for trials in _grouped(data, lambda t: len(t.workers) > 0):
-        trial = max(trials, key=lambda t: t.offered)
-        received = [w.received for w in sorted(trial.workers, key=lambda w: (w.cpu, w.worker_id))]
-        total = sum(received)
-        if not total:
-            shares, busiest = "none received anything", quantity.NONE
-        else:
-            shares = _shares(received, total)
-            busiest = f"{max(received) * len(received) / total:.2f}"
-        idle = received.count(0)
-        doubts = words.trial_doubts(trial)
-        if total and idle:
-            doubts = (*doubts, f"{quantity.plural(idle, 'worker')} of {len(received)} received nothing")
-        rows.append(
-            (
-                trial.scenario,
-                Row(
-                    (
-                        row_name(data, trial),
-                        Cell(labels.steered(trial)),
-                        Cell(quantity.count(len(received))),
-                        Cell(quantity.rate(trial.offered_dps)),
-                        Cell(shares, doubts=doubts),
-                        Cell(busiest),
-                    ),
-                    trials=(trial.trial_id,),
-                ),
-            )
-        )
-    return split("worker-shares", "How the load was spread over the workers", columns, rows)
+    def shares(trial: Trial) -> Cell:
+        received, doubts = received_by_worker(trial), verdicts.trial_doubts(trial)
+        if not sum(received):
+            return Cell("none received anything", doubts=doubts)
+        if idle := received.count(0):
+            doubts += (f"{quantity.plural(idle, 'worker')} of {len(received)} received nothing",)
+        return Cell(_shares(received), doubts=doubts)
+
+    def busiest(trial: Trial) -> str:
+        received = received_by_worker(trial)
+        return f"{max(received) * len(received) / sum(received):.2f}" if sum(received) else quantity.NONE
+
+    columns: Columns[Trial] = [
+        (CASE, lambda t: row_name(data, t)),
+        (SUBJECT, labels.subject_with_rps),
+        (number("Workers"), lambda t: quantity.count(len(t.workers))),
+        (number("Offered", "datagrams/s"), lambda t: quantity.rate(t.offered_dps)),
+        (Column("Share of datagrams received", "by worker, in order of CPU"), shares),
+        (number("Busiest", "times an even share"), busiest),
+    ]
+    groups = _grouped(data, lambda t: len(t.workers) > 0)
+    chosen = [max(trials, key=lambda t: t.offered) for trials in groups]
+    return tables("worker-shares", "How the load was spread over the workers", columns, chosen)
 
 
-def _shares(received: Sequence[int], total: int) -> str:
+def received_by_worker(trial: Trial) -> list[int]:
+    """Datagrams that each worker received, in order of CPU."""
+    return [w.received for w in sorted(trial.workers, key=lambda w: (w.cpu, w.worker_id))]
+
+
+def _shares(received: Sequence[int]) -> str:
+    total = sum(received)
     if len(received) <= SHARES_LISTED:
         return " · ".join(f"{number / total:.1%}" for number in received)
-    ordered = sorted(received)
-    low, middle, high = ordered[0], median(ordered), ordered[-1]
+    low, middle, high = min(received), median(received), max(received)
     return f"least {low / total:.2%}, median {middle / total:.2%}, most {high / total:.2%}"

@@ -6,8 +6,7 @@ import pytest
 from paths import GOLDEN
 
 from lab.results import Comparison, Setting, read_results
-from reports import quantity
-from reports import verdicts as words
+from reports import quantity, verdicts
 from reports.dataset import sort_records
 from reports.page import summary
 
@@ -45,16 +44,16 @@ def compared(
     ],
 )
 def test_verdict_follows_the_interval(low: float, high: float, higher: bool, expected: str) -> None:
-    assert words.verdict(compared((low + high) / 2, low, high, higher)) == expected
+    assert verdicts.verdict(compared((low + high) / 2, low, high, higher)) == expected
 
 
 def test_one_pair_decides_nothing() -> None:
     single = compared(2.0, 2.0, 2.0, pairs=1, target=1.4)
-    assert words.verdict(single) == "undecided"
-    assert "no interval" in words.measured(single)
-    aim = words.target(single)
+    assert verdicts.verdict(single) == "undecided"
+    assert "no interval" in verdicts.measured(single)
+    aim = verdicts.target(single)
     assert aim is not None
-    assert (aim.met, aim.sure) == (True, False)
+    assert (aim.met, aim.sure, aim.outcome) == (True, False, "probably met")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_one_pair_decides_nothing() -> None:
 def test_target_is_met_by_the_estimate_and_sure_by_the_interval(
     ratio: float, low: float, high: float, higher: bool, met: bool, sure: bool
 ) -> None:
-    aim = words.target(compared(ratio, low, high, higher, target=1.4))
+    aim = verdicts.target(compared(ratio, low, high, higher, target=1.4))
     assert aim is not None
     assert (aim.met, aim.sure) == (met, sure)
 
@@ -81,7 +80,7 @@ def test_target_is_met_by_the_estimate_and_sure_by_the_interval(
 def test_promises_are_counted_and_the_broken_ones_named() -> None:
     records = read_results(GOLDEN / "reports" / "results.jsonl")
     data = sort_records(records)
-    kept = {aim.what: (aim.target.met, aim.target.sure) for aim in words.aims(data)}
+    kept = {aim.what: (aim.target.met, aim.target.sure) for aim in verdicts.targets(data)}
     assert kept == {
         "zero-loss rate, 64 B": (True, True),
         "zero-loss rate, 512 B": (True, False),
@@ -98,14 +97,11 @@ def test_promises_are_counted_and_the_broken_ones_named() -> None:
     }
     (point,) = summary.target_points(data)
     assert point.text.startswith("9 of 12 targets met.")
-    assert (
-        "4 workers: private memory of each: at most 1.00 MB promised, 1.04 MB measured: not met"
-        in point.items
-    )
+    assert "4 workers: private memory of each: missed: 1.04 MB against at most 1.00 MB" in point.items
 
 
 def test_no_target_no_promise() -> None:
-    assert words.target(compared(1.5, 1.4, 1.6)) is None
+    assert verdicts.target(compared(1.5, 1.4, 1.6)) is None
     assert summary.target_points(sort_records([compared(1.5, 1.4, 1.6)])) == []
 
 
@@ -141,7 +137,7 @@ def test_ratios_keep_what_matters(value: float, text: str) -> None:
 
 def test_shared_doubts_are_said_once() -> None:
     doubts = [("64 B", ["few pairs", "noisy"]), ("512 B", ["few pairs"])]
-    assert words.shared(doubts) == ("all: few pairs", "64 B: noisy")
+    assert verdicts.merged(doubts) == ("all: few pairs", "64 B: noisy")
     many = [(str(number), ["noisy"] if number < 5 else []) for number in range(7)]
-    assert words.shared(many) == ("5 of 7: noisy",)
-    assert words.shared([("64 B", ["noisy"])]) == ("64 B: noisy",)
+    assert verdicts.merged(many) == ("5 of 7: noisy",)
+    assert verdicts.merged([("64 B", ["noisy"])]) == ("64 B: noisy",)

@@ -11,16 +11,14 @@ from lab.results import (
     Ledger,
     Stage,
 )
-from reports import labels
-from reports import verdicts as words
+from reports import labels, verdicts
 from reports.collapse import ROWS_SHOWN
 from reports.dataset import Dataset, sort_records
 from reports.figures import memory as memory_figure
 from reports.model import ITEMS_SHOWN, Table
 from reports.page import sections as page
 from reports.page import summary
-from reports.tables import footprints
-from reports.tables import ledgers as accounts
+from reports.tables import footprints, ledgers
 
 # --------------------------------------------------------------------------------------- names and promises
 
@@ -67,14 +65,14 @@ def test_two_cases_of_one_subject_are_named_by_their_cases() -> None:
 
 def test_slower_than_the_other_is_not_bad_where_the_promise_is_kept() -> None:
     kept, broken = compared("x / y", target=0.9), compared("x / y", target=0.97)
-    assert words.verdict(kept) == "worse"
-    assert (words.verdict_tone(kept), words.outcome_tone(kept)) == ("plain", "good")
-    assert (words.verdict_tone(broken), words.outcome_tone(broken)) == ("bad", "bad")
-    assert words.outcome_tone(compared("x / y")) == "bad"
+    assert verdicts.verdict(kept) == "worse"
+    assert (verdicts.verdict_tone(kept), verdicts.outcome_tone(kept)) == ("plain", "good")
+    assert (verdicts.verdict_tone(broken), verdicts.outcome_tone(broken)) == ("bad", "bad")
+    assert verdicts.outcome_tone(compared("x / y")) == "bad"
     (point,) = summary.comparison_points(sort_records([kept]))
     assert point.tone == "good"
     assert (
-        "x / y: 0.95 × (95% interval 0.92 to 0.98, 8 pairs), at least 0.90 × promised: met" in point.items[0]
+        "x / y: 0.95 × (95 % interval 0.92 to 0.98, 8 pairs), at least 0.90 × promised: met" in point.items[0]
     )
 
 
@@ -90,11 +88,13 @@ def test_each_figure_of_a_footprint_stands_beside_its_promise() -> None:
         imbalance=1.25,
         rules=400,
     )
-    assert [(p.what, p.met) for p in words.promises(full)] == [
+    assert [(p.what, p.met) for p in verdicts.footprint_targets(full)] == [
         ("time to stop", False),
         ("idle processor time", True),
     ]
-    assert [p.met for p in words.promises(full.model_copy(update={"idle_cpu_ns": 30_000_001}))][1] is False
+    assert [p.met for p in verdicts.footprint_targets(full.model_copy(update={"idle_cpu_ns": 30_000_001}))][
+        1
+    ] is False
     table = footprints.workers(sort_records([full, footprint("few", 4)]))
     assert table is not None
     assert [row["Case"] for row in rows(table)] == ["few", "full"]
@@ -105,7 +105,7 @@ def test_each_figure_of_a_footprint_stands_beside_its_promise() -> None:
 
 
 def test_a_promise_without_a_measurement_is_none() -> None:
-    assert words.promises(footprint("a", 4, stop_target_ns=SECOND, idle_target=0.01)) == []
+    assert verdicts.footprint_targets(footprint("a", 4, stop_target_ns=SECOND, idle_target=0.01)) == []
 
 
 # ----------------------------------------------------------------------------------------- doubts, said once
@@ -119,15 +119,15 @@ def test_oversubscription_is_no_doubt_of_each_row() -> None:
         footprint("c", 8, warnings=[text]),
     ]
     data = sort_records(records)
-    assert [words.trial_doubts(t) for t in data.trials] == [("noisy",), ()]
-    assert words.oversubscribed(data) == (f"c, a and b: {text}",)
+    assert [verdicts.trial_doubts(t) for t in data.trials] == [("noisy",), ()]
+    assert verdicts.oversubscribed(data) == (f"c, a and b: {text}",)
 
 
 def test_doubts_that_differ_in_numbers_only_are_one() -> None:
     holds = "beside this subject the generator holds {} dps"
     warnings = [holds.format("288,308"), "few pairs", holds.format("270,335.5")]
-    assert words.own(warnings) == (f"{holds.format('288,308')} (2 such)", "few pairs")
-    told = words.shared([("a", [holds.format("1")]), ("b", [holds.format("22")]), ("c", [])])
+    assert verdicts.distinct(warnings) == (f"{holds.format('288,308')} (2 such)", "few pairs")
+    told = verdicts.merged([("a", [holds.format("1")]), ("b", [holds.format("22")]), ("c", [])])
     assert told == (f"a and b: {holds.format('1')} (2 such)",)
 
 
@@ -161,7 +161,7 @@ def test_failed_checks_come_first_and_stay_open() -> None:
     assert [section.name for section in built.sections][:2] == ["scenarios", "checks"]
     assert built.summary[1].lead == "Checks."
     assert built.summary[1].items == ("s1, case 2: expected x; observed y",)
-    first, *others = accounts.checks(data)
+    first, *others = ledgers.checks(data)
     assert (first.name, first.folded, first.rows[0].cells[0].text) == ("checks-s1", "", "case 2")
     assert all(table.folded for table in others)
 
@@ -188,19 +188,19 @@ def test_many_items_of_a_statement_are_folded() -> None:
 
 
 def test_many_trials_that_balance_are_added_up_and_the_others_are_not() -> None:
-    sound = [trial("a", 1000 + n, setting(), Numbers(astray=1)) for n in range(accounts.TRIALS_LISTED)]
+    sound = [trial("a", 1000 + n, setting(), Numbers(astray=1)) for n in range(ledgers.TRIALS_LISTED)]
     broken = trial("a", 5000, setting()).model_copy(
         update={
             "ledger": Ledger(ingress=Stage(entered=5000, left=4000), egress=Stage(entered=4000, left=4000))
         }
     )
-    (table,) = accounts.ledgers(sort_records([*sound, broken]))
+    (table,) = ledgers.ledgers(sort_records([*sound, broken]))
     added, alone = rows(table)
-    number = accounts.TRIALS_LISTED
+    number = ledgers.TRIALS_LISTED
     assert added["Trial"] == f"{number} trials"
     assert added["Offered"] == f"{sum(t.offered for t in sound):,}"
     assert added["Dropped before a rule"] == f"forwarder, wrong_worker: {number}"
-    assert (added["Balance"], alone["Offered"]) == ("closes", "5,000")
+    assert (added["Balance"], alone["Offered"]) == ("balanced", "5,000")
     assert alone["Balance"].startswith("OPEN: +1,000 datagrams")
 
 

@@ -13,8 +13,7 @@ from reports.dataset import sort_records
 from reports.figures import strategies as strategy_figures
 from reports.model import Table
 from reports.page import summary
-from reports.tables import per_input as inputs
-from reports.tables import strategies
+from reports.tables import per_input, strategies
 
 # ---------------------------------------------------------------------------------- what belongs together
 
@@ -160,7 +159,7 @@ def test_inputs_are_listed_where_they_fared_differently_or_were_given_more() -> 
         trial("one lost", 200, setting(inputs=2), inputs=[of_input("in0", 100, 7), of_input("in1", 100)]),
         trial("alone", 200, setting(None, inputs=2), inputs=[of_input("in0", 9, 9), even[1]], subject="none"),
     ]
-    (table,) = inputs.inputs(sort_records(records))
+    (table,) = per_input.per_input(sort_records(records))
     told = [(row["Case"], row["Input"], row["Loss"]) for row in rows(table)]
     assert told == [
         ("skewed", "in0, flooded", "0 %"),
@@ -177,7 +176,9 @@ def test_many_inputs_that_fared_alike_share_a_row() -> None:
         of_input("in2", 100, 3),
         *(of_input(f"in{n}", 100) for n in range(3, 20)),
     ]
-    (table,) = inputs.inputs(sort_records([trial("a", 10_900, setting(inputs=20, skew=90), inputs=samples)]))
+    (table,) = per_input.per_input(
+        sort_records([trial("a", 10_900, setting(inputs=20, skew=90), inputs=samples)])
+    )
     told = [(row["Input"], row["Offered"], row["Copies due"], row["Loss"]) for row in rows(table)]
     assert told == [
         ("in0, flooded", "9,000", "9,000", "50 %"),
@@ -193,4 +194,4 @@ def test_of_several_trials_the_one_at_a_fixed_rate_is_shown() -> None:
         trial("a", 200, setting(inputs=2), inputs=lossy),
         trial("a", 201, setting(inputs=2), inputs=mild, purpose="fixed"),
     ]
-    assert [t.offered for t in inputs.differing(sort_records(records))] == [201]
+    assert [t.offered for t in per_input.differing(sort_records(records))] == [201]

@@ -8,8 +8,9 @@ from report_support import rows
 
 from lab.results import Change, Course, read_results
 from reports.dataset import Dataset, sort_records
+from reports.figures import load_profiles as drawn
 from reports.figures.svg import draw
-from reports.tables import scaling
+from reports.tables import load_profiles
 
 EXAMPLE = GOLDEN / "reports" / "results.jsonl"
 
@@ -21,23 +22,23 @@ def data() -> Dataset:
 
 def test_a_course_is_drawn_with_every_change_that_was_carried_out(data: Dataset) -> None:
     hot, alone = data.courses
-    assert scaling.offered(hot) == [(0.0, 5000.0), (1.0, 55_000.0), (4.0, 55_000.0)]
-    assert scaling.workers(hot, 0) == [(0.0, 1), (1.42, 3), (4.0, 3)]
-    assert scaling.workers(hot, 1) == [(0.0, 1), (4.0, 1)]
-    figures = scaling.courses(data)
+    assert load_profiles.offered_steps(hot) == [(0.0, 5000.0), (1.0, 55_000.0), (4.0, 55_000.0)]
+    assert load_profiles.worker_steps(hot, 0) == [(0.0, 1), (1.42, 3), (4.0, 3)]
+    assert load_profiles.worker_steps(hot, 1) == [(0.0, 1), (4.0, 1)]
+    figures = drawn.load_profiles(data)
     assert [figure.name for figure in figures] == ["course-1", "course-2"]
     text = figures[0].description
     assert "workers of the group: 1 from 0.0 s on, 3 from 1.4 s on." in text
     assert "Offered between 5,000 and 55,000 datagrams a second in 4.00 s" in text
     assert text.endswith("1 other group: at most 1 worker.")
-    assert "other group" not in scaling.in_words(alone)
+    assert "other group" not in drawn.description(alone)
     drawing = draw(figures[0].wide)
     assert "datagrams/s" in drawing
     assert "workers" in drawing
 
 
 def test_the_table_of_courses_says_what_was_promised(data: Dataset) -> None:
-    (table,) = scaling.course_table(data)
+    (table,) = load_profiles.load_profiles(data)
     scaled, never = rows(table)
     assert scaled["Overload to scaled"] == "0.42"
     assert scaled["Workers"] == "1 / 3 / 3"
@@ -49,7 +50,7 @@ def test_the_table_of_courses_says_what_was_promised(data: Dataset) -> None:
 
 
 def test_the_table_of_changes_says_for_how_long_and_of_how_much(data: Dataset) -> None:
-    (table,) = scaling.changes(data)
+    (table,) = load_profiles.changes(data)
     grow, shrink, crash, restart = rows(table)
     assert (grow["Lost"], grow["Out of order"], grow["Blocked"]) == ("0", "0 / 3", "0.00 / 0.00")
     assert (shrink["Lost"], shrink["Blocked"]) == ("4", "0.00 / 0.04")
@@ -62,6 +63,6 @@ def test_the_table_of_changes_says_for_how_long_and_of_how_much(data: Dataset) -
 
 def test_a_run_without_either_has_no_such_section() -> None:
     bare = sort_records(record for record in read_results(EXAMPLE) if not isinstance(record, Course | Change))
-    assert scaling.courses(bare) == []
-    assert scaling.course_table(bare) == []
-    assert scaling.changes(bare) == []
+    assert drawn.load_profiles(bare) == []
+    assert load_profiles.load_profiles(bare) == []
+    assert load_profiles.changes(bare) == []
