@@ -86,8 +86,8 @@ def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) 
 
 
 @contextmanager
-def output_told() -> Iterator[None]:
-    """Where output and files go may have no room left: that is one sentence, and status 1."""
+def exit_on_full_disk() -> Iterator[None]:
+    """Turn an error for a full disk or quota into one line on standard error, and status 1."""
     try:
         yield
     except OSError as error:

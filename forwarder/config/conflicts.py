@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from forwarder.config.options import SELECTION, SupervisorOptions
-from forwarder.plan.planner import InterfaceGroup, plan_problems
+from forwarder.plan.model import InterfaceGroup
 from forwarder.plan.strategy import Grouping, RulePlacement, Strategy, Width
+from forwarder.plan.validate import plan_problems
 from forwarder.problems import Problem, flag
 
 _ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_threshold_pps")

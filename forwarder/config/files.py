@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from forwarder.config.conflicts import conflicts
 from forwarder.config.options import SELECTION, SupervisorOptions
 from forwarder.problems import Problem, ProblemsError, flag, shown
-from forwarder.rules.model import ForwardingRule, RulesError, load_rules, parse_rules
+from forwarder.rules.model import ForwardingRule, RulesError
+from forwarder.rules.notation import load_rules, parse_rules
 
 
 class OptionsError(ProblemsError):

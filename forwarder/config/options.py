@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from forwarder.plan.host import Host
-from forwarder.plan.planner import InterfaceGroup, Plan, Sizing, plan
+from forwarder.plan.model import InterfaceGroup, Plan, Sizing
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,

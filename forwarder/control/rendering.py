@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from forwarder.control import top
-from forwarder.plan.memory import counted
+from forwarder.plan.memory import plural
 from forwarder.plan.strategy import Strategy
 from forwarder.rules.notation import output_text
 
@@ -167,11 +167,11 @@ def _group_in_words(group: Mapping[str, Any]) -> str:
     if "memory_node" in group:
         number = group["memory_node"]
         node = " on any memory node" if number is None else f" on memory node {number}"
-    return f"group {group['group']}: {interfaces}: {least}{counted(most, 'worker')}{node}"
+    return f"group {group['group']}: {interfaces}: {least}{plural(most, 'worker')}{node}"
 
 
 _IN_WORDS: Mapping[str, Callable[[Any], str]] = {
-    "strategy": lambda values: Strategy(**values).words,
+    "strategy": lambda values: Strategy(**values).description,
     "groups": lambda groups: "\n".join(map(_group_in_words, groups)),
     "workers": lambda workers: f"{len(workers)} to begin with",
     "settings": lambda values: "\n".join(f"{name} {value}" for name, value in values.items()),

@@ -20,11 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from forwarder.cli.plan import plan_as_dict, render
 from forwarder.control import statistics as stats
 from forwarder.plan.host import HostError
+from forwarder.plan.rendering import plan_as_json, plan_as_text
 from forwarder.problems import Problem, ProblemsError, shown
-from forwarder.rules.model import parse_rules
+from forwarder.rules.notation import parse_rules
 from forwarder.supervisor.reconfigure import Reconfiguration
 from forwarder.supervisor.rule_timing import Timing
 from forwarder.supervisor.supervisor import Supervisor
@@ -237,7 +237,7 @@ async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     if form not in ("json", "text"):
         raise RequestError([Problem("format", shown(form), "json or text")])
     found = supervisor.live_plan()
-    return plan_as_dict(found) if form == "json" else render(found)
+    return plan_as_json(found) if form == "json" else plan_as_text(found)
 
 
 async def _resize(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:

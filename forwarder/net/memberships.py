@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from forwarder.net.links import LinkView
 from forwarder.net.membership_sockets import Joins, Membership
-from forwarder.rules.model import ForwardingRule, RuleBook
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule
 
 
 class Memberships:

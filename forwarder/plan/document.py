@@ -1,19 +1,23 @@
-"""The rows of the seed document, and how its figures differ from what its own assumptions give.
+"""What the architecture document says, and how a plan differs from it.
 
-They are the seven rows of its Worker Count Table and its four use cases (the fourth in three phases). Each
-carries the ``mcrd plan`` options that reproduce it, what the document states, and a sentence for whatever
-arithmetic alone would not explain.
+The rows are the seven of its Worker Count Table and its four use cases (the fourth in three phases). Each has
+the ``mcrd plan`` options that reproduce it, the figures that the document states, and a sentence for whatever
+its arithmetic does not explain.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from forwarder.plan.memory import KB, MB, Estimate, megabytes
+from forwarder.plan.model import Plan
+
+WORKER_COUNT_TABLE = "Worker Count Table"
 
 
 @dataclass(frozen=True)
-class Documented:
+class DocumentRow:
     """One row; ``None`` where the document gives no figure."""
 
     source: str
@@ -26,12 +30,12 @@ class Documented:
     rules_per_worker: int | None
     total_bytes: int | None
     options: tuple[str, ...] = ()
-    """Beyond strategy, interfaces, CPUs and rules."""
+    """Options of ``mcrd plan`` besides strategy, interfaces, CPUs and rules."""
     notes: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The options of ``mcrd plan`` that give this row."""
+        """The options of ``mcrd plan`` that reproduce this row."""
         return (
             *("--strategy", self.strategy),
             *("--interface-count", str(self.interfaces)),
@@ -41,7 +45,30 @@ class Documented:
         )
 
 
-_TABLE = "Worker Count Table, row "
+class Stars(NamedTuple):
+    """A row of the document's Performance Characteristics: stars for two columns, words for the others."""
+
+    name: str
+    source: str
+    """The row of :data:`ROWS` that is meant."""
+    throughput: int
+    latency: int
+    cpu_usage: str
+    memory: str
+    overhead: str
+
+
+class UseCase(NamedTuple):
+    """One of the document's use cases, in its words."""
+
+    source: str
+    """Its row of :data:`ROWS`."""
+    scenario: str
+    recommendation: str
+    claims: str
+    gbps: float
+
+
 _NO_FANOUT = (
     "The document's pool has no fanout group: each of its 4 workers would get, and forward, every datagram. "
     "The plan puts the 4 sockets of each interface in one fanout group."
@@ -60,51 +87,109 @@ _PHASE_2 = (
 )
 _SIXTY_PERCENT = "2,500 rules instead of 10,000 are 75 % fewer, where the document says 60 %."
 
+_ROW = f"{WORKER_COUNT_TABLE}, row "
+
 # source, strategy, interfaces, CPUs, rules; workers, rules per worker, total memory
 # fmt: off
-DOCUMENTED: tuple[Documented, ...] = (
-    Documented(_TABLE + "1", "fanout", 1, 4, 1000, 4, 1000, 4 * MB),
-    Documented(_TABLE + "2", "fanout", 1, 96, 1000, 96, 1000, 96 * MB),
-    Documented(_TABLE + "3", "fanout-per-interface", 4, 96, 1000, 384, 250, 96 * MB),
-    Documented(_TABLE + "4", "pool", 20, 1, 10_000, 1, 10_000, 10 * MB),
-    Documented(_TABLE + "5", "pool", 20, 4, 10_000, 4, 10_000, 40 * MB,
-               options=("--num-workers", "4"), notes=(_NO_FANOUT,)),
-    Documented(_TABLE + "6", "hybrid", 20, 96, 10_000, 96, 2000, 192 * MB, notes=(_FIVE_GROUPS,)),
-    Documented(_TABLE + "7", "full-fanout", 20, 96, 10_000, 1920, 500, 960 * MB),
-    Documented("use case 1", "fanout", 1, 48, 1000, 48, 1000, 48 * MB),
-    Documented("use case 2", "fanout-per-interface", 4, 96, 2000, 96, 500, 96 * MB,
-               options=("--width", "share")),
-    Documented("use case 3", "pool", 20, 4, 2000, 4, 2000, 8 * MB,
-               options=("--num-workers", "4"), notes=(_NO_FANOUT,)),
-    Documented("use case 4, phase 1", "hybrid", 20, 96, 10_000, 96, 10_000, None, notes=(_PHASE_1,)),
-    Documented("use case 4, phase 2", "hybrid-hash", 20, 96, 10_000, 96, 2500, None,
-               notes=(_PHASE_2, _SIXTY_PERCENT)),
-    Documented("use case 4, phase 3", "dynamic", 20, 96, 10_000, None, None, None,
-               notes=("The document gives no figures for dynamic scaling.",)),
+ROWS: tuple[DocumentRow, ...] = (
+    DocumentRow(_ROW + "1", "fanout", 1, 4, 1000, 4, 1000, 4 * MB),
+    DocumentRow(_ROW + "2", "fanout", 1, 96, 1000, 96, 1000, 96 * MB),
+    DocumentRow(_ROW + "3", "fanout-per-interface", 4, 96, 1000, 384, 250, 96 * MB),
+    DocumentRow(_ROW + "4", "pool", 20, 1, 10_000, 1, 10_000, 10 * MB),
+    DocumentRow(_ROW + "5", "pool", 20, 4, 10_000, 4, 10_000, 40 * MB,
+                options=("--num-workers", "4"), notes=(_NO_FANOUT,)),
+    DocumentRow(_ROW + "6", "hybrid", 20, 96, 10_000, 96, 2000, 192 * MB, notes=(_FIVE_GROUPS,)),
+    DocumentRow(_ROW + "7", "full-fanout", 20, 96, 10_000, 1920, 500, 960 * MB),
+    DocumentRow("use case 1", "fanout", 1, 48, 1000, 48, 1000, 48 * MB),
+    DocumentRow("use case 2", "fanout-per-interface", 4, 96, 2000, 96, 500, 96 * MB,
+                options=("--width", "share")),
+    DocumentRow("use case 3", "pool", 20, 4, 2000, 4, 2000, 8 * MB,
+                options=("--num-workers", "4"), notes=(_NO_FANOUT,)),
+    DocumentRow("use case 4, phase 1", "hybrid", 20, 96, 10_000, 96, 10_000, None, notes=(_PHASE_1,)),
+    DocumentRow("use case 4, phase 2", "hybrid-hash", 20, 96, 10_000, 96, 2500, None,
+                notes=(_PHASE_2, _SIXTY_PERCENT)),
+    DocumentRow("use case 4, phase 3", "dynamic", 20, 96, 10_000, None, None, None,
+                notes=("The document gives no figures for dynamic scaling.",)),
 )
 # fmt: on
 
 
-def documented(strategy: str, interfaces: int, cpus: int, rules: int) -> tuple[Documented, ...]:
-    """The rows that speak of this strategy, at these sizes."""
-    wanted = (strategy, interfaces, cpus, rules)
-    return tuple(row for row in DOCUMENTED if (row.strategy, row.interfaces, row.cpus, row.rules) == wanted)
+STARS = (
+    Stars("1 IF, 96 CPUs", _ROW + "2", 5, 5, "Distributed", "Low", "Medium"),
+    Stars("20 IFs, 1 CPU", _ROW + "4", 1, 3, "Bottleneck", "Low", "Minimal"),
+    Stars("20 IFs, 96 CPUs (Hybrid)", _ROW + "6", 4, 4, "Distributed", "Medium", "Medium"),
+    Stars("20 IFs, 96 CPUs (Full)", _ROW + "7", 5, 5, "Distributed", "High", "Very High"),
+)
+USE_CASES = (
+    UseCase(
+        "use case 1",
+        "Single interface, high throughput: 100 Gbps on eth0, 48 CPU cores, 1,000 rules",
+        "PACKET_FANOUT_CPU, 48 workers (one per CPU)",
+        "Throughput: excellent; ~48 MB",
+        100.0,
+    ),
+    UseCase(
+        "use case 2",
+        "Few interfaces, high throughput each: 4 × 25 Gbps, 96 CPU cores, 500 rules per interface",
+        "Interface-specific fanout groups, 4 × 24 workers",
+        "~96 MB",
+        100.0,
+    ),
+    UseCase(
+        "use case 3",
+        "Many interfaces, low throughput each: 20 VLANs, 1 Gbps total, 4 CPU cores, 100 rules per interface",
+        "Worker pool with interface multiplexing, 4 workers",
+        "~8 MB",
+        1.0,
+    ),
+    UseCase(
+        "use case 4, phase 1",
+        "Many interfaces, high throughput: 20 × 10 Gbps, 96 CPU cores, 10,000 rules",
+        "Hybrid: 4 groups of 5 interfaces, 24 workers each",
+        "2,500 rules a worker after phase 2",
+        200.0,
+    ),
+)
 
 
-def discrepancies(row: Documented, modelled: Estimate) -> tuple[str, ...]:
-    """A sentence for each way in which the plan's model differs from what the document states."""
+class Documented(NamedTuple):
+    """What the document says of a plan's strategy at the plan's sizes."""
+
+    rows: tuple[DocumentRow, ...]
+    discrepancies: tuple[str, ...]
+    """Differences between the rows and the plan, each beginning with its row's source."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        return next((row.total_bytes for row in self.rows if row.total_bytes is not None), None)
+
+
+def documented(plan: Plan) -> Documented:
+    """The document's rows for this strategy, interfaces, CPUs and rules, compared with the plan's model."""
+    wanted = (plan.strategy.name, len(plan.interfaces), plan.cpus, plan.rules)
+    rows = tuple(row for row in ROWS if (row.strategy, row.interfaces, row.cpus, row.rules) == wanted)
+    modelled = plan.figures.modelled
+    return Documented(
+        rows,
+        tuple(f"{row.source}: {sentence}" for row in rows for sentence in discrepancies(row, modelled)),
+    )
+
+
+def discrepancies(row: DocumentRow, modelled: Estimate) -> tuple[str, ...]:
+    """A sentence for each difference between the document's figures and the model's, then the row's notes."""
     found = []
     if row.workers is not None and row.workers != modelled.workers:
         found.append(f"The document has {row.workers:,} workers, the plan {modelled.workers:,}.")
-    stated = row.rules_per_worker
-    if stated is not None and not modelled.rules_least <= stated <= modelled.rules_most:
-        found.append(f"The document has {stated:,} rules a worker, the plan {_rules(modelled)}.")
+    stated, least, most = row.rules_per_worker, modelled.rules_least, modelled.rules_most
+    if stated is not None and not least <= stated <= most:
+        planned = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        found.append(f"The document has {stated:,} rules a worker, the plan {planned}.")
     if row.total_bytes is not None and row.total_bytes != modelled.total_bytes:
         found.append(_total(row, modelled, row.total_bytes))
     return (*found, *row.notes)
 
 
-def _total(row: Documented, modelled: Estimate, stated: int) -> str:
+def _total(row: DocumentRow, modelled: Estimate, stated: int) -> str:
     held = row.rules_per_worker or 0
     rules, processes = modelled.workers * held * KB, modelled.workers * MB
     sentence = (
@@ -119,9 +204,3 @@ def _total(row: Documented, modelled: Estimate, stated: int) -> str:
         sentence += f": the document leaves out its own {held:,} rules a worker ({megabytes(rules)})"
     rest = modelled.total_bytes - rules - processes
     return sentence + (f"; the other {megabytes(rest)} follow from the numbers above." if rest else ".")
-
-
-def _rules(modelled: Estimate) -> str:
-    if modelled.rules_least == modelled.rules_most:
-        return f"{modelled.rules_most:,}"
-    return f"{modelled.rules_least:,} to {modelled.rules_most:,}"

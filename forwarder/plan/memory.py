@@ -79,7 +79,7 @@ def estimate(holdings: Sequence[Holding], assumed: Assumptions, *, rings: bool) 
     )
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """A number of things for people: ``1 worker``, ``1,920 workers``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from forwarder.plan.document import Documented
 from forwarder.plan.memory import DOCUMENT, Assumptions, Estimate
 from forwarder.plan.resources import RING_BUDGET_BYTES, RingPlan
 from forwarder.plan.strategy import Strategy
@@ -168,17 +167,12 @@ class Movement:
 
 @dataclass(frozen=True)
 class Figures:
-    documented: tuple[Documented, ...]
-    """What the seed document states for this strategy at these sizes, when it does."""
+    """Estimates of a plan's memory, see :mod:`forwarder.plan.memory`."""
+
     modelled: Estimate
     projected: Estimate
     modelled_at_most: Estimate | None
-    """With every elastic group at its largest."""
-    discrepancies: tuple[str, ...]
-
-    @property
-    def documented_bytes(self) -> int | None:
-        return next((row.total_bytes for row in self.documented if row.total_bytes is not None), None)
+    """``modelled`` with every elastic group at its largest; ``None`` if no group is elastic."""
 
 
 @dataclass(frozen=True)

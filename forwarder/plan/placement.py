@@ -1,4 +1,4 @@
-"""Which worker of a group owns a rule, when rules are hashed to workers.
+"""Which worker of a group owns a rule when rules are hashed to workers, and how evenly they lie.
 
 The hash is of (group, port), as the seed document has it, so that it can be computed from a datagram's
 header. It uses only what a classic BPF program has, on unsigned 32-bit numbers: multiply, exclusive or,
@@ -22,9 +22,10 @@ The reasons are in docs/decisions/0002-placement-hash.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forwarder.plan.strategy import Hashing
+from forwarder.plan.strategy import Hashing, RulePlacement, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,3 +129,42 @@ def imbalance(counts: Sequence[int]) -> float:
     """The fullest member's count over the mean: 1 is even; 1 as well where there is nothing to share."""
     total = sum(counts)
     return max(counts) * len(counts) / total if total else 1.0
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of one worker group."""
+
+    group: int
+    workers: int
+    rules: int
+    """Of the group: each once, however many workers hold it."""
+    least: int
+    most: int
+    """Rules held by a worker."""
+    imbalance: float
+    """The most over the mean: 1 is even."""
+    moved_by_one_more: int
+    moved_by_one_less: int | None
+    """Rules that another worker would own if the group had so many; none where every worker holds them all.
+    ``None`` where there is no worker to spare."""
+
+
+def distribution(
+    group: int, held: Sequence[int], keys: Sequence[tuple[int, int]], strategy: Strategy
+) -> Distribution:
+    """Of a group whose workers hold ``held`` rules each, out of those with the destinations ``keys``."""
+    workers = len(held)
+    hashed = strategy.placement is RulePlacement.HASH
+    more = moved(keys, workers, workers + 1, strategy.hashing) if hashed else 0
+    less = moved(keys, workers, workers - 1, strategy.hashing) if hashed and workers > 1 else 0
+    return Distribution(
+        group=group,
+        workers=workers,
+        rules=len(keys),
+        least=min(held),
+        most=max(held),
+        imbalance=imbalance(held),
+        moved_by_one_more=more,
+        moved_by_one_less=less if workers > 1 else None,
+    )

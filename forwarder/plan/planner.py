@@ -10,13 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forwarder.plan.document import discrepancies, documented
 from forwarder.plan.host import ETHERNET_MTU, Host, HostError
 from forwarder.plan.memory import FORWARDER, Holding, estimate
 from forwarder.plan.model import (
-    MAX_FANOUT_MEMBERS,
-    MAX_INTERFACES,
-    MAX_WORKERS,
     RINGS_FORESEEN,
     FanoutMode,
     FanoutPlan,
@@ -37,36 +33,16 @@ from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
 from forwarder.plan.resources import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
 from forwarder.plan.strategy import (
-    PRESETS,
     Grouping,
     Hashing,
     RulePlacement,
     Steering,
     Strategy,
     Width,
-    strategy_problems,
 )
+from forwarder.plan.validate import binding_problems, group_problems, plan_problems
 from forwarder.plan.warnings import plan_warnings
-from forwarder.problems import Problem
 from forwarder.rules.model import ForwardingRule
-
-__all__ = [
-    "FanoutPlan",
-    "Figures",
-    "FilterPlan",
-    "GroupPlan",
-    "InterfaceGroup",
-    "Partition",
-    "Plan",
-    "PlanError",
-    "RingPlan",
-    "Sizing",
-    "SocketPlan",
-    "WorkerPlan",
-    "one_more",
-    "plan",
-    "plan_problems",
-]
 
 _MODES: dict[Steering, FanoutMode] = {
     Steering.NONE: "cpu",
@@ -94,12 +70,12 @@ def plan(
         interfaces = [name for group in sizing.groups for name in group.interfaces]
     elif sizing.follow_rules:
         interfaces = list(dict.fromkeys(rule.input_interface for rule in rules))
-    problems = [*plan_problems(strategy, interfaces, sizing), *_binding_problems(host, sizing)]
+    problems = [*plan_problems(strategy, interfaces, sizing), *binding_problems(host, sizing)]
     if problems:
         raise PlanError(problems)
     nodes = interface_nodes(host, interfaces, dict(sizing.interface_nodes))
     groups = _groups(host, interfaces, nodes, rules, strategy, sizing)
-    problems = _group_problems(groups, strategy)
+    problems = group_problems(groups, strategy)
     if problems:
         raise PlanError(problems)
     partitions, of_worker, movements = _partitions(groups, rules, strategy)
@@ -115,100 +91,11 @@ def plan(
         partitions=partitions,
         unplaced_rule_ids=unplaced,
         movements=movements,
-        figures=_figures(host, groups, workers, partitions, rules, strategy, sizing),
+        figures=_figures(groups, workers, partitions, rules, sizing),
         warnings=plan_warnings(host, groups, workers, strategy, sizing, unplaced, nodes),
         follows_rules=sizing.follow_rules,
         nodes=_nodes(host, nodes),
     )
-
-
-def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
-    """What no host could make right; fields are those of :class:`Strategy` and :class:`Sizing`."""
-    problems = strategy_problems(strategy)
-    counts = Counter(interfaces)
-    problems += [
-        Problem("interfaces", repr(name), f"each interface once: it is there {count} times")
-        for name, count in counts.items()
-        if count > 1
-    ]
-    name, grouping = strategy.name, strategy.grouping
-    if sizing.follow_rules:
-        if grouping is not Grouping.ALL_INTERFACES:
-            wanted = (
-                "one interface" if grouping is Grouping.ONE_INTERFACE else "interfaces or interface groups"
-            )
-            following = [one for one, preset in PRESETS.items() if preset.grouping is Grouping.ALL_INTERFACES]
-            allowed = (
-                f"{wanted} with strategy {name}: only {' and '.join(following)} take them from the rules"
-            )
-            problems.append(Problem("interfaces", "none", allowed))
-        elif strategy.width is Width.ELASTIC:
-            allowed = f"interfaces with strategy {name}: a group that grows does not take them from the rules"
-            problems.append(Problem("interfaces", "none", allowed))
-    elif not interfaces:
-        problems.append(Problem("interfaces", "none", "at least one interface"))
-    if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
-        problems.append(Problem("interfaces", ",".join(counts), f"one interface with {_which(strategy)}"))
-    if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
-        problems.append(Problem("interface_group", name, "a strategy that works in interface groups"))
-    ids = Counter(group.group_id for group in sizing.groups)
-    problems += [
-        Problem("interface_group", str(group_id), f"each group id once: it is there {count} times")
-        for group_id, count in ids.items()
-        if count > 1
-    ]
-    if grouping is Grouping.PER_INTERFACE:
-        problems += [
-            Problem(
-                "interface_group",
-                f"{group.group_id}:{','.join(group.interfaces)}",
-                f"one interface in each group with strategy {name}",
-            )
-            for group in sizing.groups
-            if len(group.interfaces) > 1
-        ]
-    if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
-        allowed = f"the least, {sizing.min_workers}, or more"
-        problems.append(Problem("max_workers", str(sizing.max_workers), allowed))
-    return problems
-
-
-def _which(strategy: Strategy) -> str:
-    """What of a strategy says which interfaces share workers."""
-    preset = PRESETS[strategy.name].grouping is strategy.grouping
-    return f"strategy {strategy.name}" if preset else f"grouping {strategy.grouping.value}"
-
-
-def _binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
-    known = sorted({*host.nodes, *(found.node for found in host.memory)})
-    allowed = f"a memory node of this machine: {', '.join(map(str, known))}"
-    return [
-        Problem("--interface-node", f"{name}:{node}", allowed)
-        for name, node in sizing.interface_nodes
-        if node not in known
-    ]
-
-
-def _group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
-    """Groups that are too large for the kernel, or for a worker."""
-    problems = []
-    if (total := sum(group.workers for group in groups)) > MAX_WORKERS:
-        problems.append(Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}"))
-    for group in groups:
-        most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
-        # Longer programs than these are not taken (BPF_MAXINSNS).
-        if strategy.steers_by_rule and strategy.hashing is Hashing.RENDEZVOUS:
-            most, why = MAX_MEMBERS, "in a group that steers by rendezvous hash (modulo has no such limit)"
-        if group.elastic:
-            most, why = MAX_MEMBERS, "in an elastic group"
-        if group.max_workers > most:
-            problems.append(Problem("workers", f"{group.max_workers:,}", f"up to {most:,} {why}"))
-        if len(group.interfaces) > MAX_INTERFACES:
-            allowed = f"up to {MAX_INTERFACES} interfaces in a group"
-            problems.append(
-                Problem("interfaces", f"{len(group.interfaces):,} of group {group.group_id}", allowed)
-            )
-    return problems
 
 
 def _groups(
@@ -428,12 +315,10 @@ def _keyed(membership: Membership, group_key: int) -> Membership:
 
 
 def _figures(
-    host: Host,
     groups: Sequence[GroupPlan],
     workers: Sequence[WorkerPlan],
     partitions: Sequence[Partition],
     rules: Sequence[ForwardingRule],
-    strategy: Strategy,
     sizing: Sizing,
 ) -> Figures:
     outputs_of = {rule.rule_id: len(rule.outputs) for rule in rules}
@@ -449,14 +334,8 @@ def _figures(
         at_most.append(replace(held, workers=1 + extra))
     modelled = estimate(holdings, sizing.assumptions, rings=False)
     largest = estimate(at_most, sizing.assumptions, rings=False)
-    interfaces = sum(len(group.interfaces) for group in groups)
-    rows = documented(strategy.name, interfaces, len(host.cpus), len(rules))
     return Figures(
-        documented=rows,
         modelled=modelled,
         projected=estimate(holdings, FORWARDER, rings=True),
         modelled_at_most=largest if largest.workers != modelled.workers else None,
-        discrepancies=tuple(
-            f"{row.source}: {sentence}" for row in rows for sentence in discrepancies(row, modelled)
-        ),
     )

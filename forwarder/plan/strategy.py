@@ -87,8 +87,8 @@ class Strategy:
     hashing: Hashing = Hashing.RENDEZVOUS
 
     @property
-    def words(self) -> str:
-        """Name and axes, in a line for people."""
+    def description(self) -> str:
+        """Name and axes in one line."""
         hashed = f" ({self.hashing})" if self.placement == RulePlacement.HASH else ""
         return (
             f"{self.name}: {self.grouping} · width {self.width} · rules {self.placement}{hashed} · "

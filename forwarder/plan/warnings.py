@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from forwarder.plan.host import Host
-from forwarder.plan.memory import megabytes
+from forwarder.plan.memory import FORWARDER, megabytes
 from forwarder.plan.model import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.numa import Nodes
-from forwarder.plan.numa_warnings import node_warnings
-from forwarder.plan.strategy import Steering, Strategy
+from forwarder.plan.strategy import Grouping, Steering, Strategy
+
+T = TypeVar("T")
+_STRADDLE = "--numa-straddle"
 
 
 def plan_warnings(
@@ -28,7 +31,7 @@ def plan_warnings(
         *_interfaces(host, groups),
         *_steering(host, groups, strategy),
         *_processors(host, workers),
-        *node_warnings(host, groups, workers, strategy, sizing, nodes),
+        *_memory_nodes(host, groups, workers, strategy, sizing, nodes),
         *_rings(groups, workers, sizing),
         *_memory(host, workers),
     )
@@ -136,3 +139,172 @@ def _rings(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan], sizing: S
 def _some(names: Sequence[str], most: int = 8) -> str:
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _memory_nodes(
+    host: Host,
+    groups: Sequence[GroupPlan],
+    workers: Sequence[WorkerPlan],
+    strategy: Strategy,
+    sizing: Sizing,
+    nodes: Nodes,
+) -> tuple[str, ...]:
+    if len({*host.nodes, *(found.node for found in host.memory)}) < 2:
+        return ()
+    return (
+        *_straddling(groups, workers),
+        *_unknown_nodes(host, groups, sizing, nodes),
+        *_elsewhere(host, groups, nodes),
+        *_regrouped(groups, strategy, sizing),
+        *_crowded(host, groups),
+        *_unreached(host, groups, strategy),
+        *_memory_of_nodes(host, workers),
+    )
+
+
+def _straddling(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan]) -> list[str]:
+    on: dict[int, set[int]] = {}
+    for worker in workers:
+        on.setdefault(worker.group, set()).add(worker.node)
+    across = {group.group_id: on[group.group_id] for group in groups if len(on[group.group_id]) > 1}
+    if not across:
+        return []
+    listed = "; ".join(f"group {group} on nodes {_numbers(found)}" for group, found in _first(across))
+    return [f"Groups with workers on several memory nodes, as {_STRADDLE} allows: {listed}{_more(across)}."]
+
+
+def _unknown_nodes(host: Host, groups: Sequence[GroupPlan], sizing: Sizing, nodes: Nodes) -> list[str]:
+    """Groups that are where there was room, because nobody says where their interfaces are."""
+    if len(host.nodes) < 2:
+        return []
+    unknown = {
+        group.group_id: group.node
+        for group in groups
+        if group.node is not None
+        and (sizing.follow_rules or all(nodes[name] is None for name in group.interfaces))
+    }
+    if not unknown:
+        return []
+    listed = "; ".join(f"group {group} on node {node}" for group, node in _first(unknown))
+    why = "come with the rules" if sizing.follow_rules else "tell no memory node"
+    tell = "--interfaces with --interface-node IF:NODE" if sizing.follow_rules else "--interface-node IF:NODE"
+    sentence = (
+        f"Groups whose interfaces {why} are put where there is room: {listed}{_more(unknown)}. "
+        f"{tell} says where one is, {_STRADDLE} uses the CPUs of all nodes."
+    )
+    return [sentence]
+
+
+def _elsewhere(host: Host, groups: Sequence[GroupPlan], nodes: Nodes) -> list[str]:
+    """Interfaces that are not on the node of their group's workers."""
+    warnings = []
+    for group in groups:
+        away: dict[int, list[str]] = {}
+        for name in group.interfaces:
+            node = nodes[name]
+            if node is not None and group.node is not None and node != group.node:
+                away.setdefault(node, []).append(name)
+        for node, names in sorted(away.items()):
+            interfaces = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            why = "" if node in host.nodes else ", which has no CPUs for workers"
+            warnings.append(
+                f"Group {group.group_id}: {interfaces} on memory node {node}{why}; its workers are on node "
+                f"{group.node}, and what they receive there crosses from node to node."
+            )
+    return warnings
+
+
+def _regrouped(groups: Sequence[GroupPlan], strategy: Strategy, sizing: Sizing) -> list[str]:
+    if strategy.grouping is not Grouping.INTERFACE_GROUPS or sizing.groups:
+        return []
+    if len(groups) <= sizing.group_count:
+        return []
+    sentence = (
+        f"{len(groups)} groups instead of {sizing.group_count}: one for the interfaces of each memory node "
+        f"and of none, as no group takes them of two ({_STRADDLE} lets it)."
+    )
+    return [sentence]
+
+
+def _crowded(host: Host, groups: Sequence[GroupPlan]) -> list[str]:
+    """Nodes whose CPUs are too few for the workers on them, while other nodes have CPUs left."""
+    wanted: Counter[int] = Counter()
+    for group in groups:
+        if group.node is not None:
+            wanted[group.node] += group.workers
+    room = {node: len(host.cpus_of(node)) for node in host.nodes}
+    idle = {node: cpus - wanted[node] for node, cpus in room.items() if cpus > wanted[node]}
+    warnings = []
+    if not wanted or not idle:
+        return []
+    for node, workers in sorted(wanted.items()):
+        if workers > room[node]:
+            warnings.append(
+                f"Memory node {node}: {workers} workers share its {room[node]} CPUs, while "
+                f"{sum(idle.values())} CPUs of other nodes have none ({_STRADDLE} takes them)."
+            )
+    unused = {node: cpus for node, cpus in idle.items() if not wanted[node]}
+    if unused and not warnings:
+        listed = "; ".join(f"node {node}: {cpus}" for node, cpus in _first(unused))
+        warnings.append(
+            f"CPUs of memory nodes without interfaces that take no part: {listed}{_more(unused)} "
+            f"({_STRADDLE} takes them)."
+        )
+    return warnings
+
+
+def _unreached(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> list[str]:
+    """Workers whom steering by CPU passes over when only their node's CPUs receive."""
+    if strategy.steering not in (Steering.NONE, Steering.CPU):
+        return []
+    short: dict[int, str] = {}
+    for group in groups:
+        if group.node is None or group.elastic:
+            continue
+        near = len(host.cpus_of(group.node))
+        if near < group.workers <= len(host.cpus):
+            short[group.group_id] = f"{group.workers - near} of {group.workers} in group {group.group_id}"
+    if not short:
+        return []
+    listed = "; ".join(text for _, text in _first(short))
+    sentence = (
+        f"Workers that get no datagrams if only CPUs of their own node receive, as the receiving CPU decides "
+        f"which one gets a datagram: {listed}{_more(short)}. Steering hash reaches all."
+    )
+    return [sentence]
+
+
+def _memory_of_nodes(host: Host, workers: Sequence[WorkerPlan]) -> list[str]:
+    has = {found.node: found.memory_bytes for found in host.memory}
+    placed: Counter[int] = Counter()
+    borrowed: dict[int, int] = {}
+    for worker in workers:
+        if worker.memory_node is None:
+            continue
+        placed[worker.memory_node] += worker.ring_bytes + FORWARDER.process_bytes
+        if worker.memory_node != worker.node:
+            borrowed[worker.node] = worker.memory_node
+    warnings = [
+        f"Memory node {node} has no memory: its workers get theirs from node {other}, the nearest that has."
+        for node, other in sorted(borrowed.items())
+    ]
+    for node, wanted in sorted(placed.items()):
+        held = has.get(node)
+        if held is not None and wanted > held:
+            warnings.append(
+                f"Memory node {node}: rings and workers take {megabytes(wanted)}, more than its "
+                f"{megabytes(held)}; the rest comes from other nodes."
+            )
+    return warnings
+
+
+def _numbers(nodes: set[int]) -> str:
+    return ", ".join(map(str, sorted(nodes)))
+
+
+def _first(found: Mapping[int, T], most: int = 4) -> list[tuple[int, T]]:
+    return list(found.items())[:most]
+
+
+def _more(found: Mapping[int, object], most: int = 4) -> str:
+    return f" and {len(found) - most} more" if len(found) > most else ""

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from forwarder.plan.model import GroupPlan, Plan
-from forwarder.rules.model import ForwardingRule, check_rules
+from forwarder.rules.book import check_rules
+from forwarder.rules.model import ForwardingRule
 from forwarder.workers.rule_index import Placer
 
 

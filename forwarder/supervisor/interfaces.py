@@ -19,7 +19,8 @@ from forwarder.net.host_stack import HostStack
 from forwarder.net.links import InterfaceState, LinkView, input_trouble, output_trouble
 from forwarder.net.memberships import Memberships
 from forwarder.plan.model import Plan
-from forwarder.rules.model import ForwardingRule, RuleBook
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule
 from forwarder.workers import limits
 from forwarder.workers import receive_sockets as ingress
 from forwarder.workers.pool import Crew, Told, settled

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from forwarder.problems import Problem, shown
-from forwarder.rules.model import ForwardingRule, RulesError, parse_rules
+from forwarder.rules.model import ForwardingRule, RulesError
+from forwarder.rules.notation import parse_rules
 
 MOST_CHANGES: Final = 10_000
 """After so many the file is written anew, without the rules that came and went."""

@@ -23,7 +23,8 @@ from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.model import Plan, PlanError
 from forwarder.problems import Problem
-from forwarder.rules.model import ForwardingRule, RuleBook, RulesError
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.supervisor.autoscaler import Histories, Scaler
 from forwarder.supervisor.interfaces import Interfaces
 from forwarder.supervisor.lock import Doorway

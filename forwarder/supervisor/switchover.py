@@ -21,7 +21,8 @@ from forwarder.engines.packet.schema import MATCHED, MATCHED_BYTES
 from forwarder.net.handover import Relief, wait_for_receivers
 from forwarder.plan.model import Plan
 from forwarder.plan.strategy import Steering
-from forwarder.rules.model import ForwardingRule, RuleBook
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.autoscaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers import receive_sockets as ingress

@@ -8,7 +8,7 @@ import resource
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from forwarder.plan.memory import counted, megabytes
+from forwarder.plan.memory import megabytes, plural
 from forwarder.plan.model import Plan, WorkerPlan
 
 _BESIDES = 64
@@ -57,7 +57,7 @@ def check_memory(
     rings = [s.ring.ring_bytes for worker in workers for s in worker.sockets if s.interface in interfaces]
     needed = sum(rings)
     if available is not None and needed > available:
-        wanted = f"{megabytes(needed)} of receive rings for {counted(len(workers), 'worker')}"
+        wanted = f"{megabytes(needed)} of receive rings for {plural(len(workers), 'worker')}"
         why = f"{os.strerror(errno.ENOMEM)}: {wanted}, and {megabytes(available)} are available"
         raise TooLargeError(errno.ENOMEM, f"{why}: take fewer --ring-frames or fewer workers")
 

@@ -12,9 +12,8 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from forwarder.engines.packet.schema import SOURCE_INTERFACE, SOURCE_PRESERVE
-from forwarder.plan.distribution import Distribution, distribution
 from forwarder.plan.model import Plan
-from forwarder.plan.placement import owners
+from forwarder.plan.placement import Distribution, distribution, owners
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import Problem
 from forwarder.rules.model import ForwardingRule, Output

@@ -17,7 +17,7 @@ from typing import Any
 
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import Host, described_host
-from forwarder.plan.planner import Plan
+from forwarder.plan.model import Plan
 from forwarder.plan.resources import TX_RING
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import ProblemsError, flag

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from forwarder.config.arguments import output_told
+from forwarder.config.arguments import exit_on_full_disk
 from forwarder.problems import ProblemsError
 from lab.cli.advise import advise_command, model_command
 from lab.cli.terminal import (
@@ -404,7 +404,7 @@ def main() -> None:
     """The console script: bad input is one message on stderr and status 2, never a traceback."""
     errors = Console(stderr=True)
     try:
-        with output_told():
+        with exit_on_full_disk():
             app()
     except (BadInputError, ProblemsError, ResultsError) as error:
         for line in str(error).splitlines():

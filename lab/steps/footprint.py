@@ -11,10 +11,12 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from forwarder.plan.document import documented
 from forwarder.plan.host import described_host
+from forwarder.plan.model import Plan, Sizing
 from forwarder.plan.placement import imbalance
-from forwarder.plan.planner import Plan, Sizing, plan
-from forwarder.rules.model import parse_rules
+from forwarder.plan.planner import plan
+from forwarder.rules.notation import parse_rules
 from lab.load.flows import rules_of
 from lab.load.topology import Topology
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
@@ -67,6 +69,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
         finally:
             forwarder.stop()
     planned = _plan(case, names, document)
+    stated = documented(planned)
     held = [worker["rules"] for worker in workers]
     expected = least_workers(setting)
     return Footprint(
@@ -82,7 +85,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
         imbalance=imbalance(held),
         idle_cpu_ns=idle_cpu_ns,
         idle_ns=idle_ns,
-        documented_bytes=case.documented_bytes or planned.figures.documented_bytes,
+        documented_bytes=case.documented_bytes or stated.total_bytes,
         modelled_bytes=planned.figures.modelled.total_bytes,
         memory=memory,
         ready_ns=forwarder.ready_ns,
@@ -91,7 +94,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
         stop_target_ns=_nanoseconds(case.stop_target_s),
         private_target_bytes=case.private_target_bytes,
         idle_target=case.idle_target,
-        discrepancies=list(planned.figures.discrepancies),
+        discrepancies=list(stated.discrepancies),
         warnings=[] if len(workers) == expected else [f"{len(workers)} of {expected} workers ran"],
     )
 

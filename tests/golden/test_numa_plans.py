@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan import plan_command
+from forwarder.cli.mcrd import plan_command
 
 HERE = Path(__file__).parent
 CASES = {

@@ -14,10 +14,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan import PlanOptions, make_plan, plan_command
-from forwarder.plan.document import DOCUMENTED, Documented
+from forwarder.cli.mcrd import plan_command
+from forwarder.config.arguments import parse
+from forwarder.config.plan_options import PlanOptions, make_plan
+from forwarder.plan.document import ROWS, DocumentRow, documented
 from forwarder.plan.memory import megabytes
-from forwarder.plan.planner import Plan
+from forwarder.plan.model import Plan
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -39,36 +41,35 @@ EXPECTED = {
     "use case 4, phase 3": (None, 20, (500, 500), "30 MB", 1),
 }
 
-rows = pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row.source)
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.source)
 
 
-def planned(row: Documented) -> Plan:
-    arguments = [name.removeprefix("--").replace("-", "_") for name in row.arguments[::2]]
-    options = PlanOptions.model_validate(dict(zip(arguments, row.arguments[1::2], strict=True)))
-    return make_plan(options, [])
+def planned(row: DocumentRow) -> Plan:
+    return make_plan(*parse(PlanOptions, row.arguments))
 
 
 def test_every_row_of_the_document_is_there() -> None:
-    assert [row.source for row in DOCUMENTED] == list(EXPECTED)
+    assert [row.source for row in ROWS] == list(EXPECTED)
 
 
 @rows
-def test_the_model_is_the_documents_own_arithmetic(row: Documented) -> None:
-    documented, workers, rules, total, differences = EXPECTED[row.source]
+def test_the_model_is_the_documents_own_arithmetic(row: DocumentRow) -> None:
+    total_stated, workers, rules, total, differences = EXPECTED[row.source]
     plan = planned(row)
     modelled = plan.figures.modelled
-    assert row in plan.figures.documented
-    assert (megabytes(row.total_bytes) if row.total_bytes else None) == documented
+    stated = documented(plan)
+    assert row in stated.rows
+    assert (megabytes(row.total_bytes) if row.total_bytes else None) == total_stated
     assert modelled.workers == len(plan.workers) == workers
     assert (modelled.rules_least, modelled.rules_most) == rules
     assert megabytes(modelled.total_bytes) == total
-    named = [sentence for sentence in plan.figures.discrepancies if sentence.startswith(f"{row.source}: ")]
+    named = [sentence for sentence in stated.discrepancies if sentence.startswith(f"{row.source}: ")]
     assert len(named) == differences
     assert all(sentence.endswith(".") for sentence in named)
 
 
 @rows
-def test_what_the_command_prints_is_as_it_was(row: Documented) -> None:
+def test_what_the_command_prints_is_as_it_was(row: DocumentRow) -> None:
     app = typer.Typer()
     app.command()(plan_command)
     result = CliRunner().invoke(app, list(row.arguments))

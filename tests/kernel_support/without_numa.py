@@ -11,7 +11,7 @@ import errno
 from forwarder.abi import syscalls
 from forwarder.abi.af_packet import SOCK_FPROG
 from forwarder.abi.cbpf import ABS, JEQ, JMP, LD, RET, Instruction, K, W, assemble
-from forwarder.cli.cli import mcrd
+from forwarder.cli.mcrd import app
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000
@@ -33,4 +33,4 @@ def refuse(*numbers: int) -> None:
 
 if __name__ == "__main__":
     refuse(syscalls.SET_MEMPOLICY, syscalls.GET_MEMPOLICY, syscalls.MBIND)
-    mcrd()
+    app()

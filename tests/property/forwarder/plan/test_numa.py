@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.cli.plan import described_rules
+from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import Cpu, Host, Interface, Node
+from forwarder.plan.model import Plan, Sizing
 from forwarder.plan.numa import runs_by_node
-from forwarder.plan.planner import Plan, Sizing, plan
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Grouping, Width
 
 NODES = st.integers(0, 4)

@@ -7,10 +7,12 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.cli.plan import described_rules, plan_as_dict, render
+from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import Cpu, Host, Interface
+from forwarder.plan.model import Plan, Sizing, SocketPlan, WorkerPlan
 from forwarder.plan.placement import owner
-from forwarder.plan.planner import Plan, Sizing, SocketPlan, WorkerPlan, plan
+from forwarder.plan.planner import plan
+from forwarder.plan.rendering import plan_as_json, plan_as_text
 from forwarder.plan.strategy import (
     PRESETS,
     Grouping,
@@ -151,7 +153,7 @@ def test_figures_add_up_over_the_workers(drawn: tuple[Plan, Host, Strategy, list
 @given(plans())
 def test_every_plan_can_be_shown(drawn: tuple[Plan, Host, Strategy, list[str], int]) -> None:
     made = drawn[0]
-    assert all(len(line) <= 110 for line in render(made).splitlines())
-    document = plan_as_dict(made)
+    assert all(len(line) <= 110 for line in plan_as_text(made).splitlines())
+    document = plan_as_json(made)
     assert document["schema"] == "mcrd.plan/1"
     assert len(document["workers"]) == len(made.workers)

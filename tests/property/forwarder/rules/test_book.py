@@ -8,7 +8,10 @@ from ipaddress import IPv4Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.rules.model import ForwardingRule, Output, Problem, RuleBook, RulesError, parse_rules
+from forwarder.problems import Problem
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule, Output, RulesError
+from forwarder.rules.notation import parse_rules
 
 Node = tuple[str, int]
 

@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from paths import GOLDEN
 
 from forwarder.plan.host_file import load_host
-from forwarder.plan.planner import Sizing, plan
+from forwarder.plan.model import Sizing
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.rules.model import ForwardingRule, check_rules, parse_rules
+from forwarder.rules.book import check_rules
+from forwarder.rules.model import ForwardingRule
+from forwarder.rules.notation import parse_rules
 from forwarder.supervisor.changes import Shape, State, applied, as_dict, changes, shape
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from forwarder.cli.cli import mcrctl
+from forwarder.cli.mcrctl import app
 from forwarder.control import client
 
 
@@ -49,6 +49,6 @@ def test_a_supervisor_that_does_not_answer_is_told_and_that_a_change_may_still_c
     ],
 )
 def test_what_needs_no_supervisor_to_be_wrong_is_refused_first(arguments: str, told: str) -> None:
-    result = CliRunner().invoke(mcrctl, ["--socket-path", "/nowhere/mcrd.sock", *arguments.split()])
+    result = CliRunner().invoke(app, ["--socket-path", "/nowhere/mcrd.sock", *arguments.split()])
     assert result.exit_code == 2
     assert told in result.stderr

@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan import plan_command
+from forwarder.cli.mcrd import plan_command
 from forwarder.config.arguments import takes_options
 from forwarder.config.files import OptionsError, read_config, read_options
 from forwarder.config.options import SupervisorOptions, resolve
 from forwarder.plan.host import described_host
-from forwarder.plan.planner import InterfaceGroup, Plan
+from forwarder.plan.model import InterfaceGroup, Plan
 from forwarder.plan.strategy import PRESETS, Steering, Width
 from forwarder.rules.model import ForwardingRule
 

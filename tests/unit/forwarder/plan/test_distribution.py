@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from forwarder.plan.distribution import distribution
-from forwarder.plan.placement import owners
+from forwarder.plan.placement import distribution, owners
 from forwarder.plan.strategy import PRESETS, Hashing, customised
 
 KEYS = [(0xEF010000 + number, 5001) for number in range(600)]

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from paths import GOLDEN
 
-from forwarder.cli.plan import described_rules
+from forwarder.config.detect import propose
 from forwarder.config.files import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
-from forwarder.plan.detect import propose
+from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import Cpu, Host, Interface, Node, cpu_list, described_host, read_host
 from forwarder.plan.host_file import HostFileError, as_text, load_host
+from forwarder.plan.model import InterfaceGroup, Plan, PlanError, Sizing
 from forwarder.plan.numa import homes, runs_by_node
-from forwarder.plan.planner import InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.planner import one_more, plan
 from forwarder.plan.strategy import PRESETS
 
 HOSTS = GOLDEN / "hosts"

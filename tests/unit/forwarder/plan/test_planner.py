@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from forwarder.cli.plan import described_rules
+from forwarder.config.plan_options import described_rules
 from forwarder.engines.packet.schema import SOCKETS
+from forwarder.plan.document import documented
 from forwarder.plan.host import Cpu, Host, HostError, Interface, described_host
-from forwarder.plan.model import MAX_INTERFACES
+from forwarder.plan.model import MAX_INTERFACES, FilterPlan, InterfaceGroup, Plan, PlanError, Sizing
 from forwarder.plan.placement import MAX_MEMBERS
-from forwarder.plan.planner import FilterPlan, InterfaceGroup, Plan, PlanError, Sizing, one_more, plan
+from forwarder.plan.planner import one_more, plan
 from forwarder.plan.resources import cpu_slots, frame_bytes, ring_for, shares
 from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
-from forwarder.rules.model import check_rules
+from forwarder.rules.book import check_rules
 
 MIB = 2**20
 
@@ -295,7 +296,7 @@ def test_workers_go_to_the_memory_node_of_their_interfaces() -> None:
 
 
 def test_a_plan_unlike_the_document_says_so_without_explaining_its_total() -> None:
-    discrepancies = made("pool", cpus=4, interfaces=20, rules=10_000).figures.discrepancies
+    discrepancies = documented(made("pool", cpus=4, interfaces=20, rules=10_000)).discrepancies
     assert discrepancies[:2] == (
         "Worker Count Table, row 5: The document has 4 workers, the plan 1.",
         (
@@ -306,8 +307,8 @@ def test_a_plan_unlike_the_document_says_so_without_explaining_its_total() -> No
 
 
 def test_sizes_that_the_document_does_not_speak_of_have_no_documented_figures() -> None:
-    figures = made("pool", cpus=4, interfaces=19, rules=10_000).figures
-    assert (figures.documented, figures.documented_bytes, figures.discrepancies) == ((), None, ())
+    stated = documented(made("pool", cpus=4, interfaces=19, rules=10_000))
+    assert (stated.rows, stated.total_bytes, stated.discrepancies) == ((), None, ())
 
 
 # Rings

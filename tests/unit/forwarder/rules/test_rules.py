@@ -14,18 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from forwarder.engines.packet.messages import HEADER_WORDS, MESSAGE_BYTES
-from forwarder.rules.model import (
-    MOST_OUTPUTS,
-    ForwardingRule,
-    Output,
-    RuleBook,
-    RulesError,
-    check_rules,
-    interface_name,
-    load_rules,
-    parse_rules,
-)
-from forwarder.rules.notation import output_text, parse_outputs
+from forwarder.rules.book import RuleBook, check_rules
+from forwarder.rules.model import MOST_OUTPUTS, ForwardingRule, Output, RulesError, interface_name
+from forwarder.rules.notation import load_rules, output_text, parse_outputs, parse_rules
 from forwarder.workers.encoding import WorkerRule, in_messages, pack_rules
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.rules.model import ForwardingRule, RuleBook, RulesError, parse_rules
+from forwarder.rules.book import RuleBook
+from forwarder.rules.model import ForwardingRule, RulesError
+from forwarder.rules.notation import parse_rules
 from forwarder.supervisor import rule_store as rule_journal
 from forwarder.supervisor.rule_store import RuleJournal
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from forwarder.plan.host import described_host
-from forwarder.plan.planner import Sizing, plan
+from forwarder.plan.model import Sizing
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
 from forwarder.workers.limits import check_memory, explained
 

@@ -7,9 +7,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from forwarder.cli.plan import described_rules
+from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import described_host
-from forwarder.plan.planner import Plan, Sizing, plan
+from forwarder.plan.model import Plan, Sizing
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Steering, customised
 from forwarder.rules.model import ForwardingRule, Output
 from forwarder.workers.rule_index import FOREIGN, RuleTables, Slots

@@ -20,7 +20,7 @@ from capacity_support import FOOTPRINTS, grid, model, run
 from paths import GOLDEN
 from typer.testing import CliRunner
 
-from forwarder.cli.plan import plan_command
+from forwarder.cli.mcrd import plan_command
 from forwarder.plan.host import described_host
 from forwarder.plan.host_file import as_text
 from forwarder.problems import ProblemsError

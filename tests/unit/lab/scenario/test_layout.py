@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.plan.host import described_host
-from forwarder.plan.planner import Sizing, plan
+from forwarder.plan.model import Sizing
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Grouping, Steering, Width
 from lab.results import Setting
 from lab.scenario.layout import groups_in, receivers_of, strategy_of, workers_in_all

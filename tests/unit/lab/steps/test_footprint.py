@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from forwarder.plan.document import DOCUMENTED, Documented
+from forwarder.plan.document import ROWS, DocumentRow
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
 from lab.scenario.files import DIRECTORY, load_scenarios
@@ -16,7 +16,7 @@ from lab.scenario.layout import workers_in_all
 from lab.scenario.tables import FootprintCase
 from lab.steps.footprint import compared, misses, sampled
 
-STARTED = [row for row in DOCUMENTED if row.workers is not None]
+STARTED = [row for row in ROWS if row.workers is not None]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def cases() -> list[FootprintCase]:
 
 
 @pytest.mark.parametrize("row", STARTED, ids=lambda row: row.source)
-def test_every_row_of_the_document_is_really_started(row: Documented, cases: list[FootprintCase]) -> None:
+def test_every_row_of_the_document_is_really_started(row: DocumentRow, cases: list[FootprintCase]) -> None:
     same = [
         case
         for case in cases

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.cli.plan import described_rules
+from forwarder.config.detect import as_toml, propose
 from forwarder.config.files import read_options
 from forwarder.config.options import SupervisorOptions, resolve
-from forwarder.plan.detect import as_toml, propose
+from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import Cpu, Host, Interface
 from forwarder.plan.model import InterfaceGroup
 

@@ -1,11 +1,10 @@
-"""The command lines: ``mcrd supervisor | plan | host`` and ``mcrctl``."""
+"""``mcrctl``: one command for each request that a supervisor takes, and ``top``."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,56 +14,18 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from forwarder.cli.plan import host_command, plan_command, this_host
-from forwarder.config.arguments import output_told, refuse, takes_options
+from forwarder.config.arguments import exit_on_full_disk, refuse
 from forwarder.config.files import read_config, read_options
 from forwarder.config.options import DEFAULT_CONTROL_SOCKET, SupervisorOptions
-from forwarder.control import client, top
-from forwarder.control import rendering as answers
-from forwarder.plan.host import HostError
+from forwarder.control import client, rendering, top
 from forwarder.problems import Problem, ProblemsError, flag
-from forwarder.rules.model import ForwardingRule
 from forwarder.rules.notation import parse_outputs
 
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
-
-mcrd = typer.Typer(
-    help="A multicast forwarder: receives UDP multicast at layer 2, matches a rule, sends copies on.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings=_SETTINGS,
-)
-mcrd.command("plan")(plan_command)
-mcrd.command("host")(host_command)
-
-
-@mcrd.command("supervisor")
-@takes_options(SupervisorOptions)
-def supervisor(
-    options: SupervisorOptions,
-    rules: Sequence[ForwardingRule],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the final statistics as JSON.")] = False,
-) -> None:
-    """Run the forwarder until SIGTERM, SIGINT or `mcrctl shutdown`; then print what it counted."""
-    # Imported here, so that `mcrd plan` and every --help answer without loading the compiler.
-    from forwarder.cli.daemon import run
-
-    try:
-        status, statistics = asyncio.run(run(options, this_host, rules))
-    except (OSError, HostError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    if statistics is not None:
-        typer.echo(json.dumps(statistics) if as_json else answers.summary(statistics))
-    raise typer.Exit(status)
-
-
-mcrctl = typer.Typer(
+app = typer.Typer(
     help="Control a running mcrd supervisor.",
     no_args_is_help=True,
     add_completion=False,
-    context_settings=_SETTINGS,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 SocketPath = Annotated[
@@ -74,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 _Render = Callable[[Any], object]
 
 
-@mcrctl.callback()
+@app.callback()
 def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTROL_SOCKET) -> None:
     context.obj = socket_path
 
@@ -97,7 +58,7 @@ def _print(result: Any, as_json: bool, render: _Render) -> None:
 
 @contextmanager
 def _asking(written: Callable[[str], str] = str) -> Iterator[None]:
-    """Exit status 2 when the supervisor refuses, 1 when nobody answers.
+    """Exit status 2 when the supervisor refuses, 1 when it cannot be reached.
 
     Args:
         written: what the user called a field.
@@ -111,7 +72,7 @@ def _asking(written: Callable[[str], str] = str) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-@mcrctl.command()
+@app.command()
 def add(
     context: typer.Context,
     input_interface: Annotated[str, typer.Option(metavar="IF", help="Where datagrams come in.")],
@@ -150,7 +111,7 @@ def add(
         return field if key == field else flag(key)
 
     with _asking(written):
-        _print(client.ask(context.obj, "add", rules=[rule]), as_json, answers.added)
+        _print(client.ask(context.obj, "add", rules=[rule]), as_json, rendering.added)
 
 
 def _whole(text: str) -> int | str:
@@ -158,7 +119,7 @@ def _whole(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
 
 
-@mcrctl.command()
+@app.command()
 def remove(
     context: typer.Context,
     rule_id: Annotated[str, typer.Option(metavar="ID", help="The rule's id, as `list` shows it.")],
@@ -168,13 +129,13 @@ def remove(
     _perform(context, "remove", as_json, lambda result: f"removed {result['removed']}", rule_id=rule_id)
 
 
-@mcrctl.command("list")
+@app.command("list")
 def list_rules(context: typer.Context, as_json: AsJson = False) -> None:
     """The rules in force."""
-    _perform(context, "list", as_json, answers.rules)
+    _perform(context, "list", as_json, rendering.rules)
 
 
-@mcrctl.command()
+@app.command()
 def stats(
     context: typer.Context,
     as_json: AsJson = False,
@@ -188,16 +149,16 @@ def stats(
     if prometheus:
         _perform(context, "stats", False, lambda text: text, format="prometheus")
     else:
-        _perform(context, "stats", as_json, answers.statistics)
+        _perform(context, "stats", as_json, rendering.statistics)
 
 
-@mcrctl.command("list-workers")
+@app.command("list-workers")
 def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
     """The workers: where they run, and with how many rules."""
-    _perform(context, "list-workers", as_json, answers.workers)
+    _perform(context, "list-workers", as_json, rendering.workers)
 
 
-@mcrctl.command("plan")
+@app.command("plan")
 def show_plan(
     context: typer.Context,
     diff: Annotated[
@@ -213,7 +174,7 @@ def show_plan(
         _perform(context, "plan", as_json, lambda text: text, format="json" if as_json else "text")
 
 
-@mcrctl.command("apply")
+@app.command("apply")
 def apply_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as for `mcrd supervisor --config`.")],
@@ -240,10 +201,10 @@ def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: boo
         return
     if "rules" in config:
         config["rules"] = [rule.model_dump(mode="json") for rule in rules]
-    _perform(context, "apply", as_json, answers.changes, config=config, dry_run=dry_run)
+    _perform(context, "apply", as_json, rendering.changes, config=config, dry_run=dry_run)
 
 
-@mcrctl.command("top")
+@app.command("top")
 def show_top(
     context: typer.Context,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds a reading.")] = 1.0,
@@ -284,7 +245,7 @@ def _processor_times(stats: Any) -> dict[int, int]:
     return times
 
 
-@mcrctl.command()
+@app.command()
 def resize(
     context: typer.Context,
     group: Annotated[int, typer.Option(metavar="ID", help="An elastic group, as `list-workers` shows it.")],
@@ -305,9 +266,9 @@ def resize(
     )
 
 
-@mcrctl.command()
+@app.command()
 def ping(context: typer.Context, as_json: AsJson = False) -> None:
-    """Whether the supervisor answers."""
+    """Check that the supervisor replies."""
     _perform(
         context,
         "ping",
@@ -316,19 +277,13 @@ def ping(context: typer.Context, as_json: AsJson = False) -> None:
     )
 
 
-@mcrctl.command()
+@app.command()
 def shutdown(context: typer.Context, as_json: AsJson = False) -> None:
     """Stop the supervisor and its workers."""
     _perform(context, "shutdown", as_json, lambda _: "stopping")
 
 
-def run_mcrd() -> None:
+def main() -> None:
     """The console script."""
-    with output_told():
-        mcrd()
-
-
-def run_mcrctl() -> None:
-    """The console script."""
-    with output_told():
-        mcrctl()
+    with exit_on_full_disk():
+        app()

@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forwarder.cli.plan import plan_command, this_host
+from forwarder.cli.mcrd import plan_command
+from forwarder.config.plan_options import this_host
 
 
 def run(*arguments: str) -> tuple[str, str, int]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import tomli_w
+
 from forwarder.plan.host import Host
 from forwarder.plan.model import InterfaceGroup
 from forwarder.plan.numa import homes, interface_nodes, runs_by_node
@@ -28,6 +30,11 @@ class Proposal:
 
     options: dict[str, Any]
     reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        """The reasons, and the configuration file."""
+        reasons = "\n".join(f"- {reason}" for reason in self.reasons)
+        return f"{reasons}\n\n# mcrd.toml\n{as_toml(self.options)}\n"
 
 
 def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
@@ -65,21 +72,11 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
 
 def as_toml(options: dict[str, Any]) -> str:
     """The options as ``mcrd.toml`` has them."""
-    lines, tables = [], []
-    for name, value in options.items():
-        if name == "interface_group":
-            for group in value:
-                tables += ["", "[[interface_group]]", f"id = {group.group_id}"]
-                tables.append(f"interfaces = {_listed(group.interfaces)}")
-        elif isinstance(value, tuple):
-            lines.append(f"{name} = {_listed(value)}")
-        else:
-            lines.append(f"{name} = {value}" if isinstance(value, int) else f'{name} = "{value}"')
-    return "\n".join([*lines, *tables])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    document = dict(options)
+    if groups := document.get("interface_group"):
+        tables = [{"id": group.group_id, "interfaces": group.interfaces} for group in groups]
+        document["interface_group"] = tables
+    return tomli_w.dumps(document).rstrip()
 
 
 def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...], list[str]]:
