@@ -81,6 +81,11 @@ def plural(number: int, noun: str, many: str = "") -> str:
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
 
 
+def capitalized(text: str) -> str:
+    """``CPU per copy`` stays as it is: only the first letter changes."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def listed(items: list[str]) -> str:
     """``a, b and c``."""
     if len(items) < 2:

@@ -304,7 +304,7 @@ def report(
     Lines and records that cannot be used are left out, named on stderr and on the page. Exit status 2 when
     nothing can be used.
     """
-    from reports.page.html import write_contrast, write_report
+    from reports.page.html import write_comparison, write_report
 
     def warn(text: str) -> None:
         Console(stderr=True).print(
@@ -319,7 +319,7 @@ def report(
         if other is None:
             written = write_report(path, directory, parquet, warn)
         else:
-            written = write_contrast(path, _results_file(other), directory, warn)
+            written = write_comparison(path, _results_file(other), directory, warn)
     for each in written:
         out.print(str(each), highlight=False)
 

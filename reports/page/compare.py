@@ -1,14 +1,13 @@
-"""Two runs against each other: which of their figures are of the same thing, and how far apart they are.
+"""Compare two runs: match figures of the same thing, and say how far apart they are.
 
-The sides were not measured in turn, as those of a paired comparison are: between the runs the machine may
-have drifted, and nothing tells that from a difference of the subjects. So verdicts here are about the figures
-as they stand, are given only where both runs repeated a measurement, and not at all across machines.
+The runs were not measured in turn, as the sides of a paired comparison are: the machine may have drifted in
+between. So a verdict needs repeated measurements in both runs, and there is none across machines.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -20,12 +19,12 @@ from reports import labels, quantity
 from reports.dataset import Dataset
 
 LEAST_REPEATED = 3
-"""Of fewer figures a side their spread is not known well enough for Student's t to say much."""
+"""With fewer figures a side, their spread is too uncertain for Student's t to say much."""
 CONFIDENCE = 0.95
 MACHINE = ("machine", "cpu_model", "cpus", "numa_nodes", "memory_bytes")
-"""Runs that differ in one of these are of different machines."""
+"""Runs that differ in one of these were made on different machines."""
 MEMORY_ALIKE = 0.01
-"""The kernel keeps a little of a machine's memory, and not always the same."""
+"""Relative difference in memory that is ignored: what the kernel reserves varies."""
 
 Verdict = Literal["better", "worse", "no difference"]
 
@@ -36,7 +35,7 @@ class Metric:
     unit: str
     higher_is_better: bool
     scale: float = 1.0
-    """From the unit of the records to ``unit``."""
+    """Multiplies a record's value to give ``unit``."""
 
 
 RATE = Metric("zero-loss rate", "datagrams/s", higher_is_better=True)
@@ -52,13 +51,15 @@ PAIRED = {
     "CPU per copy": CPU,
     "latency p99": P99,
 }
-"""What the values of a paired comparison are, by the name that it has there: ns where the unit here is µs."""
+"""Metrics by their names in paired comparisons, whose values are in ns where the unit here is µs."""
+REPEATABLE = ("fixed", "latency", "sweep", "soak")
+"""Purposes of trials whose rate was given, not searched."""
 METRICS = (RATE, DELIVERED, CPU, P50, P99, PRIVATE, READY)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a figure is about; two figures are compared only where all of this is the same."""
+    """What a figure is about; only figures with equal keys are compared."""
 
     scenario: str
     case: str
@@ -66,27 +67,35 @@ class Key:
     setting: str
     """Every setting but the forwarder's commit, as JSON."""
     load: str
-    """At which share of the zero-loss rate, or at which rate asked for."""
+    """The share of the zero-loss rate, or the rate asked for, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that one run has of one figure."""
+    """All measurements of one figure in one run."""
 
     values: tuple[float, ...]
-    trials: tuple[str, ...] = ()
+    trial_ids: tuple[str, ...] = ()
     doubtful: int = 0
     open_end: bool = False
-    """The generator ended first: the figure is at least this."""
+    """The generator was the limit: the figure is at least this."""
+
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(
+            self.values + other.values,
+            self.trial_ids + other.trial_ids,
+            self.doubtful + other.doubtful,
+            self.open_end or other.open_end,
+        )
 
     @property
     def middle(self) -> float:
-        """Geometric mean, as ratios are taken of it."""
+        """The geometric mean."""
         return math.exp(fmean(map(math.log, self.values)))
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class ComparedFigure:
     """One figure in both runs: ``ratio`` is a / b."""
 
     key: Key
@@ -99,12 +108,20 @@ class Contrast:
     """Why no verdict may be given, whatever the figures."""
 
     @property
+    def scenario(self) -> str:
+        return self.key.scenario
+
+    @property
+    def trial_ids(self) -> tuple[str, ...]:
+        return (*(f"A: {one}" for one in self.a.trial_ids), *(f"B: {one}" for one in self.b.trial_ids))
+
+    @property
     def ratio(self) -> float:
         return self.a.middle / self.b.middle
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Welch's, of the difference of mean logarithms; ``None`` of too few figures or without spread."""
+        """Welch's interval of the ratio, from logarithms; ``None`` with too few figures or no spread."""
         logs = [[math.log(value) for value in side.values] for side in (self.a, self.b)]
         if min(map(len, logs)) < LEAST_REPEATED or all(len(set(side)) == 1 for side in logs):
             return None
@@ -121,7 +138,7 @@ class Contrast:
         return "better" if (low > 1) == self.metric.higher_is_better else "worse"
 
     @property
-    def told(self) -> str:
+    def verdict_text(self) -> str:
         """The verdict, or why there is none."""
         if self.refused:
             return f"no verdict: {self.refused}"
@@ -139,17 +156,17 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that the two runs' provenance says differently."""
+    """A field of the provenance in which two runs differ."""
 
     what: str
     a: str
     b: str
     machine: bool
-    """It makes them different machines."""
+    """Whether it makes them different machines."""
 
 
 def differences(a: Dataset, b: Dataset) -> list[Difference]:
-    """What of profile, machine, kernel, settings, packages and commit differs."""
+    """Differences in profile, machine, kernel, settings, packages and commit."""
     if a.run is None or b.run is None:
         return []
     found = [Difference("profile", a.run.profile, b.run.profile, False)]
@@ -173,18 +190,18 @@ def differences(a: Dataset, b: Dataset) -> list[Difference]:
 def refusal(a: Dataset, b: Dataset) -> str:
     """Why figures of the two runs may be shown but not judged; empty when they may."""
     if a.run is None or b.run is None:
-        return "a run without its opening record says nothing of its machine"
+        return "a run without its opening record does not name its machine"
     if any(each.machine for each in differences(a, b)):
         return "different machines"
     return ""
 
 
-def contrasts(a: Dataset, b: Dataset) -> list[Contrast]:
+def compared_figures(a: Dataset, b: Dataset) -> list[ComparedFigure]:
     """Every figure that both runs have, by metric and in the order of ``a``."""
     left, right, refused = figures(a), figures(b), refusal(a, b)
     names = _names(a)
     return [
-        Contrast(key, *names[key], metric, left[metric, key], right[metric, key], refused)
+        ComparedFigure(key, *names[key], metric, left[metric, key], right[metric, key], refused)
         for metric in METRICS
         for found, key in left
         if found == metric and (found, key) in right
@@ -192,7 +209,7 @@ def contrasts(a: Dataset, b: Dataset) -> list[Contrast]:
 
 
 def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
-    """Names and subjects of what ``a`` has figures of and ``b`` has none."""
+    """Names and subjects of the figures that ``a`` has and ``b`` has not."""
     there = {key for _, key in figures(b)}
     names = _names(a)
     return list(dict.fromkeys(names[key] for _, key in figures(a) if key not in there))
@@ -200,20 +217,10 @@ def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
 
 def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
     """Every figure of a run by what it is about."""
-    gathered: dict[tuple[Metric, Key], list[Measured]] = {}
+    found: dict[tuple[Metric, Key], Measured] = {}
     for metric, key, measured in _each(data):
-        gathered.setdefault((metric, key), []).append(measured)
-    return {about: _joined(each) for about, each in gathered.items()}
-
-
-def _joined(parts: Iterable[Measured]) -> Measured:
-    every = list(parts)
-    return Measured(
-        tuple(value for each in every for value in each.values),
-        tuple(one for each in every for one in each.trials),
-        sum(each.doubtful for each in every),
-        any(each.open_end for each in every),
-    )
+        found[metric, key] = found.get((metric, key), Measured(())) + measured
+    return found
 
 
 def _each(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
@@ -223,11 +230,7 @@ def _each(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
             yield RATE, _key(z), Measured((z.lower_dps,), tuple(z.trial_ids), doubtful, z.upper_dps is None)
     yield from _paired(data)
     for t in data.trials:
-        if (
-            t.validity == "invalid"
-            or t.subject == "none"
-            or t.purpose not in ("fixed", "latency", "sweep", "soak")
-        ):
+        if t.validity == "invalid" or t.subject == "none" or t.purpose not in REPEATABLE:
             continue
         for metric, value in _of_trial(t).items():
             if value > 0:
@@ -255,21 +258,21 @@ def _paired(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
 
 
 def _sides(data: Dataset, c: Comparison) -> list[tuple[Key, tuple[str, ...]]]:
-    """What each side is, its steering included, and the ids of its trials."""
+    """Each side with its steering, and the ids of its trials."""
     wanted = set(c.trial_ids)
     trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
-    mine = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
-    names = [
+    sides = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
+    a, b = (
         labels.subject_with_rps(side[0]) if side else labels.subject(subject)
-        for subject, side in zip((c.a, c.b), mine, strict=True)
-    ]
+        for subject, side in zip((c.a, c.b), sides, strict=True)
+    )
     setting = _setting(c.setting)
     return [
         (
             Key(c.scenario, c.case, name, setting, f"in turn with {other}"),
             tuple(t.trial_id for t in side),
         )
-        for name, other, side in zip(names, reversed(names), mine, strict=True)
+        for name, other, side in ((a, b, sides[0]), (b, a, sides[1]))
     ]
 
 
@@ -305,7 +308,7 @@ def _load(record: ZeroLoss | Trial) -> str:
 
 
 def _names(data: Dataset) -> dict[Key, tuple[str, str]]:
-    """For people: the case, and the subject with its load."""
+    """What a reader sees for each key: the case, and the subject with its load."""
     records: list[ZeroLoss | Trial | Footprint] = [*data.zero_losses, *data.trials, *data.footprints]
     names = {_key(record): _name(data, record) for record in records}
     for c in data.comparisons:

@@ -9,57 +9,53 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import quantity
-from reports.collapse import split
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rows, figure
-from reports.model import Cell, Column, Figure, Page, Point, Row, Section, Table, Tone
-from reports.page import compare as contrast
-from reports.page.compare import Contrast, Difference
-from reports.quantity import listed, plural
-from reports.tables.build import plain
+from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone
+from reports.page import compare
+from reports.page.compare import ComparedFigure, Difference, Measured
+from reports.quantity import capitalized, listed, plural
+from reports.tables.build import CASE, Columns, number, table, tables
 
 DRAWN = 24
 """A drawing of more rows than this is left to the table."""
 NOT_IN_TURN = (
     "The runs were made one after the other, not in turn: a machine that drifted in between shows as a "
-    "difference. For a verdict on two forwarders let mcastlab compare measure both in one run."
+    "difference. For a verdict on two forwarders, measure both in one run with mcastlab compare."
 )
-READING = (
+METHOD = (
     "A ratio is A / B of geometric means. Its interval is Welch's, at 95 %, and is given where both runs "
-    f"have at least {contrast.LEAST_REPEATED} figures. Figures are matched by scenario, case, subject, every "
+    f"have at least {compare.LEAST_REPEATED} figures. Figures are matched by scenario, case, subject, every "
     "setting and the load; what only one run has is listed below."
 )
 
 
 def build(a: Dataset, b: Dataset) -> Page:
-    found = contrast.contrasts(a, b)
-    differing = contrast.differences(a, b)
-    by_metric = [(metric, [c for c in found if c.metric == metric]) for metric in contrast.METRICS]
-    sections = (
-        Section("differences", "How the runs differ", (), tuple(_differences(differing))),
-        *(
-            Section(
-                f"contrast-{place}",
-                metric.name[:1].upper() + metric.name[1:],
-                (READING,) if place == first else (),
-                (*_drawn(place, members), *_tables(place, members)),
-            )
-            for first in [next((n for n, (_, each) in enumerate(by_metric) if each), -1)]
-            for place, (metric, members) in enumerate(by_metric)
-            if members
-        ),
-        Section("only", "In one run only", (), tuple(_only(a, b))),
-    )
+    found = compare.compared_figures(a, b)
+    differing = compare.differences(a, b)
+    sections = [Section("differences", "How the runs differ", (), _present(_differences(differing)))]
+    text: tuple[str, ...] = (METHOD,)
+    for place, metric in enumerate(compare.METRICS):
+        name, members = f"compare-{place}", [c for c in found if c.metric == metric]
+        if members:
+            parts: tuple[Table | Figure, ...] = (*_drawn(name, members), *_tables(name, members))
+            sections.append(Section(name, capitalized(metric.name), text, parts))
+            text = ()
+    sections.append(Section("only", "In one run only", (), _present(_only("A", a, b), _only("B", b, a))))
     return Page(
         title="Two runs against each other",
-        subtitle=f"A: {_told(a)} B: {_told(b)}",
+        subtitle=f"A: {_description(a)} B: {_description(b)}",
         summary=tuple(_summary(a, b, found, differing)),
         sections=tuple(section for section in sections if section.parts),
     )
 
 
-def _told(data: Dataset) -> str:
+def _present(*parts: Table | None) -> tuple[Table, ...]:
+    return tuple(part for part in parts if part is not None)
+
+
+def _description(data: Dataset) -> str:
     if data.run is None:
         return "a run without its opening record."
     where = data.run.provenance
@@ -70,20 +66,16 @@ def _told(data: Dataset) -> str:
 
 
 def _summary(
-    a: Dataset, b: Dataset, found: Sequence[Contrast], differing: Sequence[Difference]
+    a: Dataset, b: Dataset, found: Sequence[ComparedFigure], differing: Sequence[Difference]
 ) -> list[Point]:
     points: list[Point] = []
     for name, data in (("A", a), ("B", b)):
         if data.left_out:
-            points.append(
-                Point(
-                    f"Left out of {name}.", "Its file held more than could be used:", "bad", (), data.left_out
-                )
-            )
+            text = "Its file held more than could be used:"
+            points.append(Point(f"Left out of {name}.", text, "bad", items=data.left_out))
         if not data.finished:
-            points.append(
-                Point(f"{name} is incomplete.", "The run did not end; this is what there is.", "bad")
-            )
+            text = "The run did not end; this is what there is."
+            points.append(Point(f"{name} is incomplete.", text, "bad"))
     if a.run is not None and b.run is not None and a.run.run_id == b.run.run_id:
         points.append(Point("The same run.", "A and B have one run id: nothing can differ.", "bad"))
     machines = [each for each in differing if each.machine]
@@ -91,115 +83,101 @@ def _summary(
         items = tuple(f"{each.what}: {each.a} in A, {each.b} in B" for each in machines)
         text = "Figures are shown beside each other, and none is judged:"
         points.append(Point("Different machines.", text, "bad", (), items, "differences"))
-    elif refused := contrast.refusal(a, b):
-        points.append(Point("No verdicts.", f"{refused[:1].upper()}{refused[1:]}.", "bad"))
+    elif refused := compare.refusal(a, b):
+        points.append(Point("No verdicts.", f"{capitalized(refused)}.", "bad"))
     if not found:
-        points.append(Point("Nothing to compare.", "No figure of one run has its like in the other.", "bad"))
+        points.append(Point("Nothing to compare.", "The runs have no figure in common.", "bad"))
         return points
-    for place, metric in enumerate(contrast.METRICS):
+    for place, metric in enumerate(compare.METRICS):
         members = [c for c in found if c.metric == metric]
         if members:
-            points.append(_metric_point(f"contrast-{place}", members))
+            points.append(_metric_point(f"compare-{place}", members))
     points.append(Point("Not in turn.", NOT_IN_TURN))
     others = [each.what for each in differing if not each.machine]
     if others:
-        points.append(
-            Point(
-                "What else differs.",
-                f"{listed(others[:8])}{' and more' if len(others) > 8 else ''}.",
-                see="differences",
-            )
-        )
-    alone = [(name, len(contrast.missing(x, y))) for name, x, y in (("A", a, b), ("B", b, a))]
-    if any(number for _, number in alone):
-        told = listed([f"{plural(number, 'figure')} only in {name}" for name, number in alone if number])
-        points.append(Point("Not in both.", f"{told}.", see="only"))
+        text = f"{listed(others[:8])}{' and more' if len(others) > 8 else ''}."
+        points.append(Point("What else differs.", text, see="differences"))
+    alone = [(name, len(compare.missing(x, y))) for name, x, y in (("A", a, b), ("B", b, a))]
+    if any(count for _, count in alone):
+        text = listed([f"{plural(count, 'figure')} only in {name}" for name, count in alone if count])
+        points.append(Point("Not in both.", f"{text}.", see="only"))
     return points
 
 
-def _metric_point(section: str, members: Sequence[Contrast]) -> Point:
+def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     metric = members[0].metric
     tally = Counter(c.verdict or "no verdict" for c in members)
-    said = listed([f"{word} in {number}" for word, number in tally.items()])
+    counts = listed([f"{verdict} in {count}" for verdict, count in tally.items()])
     ratios = sorted(members, key=lambda c: c.ratio)
     direction = "more is better" if metric.higher_is_better else "less is better"
-    ends = (
-        f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
-        if len(members) > 1
-        else f"A / B {_ratio(ratios[0])} ×"
-    )
+    ends = f"A / B {_ratio(ratios[0])} ×"
+    if len(members) > 1:
+        ends = f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
     items = tuple(
         f"{c.name}, {c.subject}: {_ratio(c)} × ({_interval(c)}), A is {c.verdict}"
         for c in members
         if c.verdict in ("better", "worse")
     )
     tone: Tone = "bad" if tally["worse"] else "good" if tally["better"] else "plain"
-    text = f"{direction}, {plural(len(members), 'figure')}, {ends}: {said}."
-    return Point(f"{metric.name[:1].upper()}{metric.name[1:]}.", text, tone, (), items, section)
+    text = f"{direction}, {plural(len(members), 'figure')}, {ends}: {counts}."
+    return Point(f"{capitalized(metric.name)}.", text, tone, (), items, section)
 
 
-def _ratio(c: Contrast) -> str:
+def _ratio(c: ComparedFigure) -> str:
     return quantity.ratio(c.ratio)
 
 
-def _interval(c: Contrast) -> str:
+def _interval(c: ComparedFigure) -> str:
     return quantity.interval(*c.interval) if c.interval else "no interval"
 
 
-def _differences(differing: Sequence[Difference]) -> list[Table]:
-    columns = (Column("What"), Column("A"), Column("B"), Column("Weight"))
-    rows = tuple(
-        Row(
-            (
-                *plain(each.what, each.a, each.b),
-                Cell(
-                    "another machine: no verdicts" if each.machine else "may explain a difference",
-                    tone="bad" if each.machine else "plain",
-                ),
-            )
-        )
-        for each in sorted(differing, key=lambda each: not each.machine)
-    )
-    return [Table("differences", "What the runs' provenance says differently", columns, rows)] if rows else []
+def _differences(differing: Sequence[Difference]) -> Table | None:
+    def weight(each: Difference) -> Cell:
+        if each.machine:
+            return Cell("another machine: no verdicts", tone="bad")
+        return Cell("may explain a difference")
+
+    columns: Columns[Difference] = [
+        (Column("What"), lambda each: each.what),
+        (Column("A"), lambda each: each.a),
+        (Column("B"), lambda each: each.b),
+        (Column("Weight"), weight),
+    ]
+    ordered = sorted(differing, key=lambda each: not each.machine)
+    return table("differences", "Differences between the runs' provenance", columns, ordered)
 
 
-def _tables(place: int, members: Sequence[Contrast]) -> list[Table]:
+def _tables(name: str, members: Sequence[ComparedFigure]) -> list[Table]:
     metric = members[0].metric
-    columns = (
-        Column("Case"),
-        Column("Subject"),
-        Column("A", metric.unit, numeric=True),
-        Column("B", metric.unit, numeric=True),
-        Column("A / B", "×", numeric=True),
-        Column("Verdict", "on A"),
-        Column("Figures", "A, B"),
-    )
-    rows = [(c.key.scenario, Row(_cells(c), trials=_trials(c))) for c in members]
-    return split(f"contrast-{place}", f"{metric.name}, A against B", columns, rows)
+
+    def middle(side: Measured) -> str:
+        return f"{'≥ ' if side.open_end else ''}{quantity.rate(side.middle)}"
+
+    def ratio(c: ComparedFigure) -> Cell:
+        doubts = tuple(
+            f"{side.doubtful} of {len(side.values)} in {run} doubtful"
+            for run, side in (("A", c.a), ("B", c.b))
+            if side.doubtful
+        )
+        return Cell(_ratio(c), _interval(c), doubts)
+
+    def verdict(c: ComparedFigure) -> Cell:
+        tones: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
+        return Cell(c.verdict_text, tone=tones.get(c.verdict, "plain"))
+
+    columns: Columns[ComparedFigure] = [
+        (CASE, lambda c: c.name),
+        (Column("Subject"), lambda c: c.subject),
+        (number("A", metric.unit), lambda c: middle(c.a)),
+        (number("B", metric.unit), lambda c: middle(c.b)),
+        (number("A / B", "×"), ratio),
+        (Column("Verdict", "on A"), verdict),
+        (Column("Figures", "A, B"), lambda c: f"{len(c.a.values)}, {len(c.b.values)}"),
+    ]
+    return tables(name, f"{metric.name}, A against B", columns, members)
 
 
-def _cells(c: Contrast) -> tuple[Cell, ...]:
-    tones: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
-    doubts = tuple(
-        f"{side.doubtful} of {len(side.values)} in {name} doubtful"
-        for name, side in (("A", c.a), ("B", c.b))
-        if side.doubtful
-    )
-    return (
-        Cell(c.name),
-        Cell(c.subject),
-        *(Cell(f"{'≥ ' if side.open_end else ''}{quantity.rate(side.middle)}") for side in (c.a, c.b)),
-        Cell(_ratio(c), _interval(c), doubts),
-        Cell(c.told, tone=tones.get(c.verdict, "plain")),
-        Cell(f"{len(c.a.values)}, {len(c.b.values)}"),
-    )
-
-
-def _trials(c: Contrast) -> tuple[str, ...]:
-    return (*(f"A: {one}" for one in c.a.trials), *(f"B: {one}" for one in c.b.trials))
-
-
-def _drawn(place: int, members: Sequence[Contrast]) -> list[Figure]:
+def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
     if len(members) > DRAWN:
         return []
     names = [f"{c.name}, {c.subject}" for c in members]
@@ -218,30 +196,28 @@ def _drawn(place: int, members: Sequence[Contrast]) -> list[Figure]:
         axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=STEPS))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
 
-    metric = members[0].metric
-    told = "; ".join(
-        f"{name}: {value}, {c.told}" for name, value, c in zip(names, values, members, strict=True)
+    text = "; ".join(
+        f"{row}: {value}, {c.verdict_text}" for row, value, c in zip(names, values, members, strict=True)
     )
     return [
         figure(
-            f"contrast-{place}",
-            f"{metric.name[:1].upper()}{metric.name[1:]}, A / B",
+            name,
+            f"{capitalized(members[0].metric.name)}, A / B",
             "Mark: the ratio. Thick line: its interval. Dotted line at 1: alike. Hollow mark: no verdict.",
-            f"Each figure that both runs have, as a ratio of A to B; 1 is alike. {told}.",
+            f"Each figure that both runs have, as a ratio of A to B; 1 is alike. {text}.",
             plot,
             lambda narrow: len(members) * (60 if narrow else 30) + 60,
         )
     ]
 
 
-def _only(a: Dataset, b: Dataset) -> list[Table]:
-    columns = (Column("Case"), Column("Subject"))
-    tables = []
-    for name, one, other in (("A", a, b), ("B", b, a)):
-        rows = tuple(Row(plain(*each)) for each in contrast.missing(one, other))
-        if rows:
-            caption = f"Only in {name}: {plural(len(rows), 'figure')}"
-            tables.append(
-                Table(f"only-{name.lower()}", caption, columns, rows, caption if len(rows) > DRAWN else "")
-            )
-    return tables
+def _only(name: str, one: Dataset, other: Dataset) -> Table | None:
+    found = compare.missing(one, other)
+    columns: Columns[tuple[str, str]] = [
+        (CASE, lambda each: each[0]),
+        (Column("Subject"), lambda each: each[1]),
+    ]
+    caption = f"Only in {name}: {plural(len(found), 'figure')}"
+    return table(
+        f"only-{name.lower()}", caption, columns, found, folded=caption if len(found) > DRAWN else ""
+    )

@@ -20,8 +20,7 @@ from reports.dataset import Dataset, load
 from reports.figures import svg
 from reports.frames import frames
 from reports.model import Figure, Page, Table
-from reports.page import compare_page as contrast_page
-from reports.page import markdown
+from reports.page import compare_page, markdown
 from reports.page import sections as page
 from reports.page.compare import refusal
 from reports.quantity import NONE
@@ -63,14 +62,14 @@ def _contents(data: Dataset, tables: Mapping[str, pd.DataFrame], parquet: bool) 
     return contents
 
 
-def write_contrast(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
+def write_comparison(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
     """Write the page of two runs against each other into ``out``: ``compared.html``, its twin, its drawings.
 
     Raises :class:`lab.results.ResultsError` when one of them cannot be used; nothing is written then.
     """
     with _no_collection():
         left, right = load(a), load(b)
-        contents = _rendered(contrast_page.build(left, right), "compared")
+        contents = _rendered(compare_page.build(left, right), "compared")
     for name, data in (("A", left), ("B", right)):
         for each in data.left_out:
             warn(f"left out of {name}: {each}")

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from paths import GOLDEN
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from reports.page.html import write_contrast, write_report
+from reports.page.html import write_comparison, write_report
 
 EXAMPLE = GOLDEN / "reports" / "results.jsonl"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -96,7 +96,7 @@ def test_page_is_without_fault(browser: Browser, report: Path, width: str, schem
 
 
 def test_page_of_two_runs_is_without_fault(browser: Browser, tmp_path: Path) -> None:
-    path = write_contrast(EXAMPLE, EXAMPLE, tmp_path)[0]
+    path = write_comparison(EXAMPLE, EXAMPLE, tmp_path)[0]
     page = opened(browser, WIDTHS["phone"], "dark")
     assert faults(page, path) == []
     page.context.close()

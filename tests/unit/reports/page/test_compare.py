@@ -18,9 +18,9 @@ from lab.results import (
     read_results,
 )
 from reports.dataset import Dataset, sort_records
-from reports.page import compare as contrast
-from reports.page.compare import DELIVERED, RATE, Contrast, Key, Measured
-from reports.page.html import write_contrast
+from reports.page import compare
+from reports.page.compare import DELIVERED, RATE, ComparedFigure, Key, Measured
+from reports.page.html import write_comparison
 
 EXAMPLE = GOLDEN / "reports" / "results.jsonl"
 KEY = Key("s", "c", "mcrd", "{}", "")
@@ -39,8 +39,8 @@ def data(records: list[AnyRecord]) -> Dataset:
     return sort_records(records)
 
 
-def pair(a: tuple[float, ...], b: tuple[float, ...], refused: str = "") -> Contrast:
-    return Contrast(KEY, "s: c", "mcrd", DELIVERED, Measured(a), Measured(b), refused)
+def pair(a: tuple[float, ...], b: tuple[float, ...], refused: str = "") -> ComparedFigure:
+    return ComparedFigure(KEY, "s: c", "mcrd", DELIVERED, Measured(a), Measured(b), refused)
 
 
 def test_verdict_follows_the_interval_of_repeated_figures() -> None:
@@ -57,9 +57,12 @@ def test_one_measurement_each_is_no_verdict() -> None:
     alone = pair((100,), (50,))
     assert alone.ratio == pytest.approx(2)
     assert alone.verdict is None
-    assert alone.told == "one measurement each: no verdict"
-    assert pair((100, 101), (50, 51, 52)).told == "2 and 3 measurements: no verdict"
-    assert pair((100, 101, 102), (80, 81, 82), "different machines").told == "no verdict: different machines"
+    assert alone.verdict_text == "one measurement each: no verdict"
+    assert pair((100, 101), (50, 51, 52)).verdict_text == "2 and 3 measurements: no verdict"
+    assert (
+        pair((100, 101, 102), (80, 81, 82), "different machines").verdict_text
+        == "no verdict: different machines"
+    )
 
 
 def test_interval_is_that_of_welch() -> None:
@@ -75,11 +78,11 @@ def test_interval_is_that_of_welch() -> None:
 
 
 def test_same_run_against_itself_is_alike_everywhere() -> None:
-    found = contrast.contrasts(data(run()), data(run()))
-    assert {c.metric for c in found} >= {RATE, DELIVERED, contrast.CPU, contrast.P99, contrast.PRIVATE}
+    found = compare.compared_figures(data(run()), data(run()))
+    assert {c.metric for c in found} >= {RATE, DELIVERED, compare.CPU, compare.P99, compare.PRIVATE}
     assert all(c.ratio == pytest.approx(1) for c in found)
     assert not any(c.verdict in ("better", "worse") for c in found)
-    assert contrast.missing(data(run()), data(run())) == []
+    assert compare.missing(data(run()), data(run())) == []
 
 
 def test_only_what_is_the_same_is_matched() -> None:
@@ -89,7 +92,9 @@ def test_only_what_is_the_same_is_matched() -> None:
         else record
         for record in run()
     ]
-    found = [c for c in contrast.contrasts(data(doubled), data(run())) if c.metric == RATE and not c.key.load]
+    found = [
+        c for c in compare.compared_figures(data(doubled), data(run())) if c.metric == RATE and not c.key.load
+    ]
     assert found
     assert all(c.ratio == pytest.approx(2) for c in found)
     assert all(c.a.open_end for c in found)
@@ -99,27 +104,27 @@ def test_only_what_is_the_same_is_matched() -> None:
         else record
         for record in run()
     ]
-    left = contrast.contrasts(data(larger), data(run()))
-    assert {c.metric for c in left} <= {contrast.PRIVATE, contrast.READY}
-    assert contrast.missing(data(larger), data(run()))
+    left = compare.compared_figures(data(larger), data(run()))
+    assert {c.metric for c in left} <= {compare.PRIVATE, compare.READY}
+    assert compare.missing(data(larger), data(run()))
 
 
 def test_another_machine_refuses_verdicts_and_other_differences_are_named() -> None:
     ours, theirs = data(run()), data(run(cpus=96, commit="f" * 16, sysctls={"net.core.rmem_max": "1"}))
-    assert contrast.refusal(ours, data(run(commit="f" * 16))) == ""
-    assert contrast.refusal(ours, theirs) == "different machines"
-    told = {each.what: each.machine for each in contrast.differences(ours, theirs)}
+    assert compare.refusal(ours, data(run(commit="f" * 16))) == ""
+    assert compare.refusal(ours, theirs) == "different machines"
+    told = {each.what: each.machine for each in compare.differences(ours, theirs)}
     assert told["cpus"]
     assert not told["commit"]
     assert not told["sysctls: net.core.rmem_max"]
-    assert all(c.verdict is None for c in contrast.contrasts(ours, theirs))
+    assert all(c.verdict is None for c in compare.compared_figures(ours, theirs))
 
 
 def test_page_of_two_machines_says_so_first(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text("".join(map(dump_line, run(cpu_model="Other CPU"))), encoding="utf-8")
     warned: list[str] = []
-    written = write_contrast(EXAMPLE, other, tmp_path / "out", warned.append)
+    written = write_comparison(EXAMPLE, other, tmp_path / "out", warned.append)
     assert written[0].name == "compared.html"
     assert warned == ["no verdicts: different machines"]
     text = (tmp_path / "out" / "compared.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from paths import GOLDEN, ROOT
+from paths import GOLDEN
 
 from lab.results import Comparison, Trial, ZeroLoss, read_results
 from reports import quantity
@@ -20,7 +20,6 @@ from reports.model import Drawing
 from reports.page.html import write_report
 
 EXAMPLE = GOLDEN / "reports" / "results.jsonl"
-SAMPLE = ROOT / "docs" / "sample-report"
 OF_TRIALS = (
     *("zero-loss", "partial-drop", "fixed-rates", "latency", "cpu", "worker-shares", "comparisons"),
     *("inputs", "sweeps", "soaks", "courses", "changes", "ledger", "strategies-"),
@@ -126,12 +125,11 @@ def test_data_files_name_the_trials_too(report: Path) -> None:
 
 
 def test_ids_on_a_page_are_rows_of_the_data_beside_it(report: Path) -> None:
-    for folder in filter(Path.is_dir, (report, SAMPLE)):
-        with (folder / "trials.csv").open(encoding="utf-8", newline="") as file:
-            known = {row["trial_id"] for row in csv.DictReader(file)}
-        tables = Rows((folder / "report.html").read_text(encoding="utf-8")).tables
-        shown = {one for found in tables.values() for _, ids in found for one in ids}
-        assert shown == known
+    with (report / "trials.csv").open(encoding="utf-8", newline="") as file:
+        known = {row["trial_id"] for row in csv.DictReader(file)}
+    tables = Rows((report / "report.html").read_text(encoding="utf-8")).tables
+    shown = {one for found in tables.values() for _, ids in found for one in ids}
+    assert shown == known
 
 
 def test_parquet_holds_what_the_csv_holds(report: Path) -> None:
