@@ -15,7 +15,7 @@ from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import STEPS, draw_rate, draw_rows, figure, look, rate_axis
 from reports.model import Figure, Table
-from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_words, table
+from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_text, table
 
 MEMORY: dict[str, dict[str, Any]] = {
     "documented": {"marker": "s", "markerfacecolor": "none"},
@@ -190,7 +190,7 @@ def _shares(group: Group, folded: bool) -> Figure:
 
 
 def _shares_value(entry: Entry) -> str:
-    return ", ".join(filter(None, (shares_words(entry.shares), idle_workers(entry.shares))))
+    return ", ".join(filter(None, (shares_text(entry.shares), idle_workers(entry.shares))))
 
 
 def _share_marks(axis: Axes, place: int, shares: Sequence[float]) -> None:

@@ -120,12 +120,12 @@ def strategy_points(data: Dataset) -> list[Point]:
         if held:
             size, case = min(held)
             parts.append(f"least memory with {case}, {quantity.megabytes(size)} MB measured without rings")
-        astray = [e.case for e in group.entries if e.astray]
+        astray = [e.case for e in group.entries if e.wrong_worker]
         if astray:
             parts.append(f"datagrams at a wrong worker with {listed(astray)}")
         if parts:
             number = plural(len(group.entries), "case")
-            items.append(f"{group.scenario}, {number}, {group.given}: {'; '.join(parts)}")
+            items.append(f"{group.scenario}, {number}, {group.load_text}: {'; '.join(parts)}")
     return [Point("Strategies.", "On the same load:", items=tuple(items), see="strategies")] if items else []
 
 

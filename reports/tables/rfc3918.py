@@ -16,7 +16,7 @@ from lab.results import Capacity, CapacityStep, Delay, OutputSample, Setting, Tr
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
 from reports.labels import unique
-from reports.model import Cell, Column, Section, Table
+from reports.model import Cell, Column, Table
 from reports.quantity import microseconds
 from reports.tables.build import CASE, SUBJECT, Columns, number, table, tables, trial_ids
 
@@ -25,26 +25,13 @@ Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)
 ETHERNET_OVERHEAD = 14 + 20 + 8 + 4
 """Bytes of Ethernet, IPv4 and UDP headers, and the check sequence."""
 LEAST_FRAME = 64
-"""Bytes."""
 P99_NEEDS = 100
 """With fewer values the 99th percentile is the largest one."""
 NEXT_TO = 0.01
 """Relative difference up to which a trial was made for a rate: the rate that is asked for is rounded."""
 
-MADE = (
-    "The tests of RFC 3918, each by its section, as far as they apply. Receivers do not ask for groups: a "
-    "rule (for the kernel: a route) stands for the membership of the ports behind its outputs, and there is "
-    "no router that would ask. Where a subject joins groups on its input, it speaks IGMP version 3, the "
-    "host's default. Latency is from the send stamp to the receiver's, so it contains both links."
-)
-LEFT_OUT = (
-    "Not made: section 4.4 (throughput with encapsulation, decapsulation and re-encapsulation), as no "
-    "subject has tunnels; joins in MFDB state 1 (section 6.1: the group is forwarded to another port "
-    "already), as a rule has all of its outputs from the start."
-)
 
-
-def section(data: Dataset) -> Section:
+def all_tables(data: Dataset) -> list[Table]:
     parts = (
         mixed_class(data),
         forwarding_matrix(data),
@@ -55,7 +42,7 @@ def section(data: Dataset) -> Section:
         group_capacity(data),
         burdened_latency(data),
     )
-    return Section("rfc3918", "RFC 3918", (MADE, LEFT_OUT), tuple(part for part in parts if part is not None))
+    return [part for part in parts if part is not None]
 
 
 def _of(data: Dataset, test: str, records: Sequence[Tested]) -> list[Tested]:
@@ -368,8 +355,6 @@ def percentile(values: Sequence[int], share: float) -> int:
     """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
-
-# ---------------------------------------------------------------------------------------- group capacity
 
 ENDED = {
     "limit": "nothing: it is the largest number that was tried",

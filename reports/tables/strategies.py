@@ -1,7 +1,7 @@
-"""Strategies on the same load, side by side: which cases belong together, and one row for each.
+"""Tables of strategies on the same load, one row a strategy.
 
-Nothing says beforehand what is compared: cases of one scenario that forwarded the same load with different
-strategies, or with other values on a strategy's axes, make a group.
+Cases of one scenario make a group if they forwarded the same load with different strategies, or with other
+values on a strategy's axes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from lab.results import Footprint, Setting, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
 from reports.labels import AXES, LOAD, unique
-from reports.model import Cell, Column, Row, Table
+from reports.model import Cell, Column, Table
+from reports.tables.build import Columns, headings, number, row
+from reports.tables.trials import HALF, received_by_worker
 
 WRONG_WORKER = "wrong worker"
-HALF = 0.5
-"""Latency, processor time and shares are read at half the zero-loss rate: loaded, not overloaded."""
-
 LEAST_BUSY_NS = 100_000_000
-"""Processor time comes in ticks of 10 ms: of less than ten of them a figure per copy is a guess."""
+"""Ten ticks of processor time: with fewer, a figure per copy is a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +32,28 @@ class Entry:
     found: ZeroLoss | None
     footprint: Footprint | None
     trials: tuple[Trial, ...]
-    """With this steering, alone with what was measured to the end: no invalid ones while there are others."""
+    """Invalid ones only where there are no others."""
+
+    @property
+    def strategy(self) -> str:
+        """The strategy in words, where the case is not named after it."""
+        text = labels.strategy_text(self.setting)
+        return "" if text == self.case else text
 
     @property
     def name(self) -> str:
-        """The case, and its strategy where the case is not named after it."""
-        told = labels.strategy_text(self.setting)
-        return self.case if told == self.case else f"{self.case} ({told})"
+        return f"{self.case} ({self.strategy})" if self.strategy else self.case
 
     @property
-    def tells(self) -> bool:
-        """Whether there is anything to set beside another strategy's."""
+    def measured(self) -> bool:
         return bool(self.found or self.latency or self.cpu or self.shares)
 
     @property
     def half_dps(self) -> float | None:
         return self.found.lower_dps * HALF if self.found and self.found.lower_dps else None
 
-    def nearest(self, has: Callable[[Trial], bool], best: str = "") -> Trial | None:
-        """The trial that ``has`` the figure: of purpose ``best`` if any is, then next to half the rate."""
+    def _nearest(self, has: Callable[[Trial], bool], best: str = "") -> Trial | None:
+        """The trial that ``has`` the figure nearest to half the rate, of purpose ``best`` if there is one."""
         wanted = [t for t in self.trials if has(t)]
         wanted = [t for t in wanted if t.purpose == best] or wanted
         rate = self.half_dps
@@ -61,7 +63,7 @@ class Entry:
 
     @property
     def latency(self) -> Trial | None:
-        return self.nearest(lambda t: t.latency is not None, "latency")
+        return self._nearest(lambda t: t.latency is not None, "latency")
 
     @property
     def cpu(self) -> Trial | None:
@@ -71,22 +73,19 @@ class Entry:
             return t.cpu.baseline_ns is not None or not net
 
         return (
-            self.nearest(lambda t: has(t, LEAST_BUSY_NS, net=True))
-            or self.nearest(lambda t: has(t, LEAST_BUSY_NS, net=False), "latency")
-            or self.nearest(lambda t: has(t, 0, net=False))
+            self._nearest(lambda t: has(t, LEAST_BUSY_NS, net=True))
+            or self._nearest(lambda t: has(t, LEAST_BUSY_NS, net=False), "latency")
+            or self._nearest(lambda t: has(t, 0, net=False))
         )
 
     @property
     def shared(self) -> Trial | None:
-        return self.nearest(lambda t: sum(w.received for w in t.workers) > 0, "latency")
+        return self._nearest(lambda t: sum(w.received for w in t.workers) > 0, "latency")
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the datagrams that workers received, in order of CPU; 1 is an even share, 0 none at all."""
-        trial = self.shared
-        if trial is None:
-            return ()
-        received = [w.received for w in sorted(trial.workers, key=lambda w: (w.cpu, w.worker_id))]
+        """Each worker's part of the datagrams, in order of CPU: 1 is an even share, 0 none at all."""
+        received = [] if self.shared is None else received_by_worker(self.shared)
         return tuple(number * len(received) / sum(received) for number in received)
 
     @property
@@ -95,14 +94,13 @@ class Entry:
         return max(counts) if counts else None if self.footprint is None else self.footprint.workers
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Ids of the trials that the entry's figures come from."""
+    def trial_ids(self) -> tuple[str, ...]:
         searched = self.found.trial_ids if self.found else []
         read = [t.trial_id for t in (self.latency, self.cpu, self.shared) if t is not None]
         return tuple(unique([*searched, *read]))
 
     @property
-    def astray(self) -> int:
+    def wrong_worker(self) -> int:
         """Datagrams that reached a worker without their rule, over all trials."""
         return sum(
             drop.count
@@ -128,17 +126,15 @@ class Group:
 
     @property
     def inputs(self) -> int:
-        """Those of most cases; a strategy for one interface has its load on one."""
+        """The inputs of most cases; a strategy for one interface has its load on one."""
         return Counter(entry.setting.inputs for entry in self.entries).most_common(1)[0][0]
 
     @property
-    def given(self) -> str:
-        """What all of them were given."""
+    def load_text(self) -> str:
         return f"{quantity.plural(self.inputs, 'input')}, {labels.load_text(self.load)}"
 
     @property
-    def tells_rps(self) -> bool:
-        """Whether receive packet steering differs among the cases."""
+    def rps_differs(self) -> bool:
         return len({entry.setting.rps for entry in self.entries}) > 1
 
     @property
@@ -148,7 +144,7 @@ class Group:
 
 
 def groups(data: Dataset) -> list[Group]:
-    """Every load that at least two strategies, or two variants of one, were given; most strategies first."""
+    """Each load that two strategies or variants of one had; the load of most strategies first."""
     members: dict[tuple[str, tuple[object, ...]], list[Trial | ZeroLoss]] = {}
     every: list[Trial | ZeroLoss] = [*data.zero_losses, *data.trials]
     for record in every:
@@ -163,7 +159,7 @@ def groups(data: Dataset) -> list[Group]:
         number = 1 + sum(group.scenario == scenario for group in found)
         cases = unique(r.case for r in records)
         entries = tuple(_entry(data, scenario, [r for r in records if r.case == case]) for case in cases)
-        if sum(entry.tells for entry in entries) < 2:
+        if sum(entry.measured for entry in entries) < 2:
             continue
         found.append(Group(scenario, records[0].setting, number, entries))
     return sorted(found, key=lambda group: -group.strategies)
@@ -189,55 +185,43 @@ def _entry(data: Dataset, scenario: str, records: Sequence[Trial | ZeroLoss]) ->
 # ------------------------------------------------------------------------------------------------ tables
 
 
-COLUMNS = (
-    Column("Strategy"),
-    Column("Workers", numeric=True),
-    Column("Documented", "MB", numeric=True),
-    Column("Modelled", "MB", numeric=True),
-    Column("Measured", "MB, no rings", numeric=True),
-    Column("Zero-loss rate", "datagrams/s", numeric=True),
-    Column("p50 / p99", "µs", numeric=True),
-    Column("CPU", "µs a copy", numeric=True),
-    Column("Worker shares", "1 is even"),
-    Column("Wrong worker", "datagrams", numeric=True),
-)
-
-
 def table(group: Group) -> Table:
-    """One row a strategy; columns in which no strategy has anything are left out."""
-    rows = [_row(group, entry) for entry in group.entries]
-    kept = [
-        place for place in range(len(COLUMNS)) if any(row.cells[place] != Cell(quantity.NONE) for row in rows)
+    """One row a strategy; columns without any figure are left out."""
+    columns: Columns[Entry] = [
+        (Column("Strategy"), lambda entry: _name(group, entry)),
+        (number("Workers"), _workers),
+        (number("Documented", "MB"), lambda entry: _footprint(entry, lambda f: f.documented_bytes)),
+        (number("Modelled", "MB"), lambda entry: _footprint(entry, lambda f: f.modelled_bytes)),
+        (number("Measured", "MB, no rings"), _measured_memory),
+        (number("Zero-loss rate", "datagrams/s"), lambda entry: _rate(entry, group.rps_differs)),
+        (number("p50 / p99", "µs"), lambda entry: _latency(entry.latency)),
+        (number("CPU", "µs a copy"), _cpu),
+        (Column("Worker shares", "1 is even"), _shares),
+        (
+            number("Wrong worker", "datagrams"),
+            lambda entry: Cell(
+                quantity.count(entry.wrong_worker), tone="bad" if entry.wrong_worker else "plain"
+            ),
+        ),
     ]
-    return Table(
-        f"strategies-{group.name}",
-        f"{group.scenario}: {group.given}",
-        tuple(COLUMNS[place] for place in kept),
-        tuple(Row(tuple(row.cells[place] for place in kept), row.notes, row.trials) for row in rows),
-    )
+    columns = [
+        (column, read)
+        for column, read in columns
+        if any(read(entry) not in (quantity.NONE, Cell(quantity.NONE)) for entry in group.entries)
+    ]
+    rows = tuple(row(entry, columns, _notes(entry)) for entry in group.entries)
+    return Table(f"strategies-{group.name}", f"{group.scenario}: {group.load_text}", headings(columns), rows)
 
 
-def _row(group: Group, entry: Entry) -> Row:
-    copies = sum(t.streams.duplicated for t in entry.trials if t.streams is not None)
-    notes = (f"{copies:,} copies beyond the first arrived in its trials.",) if copies else ()
+def _name(group: Group, entry: Entry) -> Cell:
     differs = entry.setting.inputs != group.inputs
     inputs = quantity.plural(entry.setting.inputs, "input") if differs else ""
-    told = labels.strategy_text(entry.setting)
-    detail = ", ".join(filter(None, ("" if told == entry.case else told, inputs)))
-    return Row(
-        (
-            Cell(entry.case, detail),
-            _workers(entry),
-            *_memory(entry.footprint),
-            _rate(entry, group.tells_rps),
-            _latency(entry.latency),
-            _cpu(entry),
-            _shares(entry),
-            Cell(quantity.count(entry.astray), tone="bad" if entry.astray else "plain"),
-        ),
-        notes,
-        entry.sources,
-    )
+    return Cell(entry.case, ", ".join(filter(None, (entry.strategy, inputs))))
+
+
+def _notes(entry: Entry) -> tuple[str, ...]:
+    copies = sum(t.streams.duplicated for t in entry.trials if t.streams is not None)
+    return (f"{copies:,} copies beyond the first arrived in its trials.",) if copies else ()
 
 
 def _workers(entry: Entry) -> Cell:
@@ -247,24 +231,24 @@ def _workers(entry: Entry) -> Cell:
     return Cell(quantity.count(number), detail)
 
 
-def _memory(footprint: Footprint | None) -> tuple[Cell, Cell, Cell]:
-    if footprint is None:
-        return Cell(quantity.NONE), Cell(quantity.NONE), Cell(quantity.NONE)
-    rings = f"rings {quantity.megabytes(footprint.memory.ring_bytes_total)}"
-    measured = quantity.megabytes(verdicts.measured_bytes(footprint))
-    return (
-        Cell(quantity.megabytes(footprint.documented_bytes)),
-        Cell(quantity.megabytes(footprint.modelled_bytes)),
-        Cell(measured, rings, verdicts.footprint_doubts(footprint)),
-    )
+def _footprint(entry: Entry, size: Callable[[Footprint], int | None]) -> str:
+    return quantity.megabytes(size(entry.footprint) if entry.footprint else None)
 
 
-def _rate(entry: Entry, tell_rps: bool) -> Cell:
+def _measured_memory(entry: Entry) -> Cell:
+    if entry.footprint is None:
+        return Cell(quantity.NONE)
+    rings = f"rings {quantity.megabytes(entry.footprint.memory.ring_bytes_total)}"
+    doubts = verdicts.footprint_doubts(entry.footprint)
+    return Cell(quantity.megabytes(verdicts.measured_bytes(entry.footprint)), rings, doubts)
+
+
+def _rate(entry: Entry, show_rps: bool) -> Cell:
     found = entry.found
     if found is None:
         return Cell(quantity.NONE)
-    rps = ", RPS on" if tell_rps and found.setting.rps else ""
-    text = "none found" if found.lower_dps is None else verdicts.zero_loss_rate(found)
+    rps = ", RPS on" if show_rps and found.setting.rps else ""
+    text = verdicts.rate_or_none_found(found)
     return Cell(text, f"{verdicts.bound(found.bound_by)}{rps}", verdicts.distinct(found.warnings))
 
 
@@ -290,15 +274,15 @@ def _shares(entry: Entry) -> Cell:
     if trial is None:
         return Cell(quantity.NONE)
     detail = "\n".join(filter(None, (idle_workers(entry.shares), _elsewhere(entry, trial))))
-    return Cell(shares_words(entry.shares), detail)
+    return Cell(shares_text(entry.shares), detail)
 
 
 def _elsewhere(entry: Entry, trial: Trial) -> str:
-    """The rate of another trial than the one that the latency is from."""
+    """The rate of the trial, where it is not the one with the latency."""
     return "" if trial is entry.latency else f"at {quantity.rate(trial.offered_dps)}/s"
 
 
-def shares_words(shares: Sequence[float]) -> str:
+def shares_text(shares: Sequence[float]) -> str:
     """``0.9 to 1.1``; the whole load of one worker is 1."""
     return "all by one" if len(shares) == 1 else f"{min(shares):.2f} to {max(shares):.2f}"
 
