@@ -17,8 +17,8 @@ from forwarder.plan.host import Host
 from forwarder.plan.model import Plan, PlanError
 from forwarder.problems import Problem
 from forwarder.rules.model import ForwardingRule
-from forwarder.supervisor.reconfigure import Reconfiguration, setup
-from forwarder.supervisor.rule_store import RuleJournal
+from forwarder.supervisor.reconfigure import Reconfiguration, spec
+from forwarder.supervisor.rule_store import RuleStore
 from forwarder.supervisor.supervisor import StoppedError, Supervisor
 
 
@@ -34,10 +34,10 @@ async def run(
         PlanError: the plan cannot be run, or a rule's input is in no group.
         OSError: something could not be had; nothing is left behind.
     """
-    journal = RuleJournal(options.state_file) if options.state_file else None
-    if journal:
-        journal.claim()
-        if (kept := journal.read()) is not None:
+    store = RuleStore(options.state_file) if options.state_file else None
+    if store:
+        store.claim()
+        if (kept := store.read()) is not None:
             print(f"resumed with {len(kept):,} rules of {options.state_file}", file=sys.stderr)
             rules = kept
     plan = resolve(options, host(), rules)
@@ -56,21 +56,21 @@ async def run(
     for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
     supervisor = Supervisor(
-        setup(options, host, plan),
+        spec(options, host, plan),
         rules,
         host=host,
-        journal=journal,
+        store=store,
         skip_host_stack=options.skip_host_stack,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stopping.set)
+        loop.add_signal_handler(number, supervisor.state.stopping.set)
     path = options.control_socket_path
     server = await control.serve(supervisor, path, Reconfiguration(supervisor, options, host))
     try:
         with suppress(StoppedError):
             await supervisor.start()
-            await supervisor.stopping.wait()
+            await supervisor.state.stopping.wait()
             await supervisor.stop()
         final = stats.collect(supervisor)
     finally:

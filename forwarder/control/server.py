@@ -26,7 +26,7 @@ from forwarder.plan.rendering import plan_as_json, plan_as_text
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.notation import parse_rules
 from forwarder.supervisor.reconfigure import Reconfiguration
-from forwarder.supervisor.rule_timing import Timing
+from forwarder.supervisor.rule_changes import Timing
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.handle import State
 
@@ -187,9 +187,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 async def _add(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     rules = parse_rules({name: value for name, value in request.items() if name == "rules"})
     began = time.monotonic_ns()
-    problems = await supervisor.add_rules(rules)
-    if problems:
-        raise RequestError(problems)
+    await supervisor.rules.add(rules)
     return {
         "in_force_after_ns": time.monotonic_ns() - began,
         "added": [
@@ -204,7 +202,7 @@ async def _remove(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     rule_id = request.get("rule_id")
     if not isinstance(rule_id, str):
         raise RequestError([Problem("rule_id", shown(rule_id), "the id of a rule in force")])
-    await supervisor.remove_rule(rule_id)
+    await supervisor.rules.remove(rule_id)
     return {"removed": rule_id}
 
 
@@ -213,7 +211,7 @@ async def _list(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     timing = {
         entry["rule_id"]: {name: entry[name] for name in Timing._fields} for entry in stats.rules(supervisor)
     }
-    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.book], "timing": timing}
+    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.state.book], "timing": timing}
 
 
 async def _stats(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
@@ -242,16 +240,16 @@ async def _plan(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
 
 async def _resize(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     group, workers = request.get("group"), request.get("workers")
-    problems = supervisor.scaler.problems(group, workers)
+    problems = supervisor.autoscaler.problems(group, workers)
     if problems:
         raise RequestError(problems)
     assert isinstance(group, int)
     assert isinstance(workers, int)
-    before, began = len(supervisor.scaler.members(group)), time.monotonic_ns()
+    before, began = len(supervisor.autoscaler.members(group)), time.monotonic_ns()
     try:
-        await supervisor.scaler.resize(group, workers, "asked for")
+        await supervisor.autoscaler.resize(group, workers, "asked for")
     except OSError as error:
-        now = len(supervisor.scaler.members(group)) if group in supervisor.scaler.groups else before
+        now = len(supervisor.autoscaler.members(group)) if group in supervisor.autoscaler.groups else before
         outcome = "is as it was" if now == before else f"has {now}"
         allowed = f"as many as this machine has room for; the group {outcome}: {error}"
         raise RequestError([Problem("workers", str(workers), allowed)]) from error
@@ -275,14 +273,14 @@ async def _ping(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
     return {
         "pid": os.getpid(),
-        "workers": sum(handle.state is not State.PARKED for handle in supervisor.crew.workers),
-        "rules": len(supervisor.book),
+        "workers": sum(handle.state is not State.PARKED for handle in supervisor.state.pool.workers),
+        "rules": len(supervisor.state.book),
     }
 
 
 async def _shutdown(supervisor: Supervisor, request: Mapping[str, Any]) -> Any:
     del request
-    supervisor.stopping.set()
+    supervisor.state.stopping.set()
     return {"stopping": True}
 
 

@@ -17,8 +17,9 @@ from forwarder.engines.packet import schema as layout
 from forwarder.engines.packet.memory import Block, Snapshot, read
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.handle import State, WorkerHandle
+from forwarder.workers.pool import RETIRED
+from forwarder.workers.rule_counts import RuleCounters, RuleCounts, counted
 from forwarder.workers.rule_index import FOREIGN
-from forwarder.workers.spec import RETIRED, Holders, RuleCounts, counted
 
 SCHEMA: Final = "mcrd.stats/1"
 
@@ -35,17 +36,18 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     Args:
         with_rules: thousands of rules take their time to put together; an empty list otherwise.
     """
-    wrong_workers = supervisor.crew.tables.tells_wrong
+    state = supervisor.state
+    wrong_workers = state.pool.index.knows_foreign
     totals = np.zeros(layout.COUNTERS, np.uint64)
-    pending, astray = 0, supervisor.past_wrong
+    pending, astray = 0, state.past.wrong_worker
     workers = []
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
-    drops: Counter[str] = Counter(dict.fromkeys(supervisor.plan.interfaces, 0))
+    drops: Counter[str] = Counter(dict.fromkeys(state.plan.interfaces, 0))
     arrivals: Counter[str] = Counter()
-    abandoned = Counter(supervisor.crew.past_abandoned)
-    retiring = {id(block) for one in supervisor.retiring if one.tells_wrong for block in one.blocks}
-    for handle in supervisor.crew.workers:
-        live = wrong_workers and handle not in supervisor.crew.spare  # what others knew of rules is settled
+    abandoned = Counter(state.pool.past_abandoned)
+    retiring = {id(block) for one in state.past.retiring if one.knows_foreign for block in one.blocks}
+    for handle in state.pool.workers:
+        live = wrong_workers and handle not in state.pool.spare  # what others knew of rules is settled
         live = live or id(handle.block) in retiring
         snapshot, wrong = _read(handle) if live else (read(handle.block), None)
         totals += snapshot.counters
@@ -58,9 +60,9 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             if handle.state is State.STOPPED and handle.pid is None:
                 abandoned[socket["interface"]] += socket["waiting_frames"]
         workers.append(entry)
-    for name, count in supervisor.crew.past_drops.items():
+    for name, count in state.pool.past_drops.items():
         drops[name] += count
-    arrivals.update(supervisor.crew.past_arrivals)
+    arrivals.update(state.pool.past_arrivals)
     return {
         "schema": SCHEMA,
         "time_ns": time.monotonic_ns(),
@@ -70,7 +72,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             {
                 "name": name,
                 "state": _presence(supervisor, name),
-                "served": name in supervisor.plan.interfaces,
+                "served": name in state.plan.interfaces,
                 "arrived_frames": arrivals[name],
                 "kernel_drops": count,
                 "abandoned_frames": abandoned[name],
@@ -78,9 +80,9 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
             for name, count in drops.items()
         ],
         "distribution": distributions(supervisor),
-        "scaling": supervisor.scaler.report(),
+        "scaling": supervisor.autoscaler.report(),
         "rules": rules(supervisor) if with_rules else [],
-        "memberships": len(supervisor.memberships),
+        "memberships": len(state.memberships),
     }
 
 
@@ -120,7 +122,7 @@ def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
         "node": handle.plan.node,
         "state": str(handle.state),
         "restarts": handle.restarts,
-        "rules": supervisor.crew.tables.held(handle.plan.partition),
+        "rules": supervisor.state.pool.index.held(handle.plan.partition),
     }
 
 
@@ -145,9 +147,9 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
 
 def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
     """How evenly the rules of each worker group lie on its workers."""
-    sizes = supervisor.scaler.sizes()
+    sizes = supervisor.autoscaler.sizes()
     found = []
-    for one in supervisor.crew.tables.distributions():
+    for one in supervisor.state.pool.index.distributions():
         if (size := sizes.get(one.group)) is not None:  # its workers hold all of its rules, however many
             one = replace(one, workers=size, moved_by_one_less=None if size == 1 else 0)
         found.append(asdict(one))
@@ -161,25 +163,25 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
             **_identity(supervisor, handle),
             "interfaces": [receiver.interface for receiver in handle.receivers.values()],
         }
-        for handle in supervisor.crew.workers
-        if handle.pid is not None or handle not in supervisor.crew.spare
+        for handle in supervisor.state.pool.workers
+        if handle.pid is not None or handle not in supervisor.state.pool.spare
     ]
 
 
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Each rule's state and counters, over all workers that hold it."""
     blocks: dict[int, list[Block]] = {}
-    for handle in supervisor.crew.in_plan:
+    for handle in supervisor.state.pool.in_plan:
         blocks.setdefault(handle.plan.partition, []).append(handle.block)
     slots: dict[int, dict[str, int]] = {}
-    for rule in supervisor.book:
-        partition, slot = supervisor.crew.tables.place(rule)
+    for rule in supervisor.state.book:
+        partition, slot = supervisor.state.pool.index.place(rule)
         slots.setdefault(partition, {})[rule.rule_id] = slot
     # While code is being compiled there are rules, and no workers yet.
-    holders = (Holders(blocks[partition], of) for partition, of in slots.items() if partition in blocks)
-    counts = counted(holders, supervisor.past_counts())
+    holders = (RuleCounters(blocks[partition], of) for partition, of in slots.items() if partition in blocks)
+    counts = counted(holders, supervisor.state.past.counts())
     found = []
-    for rule in supervisor.book:
+    for rule in supervisor.state.book:
         rule_counts = counts.get(rule.rule_id, RuleCounts())
         trouble = supervisor.interfaces.trouble(rule)
         found.append(
@@ -191,14 +193,14 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
                 "matched_bytes": rule_counts.matched_bytes,
                 "sent": rule_counts.matched * len(rule.outputs) - rule_counts.unsent,
                 "sent_bytes": rule_counts.matched_bytes * len(rule.outputs) - rule_counts.unsent_bytes,
-                **supervisor.timing.of(rule.rule_id, rule_counts.first_ns)._asdict(),
+                **supervisor.rules.timing.of(rule.rule_id, rule_counts.first_ns)._asdict(),
             }
         )
     return found
 
 
 def _presence(supervisor: Supervisor, name: str) -> str:
-    state = supervisor.view.find(name)
+    state = supervisor.state.links.find(name)
     if state is None:
         return "absent"
     return "up" if state.up else "down"

@@ -1,12 +1,12 @@
-"""One generation of receive sockets relieves another: each datagram is let in by exactly one of the two.
+"""Hands an interface over from outgoing to incoming receive sockets: exactly one side takes each datagram.
 
-Every packet socket, or fanout group, that is bound to an interface is offered each datagram, and its members'
-filters say whether it is taken. The filters here are two eBPF programs over two array maps. The newcomers'
-program reads the switch, notes what it read in a word of its CPU, and takes the datagram if the switch is on.
-The program of those on duty takes it if that word says off. The kernel offers a datagram to the hook that was
-added last first (``dev_add_pack`` adds at the head) and to all of them on one CPU, one after another, so both
-go by the same reading of the switch: a datagram that is between the two hooks when the switch is turned is
-neither lost nor taken twice.
+The kernel offers each datagram to every packet socket, or fanout group, that is bound to the interface, and
+the filters of its members decide whether it is taken. The filters here are two eBPF programs over two array
+maps. The program of incoming sockets reads the switch, notes what it read in a word of its CPU, and takes the
+datagram if the switch is on. The program of outgoing sockets takes it if that word says off. The kernel
+offers a datagram first to the hook that was added last (``dev_add_pack`` adds at the head) and to all of them
+on one CPU, one after another, so both use the same reading of the switch: a datagram between the two hooks at
+the moment of the switch is neither lost nor taken twice.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from forwarder.abi.bpf import Instruction
 
 _SO_ATTACH_BPF: Final = 50
 _CPUS: Final = 4096
-"""A power of two; CPUs with numbers from here on would share words with others."""
+"""A power of two; CPUs with this number or a higher one would share words with others."""
 _TAKE: Final = -1
-"""As an unsigned word: all bytes."""
+"""All bytes of the datagram, as an unsigned word."""
 
 
-class Relief:
+class Handover:
     """The switch and the two filters; to be closed.
 
     Raises:
@@ -38,22 +38,28 @@ class Relief:
             self._switch = self._kept(bpf.create_array(4))
             noted = self._kept(bpf.create_array(4 * _CPUS))
             kind = bpf.BPF_PROG_TYPE_SOCKET_FILTER
-            self._newcomer = self._kept(bpf.load(_newcomer(self._switch, noted), "mcrd_newcomer", kind))
-            self._on_duty = self._kept(bpf.load(_on_duty(noted), "mcrd_on_duty", kind))
+            self._incoming = self._kept(bpf.load(_incoming(self._switch, noted), "mcrd_incoming", kind))
+            self._outgoing = self._kept(bpf.load(_outgoing(noted), "mcrd_outgoing", kind))
         except BaseException:
             self.close()
             raise
 
-    def hold_back(self, newcomer: socket.socket) -> None:
-        """Have a socket take nothing until :meth:`turn`."""
-        newcomer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._newcomer)
+    def hold_back(self, incoming: socket.socket) -> None:
+        """Have an incoming socket take nothing until :meth:`switch`."""
+        incoming.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._incoming)
 
-    def keep_on(self, on_duty: socket.socket) -> None:
-        """Have a socket take all until :meth:`turn`; its interface's newcomers are held back already."""
-        on_duty.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._on_duty)
+    def keep_on(self, outgoing: socket.socket) -> None:
+        """Have an outgoing socket take everything until :meth:`switch`.
 
-    def turn(self) -> None:
-        """From the next datagram on newcomers take all; none is on its way to others when it returns."""
+        The incoming sockets of its interface must be held back already.
+        """
+        outgoing.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._outgoing)
+
+    def switch(self) -> None:
+        """Let incoming sockets take everything from the next datagram on.
+
+        When this returns, no datagram is on its way to an outgoing socket.
+        """
         bpf.store(self._switch, (1).to_bytes(4, "little"))
         wait_for_receivers()
 
@@ -88,7 +94,7 @@ def _value_of(register: int, array: int) -> tuple[Instruction, ...]:
     return (Instruction(bpf.LD_IMM64, register, bpf.PSEUDO_MAP_VALUE, immediate=array), Instruction(0))
 
 
-def _newcomer(switch: int, noted: int) -> tuple[Instruction, ...]:
+def _incoming(switch: int, noted: int) -> tuple[Instruction, ...]:
     return (
         *_own_word(noted),
         *_value_of(2, switch),
@@ -101,7 +107,7 @@ def _newcomer(switch: int, noted: int) -> tuple[Instruction, ...]:
     )
 
 
-def _on_duty(noted: int) -> tuple[Instruction, ...]:
+def _outgoing(noted: int) -> tuple[Instruction, ...]:
     return (
         *_own_word(noted),
         Instruction(bpf.LDX_W, 3, 1),

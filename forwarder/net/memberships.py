@@ -1,37 +1,51 @@
-"""Which groups are joined, and where: one wish for each rule, on the interface that its input means now."""
+"""IGMP memberships for the rules: their groups are joined through sockets that receive nothing.
+
+The workers receive at layer 2, below IGMP, but routers and snooping switches must be asked for the groups. A
+socket takes ``net.ipv4.igmp_max_memberships`` groups (20 by default), so there are several.
+"""
 
 from __future__ import annotations
 
+import errno
+import socket
+import struct
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from forwarder.net.links import LinkView
-from forwarder.net.membership_sockets import Joins, Membership
 from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 
+_IP_MULTICAST_ALL: Final = 49
+_MREQN: Final = struct.Struct("=4s4si")
+
+Membership = tuple[int, bytes]
+"""Interface index and group, four bytes."""
+
 
 class Memberships:
-    """The groups of the rules; to be closed.
+    """Joins the groups of rules, on the interfaces that their inputs mean now; to be closed.
 
     Args:
-        view: the interfaces as they are.
         log: takes one sentence at a time.
     """
 
-    def __init__(self, view: LinkView, log: Callable[[str], None]) -> None:
-        self._view = view
+    def __init__(self, links: LinkView, log: Callable[[str], None]) -> None:
+        self._links = links
         self._log = log
         self._joins = Joins()
-        self._wished: dict[str, Membership] = {}
-        """By rule."""
+        self._wanted: dict[str, Membership] = {}
+        """By rule id."""
 
     def __len__(self) -> int:
         return len(self._joins)
 
     def join(self, rule: ForwardingRule) -> None:
-        """Wish for a rule's group where its interface is now, which may be another one than before."""
-        state = self._view.find(rule.input_interface)
-        if state is None or self._wished.get(rule.rule_id, (0,))[0] == state.ifindex:
+        """Join a rule's group on its interface, which may be another one than before."""
+        state = self._links.find(rule.input_interface)
+        if state is None or self._wanted.get(rule.rule_id, (0,))[0] == state.ifindex:
             return
         self.leave(rule)
         group = rule.input_group.packed
@@ -40,22 +54,101 @@ class Memberships:
         except OSError as error:
             self._log(f"rule {rule.rule_id}: cannot join {rule.input_group} on {state.name}: {error}")
             return
-        self._wished[rule.rule_id] = (state.ifindex, group)
+        self._wanted[rule.rule_id] = (state.ifindex, group)
 
     def leave(self, rule: ForwardingRule) -> None:
-        """No wish any more."""
-        membership = self._wished.pop(rule.rule_id, None)
+        """Leave a rule's group, unless another rule wants it."""
+        membership = self._wanted.pop(rule.rule_id, None)
         if membership is not None:
             self._joins.leave(*membership)
 
-    def exchange(self, former: RuleBook, book: RuleBook) -> None:
-        """The wishes of other rules; a group that both want is not left for a moment."""
-        left = [self._wished.pop(rule.rule_id, None) for rule in former if book.get(rule.rule_id) != rule]
+    def switch(self, old: RuleBook, book: RuleBook) -> None:
+        """Go over to other rules; a group that both want is not left for a moment."""
+        left = [self._wanted.pop(rule.rule_id, None) for rule in old if book.get(rule.rule_id) != rule]
         for rule in book:
             self.join(rule)
         for membership in filter(None, left):
             self._joins.leave(*membership)
 
     def close(self) -> None:
-        """Leave everything."""
+        """Leave every group."""
         self._joins.close()
+
+
+class Joins:
+    """Memberships, each joined once however many rules want it."""
+
+    def __init__(self) -> None:
+        self._wanted: Counter[Membership] = Counter()
+        self._held: dict[Membership, socket.socket] = {}
+        self._sockets: dict[socket.socket, int] = {}
+        self._roomy: dict[socket.socket, None] = {}
+        """Sockets that may have room for more groups, the latest at the end."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def join(self, ifindex: int, group: bytes) -> None:
+        """Join a group on an interface, or count one more rule that wants it.
+
+        Raises:
+            OSError: the interface is gone or cannot do multicast.
+        """
+        membership = (ifindex, group)
+        if not self._wanted[membership]:
+            self._held[membership] = self._join_somewhere(membership)
+        self._wanted[membership] += 1
+
+    def leave(self, ifindex: int, group: bytes) -> None:
+        """Count one rule less, and leave the group after the last one."""
+        membership = (ifindex, group)
+        if membership not in self._wanted:
+            return
+        self._wanted[membership] -= 1
+        if self._wanted[membership] > 0:
+            return
+        del self._wanted[membership]
+        sock = self._held.pop(membership)
+        with suppress(OSError):  # the kernel has left the group if the interface is gone
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, _mreqn(membership))
+        self._sockets[sock] -= 1
+        self._roomy[sock] = None
+        if not self._sockets[sock]:
+            del self._sockets[sock], self._roomy[sock]
+            sock.close()
+
+    def close(self) -> None:
+        """Leave every group."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+        self._roomy.clear()
+        self._held.clear()
+        self._wanted.clear()
+
+    def _join_somewhere(self, membership: Membership) -> socket.socket:
+        for sock in reversed(list(self._roomy)):
+            try:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _mreqn(membership))
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    del self._roomy[sock]
+                    continue
+                raise
+            self._sockets[sock] += 1
+            return sock
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _mreqn(membership))
+        except OSError:
+            sock.close()
+            raise
+        self._sockets[sock] = 1
+        self._roomy[sock] = None
+        return sock
+
+
+def _mreqn(membership: Membership) -> bytes:
+    ifindex, group = membership
+    return _MREQN.pack(group, bytes(4), ifindex)

@@ -1,12 +1,12 @@
-"""Elastic groups: more workers and fewer, by load or on request, without losing a datagram.
+"""Resizes elastic groups, by load or on request, without losing a datagram.
 
-A worker joins like this: its sockets are opened in the fanout groups of the others, where nothing is steered
-to them; it is forked and told everything; then the program that steers flows is exchanged. It leaves the
-other way round: the program first, then it forwards what its rings hold and ends, then its sockets are
-closed. It is always the last one to have joined that leaves, so that no other changes its place in the fanout
-group. Its slot is kept, *parked*, with its counters, and taken again first.
+To join, a worker's sockets are opened in the fanout groups of the others, where nothing is steered to them;
+the worker is forked and sent everything; then the program that steers flows is replaced. To leave, the
+program is replaced first, then the worker forwards what its rings hold and ends, then its sockets are closed.
+The worker that joined last leaves first, so that no other changes its place in the fanout group. Its slot is
+kept, *parked*, with its counters, and is used again first.
 
-When to do so is decided in :mod:`forwarder.supervisor.scaling_policy`.
+:mod:`forwarder.supervisor.scaling_policy` decides when to resize.
 """
 
 from __future__ import annotations
@@ -20,60 +20,47 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from forwarder.engines.packet import sockets
-from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.model import GroupPlan
 from forwarder.plan.planner import one_more
 from forwarder.problems import Problem
 from forwarder.supervisor import scaling_policy as elastic
 from forwarder.supervisor.scaling_policy import Decision, Limits, Load
-from forwarder.workers import limits
-from forwarder.workers import receive_sockets as ingress
+from forwarder.supervisor.state import ForwarderState
+from forwarder.workers import limits, receive_sockets
 from forwarder.workers.handle import Receiver, State, WorkerHandle, spawn, wait_until_all_run
-from forwarder.workers.pool import Crew
 
 SAMPLE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 10.0
-"""So long a new worker may take to be told everything."""
+"""Timeout for a new worker to load its rules."""
 EACH_TIMEOUT_S: Final = 0.1
-"""What each of many may take besides: forks, and telling rules, are done one after another."""
+"""Added to it for each of several new workers, as they are forked and sent rules one after another."""
 DRAIN_TIMEOUT_S: Final = 5.0
-"""So long a leaving worker may take to forward what it holds."""
+"""Timeout for a leaving worker to forward what its rings hold."""
 CLOSE_TIMEOUT_S: Final = 5.0
-"""So long the kernel may take to take its sockets out of their groups."""
+"""Timeout for the kernel to take the sockets of a worker that has ended out of their groups."""
 RETRY_NS: Final = 1_000_000_000
-"""After a change that failed; doubled each time, up to 32 times as long."""
+"""Delay after a resize that failed; doubled each time, up to 32 times as long."""
 LOG_LENGTH: Final = 32
-"""Changes of a group that are remembered."""
+"""How many resizes of a group are remembered."""
 
 
-class Shop(Protocol):
-    """What the supervisor gives a scaler to work with."""
-
-    crew: Crew
-    view: LinkView
-    scaler: Scaler
-    """The one whose groups are in force."""
-    started: asyncio.Event
-    stopping: asyncio.Event
-
-
-def join_timeout_s(newcomers: Sequence[WorkerHandle]) -> float:
-    return JOIN_TIMEOUT_S + len(newcomers) * EACH_TIMEOUT_S
+def join_timeout_s(incoming: Sequence[WorkerHandle]) -> float:
+    return JOIN_TIMEOUT_S + len(incoming) * EACH_TIMEOUT_S
 
 
 @dataclass(frozen=True)
 class Change:
-    """A resize that was tried, for the log."""
+    """A resize that was tried."""
 
     at_ns: int
     group: int
     before: int
     after: int
-    """As many as were wanted; where it failed, there may be others."""
+    """The size that was wanted; where the resize failed, the group may have another."""
     reason: str
     failed: str | None
     took_ns: int
@@ -81,7 +68,7 @@ class Change:
 
 @dataclass
 class History:
-    """What has become of one group."""
+    """The resizes of one group."""
 
     latest: deque[Change] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
     done: int = 0
@@ -96,29 +83,26 @@ class History:
 
 
 Histories = Mapping[tuple[str, ...], History]
-"""By the group's interfaces, as another plan may give it another number."""
+"""By the group's interfaces, because the group's id may differ in another plan."""
 
 
-class Scaler:
+class Autoscaler:
     """Resizes the elastic groups of a plan.
 
     Args:
-        shop: workers, interfaces, and how to make another worker.
-        host: the machine as it is when asked.
+        host: reads the machine as it is now.
         threshold_dps: datagrams/s that call for one more worker.
-        lock: held while sockets are opened or closed.
-        histories: of groups under the plan before.
         log: takes one sentence at a time.
+        histories: of the groups of the plan before.
     """
 
     def __init__(
         self,
-        shop: Shop,
+        state: ForwarderState,
         groups: Sequence[GroupPlan],
         host: Callable[[], Host],
         *,
         threshold_dps: int,
-        lock: asyncio.Lock,
         log: Callable[[str], None],
         histories: Histories = MappingProxyType({}),
     ) -> None:
@@ -126,16 +110,17 @@ class Scaler:
         self.histories = {
             group.interfaces: histories.get(group.interfaces, History()) for group in self.groups.values()
         }
-        self._shop = shop
+        self.superseded = False
+        """Whether another plan, with an autoscaler of its own, has come into force."""
+        self._state = state
         self._host = host
-        self._lock = lock
         self._log = log
         self._limits = {
             group.group_id: Limits(group.min_workers, group.max_workers, threshold_dps)
             for group in self.groups.values()
             if group.min_workers is not None
         }
-        # Not always the least: a group may have been told how many to begin with.
+        # Not always the minimum: a group may have been given a size to begin with.
         self._memories = {number: elastic.Memory(self.groups[number].workers) for number in self._limits}
         self._loads: dict[int, Load] = {}
         self._counted: dict[int, _Count] = {}
@@ -146,15 +131,15 @@ class Scaler:
     # -- state --
 
     def members(self, group: int) -> list[WorkerHandle]:
-        """The workers of a group that take traffic, in the order of joining."""
+        """The workers of a group that take traffic, in the order in which they joined."""
         return [
             handle
-            for handle in self._shop.crew.workers
+            for handle in self._state.pool.workers
             if handle.plan.group == group and handle.state is not State.PARKED
         ]
 
     def report(self) -> list[dict[str, Any]]:
-        """Each elastic group: its size, its bounds, its load, its changes so far."""
+        """Size, bounds, load and resizes of each elastic group."""
         return [
             {
                 "group": number,
@@ -196,7 +181,7 @@ class Scaler:
     # -- watching --
 
     async def watch(self) -> None:
-        """Measure and decide, for as long as the supervisor runs; while one group changes, others go on."""
+        """Measure and resize all groups for as long as the supervisor runs, each by itself."""
         async with asyncio.TaskGroup() as resizes:
             while True:
                 await asyncio.sleep(SAMPLE_S)
@@ -227,21 +212,21 @@ class Scaler:
     # -- changing --
 
     async def resize(self, group: int, workers: int, reason: str, decided_for: int | None = None) -> None:
-        """Make a group have so many workers.
+        """Give a group this many workers.
 
         Args:
-            decided_for: as many as it had when that was decided; with others by now, nothing is done.
+            decided_for: its size when that was decided; if it has another size by now, nothing is done.
 
         Raises:
             OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
-                meanwhile, or the forwarder is being stopped. The group has as many workers as before; one
-                that was to lose several may have lost some.
+                meanwhile, or the forwarder is being stopped. The group has as many workers as before, but a
+                group that was to lose several may have lost some.
         """
-        await self._shop.started.wait()
-        async with self._lock:
-            if self._shop.stopping.is_set():
+        await self._state.started.wait()
+        async with self._state.sockets_lock:
+            if self._state.stopping.is_set():
                 raise OSError(errno.ECANCELED, "the forwarder is being stopped")
-            if self._shop.scaler is not self:
+            if self.superseded:
                 raise OSError(errno.ESTALE, "another plan has come into force: ask again")
             members = self.members(group)
             began, before = time.monotonic_ns(), len(members)
@@ -298,21 +283,21 @@ class Scaler:
             for _ in range(more):
                 handle = self._slot(group, [*members, *joining])
                 joining.append(handle)
-                ingress.join_late(self._shop.view, handle, members)
+                receive_sockets.join_late(self._state.links, handle, members)
             spawn(joining)
             await wait_until_all_run(joining, join_timeout_s(joining))
-            ingress.steer_flows([*members, *joining])
+            receive_sockets.steer_flows([*members, *joining])
         except BaseException:
             with suppress(OSError):  # some interfaces may steer to those already
-                ingress.steer_flows(members)
+                receive_sockets.steer_flows(members)
             for handle in reversed(joining):
                 await handle.stop(DRAIN_TIMEOUT_S)
                 await self._park(handle)
             raise
 
     def _slot(self, group: GroupPlan, members: Sequence[WorkerHandle]) -> WorkerHandle:
-        """A worker slot for the group's next member: a parked one, or a new one."""
-        workers = self._shop.crew.workers
+        """A slot for the group's next member: a parked one, or a new one."""
+        workers = self._state.pool.workers
         parked = next(
             (h for h in workers if h.plan.group == group.group_id and h.state is State.PARKED), None
         )
@@ -320,28 +305,28 @@ class Scaler:
         others = [h.plan for h in workers if h.state is not State.PARKED and h.plan.group != group.group_id]
         worker_id = parked.plan.worker_id if parked else len(workers)
         plan = one_more(self._host(), group, inside, others, worker_id)
-        limits.check_memory([plan], self._shop.view)
+        limits.check_memory([plan], self._state.links)
         if parked is None:
-            parked = self._shop.crew.add(plan)
+            parked = self._state.pool.add(plan)
         parked.plan, parked.state = plan, State.STARTING
         return parked
 
     async def _shrink(self, members: list[WorkerHandle]) -> None:
         """Take the last member out."""
         *staying, leaving = members
-        ingress.steer_flows(staying)
+        receive_sockets.steer_flows(staying)
         await leaving.drain(DRAIN_TIMEOUT_S)
         await self._park(leaving)
         members.pop()
 
     async def _park(self, handle: WorkerHandle) -> None:
         closed = sockets.identities(receiver.sock for receiver in handle.receivers.values())
-        self._shop.crew.keep_counts(ingress.close(ingress.places_of(handle)))
+        self._state.pool.keep_counts(receive_sockets.close(receive_sockets.places_of(handle)))
         handle.park()
         # An interface that comes back is opened for the workers that have it planned.
         handle.plan = replace(handle.plan, sockets=())
-        # A process that has ended may leave its io_uring to the kernel for some ms, and with it an armed poll
-        # that keeps the socket in its place in the group: whoever joins now would not have the right one.
+        # The kernel may keep the io_uring of a process that has ended for some ms, and with it an armed poll
+        # that keeps the socket in its place in the group: a worker that joined now would get a wrong place.
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         while sockets.linger(closed):
             if time.monotonic() > deadline:
@@ -354,7 +339,7 @@ class Scaler:
 class _Count:
     at_ns: int
     sockets: tuple[Receiver, ...]
-    """Which ones were counted: a sum over others says nothing."""
+    """The sockets that were counted; only counts of the same sockets can be compared."""
     came: int
     drops: int
     ring_fill: float

@@ -1,8 +1,8 @@
-"""What leads from a running forwarder to the wanted one. Pure: a dry run is the changes themselves.
+"""The difference between a running forwarder and the wanted one. Pure: a dry run computes it and stops there.
 
-A *state* is the shape of a plan and the rules in force. Rules that come or go do so one by one in the workers
-that there are. A plan of another shape, or a rule whose outputs differ, is put in force as a whole: workers
-of the wanted plan are started beside the running ones, and relieve them (:mod:`forwarder.net.handover`).
+A *state* is the shape of a plan and the rules in force. The running workers can add and remove rules. For a
+plan of another shape, or a rule with other outputs, workers of the wanted plan are started beside the running
+ones, and take over (:mod:`forwarder.supervisor.switchover`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from forwarder.workers.rule_index import Placer
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a plan makes workers, and nothing that depends on the rules alone."""
+    """The parts of a plan that determine its workers, without what depends on the rules alone."""
 
     strategy: Mapping[str, object]
-    """Its name and all of its axes."""
+    """Name and axes."""
     groups: tuple[Mapping[str, object], ...]
-    """Each with its interfaces and workers: how many, or of an elastic group at least and at most."""
+    """Interfaces and number of workers of each; minimum and maximum for an elastic group."""
     workers: tuple[Mapping[str, object], ...]
-    """Each with its place and its sockets."""
+    """Place and sockets of each."""
     settings: Mapping[str, object]
-    """Of all workers, by name."""
+    """Options that apply to all workers, by name."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class State:
 
 @dataclass(frozen=True)
 class Changes:
-    """What to do; nothing when all is empty."""
+    """What to do; false when there is nothing."""
 
     shape: Shape | None
-    """To be relieved by workers of this one; ``None``: the workers stay as they are."""
+    """The shape of the new workers; ``None`` if it stays."""
     add: tuple[ForwardingRule, ...]
     remove: tuple[str, ...]
-    """Ids of rules, also of those that are added otherwise."""
-    relieve: bool
-    """Whether workers are started anew, and relieve those that run."""
+    """Ids of rules, including those that are added with other outputs."""
+    switchover: bool
+    """Whether new workers take over."""
 
     def __bool__(self) -> bool:
-        return bool(self.relieve or self.add or self.remove)
+        return bool(self.switchover or self.add or self.remove)
 
 
 def shape(plan: Plan, settings: Mapping[str, object]) -> Shape:
@@ -88,10 +88,10 @@ def changes(now: State, wanted: State) -> Changes:
     differing = [name for name, rule in wanted.rules.items() if now.rules.get(name, rule) != rule]
     add = tuple(rule for name, rule in wanted.rules.items() if now.rules.get(name) != rule)
     remove = (*(name for name in now.rules if name not in wanted.rules), *differing)
-    # Those that come before the others have gone must not collide with them.
+    # Rules are added before others are removed, and must not collide with them.
     collide = bool(remove) and bool(add) and bool(check_rules(list(now.rules.values()), add))
     other = wanted.shape if wanted.shape != now.shape else None
-    return Changes(other, add, remove, relieve=other is not None or bool(differing) or collide)
+    return Changes(other, add, remove, switchover=other is not None or bool(differing) or collide)
 
 
 def applied(now: State, done: Changes) -> State:
@@ -102,13 +102,13 @@ def applied(now: State, done: Changes) -> State:
 
 
 def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> int:
-    """How many of the rules another worker table holds, by number, in the other plan."""
+    """How many of the rules are in another partition, by number, in the other plan."""
     pairs = zip(Placer(before).partitions(rules), Placer(after).partitions(rules), strict=True)
     return sum(old != new for old, new in pairs)
 
 
 def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
-    """For people's and machines' eyes."""
+    """The changes for the answer to `apply`."""
     reshaped: dict[str, Any] | None = None
     if found.shape is not None:
         pairs = {
@@ -123,7 +123,7 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
     added = dict.fromkeys(rule.rule_id for rule in found.add)  # in the order of the file
     return {
         "plan": reshaped,
-        "workers_relieved": found.relieve,
+        "workers_relieved": found.switchover,
         "rules_added": [name for name in added if name not in now.rules],
         "rules_changed": [name for name in found.remove if name in added],
         "rules_removed": [name for name in found.remove if name not in added],
@@ -132,7 +132,7 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """In JSON's types."""
+    """Convert a value to JSON's types."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, tuple | list):

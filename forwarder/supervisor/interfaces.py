@@ -1,7 +1,7 @@
-"""The interfaces that a forwarder serves: opened when they appear, left when they go, tried again meanwhile.
+"""Serves interfaces: opens them when they appear, closes them when they go, and retries after a failure.
 
-A rule's interface may not be there yet, may be made anew under the same name, may come and go with the rules.
-Here is what follows: sockets opened, handed over and closed, groups joined and left, output links told.
+A rule's interface may not exist yet, may be created anew under the same name, and may come and go with the
+rules.
 """
 
 from __future__ import annotations
@@ -10,123 +10,100 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
-from forwarder.net.links import InterfaceState, LinkView, input_trouble, output_trouble
-from forwarder.net.memberships import Memberships
-from forwarder.plan.model import Plan
-from forwarder.rules.book import RuleBook
+from forwarder.net.links import InterfaceState, input_trouble, output_trouble
 from forwarder.rules.model import ForwardingRule
-from forwarder.workers import limits
-from forwarder.workers import receive_sockets as ingress
-from forwarder.workers.pool import Crew, Told, settled
+from forwarder.supervisor.state import ForwarderState
+from forwarder.workers import limits, receive_sockets
+from forwarder.workers.pool import PendingReplies, settled
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
-"""After interfaces could not be opened; doubled each time."""
-
-
-class Forwarder(Protocol):
-    """What the supervisor says of what it runs."""
-
-    plan: Plan
-    book: RuleBook
-    crew: Crew
-    view: LinkView
-    memberships: Memberships
-
-    def adopt(self, plan: Plan) -> None: ...
+"""Delay after interfaces could not be opened; doubled each time."""
 
 
 class Interfaces:
-    """Keeps the sockets of the plan true to the interfaces that there are; to be closed.
+    """Opens and closes the sockets of the plan as interfaces and rules come and go; to be closed.
 
     Args:
-        forwarder: plan, rules and workers, as they are when asked.
-        host_stack: what spares this machine's own stack the datagrams that workers take, if wanted.
-        spawn_task: runs something beside the rest.
+        host_stack: spares this machine's own network stack the datagrams that workers take, if wanted.
+        spawn_task: starts a task in the background.
         log: takes one sentence at a time.
     """
 
     def __init__(
         self,
-        forwarder: Forwarder,
-        *,
+        state: ForwarderState,
         host_stack: HostStack | None,
         spawn_task: Callable[[Coroutine[Any, Any, None]], object],
         log: Callable[[str], None],
     ) -> None:
-        self._forwarder = forwarder
+        self._state = state
         self._host_stack = host_stack
         self._spawn_task = spawn_task
         self._log = log
-        self.changing = asyncio.Lock()
-        """Held while sockets are opened or closed, as that takes several conversations."""
-        self._listening: dict[str, int] = {}
+        self._served: dict[str, int] = {}
         """Interfaces whose datagrams are let in, and their indices."""
 
     # -- all of them --
 
     def open(self) -> None:
-        """Open the sockets of every interface that there is, all of them deaf.
+        """Open the sockets of every interface that exists; they let nothing in yet.
 
         Raises:
-            OSError: one could not be had.
+            OSError: a socket could not be had.
         """
-        forwarder = self._forwarder
-        for name in forwarder.plan.interfaces:
-            if (state := forwarder.view.find(name)) is not None:
-                ingress.open_receivers(state, name, forwarder.crew.workers, forwarder.plan.strategy.hashing)
+        state = self._state
+        for name in state.plan.interfaces:
+            if (link := state.links.find(name)) is not None:
+                receive_sockets.open_receivers(link, name, state.pool.workers, state.plan.strategy.hashing)
 
     def listen(self) -> None:
         """Join the groups and let datagrams in, everywhere."""
-        forwarder = self._forwarder
-        for rule in forwarder.book:
-            forwarder.memberships.join(rule)
-        ingress.listen(forwarder.crew.workers, forwarder.plan.strategy.hashing)
+        state = self._state
+        for rule in state.book:
+            state.memberships.join(rule)
+        receive_sockets.listen(state.pool.workers, state.plan.strategy.hashing)
         self.recount()
 
     def recount(self) -> None:
-        """Speak of the interfaces that the workers of the plan in force listen to, and of no others."""
+        """Find the interfaces that the workers of the plan in force listen to."""
         served = {
             receiver.interface: receiver.ifindex
-            for handle in self._forwarder.crew.in_plan
+            for handle in self._state.pool.in_plan
             for receiver in handle.receivers.values()
         }
-        for name in self._listening.keys() - served.keys():
-            self._listens_no_more(name)
+        for name in self._served.keys() - served.keys():
+            self._mark_closed(name)
         for name, ifindex in served.items():
-            self._listens(name, ifindex)
+            self._mark_served(name, ifindex)
 
     def close(self) -> None:
-        """Give back every socket."""
+        """Close every socket."""
         if self._host_stack:
             self._host_stack.close()
-        workers = self._forwarder.crew.workers
-        ingress.close([place for handle in workers for place in ingress.places_of(handle)])
+        workers = self._state.pool.workers
+        receive_sockets.close([place for handle in workers for place in receive_sockets.places_of(handle)])
 
     def trouble(self, rule: ForwardingRule) -> str | None:
         """What a rule waits for, or None when it is running."""
-        view = self._forwarder.view
-        found = input_trouble(rule.input_interface, view.find(rule.input_interface))
-        if found:
+        links, name = self._state.links, rule.input_interface
+        if found := input_trouble(name, links.find(name)):
             return found
-        if rule.input_interface not in self._listening:
-            return f"input interface {rule.input_interface} is being opened"
-        for output in rule.outputs:
-            found = output_trouble(output.interface, view.find(output.interface))
-            if found:
-                return found
-        return None
+        if name not in self._served:
+            return f"input interface {name} is being opened"
+        troubles = (output_trouble(one.interface, links.find(one.interface)) for one in rule.outputs)
+        return next(filter(None, troubles), None)
 
     # -- what changes --
 
     async def follow(self) -> None:
-        """Take in every change of interfaces and addresses, for as long as the supervisor runs."""
+        """Follow every change of interfaces and addresses, for as long as the supervisor runs."""
         changed, delay_s = asyncio.Event(), 0.0
         self._spawn_task(netlink.tell_changes(changed))
         while True:
@@ -136,36 +113,36 @@ class Interfaces:
                 delay_s = 0.0
             changed.clear()
             try:
-                self._forwarder.view.update(await netlink.interfaces())
-                async with self.changing:
+                self._state.links.update(await netlink.interfaces())
+                async with self._state.sockets_lock:
                     await self._refit()
                 delay_s = 0.0
             except (OSError, NetlinkError) as error:
-                # Where it was an interface that went, there will be word of it; memory comes back without.
+                # The kernel reports an interface that goes, but not memory that becomes free.
                 delay_s = min(max(FIRST_RETRY_S, 2 * delay_s), LONGEST_RETRY_S)
                 self._log(f"interfaces could not be opened: {error}; trying again in {delay_s:g} s at most")
 
     async def follow_rules(self, names: Collection[str]) -> None:
-        """Serve those of the interfaces that have rules and leave those that have none, as they are now.
+        """Serve those of the interfaces that have rules now, and close those that have none.
 
         Raises:
-            OSError: one could not be opened.
+            OSError: a socket could not be had.
             HostError: the machine cannot be read, which a plan is made for.
         """
-        forwarder = self._forwarder
-        async with self.changing:
-            served = set(forwarder.plan.interfaces)
-            wanted = {name for name in names if forwarder.crew.tables.rules_on(name)}
-            left, come = (set(names) - wanted) & served, wanted - served
-            if left or come:
-                # Of all rules in force, not of one interface after another.
-                forwarder.adopt(forwarder.crew.setup.replan(list(forwarder.book), {}))
-            for name in sorted(left):
+        state = self._state
+        async with state.sockets_lock:
+            served = set(state.plan.interfaces)
+            wanted = {name for name in names if state.pool.index.rules_on(name)}
+            unused, new = (set(names) - wanted) & served, wanted - served
+            if unused or new:
+                # For all rules in force at once, not for one interface after another.
+                state.adopt(state.pool.spec.replan(list(state.book), {}))
+            for name in sorted(unused):
                 self._log(f"interface {name} has no rule any more")
                 await settled(self._close(name))
-            for name in sorted(come):
-                if (state := forwarder.view.find(name)) is not None:
-                    await self._bring_up(name, state)
+            for name in sorted(new):
+                if (link := state.links.find(name)) is not None:
+                    await self._open(name, link)
 
     async def _refit(self) -> None:
         """Make sockets, links and memberships fit the interfaces as they are now.
@@ -173,77 +150,74 @@ class Interfaces:
         Raises:
             OSError: an interface could not be opened; the others have been.
         """
-        forwarder = self._forwarder
-        told = list(forwarder.crew.announce_links())
+        state = self._state
+        pending = list(state.pool.send_links())
         failed: OSError | None = None
-        for name in forwarder.plan.interfaces:
-            state = forwarder.view.find(name)
-            held = ingress.held(forwarder.crew.workers, name)
-            stale = bool(held) and (
-                state is None or held[0][0].receivers[held[0][1]].ifindex != state.ifindex
-            )
+        for name in state.plan.interfaces:
+            link = state.links.find(name)
+            held = receive_sockets.held(state.pool.workers, name)
+            stale = bool(held) and (link is None or held[0][0].receivers[held[0][1]].ifindex != link.ifindex)
             if stale:
-                self._log(f"interface {name} is gone" if state is None else f"interface {name} was replaced")
-                told += self._close(name)
-                await settled(told)
-                for rule in forwarder.book:
+                self._log(f"interface {name} is gone" if link is None else f"interface {name} was replaced")
+                pending += self._close(name)
+                await settled(pending)
+                for rule in state.book:
                     if rule.input_interface == name:
-                        forwarder.memberships.leave(rule)
-            if state is not None and (stale or not held):
+                        state.memberships.leave(rule)
+            if link is not None and (stale or not held):
                 try:
-                    await self._bring_up(name, state)
-                except OSError as error:  # others may have more luck
+                    await self._open(name, link)
+                except OSError as error:  # others may be opened still
                     failed = OSError(error.errno, f"{name}: {error.strerror}")
-        await settled(told)
+        await settled(pending)
         if failed:
             raise failed
 
-    async def _bring_up(self, name: str, state: InterfaceState) -> None:
+    async def _open(self, name: str, link: InterfaceState) -> None:
         """Serve an interface that has appeared.
 
         Raises:
             OSError: a socket could not be had, or a worker could not take its own; none is left open.
         """
-        forwarder = self._forwarder
-        crew, hashing = forwarder.crew, forwarder.plan.strategy.hashing
-        limits.check_memory([handle.plan for handle in crew.workers], [name])
-        ingress.open_receivers(state, name, crew.workers, hashing)
+        pool, hashing = self._state.pool, self._state.plan.strategy.hashing
+        limits.check_memory([handle.plan for handle in pool.workers], [name])
+        receive_sockets.open_receivers(link, name, pool.workers, hashing)
         try:
-            if refused := await settled(crew.hand_over(ingress.held(crew.workers, name))):
+            if refused := await settled(pool.send_sockets(receive_sockets.held(pool.workers, name))):
                 raise OSError(refused, f"a worker could not take its socket: {os.strerror(refused)}")
-            for rule in forwarder.book:
+            for rule in self._state.book:
                 if rule.input_interface == name:
-                    forwarder.memberships.join(rule)
-            ingress.listen(crew.workers, hashing, name)
+                    self._state.memberships.join(rule)
+            receive_sockets.listen(pool.workers, hashing, name)
         except OSError:
             await settled(self._close(name))
             raise
-        self._listens(name, state.ifindex)
-        self._log(f"interface {name} is served, index {state.ifindex}")
+        self._mark_served(name, link.ifindex)
+        self._log(f"interface {name} is served, index {link.ifindex}")
 
-    def _close(self, name: str) -> Told:
-        """Leave an interface: every worker lets go of its socket, which leaves its group with that."""
-        self._listens_no_more(name)
-        crew = self._forwarder.crew
-        places = ingress.held(crew.workers, name)
-        told = [crew.take_back(handle, row) for handle, row in places]
-        crew.keep_counts(ingress.close(places))
-        return told
+    def _close(self, name: str) -> PendingReplies:
+        """Close an interface's sockets, which leave their fanout group once their workers let go of them."""
+        self._mark_closed(name)
+        pool = self._state.pool
+        places = receive_sockets.held(pool.workers, name)
+        pending = [pool.withdraw_socket(handle, row) for handle, row in places]
+        pool.keep_counts(receive_sockets.close(places))
+        return pending
 
-    def _listens(self, interface: str, ifindex: int) -> None:
-        """Its datagrams are let in from now on."""
-        if self._listening.get(interface) == ifindex:
+    def _mark_served(self, interface: str, ifindex: int) -> None:
+        """Note that an interface's datagrams are let in."""
+        if self._served.get(interface) == ifindex:
             return
-        if interface in self._listening:
-            self._listens_no_more(interface)
+        if interface in self._served:
+            self._mark_closed(interface)
         if self._host_stack:
             try:
                 self._host_stack.skip(interface, ifindex)
-            except OSError as error:  # it may be gone, which we are told of later
+            except OSError as error:  # it may be gone, which the kernel reports later
                 self._log(f"interface {interface}: this machine's stack is not spared its datagrams: {error}")
-        self._listening[interface] = ifindex
+        self._served[interface] = ifindex
 
-    def _listens_no_more(self, interface: str) -> None:
-        self._listening.pop(interface, None)
+    def _mark_closed(self, interface: str) -> None:
+        self._served.pop(interface, None)
         if self._host_stack:
             self._host_stack.resume(interface)

@@ -1,9 +1,9 @@
-"""The rules in force, in a file that outlives the supervisor however it ends.
+"""The state file: keeps the rules in force across any end of the supervisor.
 
-A line for each change, JSON: ``{"add": [rule, …]}`` or ``{"remove": rule_id}``. What a supervisor has begun
-with is the first line. A change is written before it is carried out, so that one which was answered is known
-after a kill; written as far as the kernel's page cache, which a crash of the machine may take. A last line
-without its end was never answered.
+It has one line of JSON for each change: ``{"add": [rule, …]}`` or ``{"remove": rule_id}``. The first line has
+the rules that the supervisor began with. A change is written before it is carried out, so that a change that
+was answered survives a kill; it reaches the kernel's page cache, which a crash of the machine may lose. A
+last line that is incomplete was never answered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +21,11 @@ from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.rules.notation import parse_rules
 
 MOST_CHANGES: Final = 10_000
-"""After so many the file is written anew, without the rules that came and went."""
+"""After this many changes the file is written anew, without rules that were added and removed."""
 
 
-class RuleJournal:
-    """To be claimed, opened with :meth:`prepare` and :meth:`commit`, and closed."""
+class RuleStore:
+    """The state file: to be claimed, opened with :meth:`prepare` and :meth:`commit`, and closed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,10 +37,10 @@ class RuleJournal:
         self._changes = 0
         self._rules: Iterable[ForwardingRule] = ()
         self._stale = False
-        """Whether the file holds others than those in force."""
+        """Whether the file has other rules than those in force."""
 
     def claim(self) -> None:
-        """Have the file for this process alone, as long as it lives; raises :class:`RulesError`."""
+        """Lock the file for this process, as long as it lives; raises :class:`RulesError`."""
         lock = self._path.with_name(self._path.name + ".lock")
         try:
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -54,7 +54,7 @@ class RuleJournal:
             ) from error
 
     def read(self) -> list[ForwardingRule] | None:
-        """The rules in the file, ``None`` when there is none; raises :class:`RulesError` for nonsense."""
+        """The rules in the file, ``None`` without a file; raises :class:`RulesError` if it cannot be read."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -74,20 +74,20 @@ class RuleJournal:
         return parse_rules(list(rules.values()))
 
     def prepare(self, rules: Iterable[ForwardingRule]) -> None:
-        """Write a file beside the present one, for :meth:`commit`; raises OSError."""
-        self._forget()
+        """Write rules to a file beside the present one, for :meth:`commit`; raises OSError."""
+        self.discard()
         self._prepared = os.open(self._next, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write(self._prepared, _line(_addition(rules)))
         except OSError:
-            self._forget()
+            self.discard()
             raise
 
     def commit(self, rules: Iterable[ForwardingRule]) -> None:
-        """Put what was prepared in place; ``rules`` are those in force whenever they are asked for.
+        """Put the prepared file in place; ``rules`` yields the rules in force whenever it is iterated.
 
         Raises:
-            OSError: the file is as it was; no change can be noted until it could be written anew.
+            OSError: the file is as it was; the next change must write it anew.
         """
         self._rules, self._stale = rules, True
         self._next.replace(self._path)
@@ -96,48 +96,61 @@ class RuleJournal:
         self._file, self._prepared = self._prepared, -1
         self._length, self._changes = os.lseek(self._file, 0, os.SEEK_CUR), 0
 
-    def added(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        """Rules that are about to be in force, and among them already; why that cannot be noted."""
-        return self._note(_addition(rules))
+    def added(self, rules: Sequence[ForwardingRule]) -> None:
+        """Write that rules are added, which are among those in force already; raises :class:`RulesError`."""
+        self._append([_addition(rules)], self._rules)
 
-    def removed(self, rule_id: str) -> tuple[Problem, ...]:
-        """A rule that is about to go, and is no longer among those in force; why that cannot be noted."""
-        return self._note({"remove": rule_id})
+    def removed(self, rule_ids: Collection[str]) -> None:
+        """Write that rules are about to be removed from those in force; raises :class:`RulesError`."""
+        gone = set(rule_ids)
+        kept = (rule for rule in self._rules if rule.rule_id not in gone)
+        self._append([{"remove": rule_id} for rule_id in rule_ids], kept)
+
+    def rewrite_with_next_change(self) -> None:
+        """The file has other rules than those in force: write it anew with the next change."""
+        self._stale = True
+
+    def discard(self) -> None:
+        """Delete a prepared file."""
+        prepared, self._prepared = self._prepared, -1
+        if prepared >= 0:
+            os.close(prepared)
+            with suppress(OSError):  # it is overwritten next time
+                self._next.unlink()
 
     def close(self) -> None:
-        """The file stays."""
-        self._forget()
+        """Unlock the file, which stays."""
+        self.discard()
         self._release()
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
 
-    def _note(self, entry: Mapping[str, Any]) -> tuple[Problem, ...]:
+    def _append(self, entries: Sequence[Mapping[str, Any]], rules: Iterable[ForwardingRule]) -> None:
+        """Append a change, after which ``rules`` are in force, or write the file anew with them."""
         try:
-            # Whoever notes a change has it among the rules by now: a new file holds it, too.
             if self._stale:
-                self._write_anew()
-                return ()
-            line = _line(entry)
+                self._rewrite(rules)
+                return
+            lines = b"".join(map(_line, entries))
             try:
-                _write(self._file, line)
+                _write(self._file, lines)
             except OSError:
                 os.ftruncate(self._file, self._length)
                 os.lseek(self._file, self._length, os.SEEK_SET)
                 raise
         except OSError as error:
-            return (self._problem(f"a file that can be written: {error.strerror}"),)
-        self._length += len(line)
-        self._changes += 1
+            raise RulesError([self._problem(f"a file that can be written: {error.strerror}")]) from error
+        self._length += len(lines)
+        self._changes += len(entries)
         if self._changes >= MOST_CHANGES:
             try:
-                self._write_anew()
+                self._rewrite(rules)
             except OSError:  # the long file is as good
                 self._stale = False
-        return ()
 
-    def _write_anew(self) -> None:
-        self.prepare(self._rules)
+    def _rewrite(self, rules: Iterable[ForwardingRule]) -> None:
+        self.prepare(rules)
         self.commit(self._rules)
 
     def _nonsense(self, number: int, line: bytes, why: str) -> RulesError:
@@ -152,14 +165,6 @@ class RuleJournal:
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
-
-    def _forget(self) -> None:
-        """What was prepared."""
-        prepared, self._prepared = self._prepared, -1
-        if prepared >= 0:
-            os.close(prepared)
-            with suppress(OSError):  # it is written over next time
-                self._next.unlink()
 
 
 def _change(rules: dict[str, Any], entry: Any) -> None:

@@ -1,9 +1,9 @@
-"""Putting another plan in force: its workers are started beside those of the running one, and relieve them.
+"""Switching over to another plan: its workers start beside the running ones, then take over all at once.
 
-The newcomers get every rule and open sockets of their own, which take nothing yet. What fails until then is
-taken back, and those on duty never knew. The switch (:mod:`forwarder.net.handover`) turns for all interfaces
-at once; then those on duty forward what their rings hold, and end. Their counters stay, in parked slots that
-the next exchange uses.
+The incoming workers get every rule, and sockets of their own that take nothing yet. An error until then is
+rolled back, and the outgoing workers are not affected. The switch (:mod:`forwarder.net.handover`) covers all
+interfaces at once; then the outgoing workers forward what their rings hold, and end. Their counters stay, in
+spare slots that the next switchover uses.
 """
 
 from __future__ import annotations
@@ -18,151 +18,147 @@ from typing import Final
 import numpy as np
 
 from forwarder.engines.packet.schema import MATCHED, MATCHED_BYTES
-from forwarder.net.handover import Relief, wait_for_receivers
+from forwarder.net.handover import Handover, wait_for_receivers
 from forwarder.plan.model import Plan
 from forwarder.plan.strategy import Steering
 from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.autoscaler import DRAIN_TIMEOUT_S, join_timeout_s
+from forwarder.supervisor.state import ForwarderState
 from forwarder.supervisor.supervisor import Supervisor
-from forwarder.workers import receive_sockets as ingress
+from forwarder.workers import receive_sockets
 from forwarder.workers.handle import WorkerHandle, spawning, wait_until_all_run
-from forwarder.workers.rule_index import FOREIGN, RuleTables
-from forwarder.workers.spec import RETIRED, Holders, Setup
+from forwarder.workers.pool import RETIRED, ForwarderSpec
+from forwarder.workers.rule_counts import RuleCounters
+from forwarder.workers.rule_index import FOREIGN, RuleIndex
 
-BREATH_S: Final = 0.01
-"""Between bunches of forks the control socket is served."""
+PAUSE_S: Final = 0.01
+"""Between batches of forks, to serve the control socket."""
 
 
-async def exchange(
-    supervisor: Supervisor, setup: Setup, tables: RuleTables, rules: Sequence[ForwardingRule]
+async def switch_over(
+    supervisor: Supervisor, spec: ForwarderSpec, index: RuleIndex, rules: Sequence[ForwardingRule]
 ) -> None:
-    """Have ``setup`` and ``rules`` in force instead of what is.
+    """Put another plan and its rules in force; whoever calls this has kept out changes of rules and sockets.
 
     Args:
-        tables: for that setup, without rules; they found nothing wrong with these.
+        index: an empty one for that plan, which accepts the rules.
 
     Raises:
         OSError: a process, socket or memory could not be had; everything is as it was.
     """
-    if supervisor.stopping.is_set():
-        raise OSError(errno.ECANCELED, "the forwarder is being stopped")
-    tables.add(rules)
-    crew, on_duty = supervisor.crew, supervisor.crew.in_plan
-    relief = Relief()
-    newcomers: list[WorkerHandle] = []
+    state, pool = supervisor.state, supervisor.state.pool
+    _check_running(state)
+    index.add(rules)
+    outgoing = pool.in_plan
+    handover = Handover()
+    incoming: list[WorkerHandle] = []
     try:
-        if supervisor.journal:
-            supervisor.journal.prepare(rules)
-        await _bring_in(supervisor, setup, tables, newcomers, relief)
-        with suppress(OSError):  # what the rings of one that has died hold is for its successor
-            await wait_until_all_run(on_duty, DRAIN_TIMEOUT_S)
-        if supervisor.stopping.is_set():
-            raise OSError(errno.ECANCELED, "the forwarder is being stopped")
+        supervisor.rules.prepare(rules)
+        await _start_incoming(state, spec, index, incoming, handover)
+        with suppress(OSError):  # the ring of a worker that has died is emptied by its successor
+            await wait_until_all_run(outgoing, DRAIN_TIMEOUT_S)
+        _check_running(state)
         try:
-            _turn(supervisor.plan, setup.plan, on_duty, newcomers, relief)
+            _hand_over(state.plan, spec.plan, outgoing, incoming, handover)
         except OSError:
-            ingress.mute(newcomers)
-            ingress.listen(on_duty, supervisor.plan.strategy.hashing)
+            receive_sockets.stop_listening(incoming)
+            receive_sockets.listen(outgoing, state.plan.strategy.hashing)
             raise
     except BaseException:
-        await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in newcomers))
-        for handle in newcomers:
-            ingress.close(ingress.places_of(handle))
-            crew.forget_newcomer(handle)
-        relief.close()
+        await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in incoming))
+        for handle in incoming:
+            receive_sockets.close(receive_sockets.places_of(handle))
+            pool.discard_incoming(handle)
+        handover.close()
         raise
-    held = [(handle, crew.tables, handle.plan.partition) for handle in on_duty]
-    relief.close()
-    _take_over(supervisor, setup, tables, RuleBook(rules), newcomers, on_duty)
-    supervisor.retiring = _retiring(held, {rule.rule_id: rule for rule in rules})
-    await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in on_duty))
-    supervisor.past_rules, supervisor.retiring = supervisor.past_counts(), []
-    for handle, old_tables, partition in held:
-        _retire(supervisor, handle, old_tables, partition)
+    held = [(handle, pool.index, handle.plan.partition) for handle in outgoing]
+    handover.close()
+    for handle in outgoing:
+        handle.plan = replace(handle.plan, group=RETIRED, partition=RETIRED, sockets=())
+    pool.switch_over(spec, index, incoming, outgoing)
+    supervisor.switch(spec, RuleBook(rules))
+    state.past.retiring = _retiring(held, {rule.rule_id: rule for rule in rules})
+    await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in outgoing))
+    state.past.settle()
+    for handle, old_index, partition in held:
+        _retire(state, handle, old_index, partition)
 
 
-async def _bring_in(
-    supervisor: Supervisor,
-    setup: Setup,
-    tables: RuleTables,
-    newcomers: list[WorkerHandle],
-    relief: Relief,
+def _check_running(state: ForwarderState) -> None:
+    if state.stopping.is_set():
+        raise OSError(errno.ECANCELED, "the forwarder is being stopped")
+
+
+async def _start_incoming(
+    state: ForwarderState,
+    spec: ForwarderSpec,
+    index: RuleIndex,
+    incoming: list[WorkerHandle],
+    handover: Handover,
 ) -> None:
-    crew = supervisor.crew
-    spare = [handle.plan.worker_id for handle in crew.spare]
-    more = range(len(crew.workers), len(crew.workers) + len(setup.plan.workers))
-    ids = [*spare, *more][: len(setup.plan.workers)]
-    for worker_id, planned in zip(ids, setup.plan.workers, strict=True):
-        newcomers.append(crew.add_newcomer(replace(planned, worker_id=worker_id), setup, tables))
-    for name in setup.plan.interfaces:
-        if (state := supervisor.view.find(name)) is not None:
-            ingress.open_receivers(state, name, newcomers, setup.plan.strategy.hashing)
-    for handle in newcomers:
+    """Start the incoming workers, and note them in ``incoming`` as they are made."""
+    pool = state.pool
+    spare = [handle.plan.worker_id for handle in pool.spare]
+    more = range(len(pool.workers), len(pool.workers) + len(spec.plan.workers))
+    ids = [*spare, *more][: len(spec.plan.workers)]
+    for worker_id, planned in zip(ids, spec.plan.workers, strict=True):
+        incoming.append(pool.add_incoming(replace(planned, worker_id=worker_id), spec, index))
+    for name in spec.plan.interfaces:
+        if (link := state.links.find(name)) is not None:
+            receive_sockets.open_receivers(link, name, incoming, spec.plan.strategy.hashing)
+    for handle in incoming:
         for receiver in handle.receivers.values():
-            relief.hold_back(receiver.sock)
-    for _ in spawning(newcomers):
-        await asyncio.sleep(BREATH_S)
-        if supervisor.stopping.is_set():
-            raise OSError(errno.ECANCELED, "the forwarder is being stopped")
-    await wait_until_all_run(newcomers, join_timeout_s(newcomers))
+            handover.hold_back(receiver.sock)
+    for _ in spawning(incoming):
+        await asyncio.sleep(PAUSE_S)
+        _check_running(state)
+    await wait_until_all_run(incoming, join_timeout_s(incoming))
 
 
-def _turn(
-    old: Plan, new: Plan, on_duty: Sequence[WorkerHandle], newcomers: Sequence[WorkerHandle], relief: Relief
+def _hand_over(
+    old: Plan,
+    new: Plan,
+    outgoing: Sequence[WorkerHandle],
+    incoming: Sequence[WorkerHandle],
+    handover: Handover,
 ) -> None:
-    """Have the newcomers take what comes from now on."""
+    """Let the incoming workers take every datagram from now on."""
     if Steering.FILTER in (old.strategy.steering, new.strategy.steering):
-        # A socket has one filter, and these need it to say whose a datagram is: a moment without listeners.
-        ingress.mute(on_duty)
+        # A socket has one filter, and these need it to find a datagram's owner: nobody listens for a moment.
+        receive_sockets.stop_listening(outgoing)
     else:
-        for handle in on_duty:
+        for handle in outgoing:
             for receiver in handle.receivers.values():
-                relief.keep_on(receiver.sock)
-        relief.turn()
-        # Before the newcomers' filter goes: those on duty go by what it notes.
-        ingress.mute(on_duty)
-    ingress.listen(newcomers, new.strategy.hashing)
+                handover.keep_on(receiver.sock)
+        handover.switch()
+        # Before the incoming workers' filter goes: the outgoing ones depend on what it notes.
+        receive_sockets.stop_listening(outgoing)
+    receive_sockets.listen(incoming, new.strategy.hashing)
     wait_for_receivers()
 
 
-def _take_over(
-    supervisor: Supervisor,
-    setup: Setup,
-    tables: RuleTables,
-    book: RuleBook,
-    newcomers: Sequence[WorkerHandle],
-    on_duty: Sequence[WorkerHandle],
-) -> None:
-    """From now on the supervisor speaks of the newcomers."""
-    for handle in on_duty:
-        handle.plan = replace(handle.plan, group=RETIRED, partition=RETIRED, sockets=())
-    supervisor.crew.relieve(setup, tables, newcomers, on_duty)
-    supervisor.take(setup, book)
-
-
 def _retiring(
-    held: Sequence[tuple[WorkerHandle, RuleTables, int]], kept: Mapping[str, ForwardingRule]
-) -> list[Holders]:
-    """Those who were on duty, by their rules, of which they count the ``kept`` ones on."""
+    held: Sequence[tuple[WorkerHandle, RuleIndex, int]], kept: Mapping[str, ForwardingRule]
+) -> list[RuleCounters]:
+    """The counters of the outgoing workers for those rules that stay in force unchanged."""
     found = []
-    for partition, tables in {partition: tables for _, tables, partition in held}.items():
-        rules = [rule for rule in tables.rules(partition) if kept.get(rule.rule_id) == rule]
+    for partition, index in {partition: index for _, index, partition in held}.items():
+        rules = [rule for rule in index.rules(partition) if kept.get(rule.rule_id) == rule]
         blocks = [handle.block for handle, _, number in held if number == partition]
-        slots = {rule.rule_id: tables.place(rule)[1] for rule in rules}
-        found.append(Holders(blocks, slots, tables.tells_wrong))
+        slots = {rule.rule_id: index.place(rule)[1] for rule in rules}
+        found.append(RuleCounters(blocks, slots, index.knows_foreign))
     return found
 
 
-def _retire(supervisor: Supervisor, handle: WorkerHandle, tables: RuleTables, partition: int) -> None:
-    """Close a worker that has ended; what it counted of rules in force is theirs already."""
-    supervisor.crew.keep_counts(ingress.close(ingress.places_of(handle)))
+def _retire(state: ForwarderState, handle: WorkerHandle, index: RuleIndex, partition: int) -> None:
+    """Close a worker that has ended, and clear its rule counters, which are in the past counts already."""
+    state.pool.keep_counts(receive_sockets.close(receive_sockets.places_of(handle)))
     block = handle.block
-    if tables.tells_wrong:
+    if index.knows_foreign:
         datagrams, payload = block.rule_matched[FOREIGN].tolist()
         block.counters[MATCHED] -= np.uint64(datagrams)
         block.counters[MATCHED_BYTES] -= np.uint64(payload)
-        supervisor.past_wrong += datagrams
-    for slot in range(tables.slots_used(partition)):
-        block.forget_rule(slot)
+        state.past.wrong_worker += datagrams
+    block.forget_rules(range(index.slots_used(partition)))
     handle.park()

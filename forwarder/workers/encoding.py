@@ -1,15 +1,14 @@
-"""The supervisor's end of the talk with a worker: one SOCK_SEQPACKET pair, one message a packet.
+"""Requests to a worker and its replies, as bytes: one message in each packet of a SOCK_SEQPACKET pair. Pure.
 
 :mod:`forwarder.engines.packet.messages` defines them, :mod:`forwarder.engines.packet.serve` is the other end.
 """
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypedDict
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,8 @@ from forwarder.engines.packet.messages import Kind
 OUTPUTS_PER_MESSAGE: Final = 512
 """Few enough that applying them takes the packet loop a fraction of a millisecond."""
 
-_HEADER: Final = struct.Struct("=IIIi")
-"""kind, sequence, count, argument"""
+HEADER: Final = struct.Struct("=IIIi")
+"""kind, number, count, argument"""
 
 _SOCKET: Final = struct.Struct("=IIII")
 """row, frames, frame bytes, interface slot"""
@@ -27,20 +26,11 @@ _LINK: Final = struct.Struct("=II4sI6s2x")
 """slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
 
 
-class Fields(TypedDict, total=False):
-    """What a message may have beside its kind and number, as :func:`send` takes it."""
-
-    count: int
-    argument: int
-    body: bytes
-    descriptors: Sequence[int]
-
-
-class Answer(NamedTuple):
-    """What a worker says."""
+class Reply(NamedTuple):
+    """A message from a worker."""
 
     kind: Kind
-    sequence: int
+    number: int
     argument: int
 
 
@@ -53,35 +43,19 @@ class WorkerRule:
     outputs: tuple[tuple[int, int, int, int], ...]
 
 
-def send(
-    sock: socket.socket,
-    kind: Kind,
-    sequence: int,
-    *,
-    count: int = 0,
-    argument: int = 0,
-    body: bytes = b"",
-    descriptors: Sequence[int] = (),
-) -> None:
-    """Send one message; raises BlockingIOError when the peer's buffer is full."""
-    packet = [_HEADER.pack(kind, sequence, count, argument), body]
-    if descriptors:
-        socket.send_fds(sock, packet, list(descriptors))
-    else:
-        sock.sendmsg(packet)
+def header(kind: Kind, number: int, count: int = 0, argument: int = 0) -> bytes:
+    """What a request begins with; its body follows, and descriptors travel beside it."""
+    return HEADER.pack(kind, number, count, argument)
 
 
-def receive(sock: socket.socket) -> Answer | None:
-    """The next answer, or None when the worker is gone; raises BlockingIOError when there is none yet."""
-    packet = sock.recv(_HEADER.size)
-    if not packet:
-        return None
-    kind, sequence, _, argument = _HEADER.unpack(packet)
-    return Answer(Kind(kind), sequence, argument)
+def reply(packet: bytes) -> Reply:
+    """Decode a message from a worker."""
+    kind, number, _, argument = HEADER.unpack(packet)
+    return Reply(Kind(kind), number, argument)
 
 
 def in_messages(rules: Iterable[WorkerRule]) -> Iterator[list[WorkerRule]]:
-    """The rules in portions for one message each."""
+    """Split rules into portions for one ADD_RULES message each."""
     portion: list[WorkerRule] = []
     size = 0
     for rule in rules:
@@ -112,6 +86,13 @@ def pack_link(slot: int, ifindex: int, mtu: int, ipv4: bytes, mac: bytes) -> byt
 def pack_keys(keys: Sequence[int]) -> bytes:
     """For REMOVE_RULES."""
     return np.array(keys, np.uint64).tobytes()
+
+
+def key_messages(keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """The bodies of REMOVE_RULES messages, and how many keys are in each."""
+    for first in range(0, len(keys), OUTPUTS_PER_MESSAGE):
+        part = keys[first : first + OUTPUTS_PER_MESSAGE]
+        yield len(part), pack_keys(part)
 
 
 def pack_socket(row: int, frames: int, frame_bytes: int, interface: int) -> bytes:

@@ -1,7 +1,7 @@
-"""A worker process: one CPU, one packet engine, told what to do over its channel.
+"""A worker process: one CPU and one packet engine, controlled by requests over its channel.
 
-Forked from the supervisor, which has everything imported and compiled. It is handed open sockets, gives up
-every privilege before it touches a packet, and lives no longer than its supervisor.
+It is forked from the supervisor, which has everything imported and compiled. It receives open sockets, gives
+up every privilege before it touches a packet, and ends with its supervisor.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from forwarder.engines.packet.engine import PacketEngine
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import encoding as channel
+from forwarder.workers import encoding
 from forwarder.workers.process import Entry, compile_entry
 
 
 @dataclass(frozen=True)
 class WorkerStart:
-    """What a worker is born with."""
+    """What a new worker process runs with."""
 
     entry: Entry
     channel: socket.socket
     engine: PacketEngine
     realtime_priority: int
-    """0: an ordinary process."""
+    """0 for an ordinary process."""
 
 
 def main(start: WorkerStart) -> None:
@@ -41,7 +41,7 @@ def main(start: WorkerStart) -> None:
 
 
 def make_realtime(priority: int) -> None:
-    """Put this process before every ordinary one; among equals of a CPU it takes turns (sched(7)).
+    """Schedule this process before every ordinary one, in turn with equals on its CPU (sched(7)).
 
     Raises:
         OSError: CAP_SYS_NICE is missing, or the control group has no real-time run time.
@@ -52,7 +52,7 @@ def make_realtime(priority: int) -> None:
 def warm_up() -> None:
     """Compile everything that a worker runs, so that forked workers share the code.
 
-    Needs no privilege and moves no packet: an engine lives a short life on messages that wait for it.
+    Needs no privilege and moves no packet: an engine handles a few requests that wait for it, and ends.
     """
     compile_entry()
     memory = SharedMemory(1)
@@ -62,14 +62,18 @@ def warm_up() -> None:
     with ours, theirs, transmitter, wire:
         os.ftruncate(ring, mmap.PAGESIZE)
         engine = PacketEngine(memory.block(0), transmitter, theirs.fileno())
-        rule = channel.WorkerRule(int(pack_key(0, 1, 1)), 0, ((0, 0, 0, 0),))
-        channel.send(ours, Kind.ADD_RULES, 1, count=1, body=channel.pack_rules([rule]))
-        channel.send(ours, Kind.REMOVE_RULES, 2, count=1, body=channel.pack_keys([rule.key]))
-        channel.send(ours, Kind.SET_LINKS, 3, body=channel.pack_link(0, 0, 0, bytes(4), bytes(6)))
-        body = channel.pack_socket(0, 1, mmap.PAGESIZE, 0)
-        channel.send(ours, Kind.ADD_SOCKET, 4, body=body, descriptors=(ring,))
-        channel.send(ours, Kind.REMOVE_SOCKET, 5)
-        channel.send(ours, Kind.STOP, 6)
+        rule = encoding.WorkerRule(int(pack_key(0, 1, 1)), 0, ((0, 0, 0, 0),))
+        socket_body = encoding.pack_socket(0, 1, mmap.PAGESIZE, 0)
+        requests: list[tuple[Kind, int, bytes, list[int]]] = [
+            (Kind.ADD_RULES, 1, encoding.pack_rules([rule]), []),
+            (Kind.REMOVE_RULES, 1, encoding.pack_keys([rule.key]), []),
+            (Kind.SET_LINKS, 0, encoding.pack_link(0, 0, 0, bytes(4), bytes(6)), []),
+            (Kind.ADD_SOCKET, 0, socket_body, [ring]),
+            (Kind.REMOVE_SOCKET, 0, b"", []),
+            (Kind.STOP, 0, b"", []),
+        ]
+        for number, (kind, count, body, descriptors) in enumerate(requests, 1):
+            socket.send_fds(ours, [encoding.header(kind, number, count), body], descriptors)
         engine.serve()
         engine.close()
     os.close(ring)

@@ -1,7 +1,7 @@
-"""Worker processes as the supervisor holds them: forked, stopped, mourned, replaced.
+"""Worker slots in the supervisor: their processes are forked, stopped, and replaced when they die.
 
-What a worker needs to go on after a sudden death is kept here, not in the process: its receive sockets with
-their rings and fanout places, its counters, and a descriptor of its io_uring.
+A worker's successor needs its receive sockets with their rings and fanout places, its counters and a
+descriptor of its io_uring: these are kept here, not in the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Unpack
+from typing import Final
 
 from forwarder.abi import mempolicy
 from forwarder.abi.io_uring import submission_head
@@ -28,23 +28,23 @@ from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.schema import CURSOR_CLAIMED
 from forwarder.engines.packet.sockets import Ring
 from forwarder.plan.model import WorkerPlan
-from forwarder.workers import encoding as channel
-from forwarder.workers import entry_point as worker
-from forwarder.workers import large_pages as pages
-from forwarder.workers.process import Entry, fork
-from forwarder.workers.request_channel import Conversation, nobody_there
+from forwarder.workers import entry_point
+from forwarder.workers.process import Entry, collapse_memory, fork
+from forwarder.workers.request_channel import ClosedChannel, RequestChannel
 
 FIRST_BACKOFF_S: Final = 0.02
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
+"""A process that has lived this long resets the back-off."""
 DRAIN_TRIES: Final = 3
 HANGING_AFTER_S: Final = 10.0
-"""A running worker looks for messages every few milliseconds, however much traffic there is. Where thousands
-share a few busy CPUs, each may wait some seconds for its turn."""
+"""Longest silence of a running worker. It looks for requests every few milliseconds under any traffic, but
+where thousands share a few busy CPUs, each may wait some seconds for its turn."""
 START_HANGS_AFTER_S: Final = 60.0
-"""The same while a worker is starting, perhaps with thousands of others, from its fork on."""
+"""Longest silence of a worker that is starting, perhaps with thousands of others."""
 FORKED_TOGETHER: Final = 16
-"""With more, the parent writes less often in between, but each child inherits more that is not its own."""
+"""Workers forked in one batch. In a larger batch the parent writes less often between forks, but each child
+inherits more that is not its own."""
 
 
 class State(StrEnum):
@@ -53,7 +53,7 @@ class State(StrEnum):
     BACKING_OFF = "backing-off"
     STOPPED = "stopped"
     PARKED = "parked"
-    """Of an elastic group, and not needed now: no process, no sockets; its counters stay."""
+    """Idle slot of an elastic group: no process or sockets, but counters are kept."""
 
 
 @dataclass
@@ -66,37 +66,34 @@ class Receiver:
     ring: Ring
     fanout_slot: int | None
     came: int = 0
-    """Frames, since the socket was made; as of the last count."""
+    """Frames since the socket was made, as of the last count."""
     drops: int = 0
+    """Frames that found no free slot in the ring, as of the last count."""
     abandoned: int = 0
-    """Frames that its ring held when it was closed: its worker had died, and was not to come back."""
+    """Frames in the ring when it was closed, after its worker had died."""
 
     def count_drops(self) -> int:
-        """Frames that found no free slot, since the socket was made."""
+        """Update the counts; returns the drops."""
         came, dropped = sockets.arrivals(self.sock)
         self.came += came
         self.drops += dropped
         return self.drops
 
     def fill(self, claimed: int) -> float:
-        """Share of the ring's slots that wait for their worker, as of the last count.
-
-        Args:
-            claimed: frames that the worker has taken since the socket was made.
-        """
+        """Share of the ring's slots that hold a frame, as of the last count; see :meth:`waiting`."""
         return self.waiting(claimed) / self.ring.frames
 
     def waiting(self, claimed: int) -> int:
-        """Frames in the ring, as of the last count; ``claimed`` as above."""
+        """Frames in the ring as of the last count, if the worker has taken ``claimed`` since it was made."""
         return max(0, self.came - self.drops - claimed)
 
 
 class WorkerHandle:
-    """One worker slot: a plan, sockets and counters that stay, a process that may come and go.
+    """One worker slot: a plan, sockets and counters that stay, and a process that may be replaced.
 
     Args:
-        on_ready: called when a process has said its first word; it must then be told links, rules, sockets.
-        on_death: called with a sentence when a process died that was not asked to.
+        on_ready: called when a process is ready; it must then be sent links, rules and sockets.
+        on_death: called with a sentence when a process died without having been asked to.
     """
 
     def __init__(
@@ -121,11 +118,11 @@ class WorkerHandle:
         self._realtime_priority = realtime_priority
         self._on_ready = on_ready
         self._on_death = on_death
-        self._conversation: Conversation | None = None
+        self.channel: RequestChannel | ClosedChannel = ClosedChannel()
         self._pidfd: int | None = None
         self._uring_fd: int | None = None
         self._silent_s: float | None = None
-        """Of the process that is being killed for it."""
+        """How long a process was silent that is being killed for it."""
         self._started_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._respawn: asyncio.TimerHandle | None = None
@@ -137,8 +134,8 @@ class WorkerHandle:
         """Frames that this slot's processes have taken from a socket's ring."""
         return int(self.block.cursors[row, CURSOR_CLAIMED])
 
-    def prepare(self, tx_ring: socket.socket) -> Birth:
-        """Make everything else that a process for this slot needs, up to the fork.
+    def prepare(self, tx_ring: socket.socket) -> PreparedWorker:
+        """Make everything else that a process of this slot needs, up to the fork.
 
         Raises:
             OSError: no descriptor or memory to be had.
@@ -155,7 +152,7 @@ class WorkerHandle:
             # The ring's memory is read once more if the worker dies suddenly.
             uring_fd = os.dup(engine.uring_fd)
             undo.callback(os.close, uring_fd)
-            start = worker.WorkerStart(
+            start = entry_point.WorkerStart(
                 entry=Entry(
                     f"mcrd-w{self.plan.worker_id}",
                     self.plan.cpu,
@@ -168,17 +165,17 @@ class WorkerHandle:
             )
             ours.setblocking(False)
             undo.pop_all()
-        return Birth(self, start, ours, transmitter, tx_ring, uring_fd)
+        return PreparedWorker(self, start, ours, transmitter, tx_ring, uring_fd)
 
-    def adopt(self, birth: Birth, pid: int) -> None:
+    def attach(self, prepared: PreparedWorker, pid: int) -> None:
         """Take a forked process into this slot."""
         loop = asyncio.get_running_loop()
-        birth.release()
+        prepared.release()
         self.pid, self._pidfd = pid, os.pidfd_open(pid)
-        self._conversation = Conversation(
-            birth.channel, START_HANGS_AFTER_S, on_ready=self._ready, on_silence=self._lose_patience
+        self.channel = RequestChannel(
+            prepared.channel, START_HANGS_AFTER_S, on_ready=self._ready, on_silence=self._kill_silent
         )
-        self._uring_fd, self._head_offset = birth.uring_fd, birth.start.engine.head_offset
+        self._uring_fd, self._head_offset = prepared.uring_fd, prepared.start.engine.head_offset
         self.state = State.STARTING
         self._silent_s = None
         self._running.clear()
@@ -229,9 +226,8 @@ class WorkerHandle:
         self._uring_fd = None
 
     def _disconnect(self) -> None:
-        if self._conversation is not None:
-            self._conversation.close()
-            self._conversation = None
+        self.channel.close()
+        self.channel = ClosedChannel()
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -241,58 +237,57 @@ class WorkerHandle:
         if self.state is State.STARTING:
             self._on_ready(self)
 
-    def _lose_patience(self) -> None:
-        """Whoever changes rules or interfaces waits for all workers: one that hangs makes room for another.
+    def _kill_silent(self) -> None:
+        """Replace a process that hangs, as every change of rules or interfaces waits for all workers.
 
-        Its rings wait for that, so it takes nothing with it.
+        Nothing is lost with it: what its rings hold waits for its successor.
         """
-        if self._conversation is not None and self.pid is not None:
-            self._silent_s = self._conversation.patience_s
+        if self.pid is not None:
+            self._silent_s = self.channel.silence_limit_s
             os.kill(self.pid, signal.SIGKILL)
 
     def run(self) -> None:
-        """The process has been told everything; it may have been stopped since."""
+        """Note that the process has everything, unless it was stopped meanwhile."""
         if self.state is not State.STARTING:
             return
         self.state = State.RUNNING
-        if self._conversation is not None:
-            self._conversation.allow(HANGING_AFTER_S)
+        self.channel.limit_silence(HANGING_AFTER_S)
         self._running.set()
 
-    def give_up(self) -> None:
-        """The process has refused what it was told: another may have what this one could not get."""
+    def reject(self) -> None:
+        """Replace a process that could not take its sockets or rules."""
         if self.state is State.STARTING and self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
 
     async def wait_until_running(self) -> None:
-        """Also after the process has died on the way and another was started.
+        """Wait until the process runs, or a successor does.
 
         Raises:
-            OSError: it was stopped instead.
+            OSError: the worker was stopped.
         """
         await self._running.wait()
         if self.state is State.STOPPED:
             raise OSError(errno.ECANCELED, f"worker {self.plan.worker_id} was stopped")
 
     def park(self) -> None:
-        """Of a worker that was stopped: it is not needed now."""
+        """Keep a stopped worker's slot for later."""
         self.state = State.PARKED
 
     async def stop(self, timeout_s: float) -> bool:
-        """Ask the process to forward what it holds and end; kill it when it does not.
+        """Have the process forward what its rings hold and end; kill it after ``timeout_s``.
 
         Returns:
-            Whether it did; otherwise there was none, or its rings may hold something still.
+            Whether it did. Otherwise there was no process, or its rings may still hold frames.
         """
         self.state = State.STOPPED
-        self._running.set()  # whoever waits for it need not
+        self._running.set()  # nobody need wait any longer
         if self._respawn is not None:
             self._respawn.cancel()
             self._respawn = None
-        if self.pid is None or self._conversation is None:
+        if self.pid is None:
             return False
-        self._conversation.allow(None)
-        self._conversation.tell(Kind.STOP)
+        self.channel.limit_silence(None)
+        self.channel.send(Kind.STOP)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), timeout_s)
         if self.pid is not None:
@@ -301,7 +296,7 @@ class WorkerHandle:
         return self._ended_well
 
     async def drain(self, timeout_s: float) -> None:
-        """Like :meth:`stop`; what the rings of a process that has died hold is left to another."""
+        """Like :meth:`stop`, but start another process when one dies before its rings are empty."""
         for _ in range(DRAIN_TRIES):
             if await self.stop(timeout_s):
                 return
@@ -310,19 +305,13 @@ class WorkerHandle:
                 await wait_until_all_run([self], timeout_s)
         await self.stop(timeout_s)
 
-    def tell(self, kind: Kind, **fields: Unpack[channel.Fields]) -> asyncio.Future[int]:
-        """As :meth:`Conversation.tell`."""
-        if self._conversation is None:
-            return nobody_there()
-        return self._conversation.tell(kind, **fields)
-
 
 @dataclass(frozen=True)
-class Birth:
-    """A worker about to be forked."""
+class PreparedWorker:
+    """Everything for a worker that is about to be forked."""
 
     handle: WorkerHandle
-    start: worker.WorkerStart
+    start: entry_point.WorkerStart
     channel: socket.socket
     """The supervisor's end."""
     transmitter: socket.socket
@@ -337,7 +326,7 @@ class Birth:
         self.tx_ring.close()
 
     def abandon(self) -> None:
-        """Close everything: there will be no child."""
+        """Close everything, as there will be no child."""
         self.release()
         self.channel.close()
         os.close(self.uring_fd)
@@ -347,54 +336,51 @@ def spawn(handles: Sequence[WorkerHandle]) -> None:
     """Fork a process into each of these slots.
 
     Raises:
-        OSError: no process, descriptor or memory to be had; the slots that have none stay without.
+        OSError: no process, descriptor or memory to be had; the other slots stay without a process.
     """
     for _ in spawning(handles):
         pass
 
 
 def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
-    """The same, bunch by bunch, for who has other things to do in between.
+    """Like :func:`spawn`, batch by batch, for callers with other work to do in between.
 
-    They are prepared, forked and adopted in bunches: a page that the supervisor writes between two forks
+    Workers are prepared, forked and attached in batches: a page that the supervisor writes between two forks
     becomes the private copy of the worker forked before, so it does next to nothing there.
-
-    Raises:
-        OSError: as above.
     """
     if len(handles) > FORKED_TOGETHER:
-        pages.collapse()
+        collapse_memory()
     for first in range(0, len(handles), FORKED_TOGETHER):
-        bunch = handles[first : first + FORKED_TOGETHER]
-        births: list[Birth] = []
+        batch = handles[first : first + FORKED_TOGETHER]
+        prepared: list[PreparedWorker] = []
         pids: list[int] = []
-        tx_rings = sockets.open_tx_rings([handle.plan.memory_node for handle in bunch])
+        tx_rings = sockets.open_tx_rings([handle.plan.memory_node for handle in batch])
         try:
-            for handle, tx_ring in zip(bunch, tx_rings, strict=True):
-                births.append(handle.prepare(tx_ring))
+            for handle, tx_ring in zip(batch, tx_rings, strict=True):
+                prepared.append(handle.prepare(tx_ring))
             sys.stdout.flush()
             sys.stderr.flush()
-            _tell_apart(births)
-            for birth in births:
-                pids.append(_fork(birth.start))  # noqa: PERF401
+            _unmap_others(prepared)
+            for one in prepared:
+                pids.append(_fork(one.start))  # noqa: PERF401
         finally:
-            for birth, pid in zip(births, pids, strict=False):
-                birth.handle.adopt(birth, pid)
-            for birth in births[len(pids) :]:
-                birth.abandon()
-            sockets.close_all(tx_rings[len(births) :])
+            for one, pid in zip(prepared, pids, strict=False):
+                one.handle.attach(one, pid)
+            for one in prepared[len(pids) :]:
+                one.abandon()
+            sockets.close_all(tx_rings[len(prepared) :])
         yield
 
 
-def _tell_apart(births: Sequence[Birth]) -> None:
+def _unmap_others(batch: Sequence[PreparedWorker]) -> None:
     """Have each worker unmap the io_urings of those that are forked together with it."""
-    regions = [list(birth.start.engine.uring_mappings.items()) for birth in births]
-    for birth, own in zip(births, regions, strict=True):
-        birth.start.entry.unmap([region for of in regions if of is not own for region in of])
+    regions = [list(one.start.engine.uring_mappings.items()) for one in batch]
+    for one, own in zip(batch, regions, strict=True):
+        one.start.entry.unmap([region for of in regions if of is not own for region in of])
 
 
 async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:
-    """Until every one of them runs; raises OSError when that takes longer, or one is stopped instead."""
+    """Wait until all of them run; raises OSError when that takes longer, or one is stopped instead."""
     try:
         async with asyncio.timeout(timeout_s):
             for handle in handles:
@@ -403,12 +389,12 @@ async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) 
         raise OSError(f"a new worker was not ready after {timeout_s:g} s") from error
 
 
-def _fork(start: worker.WorkerStart) -> int:
+def _fork(start: entry_point.WorkerStart) -> int:
     pid = fork()
     if pid == 0:
         status = 1
         try:
-            worker.main(start)
+            entry_point.main(start)
             status = 0
         except BaseException:
             traceback.print_exc()

@@ -1,8 +1,7 @@
-"""The workers of a forwarder: made, told what they must know, asked what they answered.
+"""The worker pool: makes workers, sends them what they must know, and collects their replies.
 
-What a worker is told are links, rules and sockets: all of them when its process begins, and what changes
-afterwards. Besides those of the plan in force there may be spare slots of former plans, and newcomers of the
-next.
+A new process is sent all links, rules and sockets; later it is sent what changes. Besides the workers of the
+plan in force, the pool has spare slots of earlier plans, and incoming workers of the next plan.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from forwarder.engines.packet.engine import LINKS
 from forwarder.engines.packet.memory import RULES, SharedMemory
@@ -19,253 +19,301 @@ from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.schema import SOCKETS
 from forwarder.net.links import LinkView, output_trouble
 from forwarder.plan.model import Plan, WorkerPlan
-from forwarder.workers import encoding as channel
+from forwarder.rules.model import ForwardingRule
+from forwarder.workers import encoding
 from forwarder.workers.encoding import WorkerRule
 from forwarder.workers.handle import Receiver, State, WorkerHandle
 from forwarder.workers.request_channel import WorkerGoneError
-from forwarder.workers.rule_index import RuleTables
-from forwarder.workers.spec import Setup
+from forwarder.workers.rule_index import Removed, RuleIndex
 
-Told = list[asyncio.Future[int]]
-"""What workers will answer."""
-
-
-def tables_for(plan: Plan) -> RuleTables:
-    """Without rules yet, for what a worker has room for."""
-    return RuleTables(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
+PendingReplies = list[asyncio.Future[int]]
+"""Replies that workers owe: an errno or 0 each."""
+RETIRED: Final = -1
+"""Group and partition of a slot whose worker belonged to an earlier plan."""
 
 
-class Crew:
+@dataclass(frozen=True)
+class ForwarderSpec:
+    """What a forwarder is made from."""
+
+    plan: Plan
+    replan: Callable[[Sequence[ForwardingRule], Mapping[int, int]], Plan]
+    """Makes the plan for other rules, and for other sizes of elastic groups by group."""
+    scale_threshold_dps: int
+    """Datagrams/s of an elastic group that call for one more worker."""
+    busy_poll_us: int = 0
+    realtime_priority: int = 0
+    """0 for none."""
+
+
+def index_for(plan: Plan) -> RuleIndex:
+    """An empty rule index with the limits of a packet worker."""
+    return RuleIndex(plan, most_rules=RULES, most_outputs=LINKS, most_inputs=SOCKETS)
+
+
+class WorkerPool:
     """All worker slots; to be closed.
 
     Args:
-        setup: what they are made of.
-        tables: their rules.
-        view: the interfaces as they are.
-        spawn_task: runs something beside the rest.
+        links: the interfaces as they are.
+        spawn_task: starts a task in the background.
         log: takes one sentence at a time.
     """
 
     def __init__(
         self,
-        setup: Setup,
-        tables: RuleTables,
-        view: LinkView,
+        spec: ForwarderSpec,
+        links: LinkView,
         spawn_task: Callable[[Coroutine[Any, Any, None]], object],
         log: Callable[[str], None],
     ) -> None:
-        self.setup = setup
-        self.tables = tables
+        self.spec = spec
+        self.index = index_for(spec.plan)
         self.workers: list[WorkerHandle] = []
         self.spare: list[WorkerHandle] = []
-        """Slots of former plans' workers, for those of the next."""
+        """Slots of workers of earlier plans, for workers of the next."""
+        # Counts of sockets that are closed, by interface.
         self.past_drops: Counter[str] = Counter()
         self.past_arrivals: Counter[str] = Counter()
         self.past_abandoned: Counter[str] = Counter()
-        """What sockets that are gone dropped, what had come to them, what was left in them, by interface."""
-        self._newcomers: dict[WorkerHandle, RuleTables] = {}
-        """Workers of a plan that is being put in place of this one, and their rules."""
-        self._view = view
+        self._incoming: dict[WorkerHandle, RuleIndex] = {}
+        """Workers of a plan that is about to take over, with the rules of that plan."""
+        self._links = links
         self._spawn_task = spawn_task
         self._log = log
-        self._memory = SharedMemory(len(setup.plan.workers))
-        self._packed: dict[tuple[RuleTables, int], list[tuple[int, bytes]]] = {}
-        """What a new process of a partition is told of rules, until they change."""
-        self._equipped: set[WorkerHandle] = set()
-        """Workers whose present process is being told everything, or has been."""
+        self._memory = SharedMemory(len(spec.plan.workers))
+        self._packed: dict[tuple[RuleIndex, int], list[tuple[int, bytes]]] = {}
+        """ADD_RULES messages for a new process of a partition, until rules change."""
+        self._informed: set[WorkerHandle] = set()
+        """Workers whose present process has been sent everything, or is being sent it."""
+        self._freeing: set[asyncio.Future[None]] = set()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def make(self) -> None:
-        """The slots that the plan calls for, without processes yet."""
-        self.workers += [self._new(plan, self.setup) for plan in self.setup.plan.workers]
+    def create(self) -> None:
+        """Make the slots of the plan, without processes yet."""
+        self.workers += [self._new(plan, self.spec) for plan in self.spec.plan.workers]
 
     def add(self, plan: WorkerPlan) -> WorkerHandle:
-        """One slot more."""
-        handle = self._new(plan, self.setup)
+        """Make one more slot."""
+        handle = self._new(plan, self.spec)
         self.workers.append(handle)
         return handle
 
-    def add_newcomer(self, plan: WorkerPlan, setup: Setup, tables: RuleTables) -> WorkerHandle:
-        """A worker of another setup with rules of its own, for a slot that is spare or comes after all."""
-        handle = self._new(plan, setup)
-        self._newcomers[handle] = tables
+    def add_incoming(self, plan: WorkerPlan, spec: ForwarderSpec, index: RuleIndex) -> WorkerHandle:
+        """Make a slot for a worker of the next plan, with the rules of that plan."""
+        handle = self._new(plan, spec)
+        self._incoming[handle] = index
         return handle
 
-    async def end_newcomers(self) -> None:
-        """Those of a plan that is not in force yet hold nothing, and are not to come any more."""
-        await asyncio.gather(*(handle.stop(0) for handle in self._newcomers))
+    async def stop_incoming(self) -> None:
+        """End the incoming workers, which forward nothing yet."""
+        await asyncio.gather(*(handle.stop(0) for handle in self._incoming))
 
-    def forget_newcomer(self, handle: WorkerHandle) -> None:
-        """It is not to come after all."""
-        self._newcomers.pop(handle, None)
-        self._equipped.discard(handle)
+    def discard_incoming(self, handle: WorkerHandle) -> None:
+        """Forget an incoming worker that has ended."""
+        self._incoming.pop(handle, None)
+        self._informed.discard(handle)
 
-    def relieve(
+    def switch_over(
         self,
-        setup: Setup,
-        tables: RuleTables,
-        newcomers: Sequence[WorkerHandle],
-        former: Sequence[WorkerHandle],
+        spec: ForwarderSpec,
+        index: RuleIndex,
+        incoming: Sequence[WorkerHandle],
+        outgoing: Sequence[WorkerHandle],
     ) -> None:
-        """From now on it is the newcomers' setup and rules, and ``former`` slots are spare."""
-        for handle in newcomers:
+        """Put the incoming workers in place of the outgoing ones, whose slots become spare."""
+        for handle in incoming:
             place = handle.plan.worker_id
             self.workers[place : place + 1] = [handle]
-        used = {handle.plan.worker_id for handle in newcomers}
-        self.spare = [h for h in self.spare if h.plan.worker_id not in used] + list(former)
+        used = {handle.plan.worker_id for handle in incoming}
+        self.spare = [h for h in self.spare if h.plan.worker_id not in used] + list(outgoing)
         self.spare.sort(key=lambda handle: handle.plan.worker_id)
-        self._newcomers.clear()
+        self._incoming.clear()
         self._packed.clear()
-        self.setup, self.tables = setup, tables
+        self.spec, self.index = spec, index
 
     @property
     def in_plan(self) -> list[WorkerHandle]:
-        """The workers of the plan, without slots of former ones."""
+        """The workers of the plan in force."""
         return [handle for handle in self.workers if handle not in self.spare]
 
     def keep_counts(self, closed: Iterable[Receiver]) -> None:
-        """What has come to sockets that were closed, what they dropped and still held, stays counted."""
+        """Add the counts of closed sockets to those of the past."""
         for receiver in closed:
             self.past_drops[receiver.interface] += receiver.drops
             self.past_arrivals[receiver.interface] += receiver.came
             self.past_abandoned[receiver.interface] += receiver.abandoned
 
     async def wait_until_ready(self) -> None:
-        """Until all workers that there are to begin with run; raises OSError when one cannot start."""
+        """Wait until all workers run for the first time; raises OSError when one cannot start."""
         await self._ready
 
     def close(self) -> None:
-        """Give back the memory of their counters."""
+        """Release the memory of the counters."""
         self._memory.close()
 
-    # -- what they are told --
+    # -- requests to workers --
 
-    def add_rules(self, added: Mapping[int, Sequence[WorkerRule]]) -> Told:
-        """Rules of partitions, which the tables have already."""
+    def add_rules(self, rules: Sequence[ForwardingRule]) -> PendingReplies:
+        """Put rules that the index accepts into it, and send them to the workers that hold them."""
         self._packed.clear()
-        messages = {partition: _in_messages(rules) for partition, rules in added.items()}
-        told: Told = []
-        for handle in self.workers:
-            told += _tell_rules(handle, messages.get(handle.plan.partition, ()))
-        return told
-
-    def remove_rule(self, key: int, partitions: Sequence[int]) -> Told:
-        """A rule that the tables have no more."""
-        self._packed.clear()
-        body = channel.pack_keys([key])
+        messages = {number: _in_messages(added) for number, added in self.index.add(rules).items()}
+        self.send_links()
         return [
-            handle.tell(Kind.REMOVE_RULES, count=1, body=body)
+            handle.channel.send(Kind.ADD_RULES, count=count, body=body)
             for handle in self.workers
-            if handle.plan.partition in partitions
+            for count, body in messages.get(handle.plan.partition, ())
         ]
 
-    def announce_links(self) -> Told:
-        """Where outputs lead, as it is now."""
-        body = self._links_body(self.tables)
-        return [handle.tell(Kind.SET_LINKS, body=body) for handle in self.workers]
+    def remove_rules(self, rules: Iterable[ForwardingRule]) -> asyncio.Future[None]:
+        """Take rules out of the index, where it has them, and out of the workers.
 
-    def hand_over(self, places: Sequence[tuple[WorkerHandle, int]]) -> Told:
-        """Sockets that were opened, for those who have been told the rest."""
-        return [self._hand_over(handle, row) for handle, row in places if handle in self._equipped]
+        Returns:
+            Done when no worker has any of them, and their counters are free for other rules. Whoever waits
+            for it shields it, as nobody else frees them.
+        """
+        self._packed.clear()
+        removed = [self.index.remove(rule) for rule in rules if rule.rule_id in self.index]
+        keys: dict[int, list[int]] = {}
+        for one in removed:
+            for partition in one.known_to:
+                keys.setdefault(partition, []).append(one.key)
+        messages = {number: list(encoding.key_messages(found)) for number, found in keys.items()}
+        pending = [
+            handle.channel.send(Kind.REMOVE_RULES, count=count, body=body)
+            for handle in self.workers
+            for count, body in messages.get(handle.plan.partition, ())
+        ]
+        freed = asyncio.ensure_future(self._free_counters(self.index, removed, self.in_plan, pending))
+        self._freeing.add(freed)
+        freed.add_done_callback(self._freeing.discard)
+        return freed
 
-    def take_back(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
-        """A socket that is about to be closed, from its worker; what that leaves in the ring is counted."""
-        receiver, at_it = handle.receivers[row], handle.pid is not None
-        told = handle.tell(Kind.REMOVE_SOCKET, argument=row)
+    def send_links(self) -> PendingReplies:
+        """Send how each output interface is reached now."""
+        body = self._packed_links(self.index)
+        return [handle.channel.send(Kind.SET_LINKS, body=body) for handle in self.workers]
+
+    def send_sockets(self, places: Sequence[tuple[WorkerHandle, int]]) -> PendingReplies:
+        """Send newly opened sockets to those workers that have been sent the rest."""
+        return [self._send_socket(handle, row) for handle, row in places if handle in self._informed]
+
+    def withdraw_socket(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
+        """Have a worker let go of a socket that is about to be closed, and count what is left in its ring."""
+        receiver, running = handle.receivers[row], handle.pid is not None
+        pending = handle.channel.send(Kind.REMOVE_SOCKET, argument=row)
 
         def count(_: asyncio.Future[int]) -> None:
             self.past_abandoned[receiver.interface] += receiver.waiting(handle.claimed(row))
 
-        if at_it:  # otherwise whoever closes it knows already
-            told.add_done_callback(count)
-        return told
+        if running:  # otherwise closing the socket counts it
+            pending.add_done_callback(count)
+        return pending
 
-    def _new(self, plan: WorkerPlan, setup: Setup) -> WorkerHandle:
+    def _new(self, plan: WorkerPlan, spec: ForwarderSpec) -> WorkerHandle:
         self._memory.reserve(plan.worker_id + 1)
         return WorkerHandle(
             plan,
             self._memory.block(plan.worker_id),
-            busy_poll_ns=setup.busy_poll_us * 1000,
-            realtime_priority=setup.realtime_priority,
-            on_ready=self._begin,
-            on_death=self._mourn,
+            busy_poll_ns=spec.busy_poll_us * 1000,
+            realtime_priority=spec.realtime_priority,
+            on_ready=self._on_ready,
+            on_death=self._on_death,
         )
 
-    def _begin(self, handle: WorkerHandle) -> None:
-        if handle.pid is not None:  # otherwise its first word was heard when it had ended
-            self._spawn_task(self._equip(handle, handle.pid))
+    def _on_ready(self, handle: WorkerHandle) -> None:
+        if handle.pid is not None:  # otherwise its first message was read after it had ended
+            self._spawn_task(self._inform(handle, handle.pid))
 
-    async def _equip(self, handle: WorkerHandle, pid: int) -> None:
-        """Tell a new process everything, then let it run; its successor, if it ends, is told itself."""
+    async def _inform(self, handle: WorkerHandle, pid: int) -> None:
+        """Send a new process everything, then let it run. If it ends meanwhile, its successor is sent it."""
         if handle.pid != pid:
             return
-        self._equipped.add(handle)
-        tables = self._tables_of(handle)
-        told = [handle.tell(Kind.SET_LINKS, body=self._links_body(tables))]
-        told += _tell_rules(handle, self._all_rules(tables, handle.plan.partition))
-        told += [self._hand_over(handle, row) for row in handle.receivers]
+        self._informed.add(handle)
+        index = self._index_of(handle)
+        pending = [handle.channel.send(Kind.SET_LINKS, body=self._packed_links(index))]
+        pending += [
+            handle.channel.send(Kind.ADD_RULES, count=count, body=body)
+            for count, body in self._all_rules(index, handle.plan.partition)
+        ]
+        pending += [self._send_socket(handle, row) for row in handle.receivers]
         try:
-            results = await asyncio.gather(*told)
+            results = await asyncio.gather(*pending)
         except WorkerGoneError:
             return
-        if handle.pid != pid:  # it had answered everything, and ended
+        if handle.pid != pid:  # it had replied to everything, and ended
             return
         if any(results):
             error = next(result for result in results if result)
             self._log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
-            handle.give_up()
+            handle.reject()
             return
         handle.run()
         if not self._ready.done() and all(other.state is State.RUNNING for other in self.workers):
             self._ready.set_result(None)
 
-    def _mourn(self, handle: WorkerHandle, sentence: str) -> None:
+    def _on_death(self, handle: WorkerHandle, sentence: str) -> None:
         self._log(f"worker {handle.plan.worker_id}: {sentence}")
-        self._equipped.discard(handle)
+        self._informed.discard(handle)
         if not self._ready.done() and handle.restarts > 2:
             self._ready.set_exception(OSError(f"worker {handle.plan.worker_id} cannot start: {sentence}"))
 
-    def _tables_of(self, handle: WorkerHandle) -> RuleTables:
-        return self._newcomers.get(handle, self.tables)
+    def _index_of(self, handle: WorkerHandle) -> RuleIndex:
+        return self._incoming.get(handle, self.index)
 
-    def _all_rules(self, tables: RuleTables, partition: int) -> list[tuple[int, bytes]]:
-        found = self._packed.get((tables, partition))
+    def _all_rules(self, index: RuleIndex, partition: int) -> list[tuple[int, bytes]]:
+        found = self._packed.get((index, partition))
         if found is None:
-            found = self._packed[tables, partition] = _in_messages(tables.contents(partition))
+            found = self._packed[index, partition] = _in_messages(index.contents(partition))
         return found
 
-    def _hand_over(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
+    def _send_socket(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
-        interface = self._tables_of(handle).input_number(receiver.interface)
-        body = channel.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
-        return handle.tell(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
+        interface = self._index_of(handle).input_number(receiver.interface)
+        body = encoding.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
+        return handle.channel.send(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
 
-    def _links_body(self, tables: RuleTables) -> bytes:
+    def _packed_links(self, index: RuleIndex) -> bytes:
         body = b""
-        for name, slot in tables.outputs.items():
-            state = self._view.find(name)
+        for name, slot in index.outputs.items():
+            state = self._links.find(name)
             if state is None or output_trouble(name, state):
-                body += channel.pack_link(slot, 0, 0, bytes(4), bytes(6))
+                body += encoding.pack_link(slot, 0, 0, bytes(4), bytes(6))
             else:
                 assert state.ipv4 is not None
-                body += channel.pack_link(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
+                body += encoding.pack_link(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
         return body
 
+    async def _free_counters(
+        self,
+        index: RuleIndex,
+        removed: Sequence[Removed],
+        workers: Sequence[WorkerHandle],
+        pending: PendingReplies,
+    ) -> None:
+        """Free the counters of removed rules once no worker counts in them any more."""
+        slots: dict[int, list[int]] = {}
+        for one in removed:
+            slots.setdefault(one.partition, []).append(one.slot)
+        blocks = [(handle.block, slots.get(handle.plan.partition)) for handle in workers]
+        await settled(pending)
+        for block, unused in blocks:
+            if unused:
+                block.forget_rules(unused)
+        for one in removed:
+            index.give_back(one)
 
-async def settled(told: Sequence[asyncio.Future[int]]) -> int:
-    """Wait for workers' answers; one that died meanwhile is told everything again by its start.
+
+async def settled(pending: PendingReplies) -> int:
+    """Wait for replies; a worker that dies meanwhile is sent everything again when it starts.
 
     Returns:
-        An errno that one of them answered, or 0.
+        An errno that one of them replied, or 0.
     """
-    answers = await asyncio.gather(*told, return_exceptions=True)
-    return next((answer for answer in answers if isinstance(answer, int) and answer), 0)
-
-
-def _tell_rules(handle: WorkerHandle, messages: Sequence[tuple[int, bytes]]) -> Told:
-    return [handle.tell(Kind.ADD_RULES, count=count, body=body) for count, body in messages]
+    replies = await asyncio.gather(*pending, return_exceptions=True)
+    return next((reply for reply in replies if isinstance(reply, int) and reply), 0)
 
 
 def _in_messages(rules: Sequence[WorkerRule]) -> list[tuple[int, bytes]]:
     """The bodies of ADD_RULES messages, and how many rules are in each."""
-    return [(len(part), channel.pack_rules(part)) for part in channel.in_messages(rules)]
+    return [(len(part), encoding.pack_rules(part)) for part in encoding.in_messages(rules)]

@@ -1,9 +1,9 @@
-"""The receive sockets of an interface, one for each worker that serves it: opened, steered, let in, closed.
+"""The receive sockets of an interface, one for each worker that serves it.
 
-They belong to the supervisor. A worker that dies leaves its socket where it was in the fanout group, so the
-order of joining, which is what the kernel's choice of a member refers to, stays as planned. The order also
-survives an interface that goes down and up again: the kernel then links the sockets anew in the order in
-which they were made (``packet_notifier`` and ``packet_create`` in ``net/packet/af_packet.c``).
+They belong to the supervisor. The socket of a worker that dies stays where it was in the fanout group, so the
+order of joining, by which the kernel chooses a member, stays as planned. The order also survives an interface
+that goes down and up again: the kernel then links the sockets anew in the order in which they were made
+(``packet_notifier`` and ``packet_create`` in ``net/packet/af_packet.c``).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _FANOUT_MODES: Final = {
     "cpu-map": ap.PACKET_FANOUT_CBPF,
 }
 _filter_program = lru_cache(maxsize=1)(steering.filter_program)
-"""A worker's interfaces are asked for one after another, and all have the same program."""
+"""All interfaces of a worker have the same program, and are opened one after another."""
 
 Place = tuple[WorkerHandle, int]
 """A worker and the row of one of its receivers."""
 
 
 def places_of(handle: WorkerHandle) -> list[Place]:
-    """Where the sockets of a worker are."""
+    """The places of a worker's sockets."""
     return [(handle, row) for row in handle.receivers]
 
 
 def held(handles: Iterable[WorkerHandle], interface: str) -> list[Place]:
-    """Where the sockets of an interface are."""
+    """The places of an interface's sockets."""
     return [
         (handle, row)
         for handle in handles
@@ -57,10 +57,10 @@ def held(handles: Iterable[WorkerHandle], interface: str) -> list[Place]:
 def open_receivers(
     state: InterfaceState, name: str, handles: Sequence[WorkerHandle], hashing: Hashing
 ) -> None:
-    """Open an interface's socket for every worker that serves it, in joining order, all of them deaf.
+    """Open an interface's socket for every worker that serves it, in joining order; they let nothing in yet.
 
     Raises:
-        OSError: one could not be had; none is left open.
+        OSError: a socket could not be had; none is left open.
     """
     serving = [
         (planned, handle)
@@ -77,7 +77,7 @@ def open_receivers(
             slot = planned.fanout.slot if planned.fanout else None
             row = _free_row(handle)
             handle.receivers[row] = Receiver(name, state.ifindex, sock, ring, slot)
-            # A worker that died before it could let go of the row's last ring has left its cursor there.
+            # A worker that died before it released the row's last ring has left its cursor there.
             handle.block.cursors[row] = 0
             if planned.fanout:
                 mode = _FANOUT_MODES[planned.fanout.mode]
@@ -96,7 +96,7 @@ def open_receivers(
 
 
 def as_opened(handle: WorkerHandle, planned: Sequence[SocketPlan]) -> tuple[SocketPlan, ...]:
-    """Planned sockets with the rings that a worker has in their place, where they are open."""
+    """Planned sockets, with the rings that a worker has instead where they are open."""
     rings = {receiver.interface: receiver.ring for receiver in handle.receivers.values()}
     return tuple(
         replace(one, ring=RingPlan(ring.frame_bytes, ring.frames))
@@ -106,17 +106,17 @@ def as_opened(handle: WorkerHandle, planned: Sequence[SocketPlan]) -> tuple[Sock
     )
 
 
-def join_late(view: LinkView, handle: WorkerHandle, members: Sequence[WorkerHandle]) -> None:
-    """Open the sockets of a worker that joins a group at work, deaf, in the groups that ``members`` are in.
+def join_late(links: LinkView, handle: WorkerHandle, members: Sequence[WorkerHandle]) -> None:
+    """Open the sockets of a worker in the fanout groups of ``members``, which carry traffic.
 
-    Nothing is steered to them before :func:`steer_flows` says so.
+    Nothing is steered to them before :func:`steer_flows`.
 
     Raises:
-        OSError: one could not be had; none is left open.
+        OSError: a socket could not be had; none is left open.
     """
     try:
         for planned in handle.plan.sockets:
-            state, places = view.find(planned.interface), held(members, planned.interface)
+            state, places = links.find(planned.interface), held(members, planned.interface)
             if state is None or not places:
                 continue
             member, place = places[0]
@@ -142,7 +142,7 @@ def join_late(view: LinkView, handle: WorkerHandle, members: Sequence[WorkerHand
 def steer_flows(members: Sequence[WorkerHandle]) -> None:
     """Spread the flows on the interfaces of a group over these members, from the next datagram on.
 
-    When it returns, no datagram is on its way to anybody else: the kernel waits for those that were
+    When this returns, no datagram is on its way to another worker: the kernel waits for those
     (``__fanout_set_data_bpf`` calls ``synchronize_net``).
     """
     for receiver in members[0].receivers.values():
@@ -150,12 +150,12 @@ def steer_flows(members: Sequence[WorkerHandle]) -> None:
 
 
 def close(places: Iterable[Place]) -> list[Receiver]:
-    """Close sockets, which leave their groups with that; what they were, and dropped, and held still."""
+    """Close sockets, which thereby leave their fanout groups; returns them with their last counts."""
     closed = []
     for handle, row in places:
         receiver = handle.receivers.pop(row)
         receiver.count_drops()
-        if handle.pid is None:  # otherwise its worker is at it, and forwards what it has taken
+        if handle.pid is None:  # otherwise its worker still empties the ring
             receiver.abandoned = receiver.waiting(handle.claimed(row))
         closed.append(receiver)
     sockets.close_all([receiver.sock for receiver in closed])
@@ -163,7 +163,7 @@ def close(places: Iterable[Place]) -> list[Receiver]:
 
 
 def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | None = None) -> None:
-    """Let frames in, on one interface or on all."""
+    """Let datagrams in, on one interface or on all."""
     for handle in handles:
         plans = {planned.interface: planned for planned in handle.plan.sockets}
         for receiver in handle.receivers.values():
@@ -171,15 +171,15 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
                 sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
 
 
-def mute(handles: Iterable[WorkerHandle]) -> None:
-    """Let nothing more in; what the rings hold stays."""
+def stop_listening(handles: Iterable[WorkerHandle]) -> None:
+    """Let nothing more in; the rings keep what they hold."""
     for handle in handles:
         for receiver in handle.receivers.values():
             sockets.mute(receiver.sock)
 
 
 def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
-    """As much memory as planned, in slots that hold a datagram of the interface as it is now."""
+    """A ring of the planned size, in slots that hold a datagram of the interface's present MTU."""
     frame = max(planned.frame_bytes, frame_bytes(mtu))
     return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame, handle.plan.memory_node)
 

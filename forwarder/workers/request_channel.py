@@ -1,82 +1,92 @@
-"""What the supervisor says to one worker process, what it answers, and how long that may take."""
+"""The supervisor's end of the channel to one worker process: requests, replies, and a limit on silence."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from forwarder.engines.packet.messages import Kind
-from forwarder.workers import encoding as channel
+from forwarder.workers import encoding
 
-LOOK_AGAIN_S: Final = 1.0
-FIRST_WORD: Final = 0
-"""In place of the number of a message: a process speaks first, without having been told anything."""
+CHECK_AGAIN_S: Final = 1.0
+"""Least time between two checks for silence."""
+READY_NUMBER: Final = 0
+"""Stands for a request's number in the READY message, which a process sends without a request."""
 
 
 class WorkerGoneError(Exception):
-    """The worker died before it answered; its successor starts from the supervisor's state anyway."""
+    """The worker died before it replied; its successor starts from the supervisor's state anyway."""
 
 
-class Conversation:
-    """With one process, from its fork to its end; the first word is due from the beginning.
+class RequestChannel:
+    """The channel to one process, from its fork to its end. The READY message is due from the beginning.
 
     Args:
         sock: the supervisor's end, not blocking; closed by :meth:`close`.
-        patience_s: for how long the process may say nothing while something is due.
-        on_ready: called at its first word.
-        on_silence: called when patience is lost, again if more is told to a process that is still there; it
-            should end the process.
+        silence_limit_s: how long the process may send nothing while a reply is due.
+        on_ready: called at the READY message.
+        on_silence: called when the limit is exceeded, and again if more is sent to a process that is still
+            there; it should end the process.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        patience_s: float,
+        silence_limit_s: float,
         *,
         on_ready: Callable[[], None],
         on_silence: Callable[[], None],
     ) -> None:
-        self.patience_s: float | None = patience_s
+        self.silence_limit_s: float | None = silence_limit_s
         self._sock = sock
         self._on_ready = on_ready
         self._on_silence = on_silence
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
-        """Or when something else began that it is given time for."""
-        self._sequence = FIRST_WORD
-        self._outbox: deque[tuple[Kind, int, channel.Fields]] = deque()
+        """When the last message came, or the limit was changed."""
+        self._number = READY_NUMBER
+        self._outbox: deque[tuple[tuple[bytes, bytes], Sequence[int]]] = deque()
         self._due: dict[int, tuple[asyncio.Future[int], float]] = {}
-        """Answers that are due, and since when, by the number of the message; oldest first."""
-        self._look: asyncio.TimerHandle | None = None
+        """Replies that are due, and since when, by number of the request; oldest first."""
+        self._check: asyncio.TimerHandle | None = None
         self._loop.add_reader(sock, self._read)
-        self._expect(FIRST_WORD)
+        self._expect(READY_NUMBER)
 
-    def tell(self, kind: Kind, **fields: Unpack[channel.Fields]) -> asyncio.Future[int]:
-        """Send a message; the future is the worker's answer, an errno or 0, or :class:`WorkerGoneError`."""
-        self._sequence += 1
-        self._outbox.append((kind, self._sequence, fields))
-        future = self._expect(self._sequence)
-        self._write()
+    def send(
+        self,
+        kind: Kind,
+        *,
+        count: int = 0,
+        argument: int = 0,
+        body: bytes = b"",
+        descriptors: Sequence[int] = (),
+    ) -> asyncio.Future[int]:
+        """Send a request; the future is the reply, an errno or 0, or :class:`WorkerGoneError`."""
+        self._number += 1
+        header = encoding.header(kind, self._number, count, argument)
+        self._outbox.append(((header, body), descriptors))  # many workers share a body
+        future = self._expect(self._number)
+        self._flush()
         return future
 
-    def allow(self, patience_s: float | None) -> None:
-        """Be more or less patient from now on; None: whoever stops the process sees to its end themselves."""
-        self.patience_s = patience_s
+    def limit_silence(self, limit_s: float | None) -> None:
+        """Change the limit; None for no limit, when whoever stops the process sees to its end."""
+        self.silence_limit_s = limit_s
         self._heard_at = self._loop.time()
-        self._look_later()
+        self._check_later()
 
     def close(self) -> None:
-        """The process has ended: hear what it said before, and nothing is due any more."""
+        """Read what the process sent before it ended; replies that are due still fail."""
         self._read()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
         self._outbox.clear()
         due, self._due = self._due, {}
-        self._look_later()
+        self._check_later()
         for future, _ in due.values():
             if not future.done():
                 _fail(future)
@@ -84,42 +94,42 @@ class Conversation:
     def _expect(self, number: int) -> asyncio.Future[int]:
         future: asyncio.Future[int] = self._loop.create_future()
         self._due[number] = (future, self._loop.time())
-        if self._look is None:
-            self._look_later()
+        if self._check is None:
+            self._check_later()
         return future
 
-    def _look_later(self) -> None:
-        """Again when patience ends, if nothing is heard until then."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
-        ends = self._patience_ends()
+    def _check_later(self) -> None:
+        """Check for silence when the limit ends, if nothing is heard until then."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        ends = self._limit_ends()
         if ends is not None:
-            self._look = self._loop.call_at(max(ends, self._loop.time() + LOOK_AGAIN_S), self._look_now)
+            self._check = self._loop.call_at(max(ends, self._loop.time() + CHECK_AGAIN_S), self._check_now)
 
-    def _patience_ends(self) -> float | None:
-        """When the oldest message will be too old."""
-        if self.patience_s is None or not self._due:
+    def _limit_ends(self) -> float | None:
+        """When the oldest reply will be overdue."""
+        if self.silence_limit_s is None or not self._due:
             return None
         _, since = next(iter(self._due.values()))
-        return max(since, self._heard_at) + self.patience_s
+        return max(since, self._heard_at) + self.silence_limit_s
 
-    def _look_now(self) -> None:
-        self._look = None
+    def _check_now(self) -> None:
+        self._check = None
         self._read()  # the one who was held up may be this process
-        ends = self._patience_ends()
+        ends = self._limit_ends()
         if ends is not None and ends <= self._loop.time():
             self._on_silence()
         else:
-            self._look_later()
+            self._check_later()
 
-    def _write(self) -> None:
+    def _flush(self) -> None:
         while self._outbox:
-            kind, sequence, fields = self._outbox[0]
+            packet, descriptors = self._outbox[0]
             try:
-                channel.send(self._sock, kind, sequence, **fields)
+                socket.send_fds(self._sock, packet, descriptors)
             except BlockingIOError:
-                self._loop.add_writer(self._sock, self._write)
+                self._loop.add_writer(self._sock, self._flush)
                 return
             except OSError:
                 return  # it is dying; its end is noticed elsewhere
@@ -129,32 +139,45 @@ class Conversation:
     def _read(self) -> None:
         while True:
             try:
-                message = channel.receive(self._sock)
+                packet = self._sock.recv(encoding.HEADER.size)
             except BlockingIOError:
                 return
             except ConnectionResetError:
-                # It ended without having read everything. Said once, and before what it had sent
+                # It ended without having read everything. Reported once, and before what it had sent
                 # (unix_release_sock, net/unix/af_unix.c).
                 continue
-            if message is None:
+            if not packet:
                 self._loop.remove_reader(self._sock)
                 return
             self._heard_at = self._loop.time()
+            message = encoding.reply(packet)
             if message.kind == Kind.READY:
-                self._answered(FIRST_WORD, 0)
+                self._resolve(READY_NUMBER, 0)
                 self._on_ready()
             elif message.kind == Kind.DONE:
-                self._answered(message.sequence, message.argument)
+                self._resolve(message.number, message.argument)
 
-    def _answered(self, number: int, argument: int) -> None:
+    def _resolve(self, number: int, argument: int) -> None:
         future, _ = self._due.pop(number, (None, 0.0))
         if future is not None and not future.done():
             future.set_result(argument)
 
 
-def nobody_there() -> asyncio.Future[int]:
-    """What telling something comes to while there is no process."""
-    return _fail(asyncio.get_running_loop().create_future())
+class ClosedChannel:
+    """The channel of a worker slot without a process."""
+
+    silence_limit_s: float | None = None
+
+    def send(self, kind: Kind, **_: Any) -> asyncio.Future[int]:
+        """A reply that has failed already: a process that starts later is sent everything."""
+        del kind
+        return _fail(asyncio.get_running_loop().create_future())
+
+    def limit_silence(self, limit_s: float | None) -> None:
+        """Nobody is there to be silent."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _fail(future: asyncio.Future[int]) -> asyncio.Future[int]:

@@ -1,7 +1,7 @@
-"""Rules as workers hold them: keys, slots and outputs as numbers. Pure.
+"""The rule index: which partition holds a rule, and the numbers that its workers know it by. Pure.
 
-Names become numbers here: input interfaces get the slot that is part of a rule's key, output interfaces the
-row of the workers' link table, rules a slot for their counters in each partition that holds them.
+An input interface gets the number that is part of a rule's key, an output interface its row of the workers'
+link table, and a rule the slot of its counters in its partition.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from forwarder.rules.model import ForwardingRule, Output
 from forwarder.workers.encoding import WorkerRule
 
 INPUTS: Final = 65_535
-"""Input interfaces that a forwarder can know in its life: their number is a part of a rule's key."""
+"""Input interfaces that a forwarder can know in its life: their number is part of a rule's key."""
 FOREIGN: Final = 0
-"""The counter slot of all rules that are known to be another worker's, where there are any."""
+"""The counter slot of all rules that belong to another worker, where workers know these."""
 
 
 class Numbering:
-    """Gives each name a small number, the same for as long as it is known."""
+    """Gives each name a small number for good."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -46,15 +46,15 @@ class Numbering:
 
 
 class Slots:
-    """The counter slots of one partition: dense, a free one before a new one.
+    """The counter slots of one partition; a free slot is used before a new one.
 
     Args:
-        reserved: how many at the beginning are never given out.
+        reserved: how many at the beginning are never assigned.
     """
 
     def __init__(self, reserved: int = 0) -> None:
         self.used = reserved
-        """One more than the highest slot ever taken."""
+        """One more than the highest slot ever assigned."""
         self._of: dict[str, int] = {}
         self._free: list[int] = []
 
@@ -66,8 +66,8 @@ class Slots:
         self._of[rule_id] = slot
         return slot
 
-    def let_go(self, rule_id: str) -> int:
-        """The slot is no longer the rule's, and nobody else's before :meth:`give_back`."""
+    def release(self, rule_id: str) -> int:
+        """Take the slot from a rule; no other rule gets it before :meth:`give_back`."""
         return self._of.pop(rule_id)
 
     def give_back(self, slot: int) -> None:
@@ -113,7 +113,7 @@ def _worker_output(output: Output, outputs: Numbering) -> tuple[int, int, int, i
 
 
 class Placer:
-    """Says which of a plan's rule tables hold a rule."""
+    """Finds the partition of a plan that holds a rule."""
 
     def __init__(self, plan: Plan) -> None:
         self._strategy = plan.strategy
@@ -124,11 +124,11 @@ class Placer:
         self._anywhere = members[plan.groups[0].group_id] if plan.follows_rules else None
 
     def members(self, interface: str) -> list[int] | None:
-        """The partitions of an interface's group, by slot; None when it is in no group."""
+        """The partitions of an interface's group, in slot order; None if it is in no group."""
         return self._members.get(interface, self._anywhere)
 
     def partitions(self, rules: Sequence[ForwardingRule]) -> list[int | None]:
-        """For each rule, the partition that holds it; None when its input interface is in no group."""
+        """The partition that holds each rule; None if its input interface is in no group."""
         found: list[int | None] = [None] * len(rules)
         hashed: dict[int, list[int]] = {}
         for index, rule in enumerate(rules):
@@ -149,7 +149,7 @@ class Placer:
 
 
 class Removed(NamedTuple):
-    """A rule that was taken out of the tables."""
+    """A rule that was taken out of the index."""
 
     key: int
     known_to: tuple[int, ...]
@@ -160,17 +160,17 @@ class Removed(NamedTuple):
     """Its counters' row there."""
 
 
-class RuleTables:
-    """Every partition's rules, with the numbers that its workers know them by.
+class RuleIndex:
+    """The rules of every partition, with the numbers that its workers know them by.
 
-    Where rules are hashed to workers but datagrams are not steered by rule, a worker also gets to know the
-    rules of the others in its group, as keys without outputs that count in :data:`FOREIGN`: so it can tell a
-    datagram that came to the wrong worker from one that nobody has a rule for.
+    Where rules are hashed to workers but datagrams are not steered by rule, a worker also knows the rules of
+    the others in its group, as keys without outputs that count in :data:`FOREIGN`. It can then tell a
+    datagram that reached the wrong worker from one that has no rule.
 
     Args:
-        most_rules: of a partition.
-        most_outputs: interfaces that a worker can send to.
-        most_inputs: interfaces that a worker can receive from.
+        most_rules: limit of rules in a partition.
+        most_outputs: limit of interfaces that a worker can send to.
+        most_inputs: limit of interfaces that a worker can receive from.
     """
 
     def __init__(self, plan: Plan, *, most_rules: int, most_outputs: int, most_inputs: int) -> None:
@@ -180,23 +180,26 @@ class RuleTables:
         self._placer = Placer(plan)
         self._interfaces = plan.interfaces
         self._follows_rules = plan.follows_rules
-        self.tells_wrong = plan.strategy.leaves_wrong_workers
+        self.knows_foreign = plan.strategy.leaves_wrong_workers
         self._inputs = Numbering(INPUTS)
         self._outputs = Numbering(most_outputs)
-        self._reserved = FOREIGN + 1 if self.tells_wrong else 0
+        self._reserved = FOREIGN + 1 if self.knows_foreign else 0
         self._slots = {partition.partition_id: Slots(self._reserved) for partition in plan.partitions}
         self._rules_on: Counter[str] = Counter()
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
         self._partition_of: dict[str, int] = {}
         self._strategy = plan.strategy
         self._groups: dict[int, list[int]] = {}
-        """The partitions of each group's workers, in their order."""
+        """The partitions of each group's workers, in worker order."""
         for worker in plan.workers:
             self._groups.setdefault(worker.group, []).append(worker.partition)
         self._distributions: tuple[Distribution, ...] | None = None
 
+    def __contains__(self, rule_id: object) -> bool:
+        return rule_id in self._partition_of
+
     def problems(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        """Why ``rules`` cannot be placed; nothing when they can."""
+        """Why the index cannot take ``rules``; nothing if it can."""
         problems = []
         served = ", ".join(self._interfaces)
         more: Counter[int] = Counter()
@@ -224,7 +227,7 @@ class RuleTables:
         return tuple(problems)
 
     def add(self, rules: Sequence[ForwardingRule]) -> dict[int, list[WorkerRule]]:
-        """Take rules that :meth:`problems` found nothing wrong with; what is new to each partition."""
+        """Take rules that :meth:`problems` accepts; returns what each partition has to know of them."""
         self._distributions = None
         added: dict[int, list[ForwardingRule]] = {}
         for rule, partition in zip(rules, self._placer.partitions(rules), strict=True):
@@ -241,12 +244,12 @@ class RuleTables:
         return {partition: self._resolved(partition, news) for partition, news in added.items()}
 
     def remove(self, rule: ForwardingRule) -> Removed:
-        """Take a rule out. Its slot is for :meth:`give_back` when no worker counts in it any more."""
+        """Take a rule out; its slot can be given back when no worker counts in it any more."""
         self._distributions = None
         partition = self._partition_of.pop(rule.rule_id)
         del self._rules[partition][rule.rule_id]
         self._rules_on[rule.input_interface] -= 1
-        slot = self._slots[partition].let_go(rule.rule_id)
+        slot = self._slots[partition].release(rule.rule_id)
         return Removed(rule_key(rule, self._inputs), self._known_to(rule, partition), partition, slot)
 
     def give_back(self, removed: Removed) -> None:
@@ -254,7 +257,7 @@ class RuleTables:
 
     def contents(self, partition: int) -> list[WorkerRule]:
         """Everything that a worker of a partition has to know."""
-        if not self.tells_wrong:
+        if not self.knows_foreign:
             return self._resolved(partition, list(self._rules[partition].values()))
         known = [
             rule
@@ -270,7 +273,7 @@ class RuleTables:
         return partition, self._slots[partition][rule.rule_id]
 
     def slots_used(self, partition: int) -> int:
-        """Rows of counters that a partition has needed so far; none of one that is not of these tables."""
+        """Rows of counters that a partition has used so far; 0 for an unknown partition."""
         return self._slots[partition].used if partition in self._slots else 0
 
     def rules(self, partition: int) -> list[ForwardingRule]:
@@ -278,11 +281,11 @@ class RuleTables:
         return list(self._rules[partition].values())
 
     def held(self, partition: int) -> int:
-        """Rules of a partition; none of one that is not of these tables."""
+        """Number of rules in a partition; 0 for an unknown partition."""
         return len(self._rules.get(partition, ()))
 
     def distributions(self) -> tuple[Distribution, ...]:
-        """How the rules of each group lie on its workers; worked out anew when rules have changed."""
+        """How the rules of each group are distributed over its workers; computed anew when rules change."""
         if self._distributions is None:
             self._distributions = tuple(
                 self._distribution(group, members) for group, members in self._groups.items()
@@ -295,20 +298,20 @@ class RuleTables:
         return distribution(group, [self.held(partition) for partition in members], keys, self._strategy)
 
     def input_number(self, interface: str) -> int:
-        """The slot that keys of an input interface's rules carry."""
+        """The number of an input interface in the keys of its rules."""
         return self._inputs.number(interface)
 
     def rules_on(self, interface: str) -> int:
-        """How many rules have it as their input."""
+        """How many rules have the interface as their input."""
         return self._rules_on[interface]
 
     @property
     def outputs(self) -> dict[str, int]:
-        """Rows of the link table, by interface."""
+        """Row of the link table of each output interface."""
         return self._outputs.names()
 
     def _known_to(self, rule: ForwardingRule, partition: int) -> tuple[int, ...]:
-        if not self.tells_wrong:
+        if not self.knows_foreign:
             return (partition,)
         return tuple(self._placer.members(rule.input_interface) or ())
 

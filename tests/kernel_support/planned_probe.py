@@ -17,7 +17,7 @@ from forwarder.net.links import InterfaceState
 from forwarder.plan.host import Cpu, Host
 from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.workers import receive_sockets as ingress
+from forwarder.workers import receive_sockets
 from forwarder.workers.handle import WorkerHandle
 from kernel_support.steering_probe import DEADLINE_S, make_pair
 
@@ -41,11 +41,11 @@ def main() -> None:
         for worker in planned.workers
     ]
     state = InterfaceState(index, "probe1", up=True, mtu=1500, mac=bytes(6), ipv4=None)
-    ingress.open_receivers(state, "probe1", handles, strategy.hashing)
-    ingress.listen(handles, strategy.hashing)
+    receive_sockets.open_receivers(state, "probe1", handles, strategy.hashing)
+    receive_sockets.listen(handles, strategy.hashing)
     json.dump([[cpu, *received_on(cpu, handles)] for cpu in senders()], sys.stdout)
     for handle in handles:
-        ingress.close(ingress.places_of(handle))
+        receive_sockets.close(receive_sockets.places_of(handle))
 
 
 def _ignore(*_: object) -> None:

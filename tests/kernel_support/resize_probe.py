@@ -25,7 +25,7 @@ from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import sockets
 from forwarder.engines.packet.sockets import Ring
 from forwarder.net import steering
-from forwarder.net.handover import Relief, wait_for_receivers
+from forwarder.net.handover import Handover, wait_for_receivers
 
 RING: Final = Ring(1 << 16, 256)
 START_S: Final = 0.05
@@ -121,21 +121,21 @@ def program_leave(members: Members) -> None:
 
 def spare_group(members: Members, count: int) -> None:
     former, members.inside = members.inside, []
-    relief = Relief()
+    handover = Handover()
     members.add(count)
     sockets.steer(members.inside[0], steering.flow_program(count))
     for sock in members.inside:
-        relief.hold_back(sock)
+        handover.hold_back(sock)
     time.sleep(START_S)
     for sock in former:
-        relief.keep_on(sock)
-    relief.turn()
+        handover.keep_on(sock)
+    handover.switch()
     for sock in former:
         sockets.mute(sock)
     for sock in members.inside:
         sockets.listen(sock)
     wait_for_receivers()
-    relief.close()
+    handover.close()
 
 
 WAYS: Final[Mapping[str, tuple[int, Callable[[Members, int], None]]]] = {

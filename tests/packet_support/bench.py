@@ -27,7 +27,7 @@ from forwarder.engines.packet.memory import SharedMemory
 from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import encoding as channel
+from forwarder.workers import encoding
 from packet_support.frames import raw_address, raw_port
 from packet_support.linux import VnetHeader
 from packet_support.outputs import Output
@@ -100,7 +100,7 @@ class FakeRing:
 
 
 class Bench:
-    """One engine with one fake ring as interface slot ``INTERFACE``, spoken to over its channel.
+    """One engine with one fake ring as interface slot ``INTERFACE``, spoken to over its encoding.
 
     Every message lets it live until it has answered.
 
@@ -140,7 +140,7 @@ class Bench:
         """Have the engine map a ring as a socket; it waits at the ring's queue and fetches from there
         what does not fit."""
         ring = ring or self.ring
-        body = channel.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
+        body = encoding.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
         assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(ring.fileno(),)) == 0
         fd = self.engine._sockets[row, layout.SOCKET_FD]
         os.dup2(ring.queue.fileno(), fd)
@@ -160,21 +160,14 @@ class Bench:
     ) -> int:
         """Let the engine do one thing, after what its ring holds; its answer, 0 or an errno."""
         self._sequence += 1
-        channel.send(
-            self.control,
-            kind,
-            self._sequence,
-            count=count,
-            argument=argument,
-            body=body,
-            descriptors=descriptors,
-        )
+        header = encoding.header(kind, self._sequence, count, argument)
+        socket.send_fds(self.control, [header, body], descriptors)
         if kind is not Kind.STOP:
             self.control.send(b"")  # as if the supervisor were gone: nothing more is forwarded
         self.engine.serve()
-        assert channel.receive(self.control) == channel.Answer(Kind.READY, 0, 0)
-        answer = channel.receive(self.control)
-        assert answer is not None
+        size = encoding.HEADER.size
+        assert encoding.reply(self.control.recv(size)) == encoding.Reply(Kind.READY, 0, 0)
+        answer = encoding.reply(self.control.recv(size))
         assert answer[:2] == (Kind.DONE, self._sequence)
         return answer.argument
 
@@ -201,7 +194,7 @@ class Bench:
 
     def set_link(self, output: Output, ifindex: int, mtu: int = 65_535) -> None:
         """Tell the engine how an output's interface is reached."""
-        link = channel.pack_link(
+        link = encoding.pack_link(
             output.link,
             ifindex,
             mtu,
@@ -213,14 +206,14 @@ class Bench:
     def add_rule(self, group: str, port: int, outputs: Sequence[Output]) -> int:
         """Its slot."""
         key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
-        rule = channel.WorkerRule(key, self._rules, tuple(output.row() for output in outputs))
-        assert self.tell(Kind.ADD_RULES, count=1, body=channel.pack_rules([rule])) == 0
+        rule = encoding.WorkerRule(key, self._rules, tuple(output.row() for output in outputs))
+        assert self.tell(Kind.ADD_RULES, count=1, body=encoding.pack_rules([rule])) == 0
         self._rules += 1
         return self._rules - 1
 
     def remove_rule(self, group: str, port: int) -> None:
         key = int(pack_key(self.INTERFACE, raw_port(port), raw_address(group)))
-        assert self.tell(Kind.REMOVE_RULES, count=1, body=channel.pack_keys([key])) == 0
+        assert self.tell(Kind.REMOVE_RULES, count=1, body=encoding.pack_keys([key])) == 0
 
     def forward(self) -> list[bytes]:
         """Let the engine work off its ring; what it sent, as virtio_net_hdr and frame each."""

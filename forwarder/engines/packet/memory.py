@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -58,11 +59,11 @@ class Block:
             self.rule_first,
         )
 
-    def forget_rule(self, slot: int) -> None:
-        """Make a rule's row ready for another rule; no worker counts in it."""
-        self.rule_matched[slot] = 0
-        self.rule_unsent[slot] = 0
-        self.rule_first[slot] = 0
+    def forget_rules(self, slots: Sequence[int]) -> None:
+        """Clear the rows of rules that no worker counts in any more, for other rules."""
+        self.rule_matched[slots] = 0
+        self.rule_unsent[slots] = 0
+        self.rule_first[slots] = 0
 
 
 class Snapshot(NamedTuple):

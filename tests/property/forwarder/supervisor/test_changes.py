@@ -49,7 +49,7 @@ def test_applied_to_the_old_state_they_give_the_new(now: State, wanted: State) -
 @given(states, states)
 def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, wanted: State) -> None:
     found = changes(now, wanted)
-    if not found.relieve:
+    if not found.switchover:
         assert found.shape is None
         assert not check_rules(list(now.rules.values()), found.add)
         assert not {rule.rule_id for rule in found.add} & set(found.remove)

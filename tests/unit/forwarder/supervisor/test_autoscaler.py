@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,10 +13,13 @@ import pytest
 from forwarder.net.links import LinkView
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.model import GroupPlan, WorkerPlan
-from forwarder.supervisor import autoscaler as scaler_module
-from forwarder.supervisor.autoscaler import Scaler, Shop
+from forwarder.rules.book import RuleBook
+from forwarder.supervisor import autoscaler as autoscaler
+from forwarder.supervisor.autoscaler import Autoscaler
 from forwarder.supervisor.scaling_policy import Decision, Load
+from forwarder.supervisor.state import ForwarderState
 from forwarder.workers.handle import State
+from forwarder.workers.pool import WorkerPool
 
 GROUP = GroupPlan(0, ("in0",), workers=1, max_workers=2, rules=0, min_workers=1)
 
@@ -27,18 +31,17 @@ class Slot:
     receivers: dict[int, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Crew:
-    workers: list[Slot]
+def running(*workers: Slot) -> ForwarderState:
+    """A forwarder that has started, as far as resizes are concerned."""
+    pool = cast("WorkerPool", SimpleNamespace(workers=list(workers)))
+    unused: Any = None
+    state = ForwarderState(unused, RuleBook(), pool, LinkView(), unused)
+    state.started.set()
+    return state
 
 
-@dataclass
-class Workshop:
-    crew: Crew
-    view: LinkView = field(default_factory=LinkView)
-    scaler: Scaler | None = None
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+def member() -> Slot:
+    return Slot(WorkerPlan(worker_id=0, group=0, cpu=0, node=0, partition=0, sockets=()))
 
 
 def no_host() -> Host:
@@ -47,12 +50,8 @@ def no_host() -> Host:
 
 def test_a_machine_that_cannot_be_read_is_a_change_that_failed_and_does_not_end_the_watch() -> None:
     async def try_it() -> None:
-        member = Slot(WorkerPlan(worker_id=0, group=0, cpu=0, node=0, partition=0, sockets=()))
-        shop, said = Workshop(Crew([member])), list[str]()
-        scaler = shop.scaler = Scaler(
-            cast("Shop", shop), [GROUP], no_host, threshold_dps=1, lock=asyncio.Lock(), log=said.append
-        )
-        shop.started.set()
+        said = list[str]()
+        scaler = Autoscaler(running(member()), [GROUP], no_host, threshold_dps=1, log=said.append)
         with pytest.raises(OSError, match="no CPU online"):
             await scaler.resize(0, 2, "asked for")
         await scaler._carry_out(0, Decision(1, 2, "a load"))
@@ -72,7 +71,7 @@ def test_while_one_group_is_resized_the_others_are_measured_and_resized(
     other = replace(GROUP, group_id=1, interfaces=("in1",))
     carried_out, measured = [], Counter[int]()
 
-    class Hanging(Scaler):
+    class Hanging(Autoscaler):
         def _measure(self, group: int) -> Load:
             measured[group] += 1
             return Load(measured[group] * 400_000_000, 1e9)
@@ -83,14 +82,7 @@ def test_while_one_group_is_resized_the_others_are_measured_and_resized(
                 await asyncio.Event().wait()
 
     async def try_it() -> None:
-        scaler = Hanging(
-            cast("Shop", Workshop(Crew([]))),
-            [GROUP, other],
-            no_host,
-            threshold_dps=1,
-            lock=asyncio.Lock(),
-            log=lambda _: None,
-        )
+        scaler = Hanging(running(), [GROUP, other], no_host, threshold_dps=1, log=lambda _: None)
         watching = asyncio.create_task(scaler.watch())
         async with asyncio.timeout(10):
             while len(carried_out) < 2 or measured[0] < 8:
@@ -99,7 +91,7 @@ def test_while_one_group_is_resized_the_others_are_measured_and_resized(
         with pytest.raises(asyncio.CancelledError):
             await watching
 
-    monkeypatch.setattr(scaler_module, "SAMPLE_S", 0.0)
+    monkeypatch.setattr(autoscaler, "SAMPLE_S", 0.0)
     asyncio.run(try_it())
     assert carried_out == [(0, 2), (1, 2)]
     assert measured[0] == measured[1]
@@ -109,16 +101,12 @@ def test_a_fault_in_a_resize_is_a_change_that_failed_and_does_not_end_the_watch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def try_it() -> None:
-        member = Slot(WorkerPlan(worker_id=0, group=0, cpu=0, node=0, partition=0, sockets=()))
-        shop, said = Workshop(Crew([member])), list[str]()
+        said = list[str]()
 
         def broken() -> Host:
             raise ZeroDivisionError("of a test")
 
-        scaler = shop.scaler = Scaler(
-            cast("Shop", shop), [GROUP], broken, threshold_dps=1, lock=asyncio.Lock(), log=said.append
-        )
-        shop.started.set()
+        scaler = Autoscaler(running(member()), [GROUP], broken, threshold_dps=1, log=said.append)
         await scaler._carry_out(0, Decision(1, 2, "a load"))
         assert "a fault of mcrd: ZeroDivisionError: of a test" in said[0]
         (found,) = scaler.report()
@@ -126,3 +114,13 @@ def test_a_fault_in_a_resize_is_a_change_that_failed_and_does_not_end_the_watch(
 
     asyncio.run(try_it())
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_resize_is_refused_once_another_plan_has_come_into_force() -> None:
+    async def try_it() -> None:
+        scaler = Autoscaler(running(member()), [GROUP], no_host, threshold_dps=1, log=lambda _: None)
+        scaler.superseded = True
+        with pytest.raises(OSError, match="another plan has come into force"):
+            await scaler.resize(0, 2, "asked for")
+
+    asyncio.run(try_it())

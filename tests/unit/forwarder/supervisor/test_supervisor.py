@@ -1,16 +1,16 @@
-"""What the supervisor does beside its work."""
+"""What the supervisor does once in a while."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import weakref
-from typing import Any, cast
-from unittest.mock import MagicMock
+from typing import cast
 
 import pytest
 
 from forwarder.supervisor import supervisor
+from forwarder.workers.pool import WorkerPool
 
 
 class Knot:
@@ -20,20 +20,31 @@ class Knot:
         self.self = self
 
 
-def test_garbage_in_cycles_is_collected_though_python_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def try_it() -> bool:
-        gone = weakref.ref(Knot())
-        assert gone() is not None
-        tidying = asyncio.create_task(supervisor.Supervisor._tidy(cast("Any", MagicMock())))
-        async with asyncio.timeout(10):
-            while gone() is not None:
-                await asyncio.sleep(0.01)
-        tidying.cancel()
-        return True
+class Pool:
+    """Counts the requests to its workers, and leaves one more knot with each."""
 
-    monkeypatch.setattr(supervisor, "TIDY_S", 0.01)
+    def __init__(self) -> None:
+        self.knots: list[weakref.ref[Knot]] = []
+
+    def send_links(self) -> None:
+        self.knots.append(weakref.ref(Knot()))
+
+
+def test_every_worker_is_sent_a_request_and_cycles_are_collected_though_python_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hold() -> None:
+        pool = Pool()
+        working = asyncio.create_task(supervisor.upkeep(cast("WorkerPool", pool)))
+        async with asyncio.timeout(10):
+            while len(pool.knots) < 3:
+                await asyncio.sleep(0.01)
+        working.cancel()
+        assert [knot() for knot in pool.knots] == [None] * len(pool.knots)
+
+    monkeypatch.setattr(supervisor, "UPKEEP_S", 0.001)
     gc.disable()
     try:
-        assert asyncio.run(try_it())
+        asyncio.run(hold())
     finally:
         gc.enable()

@@ -11,9 +11,9 @@ import pytest
 
 from forwarder.engines.packet.memory import SharedMemory
 from forwarder.plan.model import WorkerPlan
-from forwarder.workers import request_channel as conversation
+from forwarder.workers import request_channel
 from forwarder.workers.handle import WorkerHandle
-from forwarder.workers.request_channel import Conversation
+from forwarder.workers.request_channel import RequestChannel
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -21,7 +21,7 @@ def test_one_that_is_asked_to_stop_is_not_killed_for_its_silence(
     stopped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have much to forward first."""
-    monkeypatch.setattr(conversation, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(request_channel, "CHECK_AGAIN_S", 0.01)
 
     async def hold(process: subprocess.Popen[bytes]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -36,14 +36,14 @@ def test_one_that_is_asked_to_stop_is_not_killed_for_its_silence(
             on_death=lambda *_: None,
         )
         slot.pid = process.pid
-        slot._conversation = Conversation(ours, 0.3, on_ready=slot._ready, on_silence=slot._lose_patience)
+        slot.channel = RequestChannel(ours, 0.3, on_ready=slot._ready, on_silence=slot._kill_silent)
         stopping = asyncio.create_task(slot.stop(1.5)) if stopped else None
         await asyncio.sleep(0.9)
         assert (process.poll() is None) == stopped
         if stopping is not None:
             assert await asyncio.to_thread(process.wait, 10) == -signal.SIGKILL, "but when time is up"
             stopping.cancel()
-        slot._conversation.close()
+        slot.channel.close()
         theirs.close()
         memory.close()
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from forwarder.engines.packet.messages import Kind
-from forwarder.workers import request_channel as conversation
-from forwarder.workers.request_channel import Conversation, WorkerGoneError
+from forwarder.workers import request_channel
+from forwarder.workers.request_channel import RequestChannel, WorkerGoneError
 
 HEADER = struct.Struct("=IIIi")
 """Of a message and of its answer: kind, number, count, argument."""
@@ -36,11 +36,11 @@ class Talk:
 
 
 @contextmanager
-def talking(patience_s: float) -> Iterator[tuple[Conversation, Talk]]:
+def talking(patience_s: float) -> Iterator[tuple[RequestChannel, Talk]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     talk = Talk(theirs)
-    made = Conversation(
+    made = RequestChannel(
         ours,
         patience_s,
         on_ready=lambda: talk.heard.append("ready"),
@@ -54,7 +54,7 @@ def talking(patience_s: float) -> Iterator[tuple[Conversation, Talk]]:
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(request_channel, "CHECK_AGAIN_S", 0.01)
 
 
 @pytest.mark.parametrize("silent_from", [None, 5])
@@ -62,7 +62,7 @@ def test_patience_is_lost_for_silence_and_not_for_being_slow(silent_from: int | 
     async def hold() -> None:
         with talking(1.0) as (ours, process):
             process.say(Kind.READY)
-            told = [ours.tell(Kind.SET_LINKS) for _ in range(10)]
+            told = [ours.send(Kind.SET_LINKS) for _ in range(10)]
             for _ in range(10 if silent_from is None else silent_from):
                 await asyncio.sleep(0.15)  # all of them take longer than one may
                 process.answer()
@@ -90,7 +90,7 @@ def test_nothing_is_due_of_one_that_was_told_nothing_more() -> None:
     async def hold() -> None:
         with talking(0.3) as (ours, process):
             process.say(Kind.READY)
-            told = ours.tell(Kind.SET_LINKS)
+            told = ours.send(Kind.SET_LINKS)
             process.answer(5)
             assert await told == 5
             await asyncio.sleep(1)
@@ -103,10 +103,10 @@ def test_patience_can_be_changed_while_an_answer_is_due() -> None:
     async def hold() -> None:
         with talking(0.3) as (ours, process):
             for patience_s in (60.0, None):
-                ours.allow(patience_s)
+                ours.limit_silence(patience_s)
                 await asyncio.sleep(0.6)
                 assert process.heard == []
-            ours.allow(0.1)
+            ours.limit_silence(0.1)
             await asyncio.sleep(0.4)
             assert process.heard == ["silence"]
 
@@ -118,7 +118,7 @@ def test_what_was_said_before_the_end_is_heard_and_the_rest_fails() -> None:
 
     async def hold() -> None:
         with talking(60.0) as (ours, process):
-            told = [ours.tell(Kind.SET_LINKS) for _ in range(2)]
+            told = [ours.send(Kind.SET_LINKS) for _ in range(2)]
             process.say(Kind.READY)
             process.answer()
             process.theirs.close()

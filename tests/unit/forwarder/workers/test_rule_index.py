@@ -13,7 +13,7 @@ from forwarder.plan.model import Plan, Sizing
 from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Steering, customised
 from forwarder.rules.model import ForwardingRule, Output
-from forwarder.workers.rule_index import FOREIGN, RuleTables, Slots
+from forwarder.workers.rule_index import FOREIGN, RuleIndex, Slots
 
 NAMES = ["eth0", "eth1", "eth2"]
 
@@ -23,8 +23,8 @@ def planned(strategy: str, steering: Steering | None = None, workers: int = 3) -
     return plan(described_host(4, NAMES), NAMES, [], chosen, Sizing(workers=workers))
 
 
-def tables(of: Plan, most_rules: int = 1000) -> RuleTables:
-    return RuleTables(of, most_rules=most_rules, most_outputs=4, most_inputs=8)
+def tables(of: Plan, most_rules: int = 1000) -> RuleIndex:
+    return RuleIndex(of, most_rules=most_rules, most_outputs=4, most_inputs=8)
 
 
 @pytest.mark.parametrize("steering", [None, Steering.FILTER, Steering.CPU])
@@ -75,10 +75,10 @@ def test_only_where_datagrams_may_go_astray_do_workers_know_the_rules_of_others(
     assert sum(astray.held(partition) for partition in range(3)) == 60
 
 
-def test_a_slot_that_was_let_go_is_nobodys_until_it_is_given_back() -> None:
+def test_a_slot_that_was_release_is_nobodys_until_it_is_given_back() -> None:
     slots = Slots()
     first = slots.take("a")
-    assert slots.let_go("a") == first
+    assert slots.release("a") == first
     again = slots.take("a")
     assert again != first, "workers may still count in it"
     slots.give_back(first)
@@ -100,7 +100,7 @@ def test_all_that_cannot_be_placed_is_named() -> None:
 
 def test_interfaces_from_rules_are_bounded() -> None:
     following = plan(described_host(2, NAMES), (), [], PRESETS["pool"], Sizing(follow_rules=True))
-    made = RuleTables(following, most_rules=100, most_outputs=4, most_inputs=2)
+    made = RuleIndex(following, most_rules=100, most_outputs=4, most_inputs=2)
     rules = described_rules(3, NAMES)
     made.add(rules[:2])
     [problem] = made.problems(rules[2:])

@@ -26,7 +26,7 @@ from forwarder.engines.packet.messages import Kind
 from forwarder.engines.packet.receive import take
 from forwarder.engines.packet.sockets import Ring
 from forwarder.engines.packet.table import pack_key
-from forwarder.workers import encoding as channel
+from forwarder.workers import encoding
 
 GROUP = "239.1.1.1"
 OUTPUT = Output()
@@ -316,7 +316,7 @@ def test_a_descriptor_that_cannot_be_mapped_for_writing_is_answered_with_its_err
     before = len(list(Path("/proc/self/fd").iterdir()))
     with Path(__file__).open() as device:
         error = bench.tell(
-            Kind.ADD_SOCKET, body=channel.pack_socket(1, 8, 2048, 0), descriptors=(device.fileno(),)
+            Kind.ADD_SOCKET, body=encoding.pack_socket(1, 8, 2048, 0), descriptors=(device.fileno(),)
         )
     assert error == errno.EACCES
     assert len(list(Path("/proc/self/fd").iterdir())) == before
@@ -333,11 +333,11 @@ def test_a_message_of_no_known_kind_is_answered_and_changes_nothing(bench: Bench
 def test_several_rules_in_one_message_replace_and_add(bench: Bench) -> None:
     """As a successor gets them: all at once, in portions."""
     key = int(pack_key(bench.INTERFACE, raw_port(DATAGRAM.port), raw_address(GROUP)))
-    rules = [channel.WorkerRule(key, 0, ()), channel.WorkerRule(key + 1, 1, ((1, 2, 3, 0),) * 3)]
-    assert bench.tell(Kind.ADD_RULES, count=2, body=channel.pack_rules(rules)) == 0
+    rules = [encoding.WorkerRule(key, 0, ()), encoding.WorkerRule(key + 1, 1, ((1, 2, 3, 0),) * 3)]
+    assert bench.tell(Kind.ADD_RULES, count=2, body=encoding.pack_rules(rules)) == 0
     bench.ring.receive(DATAGRAM.frame())
     assert bench.forward() == []
-    assert bench.tell(Kind.REMOVE_RULES, count=2, body=channel.pack_keys([key, key + 1])) == 0
+    assert bench.tell(Kind.REMOVE_RULES, count=2, body=encoding.pack_keys([key, key + 1])) == 0
     bench.ring.receive(DATAGRAM.frame())
     assert bench.forward() == []
     assert bench.reasons() == {"no_rule": 1}

@@ -1,35 +1,15 @@
-"""What a supervisor's workers are made of, and what is kept of those that are gone."""
+"""What workers counted of each rule, and what is kept of workers that are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.engines.packet.memory import Block
-from forwarder.plan.model import Plan
-from forwarder.rules.model import ForwardingRule
-
-RETIRED: Final = -1
-"""The group and the partition of a slot whose worker's plan is no longer in force."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What workers are made of."""
-
-    plan: Plan
-    replan: Callable[[Sequence[ForwardingRule], Mapping[int, int]], Plan]
-    """The plan for the rules that it is given, and for so many workers of elastic groups, otherwise as
-    ``plan`` was made."""
-    scale_threshold_dps: int
-    """Datagrams/s of an elastic group that call for one more worker."""
-    busy_poll_us: int = 0
-    realtime_priority: int = 0
-    """0 for none."""
 
 
 class RuleCounts(NamedTuple):
@@ -38,13 +18,13 @@ class RuleCounts(NamedTuple):
     matched: int = 0
     matched_bytes: int = 0
     unsent: int = 0
-    """Copies."""
+    """Copies that were not sent."""
     unsent_bytes: int = 0
     first_ns: int = 0
-    """When the first datagram was taken, 0 for none."""
+    """When the first datagram was taken, on the monotonic clock; 0 for none."""
 
     def plus(self, more: RuleCounts) -> RuleCounts:
-        """Both together."""
+        """The sum of both, and the earlier first datagram."""
         times = [time_ns for time_ns in (self.first_ns, more.first_ns) if time_ns]
         return RuleCounts(
             self.matched + more.matched,
@@ -55,17 +35,17 @@ class RuleCounts(NamedTuple):
         )
 
 
-class Holders(NamedTuple):
-    """Workers that hold the same rules."""
+class RuleCounters(NamedTuple):
+    """The counters of workers that hold the same rules."""
 
     blocks: Sequence[Block]
     slots: Mapping[str, int]
-    """Where they count the rules in force, by id."""
-    tells_wrong: bool = False
-    """They count datagrams that are another worker's as if they had a rule for them."""
+    """The row of each rule, by id."""
+    knows_foreign: bool = False
+    """Whether the workers also match datagrams that belong to another worker, and count these separately."""
 
     def counts(self) -> dict[str, RuleCounts]:
-        """What all of them have counted, by rule."""
+        """The sum over all workers, by rule."""
         if not self.slots:
             return {}
         top = max(self.slots.values()) + 1
@@ -78,13 +58,36 @@ class Holders(NamedTuple):
         }
 
 
-def counted(workers: Iterable[Holders], before: Mapping[str, RuleCounts]) -> dict[str, RuleCounts]:
-    """What these workers have counted of each rule, and what was counted before."""
+def counted(counters: Iterable[RuleCounters], before: Mapping[str, RuleCounts]) -> dict[str, RuleCounts]:
+    """What was counted ``before`` of each rule, and what these counters have."""
     counts = dict(before)
-    for holders in workers:
-        for rule_id, more in holders.counts().items():
+    for one in counters:
+        for rule_id, more in one.counts().items():
             counts[rule_id] = counts.get(rule_id, RuleCounts()).plus(more)
     return counts
+
+
+@dataclass
+class PastCounts:
+    """What workers of earlier plans have counted."""
+
+    rules: dict[str, RuleCounts] = field(default_factory=dict)
+    """Counts of rules in force by workers that are gone, by rule id."""
+    retiring: list[RuleCounters] = field(default_factory=list)
+    """Counters of workers that have been replaced but still forward what their rings hold."""
+    wrong_worker: int = 0
+    """Datagrams that reached workers that are gone, and belonged to another worker."""
+
+    def counts(self) -> dict[str, RuleCounts]:
+        """All of it, by rule id."""
+        return counted(self.retiring, self.rules)
+
+    def settle(self) -> None:
+        """The retiring workers have ended."""
+        self.rules, self.retiring = self.counts(), []
+
+    def forget(self, rule_id: str) -> None:
+        self.rules.pop(rule_id, None)
 
 
 def _earliest(blocks: Sequence[Block], slots: int) -> NDArray[np.uint64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from forwarder.workers.large_pages import LARGE_PAGE_BYTES, collapsible
+from forwarder.workers.process import LARGE_PAGE_BYTES, collapsible
 
 MIB = 1 << 20
 
@@ -30,17 +30,17 @@ MIB = 1 << 20
         ("00400000-00c00000 rw-s 00000000 00:01 4          /memfd:mcrd-counters (deleted)", []),
     ],
 )
-def test_only_whole_large_pages_of_private_memory_are_taken(line: str, found: list[tuple[int, int]]) -> None:
+def test_only_whole_process_of_private_memory_are_taken(line: str, found: list[tuple[int, int]]) -> None:
     assert list(collapsible([line])) == found
 
 
 IN_A_PROCESS_OF_ITS_OWN = """
 import mmap, pathlib, re
-from forwarder.workers.large_pages import collapse
+from forwarder.workers.process import collapse_memory
 memory = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for page in range(0, len(memory), 4096):
     memory[page] = page // 4096 % 251
-moved = collapse()
+moved = collapse_memory()
 assert all(memory[page] == page // 4096 % 251 for page in range(0, len(memory), 4096))
 print(moved, re.search(r"AnonHugePages: +(\\d+)", pathlib.Path("/proc/self/smaps_rollup").read_text())[1])
 """
