@@ -94,13 +94,6 @@ def changes(now: State, wanted: State) -> Changes:
     return Changes(other, add, remove, switchover=other is not None or bool(differing) or collide)
 
 
-def applied(now: State, done: Changes) -> State:
-    """The state after the changes."""
-    rules = {name: rule for name, rule in now.rules.items() if name not in done.remove}
-    rules.update((rule.rule_id, rule) for rule in done.add)
-    return State(done.shape or now.shape, rules)
-
-
 def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> int:
     """How many of the rules are in another partition, by number, in the other plan."""
     pairs = zip(Placer(before).partitions(rules), Placer(after).partitions(rules), strict=True)

@@ -1,16 +1,13 @@
-"""When an elastic group gets more workers, and when fewer: a pure function of what was measured.
+"""Decides when an elastic group gets more workers or fewer: a pure function of the measured load.
 
-No clock, no process: the same measurements give the same decisions, so a recorded trace can be replayed
-(:func:`replay`). A group *grows* when what it is offered exceeds what its workers are meant for, or when a
-ring fills or overflows, for a while. It *shrinks* by one worker when fewer would do, for longer. What keeps
-it from going back and forth on a noisy load:
+The same measurements give the same decisions, so a recorded trace can be replayed (:func:`replay`). A group
+*grows* when its load exceeds the threshold of its workers, or when a ring fills or overflows, for a while. It
+*shrinks* by one worker when fewer would do, for longer. Three rules keep its size stable under a noisy load:
 
-* it does not go back to ``n`` workers before the rate is well below what these are meant for
-  (:attr:`Limits.hysteresis`);
-* where ``n`` did not keep up with a lower rate, as their rings showed, well below *that* for a while: a
-  minute at first, twice as long each time that it happens again. Not for good, as it may have been the
-  machine that stood still, whatever the rate was;
-* between two changes lies a cool-down, unless the last worker that went turns out to be needed.
+* it shrinks to ``n`` workers only when the rate is well below their threshold (:attr:`Limits.hysteresis`);
+* if ``n`` workers did not keep up with a lower rate, the rate must be well below *that*. This is remembered
+  for a minute at first, and twice as long on each repeat; not for good, as the machine may have stood still;
+* a cool-down separates two changes, unless the worker that was removed last turns out to be needed.
 """
 
 from __future__ import annotations
@@ -24,20 +21,20 @@ MS = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """What a group may do; times are nanoseconds, rates datagrams/s."""
+    """Bounds and thresholds of a group; times in nanoseconds, rates in datagrams/s."""
 
     min_workers: int
     max_workers: int
     threshold_dps: int
-    """What one worker is meant for."""
+    """Rate that one worker is meant for."""
     hysteresis: float = 0.7
-    """A rate below this share of what made the group grow lets it shrink."""
+    """A rate below this share of the rate that made the group grow lets it shrink."""
     ring_share: float = 0.5
-    """A ring that is fuller than this has a worker that does not keep up."""
+    """A ring that is fuller than this shows that its worker does not keep up."""
     grow_after_ns: int = 300 * MS
     shrink_after_ns: int = 3000 * MS
-    strain_ns: int = 60_000 * MS
-    """So long it is remembered that workers did not keep up; twice as long each time, up to 64 times."""
+    overload_ns: int = 60_000 * MS
+    """How long an overload is remembered, doubled on each repeat, up to 64 times."""
     cool_down_ns: int = 1000 * MS
 
     def __post_init__(self) -> None:
@@ -49,13 +46,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Load:
-    """What a group's workers had to do since the measurement before."""
+    """Load of a group's workers since the previous measurement."""
 
     at_ns: int
     offered_dps: float
-    """Datagrams that reached the group's sockets, those included that found a full ring."""
+    """Datagrams that reached the group's sockets, including those that found a full ring."""
     ring_fill: float = 0.0
-    """Share of the fullest ring's slots that wait for their worker."""
+    """Share of occupied slots in the fullest ring."""
     ring_drops: int = 0
 
 
@@ -71,41 +68,41 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Strain:
-    """Rings filled, and the group grew."""
+class Overload:
+    """A rate with which so many workers did not keep up."""
 
     offered_dps: float
     until_ns: int
-    """So long it counts."""
+    """When it is forgotten."""
     times: int
 
-    def again(self, load: Load, limits: Limits) -> Strain:
-        """Once more; that it happened before is forgotten when that has not counted for as long as it had."""
+    def again(self, load: Load, limits: Limits) -> Overload:
+        """The overload after a repeat; former ones count unless forgotten for as long as they counted."""
         times = self.times if load.at_ns - self.until_ns <= _memorable_ns(self.times - 1, limits) else 0
         dps = load.offered_dps
         if load.at_ns < self.until_ns:
             dps = min(dps, self.offered_dps)
-        return Strain(dps, load.at_ns + _memorable_ns(times, limits), times + 1)
+        return Overload(dps, load.at_ns + _memorable_ns(times, limits), times + 1)
 
 
 def _memorable_ns(times: int, limits: Limits) -> int:
-    return limits.strain_ns << min(max(times, 0), 6)
+    return limits.overload_ns << min(max(times, 0), 6)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What of the past a decision needs. Begin with :func:`begin`."""
+    """The part of the past that a decision depends on; starts as :func:`begin`."""
 
     workers: int
     changed_ns: int | None = None
     hot_since_ns: int | None = None
     idle_since_ns: int | None = None
-    strains: dict[int, Strain] = field(default_factory=dict)
-    """By number of workers that did not keep up."""
-    strains_before: dict[int, Strain] = field(default_factory=dict)
-    """As they were before the last decision."""
+    overloads: dict[int, Overload] = field(default_factory=dict)
+    """By number of workers."""
+    overloads_before: dict[int, Overload] = field(default_factory=dict)
+    """Overloads before the last decision."""
     shrank: bool = False
-    """The last change was one worker less."""
+    """Whether the last change removed a worker."""
 
 
 def begin(limits: Limits) -> Memory:
@@ -113,7 +110,7 @@ def begin(limits: Limits) -> Memory:
 
 
 def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision | None]:
-    """What to do now, and what to remember as if it was done; see :func:`settled` for when it was not."""
+    """What to do now, and the memory after it; :func:`settled` corrects this if it was not done."""
     workers = memory.workers
     hot = _why_hot(workers, load, limits)
     idle = None if hot else _why_idle(memory, load, limits)
@@ -123,34 +120,34 @@ def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision
         idle_since_ns=_since(memory.idle_since_ns, idle, load.at_ns),
     )
     cooling = memory.changed_ns is not None and load.at_ns - memory.changed_ns < limits.cool_down_ns
-    if cooling and not (hot and memory.shrank):  # what turns out to have been one too many comes back at once
+    if cooling and not (hot and memory.shrank):  # a worker that was removed too early comes back at once
         return memory, None
     if hot and _lasted(memory.hot_since_ns, load.at_ns, limits.grow_after_ns):
         needed = -(-int(load.offered_dps) // limits.threshold_dps)
         after = min(limits.max_workers, max(workers + 1, needed))
         if after > workers:
-            memory = replace(memory, strains_before=memory.strains)
+            memory = replace(memory, overloads_before=memory.overloads)
             if load.offered_dps <= workers * limits.threshold_dps:
-                strain = memory.strains.get(workers, Strain(0.0, 0, 0)).again(load, limits)
-                memory = replace(memory, strains={**memory.strains, workers: strain})
+                overload = memory.overloads.get(workers, Overload(0.0, 0, 0)).again(load, limits)
+                memory = replace(memory, overloads={**memory.overloads, workers: overload})
             return _changed(memory, after, load.at_ns), Decision(workers, after, hot)
     if idle and _lasted(memory.idle_since_ns, load.at_ns, limits.shrink_after_ns):
         memory = _changed(memory, workers - 1, load.at_ns)
-        memory = replace(memory, shrank=True, strains_before=memory.strains)
+        memory = replace(memory, shrank=True, overloads_before=memory.overloads)
         return memory, Decision(workers, workers - 1, idle)
     return memory, None
 
 
 def settled(memory: Memory, workers: int, at_ns: int) -> Memory:
-    """What became of a decision, or of somebody else's change: there are so many ``workers`` now."""
+    """The memory after a decision, or another change, was carried out: there are now ``workers``."""
     after = _changed(memory, workers, at_ns)
-    if workers != memory.workers:  # not what was decided, so it says nothing of who keeps up
-        return replace(after, strains=memory.strains_before)
-    return replace(after, strains_before=memory.strains, shrank=memory.shrank)
+    if workers != memory.workers:  # not as decided, so it says nothing about an overload
+        return replace(after, overloads=memory.overloads_before)
+    return replace(after, overloads_before=memory.overloads, shrank=memory.shrank)
 
 
 def replay(loads: Iterable[Load], limits: Limits) -> Iterator[tuple[Load, Decision]]:
-    """The decisions that a recorded trace would have led to."""
+    """The decisions for a recorded trace."""
     memory = begin(limits)
     for load in loads:
         memory, decision = decide(memory, load, limits)
@@ -174,8 +171,8 @@ def _why_idle(memory: Memory, load: Load, limits: Limits) -> str | None:
     if fewer < limits.min_workers:
         return None
     bearable = float(fewer * limits.threshold_dps)
-    if (strain := memory.strains.get(fewer)) and load.at_ns < strain.until_ns:
-        bearable = min(bearable, strain.offered_dps)
+    if (overload := memory.overloads.get(fewer)) and load.at_ns < overload.until_ns:
+        bearable = min(bearable, overload.offered_dps)
     bound = limits.hysteresis * bearable
     if load.offered_dps < bound:
         return (

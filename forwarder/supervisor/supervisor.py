@@ -45,8 +45,8 @@ async def upkeep(pool: WorkerPool) -> None:
 
     A worker that hangs is found only because it owes a reply. The garbage is what connections to the control
     socket leave in reference cycles (asyncio's streams do). Python would collect it after some 37,000 such
-    objects: it waits for a quarter of what there was at the last full collection, all of which is frozen since
-    (``gc_collect_generations``, gcmodule.c). What is not frozen is little: this takes 2 ms, and 14 ms with
+    objects: it waits for a quarter of what there was at the last full collection, all of which is frozen
+    since (``gc_collect_generations``, gcmodule.c). Little is not frozen: this takes 2 ms, and 14 ms with
     10,000 rules that were added later.
     """
     while True:

@@ -32,21 +32,16 @@ class WorkerStart:
 
 
 def main(start: WorkerStart) -> None:
-    """Run the worker; the caller leaves the process when this returns."""
-    gc.disable()
-    if start.realtime_priority:
-        make_realtime(start.realtime_priority)
-    start.entry()
-    start.engine.serve()
-
-
-def make_realtime(priority: int) -> None:
-    """Schedule this process before every ordinary one, in turn with equals on its CPU (sched(7)).
+    """Run the worker; the caller leaves the process when this returns.
 
     Raises:
-        OSError: CAP_SYS_NICE is missing, or the control group has no real-time run time.
+        OSError: a privilege could not be dropped, or real-time scheduling is not permitted.
     """
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
+    gc.disable()
+    if start.realtime_priority:  # before every ordinary process, in turn with equals on its CPU (sched(7))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(start.realtime_priority))
+    start.entry()
+    start.engine.serve()
 
 
 def warm_up() -> None:

@@ -64,7 +64,7 @@ class Receiver:
     ifindex: int
     sock: socket.socket
     ring: Ring
-    fanout_slot: int | None
+    fanout_slot: int | None = None
     came: int = 0
     """Frames since the socket was made, as of the last count."""
     drops: int = 0
@@ -193,16 +193,22 @@ class WorkerHandle:
         self._ended.set()
         if self.state is not State.STOPPED:
             self._running.clear()
-        self._disconnect()
-        self._settle()
+        self.channel.close()
+        self.channel = ClosedChannel()
+        assert self._pidfd is not None
+        loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        assert self._uring_fd is not None
+        settle(self.block, submission_head(self._uring_fd, self._head_offset))
+        os.close(self._uring_fd)
+        self._pidfd = self._uring_fd = None
         if self.state is State.STOPPED:
             return
         if loop.time() - self._started_at >= HEALTHY_AFTER_S:
             self._backoff_s = FIRST_BACKOFF_S
-        delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
         self.state = State.BACKING_OFF
         self.restarts += 1
-        self._respawn = loop.call_later(delay, self._try_again)
+        delay = self._respawn_later()
         why = f"did not answer for {self._silent_s:g} s and " if self._silent_s is not None else ""
         self._on_death(
             self, f"process {pid} {why}{_ending(status)}; starting another in {delay * 1000:.0f} ms"
@@ -213,25 +219,16 @@ class WorkerHandle:
         try:
             spawn([self])
         except (OSError, MemoryError) as error:
-            delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
-            self._respawn = asyncio.get_running_loop().call_later(delay, self._try_again)
+            delay = self._respawn_later()
             self._on_death(
                 self, f"no process could be started ({error or 'no memory'}); trying again in {delay:.1f} s"
             )
 
-    def _settle(self) -> None:
-        assert self._uring_fd is not None
-        settle(self.block, submission_head(self._uring_fd, self._head_offset))
-        os.close(self._uring_fd)
-        self._uring_fd = None
-
-    def _disconnect(self) -> None:
-        self.channel.close()
-        self.channel = ClosedChannel()
-        if self._pidfd is not None:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+    def _respawn_later(self) -> float:
+        """Start another process after a delay in seconds, which doubles each time."""
+        delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+        self._respawn = asyncio.get_running_loop().call_later(delay, self._try_again)
+        return delay
 
     def _ready(self) -> None:
         if self.state is State.STARTING:
@@ -248,11 +245,10 @@ class WorkerHandle:
 
     def run(self) -> None:
         """Note that the process has everything, unless it was stopped meanwhile."""
-        if self.state is not State.STARTING:
-            return
-        self.state = State.RUNNING
-        self.channel.limit_silence(HANGING_AFTER_S)
-        self._running.set()
+        if self.state is State.STARTING:
+            self.state = State.RUNNING
+            self.channel.limit_silence(HANGING_AFTER_S)
+            self._running.set()
 
     def reject(self) -> None:
         """Replace a process that could not take its sockets or rules."""

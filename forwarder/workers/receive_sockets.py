@@ -74,20 +74,14 @@ def open_receivers(
     opened = sockets.open_receivers(state.ifindex, rings)
     try:
         for (planned, handle), ring, sock in zip(serving, rings, opened, strict=True):
-            slot = planned.fanout.slot if planned.fanout else None
-            row = _free_row(handle)
-            handle.receivers[row] = Receiver(name, state.ifindex, sock, ring, slot)
-            # A worker that died before it released the row's last ring has left its cursor there.
-            handle.block.cursors[row] = 0
-            if planned.fanout:
-                mode = _FANOUT_MODES[planned.fanout.mode]
-                group = sockets.join_fanout(sock, group, mode, planned.fanout.max_members)
-        if serving and (fanout := planned.fanout) and fanout.mode == "cbpf":
-            sockets.steer(sock, steering.owner_program(fanout.members, hashing))
-        if serving and fanout and fanout.mode == "flow":
-            sockets.steer(sock, steering.flow_program(len(serving)))
-        if serving and fanout and fanout.mode == "cpu-map":
-            sockets.steer(sock, steering.cpu_program(fanout.cpus, fanout.members))
+            group = _assign(handle, planned, Receiver(name, state.ifindex, sock, ring), group)
+        if serving and (fanout := planned.fanout):
+            if fanout.mode == "cbpf":
+                sockets.steer(sock, steering.owner_program(fanout.members, hashing))
+            elif fanout.mode == "flow":
+                sockets.steer(sock, steering.flow_program(len(serving)))
+            elif fanout.mode == "cpu-map":
+                sockets.steer(sock, steering.cpu_program(fanout.cpus, fanout.members))
     except BaseException:
         for handle, row in held(handles, name):
             handle.receivers.pop(row)
@@ -119,20 +113,12 @@ def join_late(links: LinkView, handle: WorkerHandle, members: Sequence[WorkerHan
             state, places = links.find(planned.interface), held(members, planned.interface)
             if state is None or not places:
                 continue
-            member, place = places[0]
+            member, row = places[0]
+            present = member.receivers[row]
             ring = _ring(planned.ring, state.mtu, handle)
-            (sock,) = sockets.open_receivers(member.receivers[place].ifindex, [ring])
-            slot = planned.fanout.slot if planned.fanout else None
-            row = _free_row(handle)
-            handle.receivers[row] = Receiver(planned.interface, state.ifindex, sock, ring, slot)
-            handle.block.cursors[row] = 0
-            if planned.fanout:
-                sockets.join_fanout(
-                    sock,
-                    sockets.fanout_group(member.receivers[place].sock),
-                    _FANOUT_MODES[planned.fanout.mode],
-                    planned.fanout.max_members,
-                )
+            (sock,) = sockets.open_receivers(present.ifindex, [ring])
+            group = sockets.fanout_group(present.sock) if planned.fanout else None
+            _assign(handle, planned, Receiver(planned.interface, state.ifindex, sock, ring), group)
             sockets.listen(sock)
     except BaseException:
         close(places_of(handle))
@@ -190,5 +176,13 @@ def _own(planned: SocketPlan, hashing: Hashing) -> Program | None:
     return _filter_program(planned.filter.slot, planned.filter.members, hashing)
 
 
-def _free_row(handle: WorkerHandle) -> int:
-    return next(row for row in range(len(handle.receivers) + 1) if row not in handle.receivers)
+def _assign(handle: WorkerHandle, planned: SocketPlan, receiver: Receiver, group: int | None) -> int | None:
+    """Give a socket to a worker, and join its fanout group, or create one; returns the group."""
+    row = next(row for row in range(len(handle.receivers) + 1) if row not in handle.receivers)
+    handle.receivers[row] = receiver
+    # A worker that died before it released the row's last ring has left its cursor there.
+    handle.block.cursors[row] = 0
+    if (fanout := planned.fanout) is None:
+        return None
+    receiver.fanout_slot = fanout.slot
+    return sockets.join_fanout(receiver.sock, group, _FANOUT_MODES[fanout.mode], fanout.max_members)

@@ -120,6 +120,8 @@ class Placer:
         members: dict[int, list[int]] = {}
         for worker in plan.workers:
             members.setdefault(worker.group, []).append(worker.partition)
+        self.groups = members
+        """The partitions of each group's workers, in worker order."""
         self._members = {name: members[group.group_id] for group in plan.groups for name in group.interfaces}
         self._anywhere = members[plan.groups[0].group_id] if plan.follows_rules else None
 
@@ -189,10 +191,6 @@ class RuleIndex:
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
         self._partition_of: dict[str, int] = {}
         self._strategy = plan.strategy
-        self._groups: dict[int, list[int]] = {}
-        """The partitions of each group's workers, in worker order."""
-        for worker in plan.workers:
-            self._groups.setdefault(worker.group, []).append(worker.partition)
         self._distributions: tuple[Distribution, ...] | None = None
 
     def __contains__(self, rule_id: object) -> bool:
@@ -288,7 +286,7 @@ class RuleIndex:
         """How the rules of each group are distributed over its workers; computed anew when rules change."""
         if self._distributions is None:
             self._distributions = tuple(
-                self._distribution(group, members) for group, members in self._groups.items()
+                self._distribution(group, members) for group, members in self._placer.groups.items()
             )
         return self._distributions
 

@@ -166,8 +166,8 @@ def hasty_forwarder(
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """One with less patience than usual that does ``first``, and its control socket."""
     impatient = (
-        "import os, signal, sys; from forwarder.cli import mcrd; from forwarder.supervisor import supervisor\n"
-        "from forwarder.workers import entry_point, handle\n"
+        "import os, signal, sys; from forwarder.cli import mcrd\n"
+        "from forwarder.supervisor import supervisor; from forwarder.workers import entry_point, handle\n"
         "supervisor.UPKEEP_S, handle.HANGING_AFTER_S, handle.START_HANGS_AFTER_S = 0.5, 2.0, 3.0\n"
         f"{first}sys.argv[0] = 'mcrd'; mcrd.app()"
     )

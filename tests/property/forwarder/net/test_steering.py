@@ -6,7 +6,7 @@ import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
-from packet_support.bpf_machine import decode, execute
+from packet_support.bpf_machine import MOST_INSTRUCTIONS, decode, execute
 
 from forwarder.abi.cbpf import assemble
 from forwarder.net.steering import MAX_CPUS, cpu_program, filter_program, flow_program, owner_program
@@ -68,11 +68,16 @@ def test_any_frame_has_exactly_one_owner(frame: bytes, count: int, hashing: Hash
     assert execute(assemble(owner_program(count, hashing)), frame[14:]) < count
 
 
-@given(st.sampled_from(Hashing), st.integers(0, MAX_MEMBERS - 1))
-def test_programs_of_the_most_members_are_ones_that_the_kernel_loads(hashing: Hashing, slot: int) -> None:
-    decode(assemble(owner_program(MAX_MEMBERS, hashing)))
-    decode(assemble(flow_program(MAX_MEMBERS)))
-    decode(assemble(filter_program(slot, MAX_MEMBERS, hashing)))
+@given(st.sampled_from(Hashing), groups, ports)
+def test_programs_of_the_most_members_fit_and_find_the_owner(hashing: Hashing, group: int, port: int) -> None:
+    packet, expected = datagram(group, port), owner(group, port, MAX_MEMBERS, hashing)
+    assert execute(assemble(owner_program(MAX_MEMBERS, hashing)), packet) == expected
+    assert execute(assemble(flow_program(MAX_MEMBERS)), packet) == flow_owner(
+        0, group, 4000, port, MAX_MEMBERS
+    )
+    for slot in {expected, (expected + 1) % MAX_MEMBERS}:
+        accepted = execute(assemble(filter_program(slot, MAX_MEMBERS, hashing)), ETHERNET + packet)
+        assert bool(accepted) == (slot == expected)
 
 
 @given(st.lists(st.integers(0, 4095), unique=True, max_size=40), st.integers(1, 60), st.integers(0, 4095))
@@ -83,4 +88,6 @@ def test_cpus_get_the_slots_in_turn_and_others_the_one_that_fanout_by_cpu_gives(
     assert [execute(program, b"", cpu) for cpu in cpus] == [place % members for place in range(len(cpus))]
     if other not in cpus:
         assert execute(program, b"", other) == other % members
-    decode(assemble(cpu_program(range(MAX_CPUS + 9), members)))
+    most = assemble(cpu_program(range(MAX_CPUS + 9), members))
+    assert len(decode(most)) <= MOST_INSTRUCTIONS < len(decode(most)) + 2, "as many CPUs as fit"
+    assert execute(most, b"", MAX_CPUS - 1) == (MAX_CPUS - 1) % members

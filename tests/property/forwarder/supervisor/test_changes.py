@@ -13,7 +13,7 @@ from forwarder.plan.strategy import PRESETS
 from forwarder.rules.book import check_rules
 from forwarder.rules.model import ForwardingRule
 from forwarder.rules.notation import parse_rules
-from forwarder.supervisor.changes import Shape, State, applied, as_dict, changes, shape
+from forwarder.supervisor.changes import Shape, State, as_dict, changes, shape
 
 
 def some_rule(name: int, group: int, output: int) -> ForwardingRule:
@@ -42,7 +42,9 @@ states = st.builds(State, shapes, rule_sets)
 @given(states, states)
 def test_applied_to_the_old_state_they_give_the_new(now: State, wanted: State) -> None:
     found = changes(now, wanted)
-    assert applied(now, found) == wanted
+    applied = {name: rule for name, rule in now.rules.items() if name not in found.remove}
+    applied.update((rule.rule_id, rule) for rule in found.add)
+    assert State(found.shape or now.shape, applied) == wanted
     assert bool(found) == (now != wanted)
 
 

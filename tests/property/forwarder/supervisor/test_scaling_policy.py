@@ -13,7 +13,7 @@ from forwarder.supervisor.scaling_policy import (
     Decision,
     Limits,
     Load,
-    Strain,
+    Overload,
     begin,
     decide,
     replay,
@@ -24,7 +24,7 @@ STEP_NS = 100 * MS
 
 bounds = st.tuples(st.integers(1, 6), st.integers(0, 20)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 limits = st.builds(
-    lambda least_most, threshold, strain_ns: Limits(*least_most, threshold, strain_ns=strain_ns),
+    lambda least_most, threshold, overload_ns: Limits(*least_most, threshold, overload_ns=overload_ns),
     bounds,
     st.integers(1, 1_000_000),
     st.sampled_from([100 * MS, 1000 * MS, 60_000 * MS]),
@@ -107,17 +107,17 @@ def test_that_workers_did_not_keep_up_is_remembered_for_a_minute_and_longer_when
 
 def test_that_it_happened_before_is_forgotten_when_it_has_not_for_as_long_as_that_counted() -> None:
     bounds = Limits(1, 2, 1_000_000)
-    strain = Strain(0.0, 0, 0).again(Load(0, 500.0), bounds)
-    assert (strain.until_ns, strain.times) == (60_000 * MS, 1)
-    again = strain.again(Load(120_000 * MS, 900.0), bounds)
+    overload = Overload(0.0, 0, 0).again(Load(0, 500.0), bounds)
+    assert (overload.until_ns, overload.times) == (60_000 * MS, 1)
+    again = overload.again(Load(120_000 * MS, 900.0), bounds)
     assert (again.offered_dps, again.until_ns, again.times) == (900.0, 240_000 * MS, 2)
-    later = strain.again(Load(120_001 * MS, 900.0), bounds)
+    later = overload.again(Load(120_001 * MS, 900.0), bounds)
     assert (later.until_ns, later.times) == (180_001 * MS, 1)
 
 
 def test_of_two_rates_that_were_too_much_the_lower_one_counts() -> None:
     bounds = Limits(1, 3, 1_000_000)
-    first = Strain(0.0, 0, 0).again(Load(0, 30_000.0), bounds)
+    first = Overload(0.0, 0, 0).again(Load(0, 30_000.0), bounds)
     assert first.again(Load(1000 * MS, 55_000.0), bounds).offered_dps == 30_000.0
     assert first.again(Load(60_000 * MS, 55_000.0), bounds).offered_dps == 55_000.0
 
@@ -131,7 +131,7 @@ def test_growth_that_failed_says_nothing_of_who_keeps_up() -> None:
             decided += 1
             memory = settled(memory, 1, load.at_ns)
     assert decided > 4
-    assert memory.strains == {}
+    assert memory.overloads == {}
 
 
 def test_one_worker_too_few_is_noticed_without_a_cool_down() -> None:

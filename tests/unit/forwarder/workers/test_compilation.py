@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import shlex
@@ -15,7 +16,7 @@ import pytest
 from process_support import children
 
 from forwarder.abi import jit
-from forwarder.workers import compilation as compiling
+from forwarder.workers import compilation
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_process_of_its_own_compiles_and_says_so() -> None:
     jit.complete_marker().unlink(missing_ok=True)
     before = children(os.getpid())
-    asyncio.run(compiling.compile_apart())
+    asyncio.run(compilation.compile_apart())
     assert jit.complete_marker().exists()
     assert children(os.getpid()) <= before
 
@@ -50,17 +51,26 @@ def test_what_was_compiled_before_is_not_again(incomplete: Path, python: Path) -
     with python.open("a") as script:
         script.write(f"touch {shlex.quote(str(ran))}\n")
     incomplete.touch()
-    asyncio.run(compiling.compile_apart())
+    asyncio.run(compilation.compile_apart())
     assert not ran.exists()
     incomplete.unlink()
-    asyncio.run(compiling.compile_apart())
+    asyncio.run(compilation.compile_apart())
     assert ran.exists()
 
 
-@pytest.mark.usefixtures("incomplete")
-def test_where_no_process_can_be_had_it_is_left_to_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere")
-    asyncio.run(compiling.compile_apart())
+def test_where_no_process_can_be_had_it_is_left_to_who_needs_it(
+    monkeypatch: pytest.MonkeyPatch, incomplete: Path
+) -> None:
+    tried = list[object]()
+
+    def refused(command: list[str], **_: object) -> None:
+        tried.append(command[-2:])
+        raise OSError(errno.EAGAIN, "no process to be had")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    asyncio.run(compilation.compile_apart())
+    assert tried == [["forwarder.workers.compilation", str(os.getpid())]]
+    assert not incomplete.exists(), "so whoever needs the code compiles it"
 
 
 def test_what_is_known_of_a_cache_is_known_of_its_sources_and_of_where_they_are(
@@ -85,8 +95,8 @@ def test_what_is_known_of_a_cache_is_known_of_its_sources_and_of_where_they_are(
 
 def test_a_cache_is_a_directory_that_can_be_written_and_is_made_where_it_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert not compiling._can_be_written(tmp_path / "file" / "in it")
-    assert compiling._can_be_written(tmp_path / "made" / "now")
+    assert not compilation._can_be_written(tmp_path / "file" / "in it")
+    assert compilation._can_be_written(tmp_path / "made" / "now")
 
 
 @pytest.mark.usefixtures("incomplete")
@@ -96,7 +106,7 @@ def test_who_is_stopped_meanwhile_ends_it(python: Path) -> None:
     before = children(os.getpid())
 
     async def stopped() -> None:
-        compiled = asyncio.create_task(compiling.compile_apart())
+        compiled = asyncio.create_task(compilation.compile_apart())
         while not children(os.getpid()) - before and not compiled.done():
             await asyncio.sleep(0.001)
         compiled.cancel()
