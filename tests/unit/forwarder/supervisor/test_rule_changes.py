@@ -17,8 +17,8 @@ from forwarder.engines.packet.messages import Kind
 from forwarder.net.links import InterfaceState, LinkView
 from forwarder.net.memberships import Memberships
 from forwarder.plan.host import HostError, described_host
-from forwarder.plan.model import Plan, PlanError, WorkerPlan
-from forwarder.plan.planner import Sizing, plan
+from forwarder.plan.model import Plan, PlanError, Sizing, WorkerPlan
+from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
 from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule, RulesError
