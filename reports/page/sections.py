@@ -12,7 +12,7 @@ from reports.figures import rates as rate_figures
 from reports.figures import strategies as strategy_figures
 from reports.model import Figure, Page, Section, Table
 from reports.page import summary
-from reports.page.capacity.sections import sections as capacity_sections
+from reports.page.capacity.model import sections as capacity_sections
 from reports.quantity import listed
 from reports.tables import footprints, ledgers, load_profiles, overview, per_input, rfc3918, trials
 

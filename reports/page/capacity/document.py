@@ -1,11 +1,12 @@
-"""The architecture document's tables, answered: documented, modelled, measured and predicted side by side.
+"""The architecture document's tables with documented, modelled, measured and predicted figures.
 
-Each difference is said in a sentence. What is predicted comes from the run's own model where it has one.
+A sentence under each row explains the difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from lab.results import Footprint, Trial
@@ -13,16 +14,18 @@ from reports import quantity
 from reports.capacity.law import Prediction
 from reports.capacity.layouts import Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.model import CapacityModel
+from reports.capacity.predict import MemoryPrediction
 from reports.capacity.rank import Candidate, evaluate, ranked
 from reports.capacity.rank import Row as Ranked
 from reports.dataset import Dataset
-from reports.model import Cell, Column, Row, Section, Table, Tone
+from reports.model import Cell, Column, Section, Table, Tone
+from reports.tables.build import Columns, headings, number, row
 
 WIRE_BYTES = 66
-"""Around a payload on Ethernet, all of it (see ``mcastlab advise --gbps``)."""
+"""Bytes on the wire around a payload on Ethernet (see ``mcastlab advise --gbps``)."""
 MOST_NAMES = 4
 SAME_CHOICE = 0.05
-"""A choice that does so little more is no better one."""
+"""A choice whose rate is higher by no more than this is not a better one."""
 
 MEMORY = (
     "Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a "
@@ -38,7 +41,7 @@ RATES = (
 
 
 def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
-    """Empty where the model knows nothing of memory, or of workers that also receive."""
+    """Empty where the model knows nothing about memory, or about workers that also receive."""
     if model.memory is None or not model.steered:
         return Section("seed", "The document's tables, answered")
     text = [MEMORY, RATES.format(payload=layouts.payload_bytes)]
@@ -51,36 +54,29 @@ def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
 
 
 def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> Table:
-    columns = (
-        Column("Row"),
-        Column("Workers", numeric=True),
-        Column("Rules per worker", numeric=True),
-        *(Column(name, "MB", numeric=True) for name in ("Documented", "Modelled", "Measured", "Predicted")),
-        Column("Rings", "MB", numeric=True),
-        Column("Kernel growth", "MB, predicted", numeric=True),
-    )
-    made = []
-    for row in rows:
-        told = evaluate(row.planned, 1.0, model).memory
-        started = _footprint(data, row)
-        measured = None if started is None else started.memory.own_bytes
-        made.append(
-            Row(
-                (
-                    Cell(row.source.rsplit(", ", 1)[1], _setting(row)),
-                    _against(row.planned.workers, row.workers),
-                    _against(row.planned.held.rules_per_worker, row.rules_per_worker),
-                    Cell(quantity.megabytes(row.total_bytes)),
-                    Cell(quantity.megabytes(row.modelled_bytes)),
-                    _measured(started),
-                    _bytes(told.total),
-                    Cell(quantity.megabytes(row.planned.rings_bytes)),
-                    Cell(quantity.megabytes(told.kernel.value) if told.kernel else quantity.NONE),
-                ),
-                tuple(_differences(row, measured, told.total)),
-            )
-        )
-    return Table("seed-workers", "Worker Count Table", columns, tuple(made))
+    def memory(r: DocumentedRow) -> MemoryPrediction:
+        return evaluate(r.planned, 1.0, model).memory
+
+    def kernel(r: DocumentedRow) -> str:
+        found = memory(r).kernel
+        return quantity.megabytes(found.value) if found else quantity.NONE
+
+    columns: Columns[DocumentedRow] = [
+        (Column("Row"), lambda r: Cell(r.source.rsplit(", ", 1)[1], _setting(r))),
+        (number("Workers"), lambda r: _against(r.planned.workers, r.workers)),
+        (
+            number("Rules per worker"),
+            lambda r: _against(r.planned.held.rules_per_worker, r.rules_per_worker),
+        ),
+        (number("Documented", "MB"), lambda r: quantity.megabytes(r.total_bytes)),
+        (number("Modelled", "MB"), lambda r: quantity.megabytes(r.modelled_bytes)),
+        (number("Measured", "MB"), lambda r: _measured(_footprint(data, r))),
+        (number("Predicted", "MB"), lambda r: _bytes(memory(r).total)),
+        (number("Rings", "MB"), lambda r: quantity.megabytes(r.planned.rings_bytes)),
+        (number("Kernel growth", "MB, predicted"), kernel),
+    ]
+    made = tuple(row(r, columns, tuple(_differences(r, _footprint(data, r), memory(r).total))) for r in rows)
+    return Table("seed-workers", "Worker Count Table", headings(columns), made)
 
 
 def _setting(row: DocumentedRow) -> str:
@@ -92,9 +88,9 @@ def _against(planned: int, documented: int | None) -> Cell:
     return Cell(quantity.count(planned), "" if same else f"documented {documented:,}")
 
 
-def _bytes(told: Prediction) -> Cell:
-    span = f"{quantity.megabytes(told.low)} to {quantity.megabytes(told.high)}\n{told.basis}"
-    return Cell(quantity.megabytes(told.value), span)
+def _bytes(size: Prediction) -> Cell:
+    span = f"{quantity.megabytes(size.low)} to {quantity.megabytes(size.high)}\n{size.basis}"
+    return Cell(quantity.megabytes(size.value), span)
 
 
 def _measured(started: Footprint | None) -> Cell:
@@ -104,20 +100,15 @@ def _measured(started: Footprint | None) -> Cell:
 
 
 def _footprint(data: Dataset, row: DocumentedRow) -> Footprint | None:
-    return next(
-        (
-            f
-            for f in data.footprints
-            if (f.strategy, f.interfaces, f.workers, f.rules)
-            == (row.strategy, row.interfaces, row.planned.workers, row.rules)
-        ),
-        None,
-    )
+    wanted = (row.strategy, row.interfaces, row.planned.workers, row.rules)
+    found = (f for f in data.footprints if (f.strategy, f.interfaces, f.workers, f.rules) == wanted)
+    return next(found, None)
 
 
-def _differences(row: DocumentedRow, measured: int | None, told: Prediction) -> Iterator[str]:
+def _differences(row: DocumentedRow, started: Footprint | None, predicted: Prediction) -> Iterator[str]:
     yield from row.discrepancies
-    real = told.value if measured is None else measured
+    measured = None if started is None else started.memory.own_bytes
+    real = predicted.value if measured is None else measured
     held = row.planned.held
     ratio = real / row.modelled_bytes
     what = "Predicted" if measured is None else "Measured"
@@ -132,57 +123,65 @@ def _differences(row: DocumentedRow, measured: int | None, told: Prediction) -> 
             f"what they do not write, and {held.rules_per_worker:,} rules take far less than 1 KB each."
         )
     if measured is not None:
-        within = "within" if told.low <= measured <= told.high else "outside"
-        off = f"{told.value / measured - 1:+.0%}"
+        within = "within" if predicted.low <= measured <= predicted.high else "outside"
+        off = f"{predicted.value / measured - 1:+.0%}"
         yield f"Predicted is {off} off the measurement, which is {within} its interval."
 
 
 def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> Table:
-    columns = (
-        Column("Configuration"),
-        Column("Throughput", "datagrams/s, predicted", numeric=True),
-        Column("Latency", "µs, measured here", numeric=True),
-        Column("CPU usage", "ns a datagram, predicted", numeric=True),
-        Column("Memory", "MB with rings, predicted", numeric=True),
-        Column("Process overhead", "MB, predicted", numeric=True),
-    )
-    rows = [_characteristic(data, model, each, layouts.payload_bytes) for each in layouts.configurations]
-    best = max(layouts.configurations, key=lambda each: _rate(each.planned, model).value)
-    notes = tuple(_stars(each, best, model) for each in layouts.configurations)
-    made = tuple(Row(row.cells, (note,), row.trials) for row, note in zip(rows, notes, strict=True))
-    return Table("seed-performance", "Performance Characteristics: stars become figures", columns, made)
+    made = {id(each): evaluate(each.planned, 1.0, model) for each in layouts.configurations}
+    best = max(layouts.configurations, key=lambda each: made[id(each)].zero_loss_dps.value)
 
+    def throughput(each: Configuration) -> Cell:
+        rate = made[id(each)].zero_loss_dps
+        gbps = rate.value * (layouts.payload_bytes + WIRE_BYTES) * 8 / 1e9
+        span = f"{quantity.rate(rate.low)} to {quantity.rate(rate.high)}\n{rate.basis}; {gbps:.3g} Gbit/s"
+        return Cell(f"{_stars_of(each.throughput)} {quantity.rate(rate.value)}", span)
 
-def _characteristic(data: Dataset, model: CapacityModel, each: Configuration, payload_bytes: int) -> Row:
-    told = evaluate(each.planned, 1.0, model)
-    rate, needs = told.zero_loss_dps, told.memory
-    gbps = rate.value * (payload_bytes + WIRE_BYTES) * 8 / 1e9
-    span = f"{quantity.rate(rate.low)} to {quantity.rate(rate.high)}\n{rate.basis}; {gbps:.3g} Gbit/s"
-    trials = _latency_trials(data, each.planned.strategy)
-    latency = Cell("not measured")
-    if trials:
-        middle = [t.latency for t in trials if t.latency]
-        p50, p99 = median(one.p50 for one in middle), median(one.p99 for one in middle)
+    def latency(each: Configuration) -> Cell:
+        stars, strategy = _stars_of(each.latency), each.planned.strategy
+        seen = [t.latency for t in _latency_trials(data, strategy) if t.latency]
+        if not seen:
+            return Cell(f"{stars} not measured")
+        p50, p99 = median(one.p50 for one in seen), median(one.p99 for one in seen)
         text = f"p50 {quantity.microseconds(p50)}\np99 {quantity.microseconds(p99)}"
-        latency = Cell(text, f"{quantity.plural(len(trials), 'trial')} of strategy {each.planned.strategy}")
-    cpus = each.planned.machine.cpus
-    kernel = needs.kernel.value if needs.kernel else 0.0
-    overhead = needs.processes.value + kernel
-    return Row(
+        return Cell(f"{stars} {text}", f"{quantity.plural(len(seen), 'trial')} of strategy {strategy}")
+
+    def cpu(each: Configuration) -> Cell:
+        machine = each.planned.machine
+        return Cell(
+            quantity.rate(made[id(each)].cost_ns.value),
+            f"{each.cpu_usage}: {quantity.plural(machine.cpus, 'processor')}\n"
+            f"busiest {1 / machine.evenness:.2g} × the mean",
+        )
+
+    def overhead(each: Configuration) -> Cell:
+        needs = made[id(each)].memory
+        size = needs.processes.value + (needs.kernel.value if needs.kernel else 0.0)
+        return Cell(quantity.megabytes(size), each.overhead)
+
+    def name(each: Configuration) -> Cell:
+        workers = quantity.plural(each.planned.workers, "worker")
+        return Cell(each.name, f"{workers}, {each.planned.strategy}")
+
+    columns: Columns[Configuration] = [
+        (Column("Configuration"), name),
+        (number("Throughput", "datagrams/s, predicted"), throughput),
+        (number("Latency", "µs, measured here"), latency),
+        (number("CPU usage", "ns a datagram, predicted"), cpu),
         (
-            Cell(each.name, f"{quantity.plural(each.planned.workers, 'worker')}, {each.planned.strategy}"),
-            Cell(f"{_stars_of(each.throughput)} {quantity.rate(rate.value)}", span),
-            Cell(f"{_stars_of(each.latency)} {latency.text}", latency.detail),
-            Cell(
-                f"{quantity.rate(told.cost_ns.value)}",
-                f"{each.cpu_usage}: {quantity.plural(cpus, 'processor')}\n"
-                f"busiest {1 / each.planned.machine.evenness:.2g} × the mean",
-            ),
-            Cell(quantity.megabytes(needs.everything), each.memory),
-            Cell(quantity.megabytes(overhead), each.overhead),
+            number("Memory", "MB with rings, predicted"),
+            lambda each: Cell(quantity.megabytes(made[id(each)].memory.everything), each.memory),
         ),
-        trials=tuple(t.trial_id for t in trials),
-    )
+        (number("Process overhead", "MB, predicted"), overhead),
+    ]
+
+    def trials(each: Configuration) -> tuple[str, ...]:
+        return tuple(t.trial_id for t in _latency_trials(data, each.planned.strategy))
+
+    rows = tuple(row(each, columns, (_stars(each, best, model),), trials) for each in layouts.configurations)
+    caption = "Performance Characteristics: stars become figures"
+    return Table("seed-performance", caption, headings(columns), rows)
 
 
 def _stars_of(number: int) -> str:
@@ -194,7 +193,7 @@ def _rate(planned: Candidate, model: CapacityModel) -> Prediction:
 
 
 def _stars(each: Configuration, best: Configuration, model: CapacityModel) -> str:
-    """What the stars come to."""
+    """What the stars of a configuration mean in figures."""
     mine, most = _rate(each.planned, model), _rate(best.planned, model)
     share = mine.value / most.value
     if each is best:
@@ -217,41 +216,45 @@ def _latency_trials(data: Dataset, strategy: str) -> list[Trial]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A use case with the document's recommendation and ours, both predicted."""
+
+    case: UseCase
+    theirs: Ranked
+    ours: Ranked
+
+
 def _use_cases(model: CapacityModel, layouts: Layouts) -> Table:
-    columns = (
-        Column("Use case"),
-        Column("Asked", "datagrams/s", numeric=True),
-        Column("The document recommends"),
-        Column("It does", "datagrams/s", numeric=True),
-        Column("We recommend"),
-        Column("It does", "datagrams/s", numeric=True),
-    )
-    return Table(
-        "seed-use-cases",
-        "Use cases: the document's recommendation and ours",
-        columns,
-        tuple(_answered(case, model) for case in layouts.use_cases),
-    )
-
-
-def _answered(case: UseCase, model: CapacityModel) -> Row:
-    theirs = evaluate(case.documented, case.dps, model)
-    ours = ranked(evaluate(each, case.dps, model) for each in case.candidates)[0]
-    return Row(
+    columns: Columns[Answer] = [
         (
-            Cell(case.source.capitalize(), case.scenario.replace(": ", "\n", 1)),
-            Cell(quantity.rate(case.dps), f"{case.gbps:g} Gbit/s"),
-            Cell(case.recommendation, case.claims),
-            _does(theirs),
-            Cell(_options(ours.candidate)),
-            _does(ours),
+            Column("Use case"),
+            lambda a: Cell(a.case.source.capitalize(), a.case.scenario.replace(": ", "\n", 1)),
         ),
-        (why(theirs, ours),),
-    )
+        (
+            number("Asked", "datagrams/s"),
+            lambda a: Cell(quantity.rate(a.case.dps), f"{a.case.gbps:g} Gbit/s"),
+        ),
+        (Column("The document recommends"), lambda a: Cell(a.case.recommendation, a.case.claims)),
+        (number("It does", "datagrams/s"), lambda a: _does(a.theirs)),
+        (Column("We recommend"), lambda a: _options(a.ours.candidate)),
+        (number("It does", "datagrams/s"), lambda a: _does(a.ours)),
+    ]
+    answers = [
+        Answer(
+            case,
+            evaluate(case.documented, case.dps, model),
+            ranked(evaluate(each, case.dps, model) for each in case.candidates)[0],
+        )
+        for case in layouts.use_cases
+    ]
+    caption = "Use cases: the document's recommendation and ours"
+    rows = tuple(row(each, columns, (why(each.theirs, each.ours),)) for each in answers)
+    return Table("seed-use-cases", caption, headings(columns), rows)
 
 
 def _options(candidate: Candidate) -> str:
-    """Its options, a long list of interfaces cut as the document does."""
+    """The options, with a long list of interfaces cut as the document does."""
     return " ".join(_shortened(word) for word in candidate.options)
 
 
@@ -269,14 +272,12 @@ def _does(row: Ranked) -> Cell:
 
 
 def why(theirs: Ranked, ours: Ranked) -> str:
-    """The reason for our choice, beside the document's."""
+    """Why we recommend ``ours``."""
     gain = ours.zero_loss_dps.value / theirs.zero_loss_dps.value - 1
     saved = theirs.memory.everything - ours.memory.everything
     parts = []
-    same = (ours.candidate.strategy, ours.candidate.workers) == (
-        theirs.candidate.strategy,
-        theirs.candidate.workers,
-    )
+    a, b = ours.candidate, theirs.candidate
+    same = (a.strategy, a.workers) == (b.strategy, b.workers)
     if same:
         parts.append("Ours is the document's")
     elif gain > SAME_CHOICE:

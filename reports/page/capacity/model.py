@@ -1,4 +1,4 @@
-"""The capacity model on the page: how well it predicts what it had not seen, and what it consists of."""
+"""The capacity model on the page: how well it predicts unseen cases, and its terms."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from reports import quantity
+from reports.capacity.fit.model import fit
+from reports.capacity.fit.regression import FitError
+from reports.capacity.fit.samples import Run
+from reports.capacity.layouts import read_layouts
 from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
+from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import figure, grid
-from reports.model import Cell, Column, Figure, Row, Section, Table
+from reports.figures.style import figure, grid, thousands
+from reports.model import Cell, Column, Figure, Section, Table
+from reports.page.capacity import document
+from reports.tables.build import CASE, Columns, headings, number, row
 
 PROMISED = 0.15
-"""Of the median: what the model promises to be off by, at most, of a case that it has not seen."""
+"""Median relative error that the model promises for cases that it has not seen."""
 MOST_CPUS = 96
-"""To which the scaling curve is drawn: what the architecture document speaks of."""
+"""Where the scaling curve ends: the largest machine in the architecture document."""
 
 HELD_OUT = (
-    "Each case was predicted by a model that was fitted to all the others: so far off it may be of a load "
-    "that nobody has measured. A worker that could not keep up shows what a datagram costs; where the "
-    "generator was the bound, that it costs no more, which is used as no more than that."
+    "Each case was predicted by a model fitted to all the others, so these are the errors to expect for a "
+    "load that nobody has measured. A worker that could not keep up shows what a datagram costs; where the "
+    "generator was the limit, the cost is known only to be no more than that."
 )
 SUM = (
     "The cost of a datagram that arrives is the sum of the terms below, none of which can be negative. "
-    "Intervals are of 95 %: other choices of the cases (bootstrap), the scatter of held-out cases, and for "
-    "whatever lies outside of what was measured 10 % more with each doubling."
+    "Intervals are of 95 %. They contain other choices of the cases (bootstrap), the scatter of held-out "
+    "cases, and 10 % more with each doubling outside what was measured."
 )
 TERMS = {
     "receive": ("Receive and match", "each datagram"),
@@ -46,6 +53,18 @@ TERMS = {
 }
 
 
+def sections(data: Dataset) -> tuple[Section, ...]:
+    """The model of this run and its predictions, and the document's tables answered with it.
+
+    None where the run has too little to fit a model; another run's model is not this run's result.
+    """
+    try:
+        model = fit([Run(data.run, data.trials, data.zero_losses, data.footprints)])
+    except FitError:
+        return ()
+    return section(model), document.section(data, model, read_layouts())
+
+
 def section(model: CapacityModel) -> Section:
     held = [each for each in model.held_out if each.cases]
     parts: list[Table | Figure] = [_errors(held, model)]
@@ -59,98 +78,75 @@ def section(model: CapacityModel) -> Section:
 
 
 def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
-    columns = (
-        Column("Predicted"),
-        Column("Cases", "each held out", numeric=True),
-        Column("Off by", "median", numeric=True),
-        Column("Off by", "worst", numeric=True),
-        Column("Within its interval", "of 95 %", numeric=True),
-    )
-    rows = []
-    for each in held:
-        kept = each.median_error <= PROMISED
-        rows.append(
-            Row(
-                (
-                    Cell(each.what.capitalize()),
-                    Cell(quantity.count(len(each.cases))),
-                    Cell(
-                        f"{each.median_error:.1%}",
-                        f"at most {PROMISED:.0%}: {'met' if kept else 'NOT MET'}",
-                        tone="good" if kept else "bad",
-                    ),
-                    Cell(f"{each.errors[-1]:.0%}"),
-                    Cell(f"{each.within} of {len(each.cases)}"),
-                ),
-                trials=() if each.what == "memory" else own_trials(_records(each), model),
-            )
-        )
-    return Table("capacity-errors", "Predicted against measured, of cases held out", columns, tuple(rows))
+    def median_error(each: HeldOut) -> Cell:
+        met = each.median_error <= PROMISED
+        detail = f"at most {PROMISED:.0%}: {'met' if met else 'NOT MET'}"
+        return Cell(f"{each.median_error:.1%}", detail, tone="good" if met else "bad")
 
+    columns: Columns[HeldOut] = [
+        (Column("Predicted"), lambda each: each.what.capitalize()),
+        (number("Cases", "each held out"), lambda each: quantity.count(len(each.cases))),
+        (number("Off by", "median"), median_error),
+        (number("Off by", "worst"), lambda each: f"{each.errors[-1]:.0%}"),
+        (number("Within its interval", "of 95 %"), lambda each: f"{each.within} of {len(each.cases)}"),
+    ]
 
-def _records(held: HeldOut) -> list[str]:
-    return [record for case in held.cases for record in case.records]
+    def trials(each: HeldOut) -> tuple[str, ...]:
+        records = [record for case in each.cases for record in case.records]
+        return () if each.what == "memory" else own_trials(records, model)
+
+    rows = tuple(row(each, columns, trials=trials) for each in held)
+    return Table("capacity-errors", "Predicted against measured, of cases held out", headings(columns), rows)
 
 
 def _terms(model: CapacityModel) -> Table:
     law = model.cost
-    columns = (
-        Column("Term"),
-        Column("Cost", "ns", numeric=True),
-        Column("Interval", "of 95 %, ns", numeric=True),
-        Column("Counted"),
-    )
-    rows = []
-    for name, (what, when) in TERMS.items():
-        if name not in law.coefficients:
-            rows.append(Row((Cell(what), Cell("not measured"), Cell(quantity.NONE), Cell(when))))
-            continue
+
+    def cost(name: str) -> str:
+        return f"{law.coefficients[name]:,.0f}" if name in law.coefficients else "not measured"
+
+    def interval(name: str) -> str:
+        if name not in law.coefficients or not law.resamples:
+            return quantity.NONE
         each = sorted(resample[name] for resample in law.resamples)
         cut = len(each) // 40
-        span = f"{each[cut]:,.0f} to {each[-1 - cut]:,.0f}" if each else quantity.NONE
-        rows.append(Row((Cell(what), Cell(f"{law.coefficients[name]:,.0f}"), Cell(span), Cell(when))))
-    return Table("capacity-terms", "What a datagram costs a worker's processor", columns, tuple(rows))
+        return f"{each[cut]:,.0f} to {each[-1 - cut]:,.0f}"
+
+    columns: Columns[str] = [
+        (Column("Term"), lambda name: TERMS[name][0]),
+        (number("Cost", "ns"), cost),
+        (number("Interval", "of 95 %, ns"), interval),
+        (Column("Counted"), lambda name: TERMS[name][1]),
+    ]
+    rows = tuple(row(name, columns) for name in TERMS)
+    return Table("capacity-terms", "What a datagram costs a worker's processor", headings(columns), rows)
 
 
 def _cases(held: HeldOut, model: CapacityModel) -> Table:
     memory = held.what == "memory"
-    unit = "MB" if memory else "datagrams/s"
-    columns = (
-        Column("Case"),
-        Column("Measured", unit, numeric=True),
-        Column("Predicted", unit, numeric=True),
-        Column("Interval", unit, numeric=True),
-        Column("Off by", numeric=True),
-    )
+    unit, shown = ("MB", quantity.megabytes) if memory else ("datagrams/s", quantity.rate)
+    columns: Columns[HeldOutCase] = [
+        (CASE, lambda case: case.case.split(":", 1)[1].strip() if memory else case.case),
+        (number("Measured", unit), lambda case: shown(case.measured)),
+        (number("Predicted", unit), lambda case: shown(case.predicted)),
+        (number("Interval", unit), lambda case: f"{shown(case.low)} to {shown(case.high)}"),
+        (number("Off by"), lambda case: f"{case.predicted / case.measured - 1:+.0%}"),
+    ]
 
-    def shown(value: float) -> str:
-        return quantity.megabytes(value) if memory else quantity.rate(value)
+    def trials(case: HeldOutCase) -> tuple[str, ...]:
+        return () if memory else own_trials(case.records, model)
 
-    rows = tuple(
-        Row(
-            (
-                Cell(case.case.split(":", 1)[1].strip() if memory else case.case),
-                Cell(shown(case.measured)),
-                Cell(shown(case.predicted)),
-                Cell(f"{shown(case.low)} to {shown(case.high)}"),
-                Cell(f"{case.predicted / case.measured - 1:+.0%}"),
-            ),
-            trials=() if memory else own_trials(case.records, model),
-        )
-        for case in held.cases
-    )
-    name = f"capacity-cases-{held.what.replace(' ', '-')}"
     return Table(
-        name,
+        f"capacity-cases-{held.what.replace(' ', '-')}",
         f"Held out: {held.what}",
-        columns,
-        rows,
-        folded=f"{held.what.capitalize()}: all {len(rows)} cases that were held out",
+        headings(columns),
+        tuple(row(case, columns, trials=trials) for case in held.cases),
+        folded=f"{held.what.capitalize()}: all {len(held.cases)} cases that were held out",
     )
 
 
 def own_trials(cited: Sequence[str], model: CapacityModel) -> tuple[str, ...]:
-    """Ids as they stand in the run's own results."""
+    """Ids as in the run's own results: without the run's id in front."""
     prefix = f"{model.sources[0].run_id}:"
     return tuple(each.removeprefix(prefix) for each in cited)
 
@@ -188,16 +184,16 @@ def _predicted_figure(held: Sequence[HeldOut]) -> Figure:
             for each in held:
                 _marks(axis, each.cases, kind == "predicted", *looks[each.what])
 
-    told = ", ".join(f"{each.what} off by {each.median_error:.0%} in the median" for each in held)
+    errors = ", ".join(f"{each.what} off by {each.median_error:.0%} in the median" for each in held)
     key = (
         f"Circles: rate of a worker that cannot keep up; squares: rate without loss. The band is "
-        f"{PROMISED:.0%} to either side; on the right what is left over (residuals)."
+        f"{PROMISED:.0%} to either side; on the right the residuals."
     )
     return figure(
         "capacity-predicted",
-        "Predicted against measured, and what is left over",
+        "Predicted against measured, and the residuals",
         key,
-        f"Both axes in datagrams a second, logarithmic. {len(every)} points: {told}.",
+        f"Both axes in datagrams a second, logarithmic. {len(every)} points: {errors}.",
         plot,
         lambda narrow: 640 if narrow else 330,
     )
@@ -210,8 +206,7 @@ def _marks(axis: Axes, cases: Sequence[HeldOutCase], absolute: bool, marker: str
 
 
 def _plain(axis: Axis) -> None:
-    formatter = FuncFormatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k")
-    axis.set_major_formatter(formatter)
+    axis.set_major_formatter(FuncFormatter(thousands))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -246,7 +241,7 @@ def _scaling_figure(model: CapacityModel) -> Figure:
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)
         for each in (axis.xaxis, axis.yaxis):
-            each.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            each.set_major_formatter("{x:g}")
         axis.set_xlabel("processors with a worker each")
         axis.set_title("Times the rate of one")
 
@@ -254,9 +249,8 @@ def _scaling_figure(model: CapacityModel) -> Figure:
     key = f"Line: predicted; band: its interval; circles: measured. {scaling.why}"
     if scaling.kind == "range":
         key += (
-            f" So the band is no interval of a fit: it goes from no contention down to "
-            f"{PESSIMISTIC_SIGMA:.0%} of the work waiting for its turn, a stated bound, and the line is "
-            "their geometric mean."
+            f" So the band is no interval of a fit: it goes from no contention down to an assumed "
+            f"{PESSIMISTIC_SIGMA:.0%} of the work waiting for its turn; the line is their geometric mean."
         )
     return figure(
         "capacity-scaling",

@@ -12,8 +12,7 @@ from reports.capacity.layouts import read_layouts
 from reports.dataset import Dataset, sort_records
 from reports.figures.svg import draw
 from reports.model import Figure, Section, Table
-from reports.page.capacity.model import TERMS
-from reports.page.capacity.sections import sections
+from reports.page.capacity.model import TERMS, sections
 
 
 @pytest.fixture(scope="module")
