@@ -1,4 +1,4 @@
-"""Names for people: subjects, cases, and the settings that tell two rows apart which would read the same."""
+"""Names that a reader sees: subjects, cases, and settings where rows would otherwise read the same."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
     "options": lambda s: " ".join(s.options),
     "hashing": lambda s: "" if s.hashing is None else f"hashing {s.hashing}",
 }
-"""What was varied, in words; empty where the strategy's own value holds."""
+"""Settings in words; empty where the strategy's own value holds."""
 
 LOAD = (
     *("payload_bytes", "outputs", "flows", "burst", "generator"),
     *("rules", "skew", "unicast_percent", "egress"),
 )
-"""What a forwarder is given to do. Inputs are the strategy's matter: one serves but one."""
+"""Settings of the load. Inputs are not among them: one strategy serves a single input."""
 AXES = ("strategy", "groups", "placement", "steering", "hashing")
-"""How a forwarder goes about it."""
+"""Settings of the strategy."""
 
 
 def unique(items: Iterable[Item]) -> list[Item]:
-    """Each item once, where it first appeared: tables follow the run."""
+    """Each item once, in order of first appearance: tables follow the run."""
     return list(dict.fromkeys(items))
 
 
@@ -65,7 +65,7 @@ def subject(name: str) -> str:
 
 
 def subject_with_rps(record: Trial | ZeroLoss | Delay | Capacity | Soak) -> str:
-    """The subject, and whether receive packet steering spread its input over the CPUs."""
+    """``mcrd, RPS on`` where receive packet steering spread the subject's input over the CPUs."""
     return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
 
 
@@ -74,19 +74,19 @@ def egress(setting: Setting) -> str:
 
 
 def settings_text(setting: Setting, names: Iterable[str]) -> str:
-    """The named settings, those left out that say nothing."""
+    """The named settings in words, without those that are empty."""
     return ", ".join(filter(None, (SETTINGS[name](setting) for name in names if name in SETTINGS)))
 
 
 def load_text(setting: Setting) -> str:
-    """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts, skew and unicast only where there are."""
+    """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts, skew and unicast only if there are any."""
     usual = {"burst": 1, "generator": "packet", "skew": 1, "unicast_percent": 0}
     names = [name for name in LOAD if name not in usual or getattr(setting, name) != usual[name]]
     return f"{settings_text(setting, names)}, {egress(setting)}"
 
 
 def strategy_text(setting: Setting) -> str:
-    """``hybrid, 4 interface groups, placement hash``: what is not said is the strategy's own."""
+    """``hybrid, 4 interface groups, placement hash``; other settings are the strategy's own."""
     return settings_text(setting, AXES)
 
 
@@ -96,15 +96,14 @@ def case_name(data: Dataset, record: Named) -> str:
         return record.case
     subject_name = record.a if isinstance(record, Comparison) else record.subject
     varied = data.varied.get(row_key(record.scenario, record.case, subject_name, record.setting), ())
-    told = settings_text(record.setting, varied)
-    return f"{record.case}, {told}" if told else record.case
+    return ", ".join(filter(None, (record.case, settings_text(record.setting, varied))))
 
 
 def label(data: Dataset, record: Named) -> str:
-    """A row's name where its scenario is not beside it.
+    """A row's name without its scenario beside it.
 
-    The egress stands there where it is not the usual one and the case does not say so itself, the scenario
-    where another one has a case of that name.
+    It has the egress where that is unusual and not in the case's name, and the scenario where another one
+    has a case of the same name.
     """
     name = case_name(data, record)
     if isinstance(record, Trial | ZeroLoss | Comparison):
@@ -114,9 +113,9 @@ def label(data: Dataset, record: Named) -> str:
 
 
 def sides(data: Dataset, comparison: Comparison) -> tuple[str, str]:
-    """The two sides of a comparison by what differs: their subjects, their cases, or their steering.
+    """The sides of a comparison by what differs: their subjects, their cases, or their steering.
 
-    A comparison of two cases of one subject is named ``20 inputs / 1 input``: its sides are these cases.
+    The case of a comparison of two cases of one subject is ``20 inputs / 1 input``.
     """
     if comparison.a != comparison.b:
         return _side(data, comparison, comparison.a), _side(data, comparison, comparison.b)

@@ -1,6 +1,6 @@
-"""The page as data: what it says, free of HTML and Markdown, so that both say the same.
+"""The page as data, free of HTML and Markdown, so that both say the same.
 
-A doubt is part of the cell, sentence or figure that it is about; renderers show it there.
+A doubt is part of the cell, sentence or figure that it is about.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reports.quantity import plural
+
 ITEMS_SHOWN = 8
-"""A statement of the summary with more items than this keeps the rest folded."""
+"""A point of the summary with more items than this folds the others."""
 
 Tone = Literal["plain", "good", "bad"]
 """Colour only; the text of a cell says the same in words."""
@@ -31,23 +33,23 @@ class Column:
     title: str
     unit: str = ""
     numeric: bool = False
-    """Set to the right, digits under digits."""
+    """Aligned to the right."""
     word: bool = False
     """Short words, kept on one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One cell a column; the first names the row. ``notes`` stand under the row, over its full width."""
+    """One cell a column, the first of which names the row. ``notes`` stand under it, over the full width."""
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     trials: tuple[str, ...] = ()
-    """Ids of the trials that its numbers come from, shown on request."""
+    """Ids of the trials that its numbers come from; folded."""
 
     @property
     def trials_text(self) -> str:
-        return f"{len(self.trials):,} trial{'' if len(self.trials) == 1 else 's'}"
+        return plural(len(self.trials), "trial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     folded: str = ""
-    """When set, a long table is shown on request, under this line."""
+    """The line under which a long table is folded; empty for an open one."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -68,7 +70,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What is to be drawn: all drawings of a page are made together, on all CPUs."""
+    """What to draw, as data: all drawings of a page are made together, on all CPUs."""
 
     name: str
     """Unique on the page: it begins every id in the drawing."""
@@ -87,12 +89,12 @@ class Figure:
     name: str
     title: str
     key: str
-    """How to read it: what mark, line and stroke stand for."""
+    """What mark, line and stroke stand for."""
     description: str
-    """What a reader who cannot see it needs to know: axes, units, and the main values."""
+    """Axes, units and the main values, for a reader who cannot see it."""
     wide: Drawing
     narrow: Drawing | None
-    """``None`` where a phone shows the wide one, to be scrolled sideways."""
+    """``None`` where a phone scrolls the wide one."""
     doubts: tuple[str, ...] = ()
     folded: str = ""
     """As for a table."""
@@ -100,7 +102,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One statement of the summary: the words it begins with, set off; its text; a line for each case."""
+    """A point of the summary: a lead in bold, a text, and a line for each case."""
 
     lead: str
     text: str
@@ -108,11 +110,11 @@ class Point:
     doubts: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     see: str = ""
-    """Name of the section with the rows that it is said from, where there is one."""
+    """Name of the section with its details, where there is one."""
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The first items; the others are shown on request."""
+        """The items that are not folded."""
         return self.items if len(self.items) <= ITEMS_SHOWN + 1 else self.items[:ITEMS_SHOWN]
 
     @property

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: units always, and no more digits than were measured."""
+"""Numbers as text, with no more digits than were measured."""
 
 from __future__ import annotations
 

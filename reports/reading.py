@@ -1,7 +1,7 @@
-"""A results file to the records of one run: what cannot be used is left out, and said, never guessed at.
+"""Read a results file: the records of one run, and what in the file cannot be used.
 
-A line may be damaged, a file may hold several runs, or records of one run twice. A figure made from such a
-mix would look as good as any other, so what is in doubt about the file stands at the top of the page.
+A line may be damaged, a file may hold several runs, or records of one run twice. What is left out is named,
+never guessed at.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from lab.results import SCHEMA, AnyRecord, ResultsError, RunStarted, Trial, first_problem, parse_line
 
 NAMED = 3
-"""So many damaged lines are named; the others are counted."""
+"""Damaged lines that are named; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Records of one run, in the order they were written, and what of the file is not among them."""
+    """Records of one run, in the order they were written, and what was left out of the file."""
 
     records: tuple[AnyRecord, ...]
     left_out: tuple[str, ...] = ()
@@ -30,8 +30,8 @@ class Reading:
 def read(results: Path) -> Reading:
     """Read a ``results.jsonl``, or the one in a folder.
 
-    A last line cut short belongs to a run that was killed: it is left out without a word. Raises
-    :class:`lab.results.ResultsError` when the file cannot be read, or has lines and none can be used.
+    A last line cut short is ignored: the run was killed. Raises :class:`lab.results.ResultsError` when the
+    file cannot be read, or has lines and none can be used.
     """
     path = results / "results.jsonl" if results.is_dir() else results
     if not path.is_file():
@@ -50,13 +50,13 @@ def read(results: Path) -> Reading:
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
     runs = _runs(good)
-    usable = [run for run in runs if _foreign(run) is None]
+    usable = [run for run in runs if not isinstance(run[0], Foreign)]
     if not usable and (problems or runs):
-        foreign = [f"{path}: {told}" for run in runs if (told := _foreign(run))]
+        foreign = [f"{path}: {run[0].why}" for run in runs if isinstance(run[0], Foreign)]
         raise ResultsError((foreign or problems)[0])
-    records: tuple[Line, ...] = usable[-1] if usable else ()
-    kept, repeated = _without_repeated([each for each in records if not isinstance(each, Foreign)])
-    left_out = [*_damaged(problems, len(lines)), *_other_runs(runs, usable)]
+    shown = usable[-1] if usable else ()
+    kept, repeated = _without_repeated([each for each in shown if not isinstance(each, Foreign)])
+    left_out = [*_damaged(problems, len(lines)), *_other_runs([run for run in runs if run is not shown])]
     if repeated:
         left_out.append(
             f"{repeated:,} trials whose id another trial of the run has, the first of each was kept: "
@@ -67,7 +67,7 @@ def read(results: Path) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """The opening record of a run of another schema, whose other fields nobody here knows."""
+    """The opening record of a run of another schema, whose other fields are unknown."""
 
     why: str
 
@@ -105,7 +105,7 @@ def _schema(line: str) -> str | None:
 
 
 def _runs(records: list[Line]) -> list[tuple[Line, ...]]:
-    """Each run from its opening record on; what stands before the first one is a run without it."""
+    """Each run from its opening record on; records before the first one are a run without it."""
     starts = [place for place, record in enumerate(records) if isinstance(record, RunStarted | Foreign)]
     if not records:
         return []
@@ -113,36 +113,26 @@ def _runs(records: list[Line]) -> list[tuple[Line, ...]]:
     return [tuple(records[begin:end]) for begin, end in pairwise(bounds)]
 
 
-def _name(run: tuple[Line, ...]) -> str:
-    return run[0].run_id if isinstance(run[0], RunStarted) else "one without its opening record"
-
-
-def _foreign(run: tuple[Line, ...]) -> str | None:
-    """Why this version does not read the run, if it does not."""
-    return run[0].why if isinstance(run[0], Foreign) else None
-
-
 def _damaged(problems: list[str], lines: int) -> list[str]:
     if not problems:
         return []
     more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
-    told = f"{'; '.join(problems[:NAMED])}{more}"
-    return [f"{len(problems):,} of {lines:,} lines, which are no records of this schema: {told}"]
+    named = "; ".join(problems[:NAMED])
+    return [f"{len(problems):,} of {lines:,} lines, which are no records of this schema: {named}{more}"]
 
 
-def _other_runs(runs: list[tuple[Line, ...]], usable: list[tuple[Line, ...]]) -> list[str]:
-    """The file should hold one run; of several the last is shown."""
-    shown = usable[-1] if usable else None
-    told = []
+def _other_runs(runs: list[tuple[Line, ...]]) -> list[str]:
+    """The runs that are not shown: a report shows the last one of a file."""
+    left_out = []
     for run in runs:
-        if run is not shown:
-            why = _foreign(run) or f"run {_name(run)}: a report shows one run, this is about the last one"
-            told.append(f"{len(run):,} records: {why}")
-    return told
+        name = run[0].run_id if isinstance(run[0], RunStarted) else "one without its opening record"
+        why = f"run {name}: a report shows one run, this is about the last one"
+        left_out.append(f"{len(run):,} records: {run[0].why if isinstance(run[0], Foreign) else why}")
+    return left_out
 
 
 def _without_repeated(records: list[AnyRecord]) -> tuple[tuple[AnyRecord, ...], int]:
-    """Each trial once: two of one id cannot be told apart by those who follow a figure to its trial."""
+    """Each trial once, as readers find the trial of a figure by its id; also how many were left out."""
     seen: set[str] = set()
     kept = []
     for record in records:

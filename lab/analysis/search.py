@@ -206,11 +206,11 @@ def _conclude(
 ) -> Found:
     said = list(warnings)
     if upper is not None and record.out_of_reach(upper, loss_ratio):
-        said.append(f"beside this subject the generator cannot offer {upper:,.0f} dps")
+        said.append(f"limited by the generator (below {upper:,.0f} datagrams/s with this forwarder running)")
         return Found(lower, None, "generator", tuple(said))
     if upper is None:
         if high < record.asked_first:
-            said.append(f"beside this subject the generator holds {high:,.0f} dps")
+            said.append(f"limited by the generator ({high:,.0f} datagrams/s with this forwarder running)")
         return Found(lower, None, "generator", tuple(said))
     if lower is None:
         said.append(f"loss already at {low:,.0f} dps, the lowest rate tried")

@@ -10,7 +10,7 @@ from lab.results import NS_PER_S, Course
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import STEPS, figure, thousands
+from reports.figures.style import figure, set_ticks, thousands
 from reports.labels import unique
 from reports.model import Figure
 from reports.tables.load_profiles import Steps, offered_steps, worker_steps
@@ -28,8 +28,7 @@ def _load_profile(number: int, record: Course) -> Figure:
         _draw_steps(load, offered_steps(record), svg.SERIES[1], "-")
         load.set_title(f"{record.case}, {labels.subject(record.subject)}")
         load.set_ylabel("datagrams/s")
-        load.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-        load.yaxis.set_major_formatter(FuncFormatter(thousands))
+        set_ticks(load.yaxis, 4, FuncFormatter(thousands))
         for group in groups:
             colour, dashes = (svg.SERIES[0], "-") if group == record.hot_group else (svg.MUTED, ":")
             _draw_steps(below, worker_steps(record, group), colour, dashes)

@@ -1,4 +1,4 @@
-"""The drawing of what a worker holds: its own memory, its share of the template, and its rings."""
+"""The drawing of a worker's memory: its own, its share of the template, and its rings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
 from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import STEPS, draw_rows, figure
+from reports.figures.style import draw_rows, figure, set_ticks
 from reports.model import Figure
 from reports.tables.footprints import in_size_order
 
@@ -23,20 +22,20 @@ PARTS: dict[str, dict[str, Any]] = {
     "template": {"facecolor": "none", "hatch": "||"},
     "rings": {"facecolor": "none", "hatch": "||"},
 }
-"""Told apart by their filling: whole, hatched, upright strokes; all in the colour of the forwarder."""
+"""Told apart by their filling, all in the forwarder's colour."""
 THICK, THIN = 0.5, 0.16
-"""Of a bar, in rows; on a phone its name and value stand above and below it."""
+"""Width of a bar in rows; on a phone its name and value stand above and below it."""
 
 
 def stacks(data: Dataset) -> list[Figure]:
-    """A bar a footprint, for one worker; without rings, whose size is configuration, and with them."""
+    """One worker's memory, a bar for each footprint, without rings and with them."""
     return [
         _stack(data, *part) for part in by_scenario(in_size_order(data), lambda f: f.scenario, ROWS_SHOWN)
     ]
 
 
 def of_worker(f: Footprint) -> dict[str, float]:
-    """Bytes that a worker accounts for: template and rings are held once, and shared out evenly here."""
+    """A worker's bytes; template and rings, which are held once, are divided evenly."""
     return {
         "private": f.memory.private_bytes_per_worker,
         "template": f.memory.template_bytes / f.workers,
@@ -56,7 +55,7 @@ def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Fig
         whole.set_title("The same with rings")
         _bars(whole, sizes, names if narrow else ["" for _ in names], tuple(PARTS), narrow)
 
-    told = "; ".join(
+    text = "; ".join(
         f"{name}: {' MB, '.join(f'{part} {quantity.megabytes(size[part])}' for part in PARTS)} MB"
         for name, size in zip(names, sizes, strict=True)
     )
@@ -67,7 +66,7 @@ def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Fig
         "Left, on a phone above: filled, its private memory; hatched, its share of what the supervisor has "
         "written. Right, on a phone below: with its rings, in upright strokes. What all of them hold once is "
         "in the table.",
-        f"Megabytes that one worker accounts for. {told}.",
+        f"Megabytes that one worker accounts for. {text}.",
         plot,
         lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),
         verdicts.merged(
@@ -106,5 +105,4 @@ def _bars(
     draw_rows(axis, names, [quantity.megabytes(sum(size[part] for part in parts)) for size in sizes], narrow)
     axis.set_xlim(left=0)
     axis.set_xlabel("MB a worker")
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    set_ticks(axis.xaxis, 4, "{x:,g}")

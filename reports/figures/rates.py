@@ -1,4 +1,4 @@
-"""The drawings of rates, loss, latency and comparisons: records in, SVG out, each at two widths."""
+"""The drawings of rates, loss, latency and comparisons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Comparison, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
@@ -14,7 +13,6 @@ from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import (
-    STEPS,
     across,
     draw_rate,
     draw_rows,
@@ -23,14 +21,15 @@ from reports.figures.style import (
     legend,
     look,
     rate_axis,
+    row_heights,
+    set_ticks,
 )
 from reports.labels import unique
 from reports.model import Figure
-from reports.tables.trials import latency_groups, latency_medians, load_share
+from reports.tables.trials import PERCENTILES, latency_groups, latency_medians, load_share
 
-PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LOSS_KNEE = 0.01
-"""Percent of loss below which the axis is linear, so that none at all has a place on it."""
+"""Percent of loss below which the axis is linear, so that 0 has a place on it."""
 OPEN_FIGURES = 3
 """With more scenarios than this, their drawings of loss are folded."""
 
@@ -94,8 +93,7 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     marks = [value for c in panel for value in (c.low, c.high, c.target or c.ratio)]
     low, high = min(0.9, *marks), max(1.1, *marks)
     axis.set_xlim(low - (high - low) * 0.06, high + (high - low) * 0.06)
-    axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, steps=STEPS))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    set_ticks(axis.xaxis, 5 if narrow else 9, "{x:g}×")
 
 
 def _row_value(c: Comparison) -> str:
@@ -132,9 +130,6 @@ def _zero_loss_figure(
         draw_rows(axis, names, [verdicts.zero_loss_rate(z) for z in rates], narrow)
         rate_axis(axis, 4 if narrow else 8)
 
-    def height(narrow: bool) -> float:
-        return len(rates) * (60 if narrow else 27) + 60
-
     lines = "; ".join(
         f"{name}: {verdicts.zero_loss_rate(z)}, bounded by {verdicts.bound(z.bound_by)}"
         for name, z in zip(names, rates, strict=True)
@@ -143,11 +138,11 @@ def _zero_loss_figure(
         f"zero-loss-rates-{scenario}" if scenario else "zero-loss-rates",
         f"Highest rate without loss, {scenario}" if scenario else "Highest rate without loss",
         "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
-        "lost, the generator ended first. Upright stroke: the generator's ceiling with no forwarder. "
+        "lost, the generator was the limit. Upright stroke: the generator's ceiling with no forwarder. "
         "Hollow mark: doubtful.",
         f"Datagrams a second offered without loss. {lines}.",
         plot,
-        height,
+        row_heights(len(rates)),
         verdicts.merged(
             [(name, verdicts.distinct(z.warnings)) for name, z in zip(names, rates, strict=True)]
         ),
@@ -181,7 +176,7 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
     def height(narrow: bool) -> float:
         return -(-len(panels) // across(len(panels), narrow)) * (225 if narrow else 250) + 40
 
-    text = "; ".join(_loss_words(data, panel) for panel in panels)
+    text = "; ".join(_loss_text(data, panel) for panel in panels)
     hollow = sum(t.validity != "valid" for t in trials)
     doubts = [f"{quantity.plural(hollow, 'hollow mark')}: trials not valid, see the ledger"] if hollow else []
     line = f"{scenario}: {quantity.plural(len(panels), 'case')}, {quantity.plural(len(trials), 'trial')}"
@@ -197,7 +192,7 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
     )
 
 
-def _loss_words(data: Dataset, panel: Sequence[Trial]) -> str:
+def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
     parts = []
     for name in unique(labels.subject_with_rps(t) for t in panel):
         mine = [t for t in panel if labels.subject_with_rps(t) == name]
@@ -269,7 +264,7 @@ def _latency_figure(
         draw_rows(axis, names, [_latency_value(values) for values in medians], narrow)
         axis.set_xscale("log")
         axis.minorticks_off()
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.xaxis.set_major_formatter("{x:,g}")
         axis.set_xlabel("µs")
 
     text = "; ".join(
@@ -283,11 +278,11 @@ def _latency_figure(
     return figure(
         f"latency-percentiles-{scenario}" if scenario else "latency-percentiles",
         f"Latency percentiles, {scenario}" if scenario else "Latency percentiles",
-        "Mark: the median, p50. Thick line: from there to p99. Thin line: on to the longest, the upright "
-        "stroke. Medians over the trials, on a logarithmic axis. Hollow mark: doubtful.",
+        "Mark: the median, p50. Thick line: to p99. Thin line: to the maximum, the upright stroke. "
+        "Medians over the trials, on a logarithmic axis. Hollow mark: doubtful.",
         f"Send stamp to receive stamp in microseconds, logarithmic. {text}.",
         plot,
-        lambda narrow: len(groups) * (60 if narrow else 27) + 60,
+        row_heights(len(groups)),
         verdicts.merged(doubts),
         f"{scenario}: {quantity.plural(len(groups), 'row')}, drawn" if scenario else "",
     )

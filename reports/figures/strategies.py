@@ -7,13 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lab.results import Footprint
 from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import STEPS, draw_rate, draw_rows, figure, look, rate_axis
+from reports.figures.style import draw_rate, draw_rows, figure, look, rate_axis, row_heights, set_ticks
 from reports.model import Figure, Table
 from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_text, table
 
@@ -22,13 +21,13 @@ MEMORY: dict[str, dict[str, Any]] = {
     "modelled": {"marker": "^", "markerfacecolor": "none"},
     "measured": {"marker": "o"},
 }
-"""Told apart by their shape; all in the colour of the forwarder."""
+"""Told apart by their shape, all in the forwarder's colour."""
 
 
 def tables_and_figures(data: Dataset) -> list[Table | Figure]:
     """For each load: rates and memory side by side, the workers' shares, and all of it as a table.
 
-    The drawings of the load that most strategies were given stand open, those of the others are folded.
+    Only the drawings of the load with most strategies are not folded.
     """
     parts: list[Table | Figure] = []
     for place, group in enumerate(groups(data)):
@@ -64,22 +63,22 @@ def _costs(group: Group, folded: bool) -> Figure:
 
     rates = (
         "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
-        "lost, the generator ended first. Upright stroke: the generator's ceiling."
+        "lost, the generator was the limit. Upright stroke: the generator's ceiling."
     )
     key = f"{rates} Hollow mark: doubtful."
     if with_memory:
         key = (
-            f"Left, on a phone above, rates. {rates} Right, on a phone below, memory in MB without rings. "
+            f"Left (above on a phone): rates. {rates} Right (below on a phone): memory in MB without rings. "
             "Square: documented. Triangle: modelled. Disc: measured. Hollow disc or mark of a rate: doubtful."
         )
-    told = "; ".join(_costs_words(entry) for entry in entries)
+    text = "; ".join(_costs_text(entry) for entry in entries)
     memory = " and memory" if with_memory else ""
     title = f"Throughput{memory} of each strategy, {group.scenario}"
     return figure(
         f"strategies-{group.name}-costs",
         title,
         key,
-        f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {told}.",
+        f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {text}.",
         plot,
         height,
         verdicts.merged(
@@ -93,7 +92,7 @@ def _costs(group: Group, folded: bool) -> Figure:
     )
 
 
-def _costs_words(entry: Entry) -> str:
+def _costs_text(entry: Entry) -> str:
     rate, found = "no rate without loss", entry.found
     if found is not None and found.lower_dps is not None:
         rate = f"{verdicts.zero_loss_rate(found)} datagrams/s, bounded by {verdicts.bound(found.bound_by)}"
@@ -153,8 +152,7 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
     draw_rows(axis, names, values, narrow)
     axis.set_xlim(left=0)
     axis.set_xlabel("MB, all processes")
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    set_ticks(axis.xaxis, 4, "{x:,g}")
 
 
 # ------------------------------------------------------------------------------------------------ shares
@@ -173,18 +171,17 @@ def _shares(group: Group, folded: bool) -> Figure:
         draw_rows(axis, names, values, narrow)
         axis.set_xlim(-0.08, max(2.0, *(share for entry in entries for share in entry.shares)) * 1.05)
         axis.set_xlabel("times an even share of the datagrams")
-        axis.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, steps=STEPS))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        set_ticks(axis.xaxis, 5 if narrow else 9, "{x:g}×")
 
     title = f"Share of each worker, {group.scenario}"
-    told = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+    text = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
     return figure(
         f"strategies-{group.name}-shares",
         title,
         "Upright stroke: a worker. Cross: a worker without any datagram. Dotted line at 1: an even share.",
-        f"Datagrams that each worker received, as a multiple of an even share. {told}.",
+        f"Datagrams that each worker received, as a multiple of an even share. {text}.",
         plot,
-        lambda narrow: len(entries) * (60 if narrow else 30) + 60,
+        row_heights(len(entries), wide=30),
         folded=f"{title}, drawn" if folded else "",
     )
 

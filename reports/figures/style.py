@@ -1,4 +1,4 @@
-"""What the drawings have in common: a look for each subject, two widths, rows with their values.
+"""Shared by the drawings: a look for each subject, two widths, rows with their values.
 
 Colour is never the only mark. A subject has its colour *and* its marker; a doubtful figure is drawn hollow
 and named under the drawing.
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
 from lab.results import ZeroLoss
 from reports.figures import svg
@@ -25,7 +26,7 @@ WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""
 
 STEPS = (1, 2, 2.5, 5, 10)
-"""Tick distances, times a power of ten."""
+"""Distances of ticks, times a power of ten."""
 
 Item = TypeVar("Item")
 
@@ -39,7 +40,7 @@ class Look:
     dashes: str
 
     def marks(self, hollow: bool = False, size: float = 8) -> dict[str, Any]:
-        """What draws the marker alone."""
+        """Arguments that draw the marker alone."""
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -60,7 +61,7 @@ _LOOKS = {
 
 
 def look(subject: str, rps: bool, others: Sequence[str] = ()) -> Look:
-    """The known subjects keep their look from page to page; peers that come later take the rest in turn."""
+    """Known subjects look the same on every page; other peers take the remaining looks in turn."""
     if (subject, rps) in _LOOKS:
         return _LOOKS[subject, rps]
     strangers = [name for name in others if (name, False) not in _LOOKS]
@@ -78,9 +79,9 @@ def figure(
     doubts: Sequence[str] = (),
     folded: str = "",
 ) -> Figure:
-    """``plot(canvas, narrow)`` to be drawn at both widths, ``height(narrow)`` CSS pixels high.
+    """A figure that ``plot(canvas, narrow)`` draws at both widths, ``height(narrow)`` CSS pixels high.
 
-    A folded one is drawn once: a long run has a hundred of them, and few are looked at.
+    A folded one is drawn at one width only: a long run has a hundred of them, and few are looked at.
     """
 
     def at(width: int, narrow: bool) -> Drawing:
@@ -97,7 +98,7 @@ def across(panels: int, narrow: bool) -> int:
 
 
 def grid(canvas: Canvas, panels: Sequence[Item], narrow: bool) -> Iterator[tuple[Axes, Item]]:
-    """Each panel with its axes, two abreast where there is room."""
+    """Each panel with its axes, two side by side where there is room."""
     columns = across(len(panels), narrow)
     axes = canvas.subplots(-(-len(panels) // columns), columns, squeeze=False).flatten()
     yield from zip(axes, panels, strict=False)
@@ -138,8 +139,13 @@ def _beside(
     )
 
 
+def row_heights(rows: int, wide: int = 27, margin: int = 60) -> Callable[[bool], float]:
+    """Height of a drawing of ``rows``; on a phone a row also holds its name and its value."""
+    return lambda narrow: rows * (60 if narrow else wide) + margin
+
+
 def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look, hollow: bool) -> None:
-    """A zero-loss rate, where loss began or that it did not, and the generator's ceiling."""
+    """A zero-loss rate, where loss began (an arrow if nowhere), and the generator's ceiling."""
     lower = z.lower_dps or 0
     if z.upper_dps is None:
         axis.annotate(
@@ -158,11 +164,16 @@ def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look, hollow: bool) ->
 
 
 def rate_axis(axis: Axes, ticks: int) -> None:
-    """Offered datagrams a second from nothing on, with at most ``ticks`` tick marks."""
+    """Offered datagrams a second from 0, with at most ``ticks`` tick marks."""
     axis.set_xlim(left=0)
     axis.set_xlabel("datagrams/s offered")
-    axis.xaxis.set_major_locator(MaxNLocator(ticks, steps=STEPS))
-    axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+    set_ticks(axis.xaxis, ticks, FuncFormatter(thousands))
+
+
+def set_ticks(axis: Axis, most: int, text: str | Formatter) -> None:
+    """At most so many tick marks at round values; ``text`` is a format of ``x``, or a formatter."""
+    axis.set_major_locator(MaxNLocator(most, steps=STEPS))
+    axis.set_major_formatter(text)
 
 
 def thousands(value: float, _position: int) -> str:

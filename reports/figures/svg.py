@@ -23,7 +23,7 @@ from reports.figures.text_layout import CountedLayout
 from reports.model import Drawing
 
 WORTH_A_PROCESS = 16
-"""Fewer drawings than this for each process are not worth forking one."""
+"""Drawings that make up for forking a process."""
 
 INK = "#010203"
 MUTED = "#010204"
@@ -116,9 +116,9 @@ def variables(palette: dict[str, str]) -> str:
 
 
 def draw_all(drawings: Sequence[Drawing], cpus: int | None = None) -> dict[str, str]:
-    """The SVG of each drawing by its name; many are shared out over the CPUs (all that this process may use).
+    """The SVG of each drawing by its name; many are divided among the CPUs that this process may use.
 
-    Processes are forked, as what is to be drawn is in closures, which cannot be sent to one that is not.
+    Processes are forked because drawings hold closures, which cannot be pickled.
     """
     workers = min(cpus or len(os.sched_getaffinity(0)), len(drawings) // WORTH_A_PROCESS)
     if workers < 2:
@@ -133,7 +133,7 @@ def draw_all(drawings: Sequence[Drawing], cpus: int | None = None) -> dict[str, 
 
 
 _shared: list[Drawing] = []
-"""What forked processes draw; they find it where it was when they were forked."""
+"""The drawings, for processes that are forked while they are in here."""
 
 
 def _draw_shared(place: int) -> str:
@@ -141,7 +141,7 @@ def _draw_shared(place: int) -> str:
 
 
 def draw(drawing: Drawing) -> str:
-    """The SVG of one drawing: text stays text, its title and description are what a screen reader says."""
+    """The SVG of one drawing: text stays text, and a screen reader reads its title and description."""
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(drawing.size[0] / 72, drawing.size[1] / 72), dpi=72, layout=CountedLayout())

@@ -145,7 +145,7 @@ class ComparedFigure:
         if self.verdict is not None:
             return self.verdict
         if self.a.open_end or self.b.open_end:
-            return "no verdict: the generator ended first"
+            return "no verdict: limited by the generator"
         numbers = len(self.a.values), len(self.b.values)
         if numbers == (1, 1):
             return "one measurement each: no verdict"

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import quantity
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import STEPS, draw_rows, figure
+from reports.figures.style import draw_rows, figure, row_heights, set_ticks
 from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone
 from reports.page import compare
 from reports.page.compare import ComparedFigure, Difference, Measured
@@ -193,8 +192,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
             axis.plot([c.ratio], [row], marker="o", markersize=8, color=svg.SERIES[0], markerfacecolor=fill)
         draw_rows(axis, names, values, narrow)
         axis.set_xlabel("A / B")
-        axis.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=STEPS))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        set_ticks(axis.xaxis, 4 if narrow else 8, "{x:g}×")
 
     text = "; ".join(
         f"{row}: {value}, {c.verdict_text}" for row, value, c in zip(names, values, members, strict=True)
@@ -206,7 +204,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
             "Mark: the ratio. Thick line: its interval. Dotted line at 1: alike. Hollow mark: no verdict.",
             f"Each figure that both runs have, as a ratio of A to B; 1 is alike. {text}.",
             plot,
-            lambda narrow: len(members) * (60 if narrow else 30) + 60,
+            row_heights(len(members), wide=30),
         )
     ]
 

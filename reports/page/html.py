@@ -1,7 +1,6 @@
-"""A run's records to a report: one self-contained HTML page, its Markdown twin, drawings and CSV files.
+"""Write a run's report: one self-contained HTML page, the same as Markdown, drawings and CSV files.
 
-Importing this imports pandas and matplotlib (about a second): a command line does so when it is asked for a
-report, not before.
+Importing this imports pandas and matplotlib, which takes about a second.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ def write_report(
 ) -> list[Path]:
     """Write the report of ``results`` (a ``results.jsonl``, or its folder) into the folder ``out``.
 
-    Returns the files written, the page first. Works for a run that was interrupted, is still going on, or
-    measured nothing; what of the file could not be used is left out, told to ``warn`` and on the page.
-    ``parquet``: the data as Parquet files too. Raises :class:`lab.results.ResultsError` when the file cannot
-    be used; nothing is written then.
+    Returns the files written, the page first. Works for a run that was interrupted, is still running, or
+    measured nothing; ``warn`` and the page name what was left out of the file. ``parquet``: the data as
+    Parquet files too. Raises :class:`lab.results.ResultsError`, before anything is written, when the file
+    cannot be used.
     """
     with _no_collection():
         data = load(results)
@@ -63,9 +62,9 @@ def _contents(data: Dataset, tables: Mapping[str, pd.DataFrame], parquet: bool) 
 
 
 def write_comparison(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """Write the page of two runs against each other into ``out``: ``compared.html``, its twin, its drawings.
+    """Write the page of two runs against each other into ``out``: ``compared.html``, ``.md``, drawings.
 
-    Raises :class:`lab.results.ResultsError` when one of them cannot be used; nothing is written then.
+    Raises :class:`lab.results.ResultsError`, before anything is written, when one of them cannot be used.
     """
     with _no_collection():
         left, right = load(a), load(b)
@@ -80,7 +79,7 @@ def write_comparison(a: Path, b: Path, out: Path, warn: Callable[[str], None] = 
 
 
 def _rendered(report: Page, name: str = "report") -> dict[str, str | bytes]:
-    """The page, its Markdown twin and its drawings as files."""
+    """The page as HTML, as Markdown, and its drawings, by file name."""
     figures = [part for section in report.sections for part in section.parts if isinstance(part, Figure)]
     drawings = {figure.name: f"figure-{figure.name}.svg" for figure in figures}
     drawn = svg.draw_all([one for figure in figures for one in (figure.wide, figure.narrow) if one])
@@ -101,7 +100,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Ten thousand records are half a million objects that all stay: looking for garbage costs a second."""
+    """No garbage collection: ten thousand records are half a million objects, which takes 1 s to search."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -112,7 +111,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def render(report: Page, drawn: Mapping[str, str]) -> str:
-    """The page as HTML: style and drawings (``drawn``, by name) inline, no script, nothing fetched."""
+    """The page as HTML with style and drawings (``drawn``, by name) inline, no script, nothing fetched."""
     environment = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
@@ -135,7 +134,7 @@ def _is_table(part: Table | Figure) -> bool:
 
 
 def _write(path: Path, content: str | bytes) -> Path:
-    """Whole or not at all: a reader that reloads the page of a running run never sees half of it."""
+    """Write atomically: whoever reloads the page of a running run never sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""The page as Markdown, for a pull request or a mail: the same words, tables and doubts as the HTML."""
+"""The page as Markdown, for a pull request or a mail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def render(page: Page, drawings: Mapping[str, str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as itself on one line: nothing in it may become markup, or end a table cell or its row."""
+    """Text on one line, escaped so that it is no markup and ends no table cell."""
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", " ".join(text.split()))
 
 
@@ -50,7 +50,7 @@ def _point(point: Point) -> str:
 
 
 def _figure(figure: Figure, drawing: str) -> list[str]:
-    # The alternative text would end at a bracket: it is plain words already, but for names of cases.
+    # The alternative text would end at a bracket, which names of cases may have.
     text = re.sub(r"[\[\]\n]", " ", figure.description)
     blocks = [f"**{escape(figure.title)}**", f"![{text}]({drawing})", escape(figure.key)]
     if figure.doubts:
@@ -75,7 +75,7 @@ def _table(table: Table) -> list[str]:
 
 
 def _trials(row: Row) -> str:
-    """The trials that a row is from, folded: GitHub unfolds them within the cell."""
+    """A row's trials, folded within the cell."""
     if not row.trials:
         return ""
     return f"<details><summary>{row.trials_text}</summary>{'<br>'.join(map(escape, row.trials))}</details>"

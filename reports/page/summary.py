@@ -1,44 +1,40 @@
-"""The summary that opens the page: outcome, failed checks, targets, strategies, comparisons,
-rates, footprint, ledger, doubts.
-
-Every sentence is made from records; none is written beforehand.
-"""
+"""The summary that opens the page; every sentence is made from records."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from lab.results import Comparison, Trial, ZeroLoss
+from lab.results import Comparison, Trial
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
 from reports.labels import unique
 from reports.model import Point, Tone
-from reports.quantity import listed, plural
+from reports.quantity import capitalized, listed, plural
 from reports.tables import strategies
 from reports.tables.footprints import in_size_order
 
 UNGROUPED = "ungrouped"
-"""The steering without a fanout group: every worker forwards every datagram, to show what comes of that."""
+"""The steering without a fanout group: every worker forwards every datagram."""
 
 
 def summary(data: Dataset) -> tuple[Point, ...]:
-    points = [outcome(data), *left_out_points(data)]
     failed = any(not check.passed for check in data.checks)
-    points += check_points(data) if failed else []
-    points += target_points(data)
-    points += strategy_points(data)
-    points += comparison_points(data)
-    points += inconclusive_points(data)
-    points += rate_points(data)
-    points += footprint_points(data)
-    points += [] if failed else check_points(data)
-    points += ledger_points(data.trials)
-    points += oversubscription_points(data)
-    doubtful = [plural(number, noun) for noun, number in verdicts.doubtful_records(data).items() if number]
-    if doubtful:
-        points.append(Point("Doubts.", f"{listed(doubtful)}: each is marked ⚠ beside its figure."))
-    return tuple(points)
+    return (
+        outcome(data),
+        *left_out_points(data),
+        *(check_points(data) if failed else ()),
+        *target_points(data),
+        *strategy_points(data),
+        *comparison_points(data),
+        *inconclusive_points(data),
+        *rate_points(data),
+        *footprint_points(data),
+        *(() if failed else check_points(data)),
+        *ledger_points(data.trials),
+        *oversubscription_points(data),
+        *doubt_points(data),
+    )
 
 
 def outcome(data: Dataset) -> Point:
@@ -46,7 +42,9 @@ def outcome(data: Dataset) -> Point:
         return Point("No results.", "The results file holds no record: nothing was measured.", "bad")
     which = f"The {data.run.profile} run" if data.run else "A run without its opening record"
     if data.ended is None:
-        text = f"{which} has no closing record: it was cut short, or still goes on. This shows what there is."
+        text = (
+            f"{which} has no closing record: it was cut short or is still running. This shows what there is."
+        )
         return Point("Incomplete.", text, "bad")
     if data.ended.outcome == "interrupted":
         return Point("Interrupted.", f"{which} was stopped; this page shows what was finished.", "bad")
@@ -59,26 +57,19 @@ def outcome(data: Dataset) -> Point:
 
 
 def left_out_points(data: Dataset) -> list[Point]:
-    """What of the results file this page is not about: no figure of it may pass for the whole."""
+    """Parts of the results file that are not on the page."""
     if not data.left_out:
         return []
     return [Point("Left out.", "The results file held more than could be used:", "bad", items=data.left_out)]
 
 
-def _open_ends(rates: Sequence[ZeroLoss]) -> str:
-    """Where the generator ended first, the strategy might go further: then the order is not settled."""
-    open_ = sum(z.upper_dps is None for z in rates)
-    return f" (the generator ended first with {open_} of {len(rates)})" if open_ else ""
-
-
 def comparison_points(data: Dataset) -> list[Point]:
-    """One statement a metric, pair of subjects and egress; one line a case."""
-    groups = unique((c.metric, c.a, c.b, c.setting.egress) for c in data.comparisons)
+    """One point a metric, pair of subjects and egress; one line a case."""
+    groups: dict[tuple[str, str, str, str], list[Comparison]] = {}
+    for c in data.comparisons:
+        groups.setdefault((c.metric, c.a, c.b, c.setting.egress), []).append(c)
     points = []
-    for metric, a, b, side in groups:
-        group = [
-            c for c in data.comparisons if (c.metric, c.a, c.b, c.setting.egress) == (metric, a, b, side)
-        ]
+    for (metric, a, b, _), group in groups.items():
         tally = listed([f"{v} in {n}" for v, n in Counter(map(verdicts.verdict, group)).items()])
         tally = f" {tally} of {len(group)} cases." if len(group) > 1 and a != b else ""
         other = f" against {labels.subject(b)}" if a != b else ", one case against another"
@@ -92,9 +83,8 @@ def comparison_points(data: Dataset) -> list[Point]:
             items = (spread(data, group),)
         tones = {verdicts.outcome_tone(c) for c in group}
         tone: Tone = "bad" if "bad" in tones else "good" if tones == {"good"} else "plain"
-        lead = f"{metric[:1].upper()}{metric[1:]}."
         doubts = verdicts.merged([(labels.label(data, c), verdicts.distinct(c.warnings)) for c in group])
-        points.append(Point(lead, text, tone, doubts, items, "peer"))
+        points.append(Point(f"{capitalized(metric)}.", text, tone, doubts, items, "peer"))
     return points
 
 
@@ -115,7 +105,9 @@ def strategy_points(data: Dataset) -> list[Point]:
         if rates:
             best = verdicts.zero_loss_rate(max(rates, key=lambda z: z.lower_dps or 0))
             cases = listed([z.case for z in rates if verdicts.zero_loss_rate(z) == best])
-            parts.append(f"highest rate without loss with {cases}, {best} datagrams/s{_open_ends(rates)}")
+            limited = sum(z.upper_dps is None for z in rates)  # these might go further
+            why = f" (limited by the generator in {limited} of {len(rates)})" if limited else ""
+            parts.append(f"highest rate without loss with {cases}, {best} datagrams/s{why}")
         held = [(verdicts.measured_bytes(e.footprint), e.case) for e in group.entries if e.footprint]
         if held:
             size, case = min(held)
@@ -130,11 +122,11 @@ def strategy_points(data: Dataset) -> list[Point]:
 
 
 def inconclusive_points(data: Dataset) -> list[Point]:
-    """Comparisons that the run tried and got no ratio from."""
+    """Comparisons that gave no ratio."""
     reasons = tuple(data.ended.inconclusive) if data.ended else ()
     if not reasons:
         return []
-    text = f"{plural(len(reasons), 'comparison')} came to nothing; a resumed run tries again:"
+    text = f"{plural(len(reasons), 'comparison')} without a result; a resumed run tries again:"
     return [Point("Inconclusive.", text, "plain", items=reasons)]
 
 
@@ -185,20 +177,11 @@ def rate_points(data: Dataset) -> list[Point]:
         doubts += [
             f"{labels.subject_with_rps(best)}: {warning}" for warning in verdicts.distinct(best.warnings)
         ]
-    return [
-        Point(
-            "Highest rate without loss.",
-            "By subject, over all cases:",
-            "plain",
-            tuple(doubts),
-            tuple(items),
-            "throughput",
-        )
-    ]
+    lead, text = "Highest rate without loss.", "By subject, over all cases:"
+    return [Point(lead, text, "plain", tuple(doubts), tuple(items), "throughput")]
 
 
 def bounded(name: str) -> str:
-    """The end of a sentence: what set the limit."""
     return "; what bounded it is not known" if name == "unknown" else f"; bounded by {verdicts.bound(name)}"
 
 
@@ -207,9 +190,9 @@ def footprint_points(data: Dataset) -> list[Point]:
     footprints = in_size_order(data)
     if not footprints:
         return []
-    told = footprints if len(footprints) <= verdicts.NAMED else [footprints[0], footprints[-1]]
+    shown = footprints if len(footprints) <= verdicts.NAMED else [footprints[0], footprints[-1]]
     items = []
-    for f in told:
+    for f in shown:
         documented = "not" if f.documented_bytes is None else f"{quantity.megabytes(f.documented_bytes)} MB"
         items.append(
             f"{labels.label(data, f)}: ready in {quantity.seconds(f.ready_ns)} s, "
@@ -219,7 +202,7 @@ def footprint_points(data: Dataset) -> list[Point]:
         )
     least, most = footprints[0].workers, footprints[-1].workers
     text = "Workers really started:"
-    if told is not footprints:
+    if shown is not footprints:
         text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
     doubts = verdicts.merged([(labels.label(data, f), verdicts.footprint_doubts(f)) for f in footprints])
     return [Point("Footprint.", text, "plain", doubts, tuple(items), "memory")]
@@ -242,7 +225,7 @@ def check_points(data: Dataset) -> list[Point]:
 
 
 def oversubscription_points(data: Dataset) -> list[Point]:
-    """Said once: it weighs on every figure of these cases."""
+    """One point for all: it affects every figure of these cases."""
     items = verdicts.oversubscribed(data)
     if not items:
         return []
@@ -253,15 +236,14 @@ def oversubscription_points(data: Dataset) -> list[Point]:
 def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
     if not trials:
         return []
-    open_ = [t for t in trials if not t.ledger.balanced]
+    unbalanced = [t for t in trials if not t.ledger.balanced]
     offered = quantity.count(sum(t.offered for t in trials))
-    if open_:
-        do = "does" if len(open_) == 1 else "do"
-        text = f"{len(open_)} of {plural(len(trials), 'trial')} {do} not balance:"
+    if unbalanced:
+        text = f"{len(unbalanced)} of {plural(len(trials), 'trial')} not balanced:"
         items = tuple(
             f"{t.scenario}, {t.case}, {labels.subject_with_rps(t)}, trial {t.trial_id}: "
             f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
-            for t in open_
+            for t in unbalanced
         )
         return [Point("Ledger.", text, "bad", items=items, see="ledger")]
     every = f"All {len(trials)} trials balance" if len(trials) > 1 else "The one trial balances"
@@ -278,3 +260,8 @@ def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
         text += f" Of the duplicated, {quantity.count(meant)} are due to workers that share no fanout group."
     unmeant = wrong["duplicated"] - meant or wrong["reordered"] or wrong["corrupted"]
     return [Point("Ledger.", text, "bad" if unmeant else "plain" if meant else "good", see="ledger")]
+
+
+def doubt_points(data: Dataset) -> list[Point]:
+    found = [plural(number, noun) for noun, number in verdicts.doubtful_records(data).items() if number]
+    return [Point("Doubts.", f"{listed(found)}: each is marked ⚠ beside its figure.")] if found else []

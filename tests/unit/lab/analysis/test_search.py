@@ -75,7 +75,7 @@ def test_a_generator_that_offers_less_is_never_loss() -> None:
     assert found.bound_by == "generator"
     assert found.upper_dps is None
     assert found.lower_dps == pytest.approx(250_000, rel=0.1)
-    assert "generator holds" in found.warnings[0]
+    assert found.warnings[0].startswith("limited by the generator (2")
 
 
 def test_a_generator_that_was_held_up_once_is_not_taken_for_a_slow_one() -> None:

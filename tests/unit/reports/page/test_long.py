@@ -124,7 +124,7 @@ def test_oversubscription_is_no_doubt_of_each_row() -> None:
 
 
 def test_doubts_that_differ_in_numbers_only_are_one() -> None:
-    holds = "beside this subject the generator holds {} dps"
+    holds = "limited by the generator ({} datagrams/s with this forwarder running)"
     warnings = [holds.format("288,308"), "few pairs", holds.format("270,335.5")]
     assert verdicts.distinct(warnings) == (f"{holds.format('288,308')} (2 such)", "few pairs")
     told = verdicts.merged([("a", [holds.format("1")]), ("b", [holds.format("22")]), ("c", [])])

@@ -228,7 +228,7 @@ def test_run_cut_at_any_line_still_gives_a_report(tmp_path: Path) -> None:
         results.write_text("".join(lines[:cut]) + lines[cut][:25], encoding="utf-8")
         written = write_report(results, tmp_path / str(cut))
         text = Tags(written[0].read_text(encoding="utf-8")).text
-        assert "has no closing record: it was cut short, or still goes on" in text
+        assert "has no closing record: it was cut short or is still running" in text
 
 
 def test_interrupted_run_says_so(tmp_path: Path) -> None:

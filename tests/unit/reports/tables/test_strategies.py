@@ -139,7 +139,7 @@ def test_the_summary_does_not_rank_what_the_generator_ended() -> None:
         rate("c", 100_000, setting("hybrid"), upper_dps=None, bound_by="generator"),
     ]
     (point,) = summary.strategy_points(sort_records(records))
-    assert "with a and c, ≥ 100,000 datagrams/s (the generator ended first with 2 of 3)" in point.items[0]
+    assert "with a and c, ≥ 100,000 datagrams/s (limited by the generator in 2 of 3)" in point.items[0]
 
 
 # ------------------------------------------------------------------------------------------- input by input
