@@ -97,7 +97,7 @@ class Figure:
     """``None`` where a phone scrolls the wide one."""
     doubts: tuple[str, ...] = ()
     folded: str = ""
-    """As for a table."""
+    """The line under which it is folded, as for a table."""
 
 
 @dataclass(frozen=True, slots=True)

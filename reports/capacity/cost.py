@@ -1,4 +1,4 @@
-"""What one datagram costs the processor of a worker, term by term. Nanoseconds.
+"""The processor time of one datagram in a worker, term by term, in nanoseconds.
 
 A worker that falls behind finds a full batch of frames in each ring, and sends what it can put together of
 them as one frame to each output (:mod:`forwarder.engines.packet.coalesce`). So its cost is
@@ -9,10 +9,9 @@ and, where the kernel receives on the worker's own processor (a network card's q
 
     arrive + arrive byte × payload + host stack.
 
-Under overload there is a cost of each datagram that was dropped, too: to receive it, where that is done on
-the worker's processor (``drop``); else for what the processor beside does to shared caches (``beside``). No
-prediction has those: without loss nothing is dropped. They are told apart so that overload does not
-make the rest look dearer than it is.
+Under overload each dropped datagram has a cost, too: to receive it, where the worker's processor does so
+(``drop``), else what another processor does to shared caches (``beside``). Predictions have neither, as they
+are without loss; as terms of their own they keep overload from making the others look dearer.
 """
 
 from __future__ import annotations
@@ -23,40 +22,39 @@ from dataclasses import dataclass
 BATCH_FRAMES = 256
 """Frames that a worker takes from one ring at a time (``forwarder/engines/packet/state.py``)."""
 MOST_SEGMENTS, MOST_PAYLOAD_BYTES = 64, 65_507
-"""Of one frame that is sent (``forwarder/engines/packet/coalesce.py``)."""
+"""Limits of one frame that is sent (``forwarder/engines/packet/coalesce.py``)."""
 
 HUNDRED_BYTES = 100
-"""The unit of the terms for payload: coefficients of one size."""
+"""Unit of the payload terms, so that coefficients are of similar size."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Load:
-    """What one worker is given."""
+    """The load of one worker."""
 
     payload_bytes: int
     outputs: int
     rules: int
-    """That it holds."""
     flows: int
-    """That reach it, from all of its interfaces."""
+    """From all of its interfaces."""
     interfaces: int = 1
     burst: int = 1
     """Datagrams of one flow that arrive back to back."""
     steered: bool = True
-    """The kernel's part of receiving is done by the worker's own processor."""
+    """The worker's own processor does the kernel's part of receiving."""
     host_skipped: bool = False
-    """Of these datagrams the host's own stack is spared (``--skip-host-stack``)."""
+    """The host's own stack does not see the datagrams (``--skip-host-stack``)."""
 
     @property
     def datagrams_per_frame(self) -> float:
-        """What a worker that has enough to do puts into one frame: a batch divided among a ring's flows."""
+        """Datagrams that a busy worker puts into one frame: a batch divided among a ring's flows."""
         flows_of_a_ring = max(1.0, self.flows / self.interfaces)
         together = max(float(self.burst), BATCH_FRAMES / flows_of_a_ring)
         return max(1.0, min(together, MOST_SEGMENTS, MOST_PAYLOAD_BYTES // self.payload_bytes))
 
     @property
     def quantities(self) -> dict[str, float]:
-        """What a model must have measured to know of this load, by the name that messages use."""
+        """What a model must have measured to predict this load, by the name that messages use."""
         return {
             "payload_bytes": self.payload_bytes,
             "outputs": self.outputs,
@@ -67,7 +65,7 @@ class Load:
 
 
 def terms(load: Load, arrived_per_forwarded: float = 1.0) -> dict[str, float]:
-    """The terms of a datagram that is forwarded; so many arrived for each one that was."""
+    """The terms of a forwarded datagram, where this many arrived for each one forwarded."""
     hundreds = load.payload_bytes / HUNDRED_BYTES
     steered, dropped = float(load.steered), arrived_per_forwarded - 1
     return {

@@ -1,13 +1,12 @@
-"""A law that is a sum of terms, each a cost of its own that cannot be negative; evaluated without libraries.
+"""A law: a sum of costs, none of which can be negative; evaluated without numerical libraries.
 
-Coefficients that cannot be negative make every prediction grow with its terms: more outputs never cost less,
-more rules never need less memory.
+So predictions grow with their terms: more outputs never cost less, more rules never need less memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Basis = Literal["measured", "interpolated", "extrapolated"]
 NORMAL_95 = 1.96
-"""Standard deviations to either side of what holds 95 % of a normal distribution."""
+"""Standard deviations to either side that include 95 % of a normal distribution."""
 OUTSIDE_DOUBLING = 0.1
 """Convention: each doubling beyond what was measured, of any quantity, adds this to the standard deviation of
 the logarithm: 10 %."""
@@ -32,9 +31,9 @@ class Law(Part):
 
     coefficients: dict[str, float]
     resamples: list[dict[str, float]] = Field(default_factory=list)
-    """The coefficients again, each fitted to another choice of the cases, drawn with replacement."""
+    """Coefficients fitted to other choices of the cases, drawn with replacement (bootstrap)."""
     scatter: float = Field(ge=0)
-    """Of cases that the fit had not seen where there were enough, else of those that it had."""
+    """Over cases that the fit had not seen if there were enough, else over those that it had."""
     cases: int = Field(ge=1)
 
     @model_validator(mode="after")
@@ -47,11 +46,11 @@ class Law(Part):
         return self
 
     def at(self, terms: Mapping[str, float]) -> float:
-        """The value. Terms that the law does not have count as nothing."""
+        """The value; terms that the law does not have count as 0."""
         return _sum(self.coefficients, terms)
 
     def deviation(self, terms: Mapping[str, float]) -> float:
-        """Standard deviation of the value's logarithm: of the coefficients, and of cases about the law."""
+        """Standard deviation of the value's logarithm, from coefficients and from cases about the law."""
         logs = [math.log(max(1e-9, _sum(each, terms))) for each in self.resamples]
         mean = sum(logs) / len(logs) if logs else 0.0
         spread = sum((log - mean) ** 2 for log in logs) / max(1, len(logs) - 1)
@@ -63,42 +62,51 @@ def _sum(coefficients: Mapping[str, float], terms: Mapping[str, float]) -> float
 
 
 class Spread(Part):
-    """A factor that was found in several cases: its middle, and the scatter of its logarithm."""
+    """A factor measured in several cases: its median, and the scatter of its logarithm."""
 
     value: float = Field(gt=0)
     scatter: float = Field(ge=0)
     cases: int = Field(ge=0)
-    """0: not measured, but assumed."""
+    """0 if the factor is assumed, not measured."""
 
 
 class Range(Part):
-    """What was measured of one quantity."""
+    """The measured range of one quantity."""
 
     least: float
     most: float
 
     def doublings_outside(self, value: float) -> float:
-        """How often ``value`` would have to be halved, or doubled, to lie within."""
+        """How many halvings or doublings bring ``value`` into the range."""
         if self.least <= value <= self.most:
             return 0.0
         edge = self.most if value > self.most else self.least
         return abs(math.log2(max(value, 1e-9) / max(edge, 1e-9)))
 
 
+def ranges(measured: Sequence[Mapping[str, float]]) -> dict[str, Range]:
+    """The range of each quantity over all that was measured."""
+    names = measured[0]
+    return {
+        name: Range(least=min(q[name] for q in measured), most=max(q[name] for q in measured))
+        for name in names
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A figure, its interval of 95 %, what it rests on, and why."""
+    """A figure with its interval of 95 %, its basis, and why."""
 
     value: float
     low: float
     high: float
     basis: Basis
     reasons: tuple[str, ...]
-    """Why it is no more than that; where it was measured, by what."""
+    """Why it is not measured; if it is, by what."""
 
 
 def around(value: float, deviation: float) -> tuple[float, float]:
-    """The interval of 95 % about a value whose logarithm has this standard deviation."""
+    """The interval of 95 % around a value whose logarithm has this standard deviation."""
     factor = math.exp(NORMAL_95 * min(deviation, 50.0))
     return value / factor, value * factor
 
@@ -107,5 +115,5 @@ _ORDER: tuple[Basis, ...] = ("measured", "interpolated", "extrapolated")
 
 
 def weakest(*bases: Basis) -> Basis:
-    """What a figure rests on that is made from several."""
+    """The basis of a figure made from several."""
     return max(bases, key=_ORDER.index)

@@ -1,6 +1,6 @@
-"""The architecture document's rows, use cases and configurations, as the forwarder plans them. A file.
+"""The architecture document's rows, use cases and configurations, as the forwarder plans them.
 
-Reports know nothing of the forwarder: its plans are written to a file by
+Reports do not import the forwarder: its plans are written to a file by
 ``python -m lab.cli.document_layouts``, and a test compares the file with the plans.
 """
 
@@ -26,14 +26,14 @@ class DocumentedRow(Part):
     rules_per_worker: int | None
     total_bytes: int | None
     modelled_bytes: int
-    """By the document's own sizes of a rule and a process."""
+    """From the document's own sizes of a rule and a process."""
     discrepancies: list[str]
-    """Where its arithmetic does not give its figure."""
+    """Where the document's arithmetic does not give its figure."""
     planned: Candidate
 
 
 class Configuration(Part):
-    """A row of the Performance Characteristics: as many stars as it gives, or its words."""
+    """A row of the Performance Characteristics: numbers of stars, or words."""
 
     name: str
     throughput: int
@@ -49,7 +49,7 @@ class UseCase(Part):
     scenario: str
     recommendation: str
     claims: str
-    """What it says of throughput or memory."""
+    """What it says about throughput or memory."""
     gbps: float
     dps: float
     documented: Candidate
@@ -58,7 +58,7 @@ class UseCase(Part):
 
 class Layouts(Part):
     payload_bytes: int
-    """The document names no size of datagrams."""
+    """Assumed: the document names no size of datagrams."""
     outputs: int
     rows: list[DocumentedRow]
     configurations: list[Configuration]

@@ -1,16 +1,16 @@
-"""What workers and their supervisor hold, in bytes: laws over footprints, each of workers really started.
+"""Memory of workers and their supervisor, in bytes: laws over footprints of workers really started.
 
-* *private*: of each worker: the process, its rules, its sockets. A worker that is alone shares nothing with
-  another one, so what a fork would have left shared is its own.
-* *template*: private to the supervisor: its own copy of every rule, a little for each worker.
-* *shared*: held once by all of them: code, and what was in memory before the forks, rules among it.
-* *kernel*: what the kernel's own memory grows by: page tables, stacks, sockets.
-* *rings* are configuration: the plan says how large they are, and they are as large as that.
+* *private*: each worker's process, rules and sockets. A single worker shares nothing with another one, so
+  what a fork would leave shared is its own.
+* *template*: private to the supervisor: its own copy of every rule, and a little for each worker.
+* *shared*: held once by all: code, and what was in memory before the forks, with rules.
+* *kernel*: growth of the kernel's own memory: page tables, stacks, sockets.
+* *rings* are configuration: they are as large as the plan says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.results import Footprint
@@ -21,15 +21,14 @@ ALONE = 1
 
 @dataclass(frozen=True, slots=True, order=True)
 class Holding:
-    """What is started, all together."""
+    """Everything that is started."""
 
     workers: int
     rules: int
-    """That there are."""
     rules_per_worker: int
-    """Held by the worker that holds most."""
+    """Most rules in one worker."""
     sockets: int
-    """Of all workers: one for each interface that a worker reads."""
+    """In all workers: one for each interface that a worker reads."""
 
     @property
     def quantities(self) -> dict[str, float]:
@@ -77,11 +76,11 @@ class MemoryModel(Part):
     private: Law
     template: Law
     shared: Law | None = None
-    """Of runs whose footprints tell."""
+    """``None`` if the footprints do not measure it."""
     kernel: Law | None
     ranges: dict[str, Range]
     cases: list[str]
-    """Scenario and case of each footprint, behind its run."""
+    """Run, scenario and case of each footprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +123,3 @@ def holding_of(f: Footprint) -> Holding:
         rules_per_worker=f.rules_per_worker,
         sockets=f.memory.workers * max(1, f.interfaces // groups),
     )
-
-
-def ranges_of(held: Sequence[Holding]) -> dict[str, Range]:
-    every = [each.quantities for each in held]
-    return {
-        name: Range(least=min(q[name] for q in every), most=max(q[name] for q in every)) for name in every[0]
-    }

@@ -1,9 +1,10 @@
-"""The model as a file: JSON, of one schema version, with where every part of it comes from."""
+"""The capacity model as a JSON file, with the source of each part."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -34,7 +35,7 @@ class Source(Part):
 
 
 class Point(Part):
-    """A load that was measured: datagrams/s that one worker forwarded when it could not keep up."""
+    """A measured load: datagrams/s that one worker forwarded when it could not keep up."""
 
     case: str
     payload_bytes: int
@@ -56,26 +57,24 @@ class Point(Part):
 
 
 class HeldOut(Part):
-    """What came of predicting cases that the fit had not seen."""
+    """Predictions of cases that the fit had not seen."""
 
     what: Literal["rate of a worker", "zero-loss rate", "memory"]
     cases: list[HeldOutCase]
 
     @property
     def within(self) -> int:
-        """Cases that were measured within the interval that was given for them."""
+        """Cases whose measurement is within the predicted interval."""
         return sum(case.low <= case.measured <= case.high for case in self.cases)
 
     @property
     def errors(self) -> list[float]:
-        """Of each case, predicted over measured less one, without its sign."""
+        """Relative error of each case, without sign, sorted."""
         return sorted(abs(case.predicted / case.measured - 1) for case in self.cases)
 
     @property
     def median_error(self) -> float:
-        errors = self.errors
-        middle = len(errors) // 2
-        return errors[middle] if len(errors) % 2 else (errors[middle - 1] + errors[middle]) / 2
+        return median(self.errors)
 
 
 class HeldOutCase(Part):
@@ -85,20 +84,20 @@ class HeldOutCase(Part):
     low: float
     high: float
     records: list[str]
-    """Trials, or the footprint, by run."""
+    """Run and id of each trial, or the footprint."""
 
 
 class CapacityModel(Part):
     """All that predictions need. Rates in datagrams/s that arrive, costs in ns, memory in bytes."""
 
     schema_version: Literal["mcastlab.capacity/2"] = "mcastlab.capacity/2"
-    """Another one whenever terms mean something else (:data:`~reports.capacity.cost.BATCH_FRAMES`)."""
+    """Changes whenever the terms change their meaning (:data:`~reports.capacity.cost.BATCH_FRAMES`)."""
     sources: list[Source] = Field(min_length=1)
     trials: int
-    """That the cost was fitted to."""
+    """Trials that the cost was fitted to."""
     cost: Law
     steered: bool
-    """Whether the kernel's part of receiving, on the worker's own processor, was measured."""
+    """Whether receiving by the kernel on the worker's own processor was measured."""
     ranges: dict[str, Range]
     points: list[Point]
     zero_loss_share: Spread
@@ -109,7 +108,7 @@ class CapacityModel(Part):
 
     @property
     def provenance(self) -> str:
-        """Runs and machines, for people."""
+        """Runs and machines in words."""
         machines = list(dict.fromkeys(source.machine for source in self.sources))
         runs = ", ".join(source.run_id for source in self.sources)
         footprints = len(self.memory.cases) if self.memory else 0

@@ -1,8 +1,8 @@
-"""What a model says of a load, of a machine, of memory; every figure with interval, basis and reason. Pure.
+"""Predict rates and memory with a model; every figure has an interval, a basis and reasons. Pure.
 
-The interval of 95 % holds: what other choices of the measured cases would have given, how far cases lie from
-the law, what share of its rate a worker does without loss, and a convention for what lies outside of what was
-measured (:data:`~reports.capacity.law.OUTSIDE_DOUBLING`).
+The interval of 95 % contains: other choices of the measured cases, the distance of cases from the law, the
+share of its rate that a worker reaches without loss, and a convention for loads outside the measured ranges
+(:data:`~reports.capacity.law.OUTSIDE_DOUBLING`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUANTITIES = {
 
 
 class UnknownError(ValueError):
-    """What the model cannot say anything of; the message says what it would need."""
+    """The model cannot predict this; the message says what it would need."""
 
 
 def cost_ns(model: CapacityModel, load: Load) -> Prediction:
@@ -59,7 +59,7 @@ def cost_ns(model: CapacityModel, load: Load) -> Prediction:
 
 
 def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
-    """Of one worker that has a processor to itself: datagrams/s that arrive and are all forwarded."""
+    """Datagrams/s that one worker with a processor to itself forwards without loss."""
     cost = cost_ns(model, load)
     share = model.zero_loss_share
     value = NS_PER_S / cost.value * share.value
@@ -70,26 +70,26 @@ def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How workers lie on processors, and what reaches the busiest of them."""
+    """How workers are placed on processors, and what reaches the busiest of them."""
 
     load: Load
-    """Of a worker."""
+    """The load of one worker."""
     cpus: int
-    """That have workers."""
+    """Processors with workers."""
     workers_per_cpu: float
     busiest_share: float
-    """Of all datagrams, those that the busiest processor has to do with."""
+    """Share of all datagrams that the busiest processor handles."""
     crosses_nodes: bool = False
     """Workers on another memory node than their interface."""
 
     @property
     def evenness(self) -> float:
-        """The mean processor's part over the busiest one's: at most 1."""
+        """Mean share of a processor over the busiest one's: at most 1."""
         return min(1.0, 1 / (self.cpus * self.busiest_share))
 
 
 def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
-    """The rate at which the busiest processor still loses nothing: datagrams/s of all interfaces together."""
+    """Highest rate without loss on the busiest processor: datagrams/s of all interfaces together."""
     one = zero_loss_dps(model, machine.load)
     more = model.scaling.speedup(machine.cpus)
     crowd = _crowding(model, machine.workers_per_cpu)
@@ -122,7 +122,7 @@ def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
 
 
 def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
-    """The part of its rate that a processor keeps when so many workers share it."""
+    """The share of its rate that a processor keeps when this many workers share it."""
     if workers_per_cpu <= 1:
         return Prediction(1.0, 1.0, 1.0, "measured", ())
     spread = model.scaling.crowding
@@ -146,7 +146,7 @@ class MemoryPrediction:
 
     private_per_worker: Prediction
     processes: Prediction
-    """Of all workers and of the supervisor, without rules: private memory."""
+    """Private memory of all workers and of the supervisor, without rules."""
     rules: Prediction
     """In all workers, and in the supervisor."""
     total: Prediction
@@ -163,7 +163,7 @@ class MemoryPrediction:
 
 
 def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPrediction:
-    """What ``held`` takes; ``rings_bytes`` as the plan says."""
+    """Memory for ``held``; ``rings_bytes`` is from the plan."""
     found = model.memory
     if found is None:
         raise UnknownError("the model has no footprints; allowed: a model fitted to a run that has some")

@@ -1,4 +1,4 @@
-"""Candidates for a load, predicted and ranked. Pure: what a candidate comes to is the planner's business."""
+"""Predict and rank candidates for a load. Pure: the planner makes the candidates."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reports.capacity.model import CapacityModel
 from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
 
 Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
-"""The whole interval is above what is asked; the figure itself; only the interval's end; nothing."""
+"""What reaches the rate asked for: the whole interval, the figure, only the interval's end, or nothing."""
 ALIKE = 0.05
-"""Rates, and sizes, that are so near to one another are the same: the other one decides then."""
+"""Relative difference up to which rates or sizes count as equal, so that the next merit decides."""
 SIMPLEST = (
     "pool",
     "fanout",
@@ -25,19 +25,19 @@ SIMPLEST = (
     "hybrid-hash",
     "full-fanout",
 )
-"""From what has least to go wrong: hashed rules need programs that steer, and move when workers change."""
+"""Strategies, simplest first: hashed rules need steering programs, and move when workers change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to run ``mcrd supervisor``, and what its plan comes to."""
+    """One way to run ``mcrd supervisor``, with figures of its plan."""
 
     strategy: str
     options: tuple[str, ...]
     groups: int
     workers: int
     workers_most: int
-    """That it may come to, where it scales by load: predicted for so many."""
+    """Most workers where it scales by load; predictions are for this number."""
     machine: Machine
     held: Holding
     rings_bytes: int
@@ -55,7 +55,7 @@ class Row:
     candidate: Candidate
     zero_loss_dps: Prediction
     headroom: float
-    """Of the rate without loss over the rate asked for: 0.25 is a quarter more."""
+    """Rate without loss over the rate asked for, less 1: 0.25 is a quarter more."""
     verdict: Verdict
     memory: MemoryPrediction
     cost_ns: Prediction
@@ -83,9 +83,9 @@ def verdict(rate: Prediction, asked_dps: float) -> Verdict:
 
 
 def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Whoever meets it, on fewest processors, with least memory; else whoever forwards most.
+    """Candidates that meet the load first, by fewest processors, least memory and highest rate.
 
-    Alike in all of this: whoever forwards more, and in the end the simpler one.
+    The others follow by highest rate, fewest processors and least memory; then the simpler one wins.
     """
     every = list(rows)
     meeting = [row for row in every if row.verdict == "meets it"]
@@ -100,7 +100,7 @@ Merit = Callable[[Row], float]
 
 
 def _in_turn(rows: Sequence[Row], merits: Sequence[Merit]) -> list[Row]:
-    """By the first merit; those that are alike in it by the next, and in the end by simplicity."""
+    """Sort by the first merit, equal ones by the next, and at last by simplicity."""
     if not merits:
         return sorted(rows, key=lambda row: (SIMPLEST.index(row.candidate.strategy), row.candidate.workers))
     merit, *more = merits

@@ -1,9 +1,9 @@
-"""What more processors bring: the Universal Scalability Law where it was measured, else a stated range.
+"""Speed-up by more processors: the Universal Scalability Law if it was measured, else an assumed range.
 
 Gunther's law: ``C(N) = N / (1 + σ(N−1) + κN(N−1))``, σ the share of the work that waits for its turn
 (contention; with κ = 0 it is Amdahl's law), κ what each pair of workers costs to agree (coherency). It has
 two parameters, so it is fitted only to four or more numbers of workers, each on a processor of its own.
-Otherwise the speed-up lies between none lost at all and :data:`PESSIMISTIC_SIGMA`, which is no measurement.
+Otherwise the speed-up is between perfect and that of :data:`PESSIMISTIC_SIGMA`, which is an assumption.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reports.capacity.law import Part, Prediction, Spread
 
 FEWEST_COUNTS = 4
 PESSIMISTIC_SIGMA = 0.05
-"""Stated: a twentieth of the work waits for its turn, which at 96 processors leaves 17 of them. Workers share
-no table, no ring and no lock of their own, so more contention than that would have to be the kernel's."""
+"""Assumed: a twentieth of the work waits for its turn, so that 96 processors do the work of 17. Workers share
+no table, ring or lock, so more contention than that would have to be the kernel's."""
 
 CROWDED_LEAST = 0.5
-"""Stated, where workers that share a processor were not measured: that they do half as much, at worst."""
+"""Assumed where workers that share a processor were not measured: at worst they do half as much."""
 OTHER_NODE_LEAST = 0.7
-"""Stated: what a worker on another memory node than its interface still does, at worst. Not measured."""
+"""Assumed: worst share of its rate that a worker reaches on another memory node than its interface."""
 
 
 class Coefficients(Part):
@@ -35,7 +35,7 @@ class Coefficients(Part):
 
 
 class CountMeasured(Part):
-    """Datagrams/s, all workers together, over those of one worker at the same load."""
+    """Measured rate of all workers together over that of one worker at the same load."""
 
     cpus: int
     speedup: float
@@ -52,7 +52,7 @@ class Scaling(Part):
     why: str
     """Why it was fitted, or was not."""
     crowding: Spread | None = None
-    """Cost of a datagram, for each doubling of the workers on one processor; ``None``: not measured."""
+    """Cost factor for each doubling of the workers on one processor; ``None`` if not measured."""
     crowded_most: float = 1.0
     """Most workers on one processor that were measured."""
 
@@ -61,7 +61,7 @@ class Scaling(Part):
         return max((each.cpus for each in self.counts), default=1)
 
     def speedup(self, cpus: int) -> Prediction:
-        """How many times one worker's rate so many have, each on its own processor."""
+        """Rate of this many workers over one worker's, each on its own processor."""
         if cpus == 1:
             return Prediction(1.0, 1.0, 1.0, "measured", ())
         if self.kind == "range" or self.usl is None:

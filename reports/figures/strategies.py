@@ -40,9 +40,6 @@ def tables_and_figures(data: Dataset) -> list[Table | Figure]:
     return parts
 
 
-# ---------------------------------------------------------------------------------- throughput and memory
-
-
 def _costs(group: Group, folded: bool) -> Figure:
     entries = group.entries
     with_memory = any(entry.footprint for entry in entries)
@@ -153,9 +150,6 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
     axis.set_xlim(left=0)
     axis.set_xlabel("MB, all processes")
     set_ticks(axis.xaxis, 4, "{x:,g}")
-
-
-# ------------------------------------------------------------------------------------------------ shares
 
 
 def _shares(group: Group, folded: bool) -> Figure:

@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
-    "axes.titley": 1.0,  # told, or matplotlib draws what is below a title to find its place
+    "axes.titley": 1.0,  # given, or matplotlib draws what is below a title to find its place
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.axisbelow": True,

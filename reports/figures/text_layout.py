@@ -1,7 +1,7 @@
-"""Places the panels of a drawing by the length of their texts, as counted, not drawn.
+"""Place the panels of a drawing by the length of their texts, counted in characters.
 
-matplotlib's own engines draw every text once to learn its size: a third of what a drawing costs. The page
-sets it in the reader's font anyway, whose widths nobody knows beforehand: counting characters is as good.
+matplotlib's own engines draw every text to learn its size, which takes a third of a drawing's time. The page
+uses the reader's font anyway, whose widths are unknown.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from matplotlib.text import Text
 
 NARROW_LETTERS, BROAD_LETTERS = frozenset("fijlrt.,:;|'()[] -/"), frozenset("mwMW@%→⚠")
 LINE = 1.3
-"""Height of a line of text, in its size."""
+"""Height of a line of text over its font size."""
 EDGE = 8.0
 """Pixels left free around a drawing, and between text and axis."""
 LEGEND_ROW = 17.0
-"""Pixels that a row of the legend takes."""
+"""Height of a row of the legend, in pixels."""
 BEFORE, AFTER = "before", "after"
-"""Group names of texts that stand left and right of a panel's rows."""
+"""Group ids of texts to the left and right of a panel's rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What the texts around a panel need, in pixels."""
+    """Space for the texts around a panel, in pixels."""
 
     left: float
     right: float
@@ -39,10 +39,7 @@ class Margins:
 
 
 def text_width(text: str, size: float) -> float:
-    """Pixels that the longest line of ``text`` takes at most in a usual font of ``size`` pixels.
-
-    Widths are those of DejaVu Sans, the widest of the fonts that a page is likely to be set in.
-    """
+    """Pixels of the longest line of ``text`` in DejaVu Sans of ``size`` pixels, the widest usual font."""
     return max((sum(map(_em, line)) for line in text.split("\n")), default=0.0) * size
 
 
@@ -55,7 +52,7 @@ def _em(letter: str) -> float:
 
 
 class CountedLayout(LayoutEngine):
-    """Gives each panel of a grid its place; all of a column or row have the same margins."""
+    """Places the panels of a grid; those of a column or row have the same margins."""
 
     _adjust_compatible = True
     _colorbar_gridspec = False
@@ -115,7 +112,7 @@ def _most(sizes: Iterable[float]) -> float:
 def _spans(
     before: list[float], after: list[float], room: float, ratios: list[float]
 ) -> list[tuple[float, float]]:
-    """Start and length of each cell's inside; the inside of all shares what the margins leave."""
+    """Start and length of each cell's inside; insides share what the margins leave."""
     inside = max(room - sum(before) - sum(after), 10.0 * len(before))
     spans, at = [], 0.0
     for margin, rest, ratio in zip(before, after, ratios, strict=True):
@@ -126,13 +123,13 @@ def _spans(
 
 
 def _legend_height(fig: Canvas) -> float:
-    """The legend stands above the panels, in rows of as many names as there are columns."""
+    """Height of the legend, which is above the panels."""
     rows = sum(-(-len(legend.get_texts()) // getattr(legend, "_ncols", 1)) for legend in fig.legends)
     return rows * LEGEND_ROW + EDGE if rows else 0.0
 
 
 def _ticks(axis: Axis) -> tuple[float, float]:
-    """Width of the longest tick label, and the size of its type; nothing where there are none."""
+    """Width of the longest tick label, and its font size; 0 without labels."""
     labels = [label for label in axis.get_majorticklabels() if label.get_text()]
     if not labels:
         return 0.0, 0.0
@@ -140,7 +137,7 @@ def _ticks(axis: Axis) -> tuple[float, float]:
 
 
 def _texts(axis: Axes, where: str) -> float:
-    """Width of the longest text that stands beside the panel's rows."""
+    """Width of the longest text beside the panel's rows."""
     sizes = (text_width(t.get_text(), _size(t)) for t in axis.texts if t.get_gid() == where)
     return max(sizes, default=0.0)
 
@@ -165,7 +162,7 @@ def _margins(axis: Axes) -> Margins:
 
 
 def _place_labels(axis: Axes, margins: Margins, across: float, down: float) -> None:
-    """Where the names of the axes stand: told, or matplotlib draws all tick labels to find out."""
+    """Place the names of the axes; otherwise matplotlib draws all tick labels to find a place."""
     axis.xaxis.set_label_coords(0.5, -(margins.bottom - EDGE / 2) / down)
     axis.xaxis.label.set_verticalalignment("bottom")
     axis.yaxis.set_label_coords(-(margins.left - EDGE / 2) / across, 0.5)

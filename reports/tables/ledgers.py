@@ -33,8 +33,6 @@ def checks(data: Dataset) -> list[Table]:
     return sorted(filter(None, tables), key=lambda each: bool(each.folded))
 
 
-# ---------------------------------------------------------------------------------------------- ledgers
-
 TRIALS_LISTED = 40
 """A scenario with more trials than this lists those that need a look, and adds up the others."""
 
@@ -128,8 +126,6 @@ def _drops(stage: Stage) -> str:
     lines = [f"{d.place}, {d.reason}: {d.count:,}" for d in stage.drops if d.count]
     return "\n".join(lines) or "none"
 
-
-# ------------------------------------------------------------------------------------------- provenance
 
 PROVENANCE = {
     "schema_version": "Schema",

@@ -41,9 +41,6 @@ def sweeps(data: Dataset) -> list[Table]:
     return tables("sweeps", "Loss and latency against offered load", columns, swept)
 
 
-# ------------------------------------------------------------------------------------------------- soaks
-
-
 def soaks(data: Dataset) -> list[Table]:
     """What was lost in a long time, and what grew between the first trial and the last."""
     columns: Columns[Soak] = [
@@ -102,9 +99,6 @@ def _grew(soak: Soak) -> Cell:
     return Cell("yes", tone="bad") if soak.grew else Cell("no", tone="good")
 
 
-# -------------------------------------------------------------------------- loads that change over time
-
-
 def offered_steps(record: Course) -> Steps:
     """The offered rate of each phase."""
     made = [
@@ -158,9 +152,6 @@ def _scaled(record: Course) -> Cell:
     met = took_ns is not None and took_ns <= target_ns
     detail = f"at most {quantity.seconds(target_ns)} promised: {'kept' if met else 'missed'}"
     return Cell(quantity.seconds(took_ns), detail, tone="good" if met else "bad")
-
-
-# ------------------------------------------------------------------------------- cost of a change
 
 
 def changes(data: Dataset) -> list[Table]:

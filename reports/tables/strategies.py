@@ -117,7 +117,7 @@ class Group:
     scenario: str
     load: Setting
     number: int
-    """Of the scenario's groups, from 1."""
+    """Place among the groups of the scenario, from 1."""
     entries: tuple[Entry, ...]
 
     @property

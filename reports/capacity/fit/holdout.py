@@ -1,4 +1,4 @@
-"""Each case predicted from all the others: what a model would have said of it, had it not been measured."""
+"""Predict each case from all the others, as if it had not been measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.capacity.model import HeldOut, HeldOutCase
 
 
 def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOut:
-    """The rate of a worker that cannot keep up, of each load that showed it."""
+    """For each load that showed it, the rate of a worker that cannot keep up."""
     loads = list(dict.fromkeys(sample.load for sample in single if sample.says == "cost"))
     cases = []
     for load in loads:
@@ -36,9 +36,9 @@ def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOu
 
 
 def hold_out_zero_loss(found: Sequence[Rate], laws: Mapping[Load, Law], every: Law) -> HeldOut:
-    """The zero-loss rate of each load that was searched, from the other loads' trials and searches.
+    """The zero-loss rate of each searched load, from the other loads' trials and searches.
 
-    ``every``: the law of all, for a load that showed no cost itself.
+    ``every`` is the law of all cases, for a load that showed no cost itself.
     """
     cases = []
     for load in dict.fromkeys(rate.load for rate in found):
@@ -64,7 +64,7 @@ def hold_out_zero_loss(found: Sequence[Rate], laws: Mapping[Load, Law], every: L
 
 
 def hold_out_memory(footprints: Sequence[Measured]) -> HeldOut:
-    """Workers' private memory and the supervisor's, together, of each number of workers and rules."""
+    """Private memory of workers and supervisor, for each number of workers and rules."""
     cases = []
     for held in dict.fromkeys(each.held for each in footprints):
         rest = [each for each in footprints if each.held != held]
@@ -87,8 +87,13 @@ def hold_out_memory(footprints: Sequence[Measured]) -> HeldOut:
     return HeldOut(what="memory", cases=cases)
 
 
+def observation(sample: Sample) -> Observation:
+    found = terms(sample.load, sample.arrived_per_forwarded)
+    return Observation(sample.key, found, sample.cost_ns, sample.says == "bound")
+
+
 def laws_without(single: Sequence[Sample]) -> dict[Load, Law]:
-    """For each load that showed its cost the law of all the others; none where they are too few."""
+    """For each load that showed its cost, the law of all the others if they are enough."""
     loads = dict.fromkeys(sample.load for sample in single if sample.says == "cost")
     found = {load: _without(single, load) for load in loads}
     return {load: law for load, law in found.items() if law is not None}
@@ -96,14 +101,7 @@ def laws_without(single: Sequence[Sample]) -> dict[Load, Law]:
 
 def _without(single: Sequence[Sample], load: Load) -> Law | None:
     try:
-        return fit_coefficients(
-            [
-                Observation(s.key, terms(s.load, s.arrived_per_forwarded), s.cost_ns, s.says == "bound")
-                for s in single
-                if s.load != load
-            ],
-            "cost of a datagram",
-        )
+        return fit_coefficients([observation(s) for s in single if s.load != load], "cost of a datagram")
     except FitError:
         return None
 

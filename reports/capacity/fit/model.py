@@ -1,4 +1,4 @@
-"""A model from runs: laws, ranges, points, and how well cases are predicted that the fit had not seen."""
+"""Fit a model to runs: laws, ranges, points, and predictions of held-out cases."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from reports.capacity.fit.holdout import (
     hold_out_rates,
     hold_out_zero_loss,
     laws_without,
+    observation,
 )
 from reports.capacity.fit.regression import FitError, Observation, fit_law, robust_scatter
 from reports.capacity.fit.samples import Rate, Run, Sample, rates, samples
 from reports.capacity.fit.scaling import fit_scaling
-from reports.capacity.law import Law, Range, Spread
+from reports.capacity.law import Law, Spread, ranges
 from reports.capacity.memory import (
     Holding,
     Measured,
@@ -24,16 +25,15 @@ from reports.capacity.memory import (
     kernel_terms,
     measured,
     private_terms,
-    ranges_of,
     shared_terms,
     template_terms,
 )
 from reports.capacity.model import CapacityModel, HeldOut, Point, Source
 
 ASSUMED_SHARE = Spread(value=0.85, scatter=0.1, cases=0)
-"""Where no search found a zero-loss rate: a sixth less than a worker does that cannot keep up."""
+"""Without a measured zero-loss rate: 15 % less than a worker forwards that cannot keep up."""
 FEWEST_LOADS = 6
-"""Of eight terms several are there in a few loads alone; with fewer loads they cannot be told apart."""
+"""With fewer loads the terms cannot be told apart: several of the eight occur in a few loads only."""
 FEWEST_FOOTPRINTS = 4
 
 
@@ -69,7 +69,7 @@ def fit(runs: Sequence[Run]) -> CapacityModel:
         trials=len(single),
         cost=cost,
         steered=any(point.steered for point in points),
-        ranges=_ranges([point.load for point in points]),
+        ranges=ranges([point.load.quantities for point in points]),
         points=points,
         zero_loss_share=share,
         scaling=fit_scaling(known, cost),
@@ -78,21 +78,14 @@ def fit(runs: Sequence[Run]) -> CapacityModel:
     )
 
 
-def observation(sample: Sample) -> Observation:
-    return Observation(
-        sample.key, terms(sample.load, sample.arrived_per_forwarded), sample.cost_ns, sample.says == "bound"
-    )
-
-
 def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
-    """``None`` where too few workers were started to fit to."""
+    """``None`` with too few footprints."""
     if len({each.held for each in footprints}) < FEWEST_FOOTPRINTS:
         return None
 
     def law_of(
         what: str, terms_of: Callable[[Holding], dict[str, float]], sizes: Iterable[int | None]
     ) -> Law | None:
-        """Of what not every run has measured."""
         known = [
             Observation(each.held, terms_of(each.held), size)
             for each, size in zip(footprints, sizes, strict=True)
@@ -111,13 +104,13 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
         ),
         shared=law_of("memory that is shared", shared_terms, (each.shared_bytes for each in footprints)),
         kernel=law_of("memory of the kernel", kernel_terms, (each.kernel_bytes for each in footprints)),
-        ranges=ranges_of([each.held for each in footprints]),
+        ranges=ranges([each.held.quantities for each in footprints]),
         cases=[each.case for each in footprints],
     )
 
 
 def _scattered(law: Law, held: HeldOut) -> Law:
-    """With the scatter of cases that were held out: what a new case may be off by."""
+    """The law with the scatter of held-out cases, which is the error to expect for a new case."""
     logs = [math.log(case.predicted / case.measured) for case in held.cases]
     return law.model_copy(update={"scatter": max(law.scatter, round(robust_scatter(logs), 4))})
 
@@ -147,13 +140,6 @@ def _points(single: Sequence[Sample]) -> list[Point]:
         )
         for load, found in by_load.items()
     ]
-
-
-def _ranges(loads: Sequence[Load]) -> dict[str, Range]:
-    every = [load.quantities for load in loads]
-    return {
-        name: Range(least=min(q[name] for q in every), most=max(q[name] for q in every)) for name in every[0]
-    }
 
 
 def _machine(run: Run) -> str:

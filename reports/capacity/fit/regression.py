@@ -1,9 +1,8 @@
-"""Laws fitted to cases: positive coefficients, residuals of logarithms, bounds that count on one side only.
+"""Fit laws to cases: positive coefficients, residuals of logarithms, one-sided bounds.
 
-A residual is the logarithm of predicted over measured, so that a tenth too much weighs as a tenth too little
-whatever the size; large ones weigh less than their square (soft L1), as a stall of a shared machine should. A
-case weighs the same however often it was measured. Resamples draw cases, not trials: trials of one case are
-not independent of one another.
+A residual is the logarithm of predicted over measured, so that relative errors weigh the same at every size;
+large ones weigh less than their square (soft L1), as stalls of a shared machine should. A case weighs the
+same however often it was measured. Resamples draw cases, as trials of one case are not independent.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from reports.capacity.law import Law
 
 RESAMPLES = 100
 SEED = 20_250_101
-"""Of the resampling: the same records give the same model."""
+"""Seed of the resampling: the same records give the same model."""
 ROBUST_SCALE = 0.1
 """Residuals up to about this (10 %) count in full."""
 FEWEST_CASES = 3
 LEAST_SCATTER = 0.01
-"""No case is known better than to 1 %, however well a few of them lie on a law."""
+"""Least scatter of a law, 1 %, however well a few cases fit it."""
 LEAST = 1e-6
-"""A coefficient that is no larger is the bound at 0, which the solver does not reach exactly."""
+"""Coefficients up to this are 0, which the solver does not reach exactly."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One measurement: its case, its terms, the value; or no more than that the value is at most this."""
+    """One measurement: case, terms and value; ``at_most``: the value is only an upper bound."""
 
     case: Hashable
     terms: dict[str, float]
@@ -42,7 +41,7 @@ class Observation:
 
 
 class FitError(ValueError):
-    """Too little to fit a law to; the message says what is there and what is needed."""
+    """Too few measurements; the message says what there is and what is needed."""
 
 
 def fit_law(observations: Sequence[Observation], what: str) -> Law:
@@ -57,7 +56,7 @@ def fit_law(observations: Sequence[Observation], what: str) -> Law:
 
 
 def fit_coefficients(observations: Sequence[Observation], what: str) -> Law:
-    """The same without resamples: a hundred times as fast."""
+    """The law without resamples, a hundred times as fast."""
     table = _table(observations, what)
     return table.law(table.solve(table.weights(np.ones(len(table.cases))), None), [])
 
@@ -73,7 +72,7 @@ def _table(observations: Sequence[Observation], what: str) -> _Table:
 
 
 def robust_scatter(logs: Sequence[float]) -> float:
-    """Standard deviation that a few outliers do not move: 1.4826 × the median distance from nothing."""
+    """Standard deviation that ignores a few outliers: 1.4826 × the median distance from 0."""
     return 1.4826 * float(np.median(np.abs(logs))) if len(logs) else 0.0
 
 

@@ -1,10 +1,10 @@
-"""Which trials and footprints tell the model what; each with where it is recorded.
+"""What each trial shows the model: the cost of a datagram, or an upper bound of it.
 
-* A worker that lost what its ring could not hold, or that was long still sending, *could not keep up*: its
-  processor was busy throughout, so rate and cost say the same. It shows its cost. Unless the machine stood
-  still meanwhile: then another trial of the case forwarded far more, or the hypervisor says so.
-* In any other trial the generator, or the rate that was asked for, was the bound: the worker costs *at most*
-  what its processor had. Of a case the highest such rate counts, and only as a bound.
+* A worker whose ring overflowed, or that was sending long after the trial, *could not keep up*: its processor
+  was busy throughout, so the rate shows its cost. Not if the machine stalled: then another trial of the case
+  forwarded far more, or the hypervisor reports stolen time.
+* In any other trial the generator, or the rate asked for, was the limit: the worker costs *at most* what its
+  processor had. Only the highest such rate of a case counts, and only as a bound.
 * Workers that share their processor with the generator show neither.
 """
 
@@ -19,21 +19,21 @@ from reports.capacity.cost import Load
 
 SUBJECT = "mcrd"
 LOST_BEHIND = 0.03
-"""Lost by a worker that could not keep up, not by one stall: at least this share of what was offered."""
+"""Share of the offered datagrams whose loss means that a worker could not keep up; a stall loses less."""
 DRAINED_BEHIND = 0.1
-"""Or it was still sending for this share of the trial when the trial was over."""
+"""Or it was still sending for this share of the trial after its end."""
 OVERLOADED = 1.5
-"""Datagrams that arrived for each that was forwarded: no stall, whatever the rate."""
+"""Arrived over forwarded datagrams from which on it is overload, not a stall."""
 STALLED = 0.7
-"""Short of that a worker forwarded less than this share of the best rate of its case: it was held up."""
+"""With less overload, a worker below this share of the best rate of its case was stalled."""
 STOLEN_MOST = 0.05
-"""Of the processor time, by the hypervisor, in a trial that shows a cost."""
+"""Most processor time, as a share, that the hypervisor may take in a trial that shows a cost."""
 MOST_TRIALS = 24
-"""Of one case; spread evenly over them. A case weighs the same however many there are."""
+"""Trials used of one case, spread evenly. A case weighs the same however many it has."""
 CHANGING = ("course", "change")
-"""Purposes of trials whose load or forwarder changes in their course: no rate of theirs is that of a case."""
+"""Purposes of trials in which the load or the forwarder changes: their rates are not those of a case."""
 RING = "packet-socket"
-"""Where the ledger books what a worker's ring had no room for."""
+"""Place in the ledger for drops of a full ring."""
 SKIPPED = "--skip-host-stack"
 
 Says = Literal["cost", "bound"]
@@ -57,13 +57,13 @@ class Run:
         return self.run.provenance.cpus if self.run else None
 
     def cited(self, trial_id: str) -> str:
-        """A trial's name among those of several runs."""
+        """The run's id and the trial's."""
         return f"{self.run_id}:{trial_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One trial: what each worker was given, and what its processor did with it."""
+    """One trial: the load of each worker, and what its processor did."""
 
     trial: str
     case: str
@@ -71,7 +71,7 @@ class Sample:
     load: Load
     says: Says
     forwarded_dps: float
-    """Of all workers together, until the last copy."""
+    """All workers together, until the last copy."""
     arrived_per_forwarded: float
     """Datagrams that the kernel received for each that was forwarded."""
     cpus: int
@@ -80,12 +80,12 @@ class Sample:
 
     @property
     def key(self) -> tuple[Load, int, int]:
-        """Trials in which this is equal measured the same."""
+        """Samples with equal keys measured the same."""
         return self.load, self.cpus, self.workers
 
     @property
     def cost_ns(self) -> float:
-        """Processor time for each datagram forwarded; if ``says`` is bound, at most."""
+        """Processor time for each forwarded datagram; an upper limit if ``says`` is bound."""
         return NS_PER_S * self.cpus / self.forwarded_dps
 
     @property
@@ -94,7 +94,7 @@ class Sample:
 
 
 def samples(runs: Iterable[Run]) -> list[Sample]:
-    """All that say something: costs, up to :data:`MOST_TRIALS` a case; of other cases the best bound."""
+    """Usable samples: costs, up to :data:`MOST_TRIALS` a case; for other cases the best bound."""
     cases: dict[tuple[object, ...], list[Sample]] = {}
     for sample in (sample for run in runs for sample in _of_run(run)):
         cases.setdefault(sample.key, []).append(sample)
@@ -154,7 +154,7 @@ def _sample(run: Run, trial: Trial) -> Sample | None:
 
 
 def usable(subject: str, setting: Setting) -> bool:
-    """Whether it is this forwarder, as installed, in a way that the model describes."""
+    """Whether this is the installed forwarder with settings that the model describes."""
     return (
         subject == SUBJECT
         and setting.commit is None
@@ -167,7 +167,7 @@ def usable(subject: str, setting: Setting) -> bool:
 
 
 def load_of(setting: Setting, workers: int, rules: int | None = None) -> Load:
-    """What each of ``workers`` was given, ``rules`` of them held."""
+    """The load of each of ``workers``, with ``rules`` in each (all of them if not given)."""
     per_interface = setting.strategy in ("fanout-per-interface", "full-fanout", "dynamic")
     groups = setting.inputs if per_interface else setting.groups or 1
     return Load(
@@ -184,7 +184,7 @@ def load_of(setting: Setting, workers: int, rules: int | None = None) -> Load:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A search that ended at what a worker could do without loss."""
+    """A zero-loss rate whose limit was the worker."""
 
     trials: tuple[str, ...]
     case: str
@@ -193,7 +193,7 @@ class Rate:
 
 
 def rates(runs: Iterable[Run]) -> list[Rate]:
-    """Zero-loss rates of one worker with a processor of its own whose bound was the forwarder."""
+    """Zero-loss rates of a single worker with its own processor, limited by the forwarder."""
     found = []
     for run in runs:
         alone = {

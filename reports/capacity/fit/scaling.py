@@ -1,4 +1,4 @@
-"""The Universal Scalability Law fitted to the numbers of workers that a run has, or the reason why not."""
+"""Fit the Universal Scalability Law to a run's numbers of workers, or say why not."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from reports.capacity.scaling import FEWEST_COUNTS, Coefficients, CountMeasured,
 
 
 def fit_scaling(samples: Sequence[Sample], cost: Law) -> Scaling:
-    """From samples whose workers had processors of their own; ``cost`` is that of one worker.
+    """Fit to samples whose workers had processors of their own; ``cost`` is the law of one worker.
 
-    Numbers of workers are compared through the law of one worker: at the same load each, how many times its
-    rate so many had.
+    A speed-up is the measured rate over what that law predicts for one worker at the same load.
     """
     speedups: dict[int, list[tuple[float, str]]] = {}
     crowded: list[tuple[float, float]] = []
@@ -51,7 +50,7 @@ def fit_scaling(samples: Sequence[Sample], cost: Law) -> Scaling:
 
 
 def _crowding(crowded: Sequence[tuple[float, float]]) -> Spread | None:
-    """Cost for each doubling of the workers on one processor: 1.1 is a tenth more."""
+    """Cost factor for each doubling of the workers on one processor: 1.1 is a tenth more."""
     if not crowded:
         return None
     each = [log / math.log2(workers) for workers, log in crowded]
