@@ -48,8 +48,8 @@ class Dataset:
     comparisons: tuple[Comparison, ...]
     footprints: tuple[Footprint, ...]
     delays: tuple[Delay, ...]
-    capacities: tuple[Capacity, ...]
-    """Group capacities (RFC 3918), not the capacity model."""
+    group_capacities: tuple[Capacity, ...]
+    """RFC 3918, section 7.1."""
     soaks: tuple[Soak, ...]
     courses: tuple[Course, ...]
     """Loads that change over time."""
@@ -65,7 +65,7 @@ class Dataset:
     @property
     def empty(self) -> bool:
         rates = self.trials or self.zero_losses or self.comparisons
-        return not (rates or self.footprints or self.delays or self.capacities or self.checks)
+        return not (rates or self.footprints or self.delays or self.group_capacities or self.checks)
 
     @property
     def finished(self) -> bool:
@@ -80,7 +80,7 @@ class Dataset:
 
 
 KINDS = (
-    *("trials", "zero_losses", "partial_drops", "comparisons", "footprints", "delays", "capacities"),
+    *("trials", "zero_losses", "partial_drops", "comparisons", "footprints", "delays", "group_capacities"),
     *("soaks", "courses", "changes", "checks"),
 )
 """Fields of :class:`Dataset` with records of scenarios."""
@@ -112,7 +112,7 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         comparisons=of(Comparison),
         footprints=of(Footprint),
         delays=of(Delay),
-        capacities=of(Capacity),
+        group_capacities=of(Capacity),
         soaks=of(Soak),
         courses=of(Course),
         changes=of(Change),

@@ -234,7 +234,7 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
         "inputs": frame([(t, one) for t in data.trials for one in t.inputs], INPUTS),
         "outputs": frame([(t, one) for t in data.trials for one in t.outputs], OUTPUTS),
         "delays": frame([(d, value) for d in data.delays for value in d.values_ns], DELAYS),
-        "capacities": frame([(c, step) for c in data.capacities for step in c.steps], CAPACITIES),
+        "capacities": frame([(c, step) for c in data.group_capacities for step in c.steps], CAPACITIES),
         "zero-loss": frame((*data.zero_losses, *data.partial_drops), ZERO_LOSSES),
         "comparisons": frame(data.comparisons, COMPARISONS),
         "footprints": frame(data.footprints, FOOTPRINTS),

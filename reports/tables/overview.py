@@ -24,7 +24,7 @@ def scenarios(data: Dataset) -> Table | None:
     )
     records: list[Check | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity]
     records = [*data.checks, *data.trials, *data.zero_losses, *data.comparisons, *data.footprints]
-    records += [*data.delays, *data.capacities]
+    records += [*data.delays, *data.group_capacities]
     names = unique(record.scenario for record in records)
     if data.run is not None:
         names = unique([*(n for n in data.run.scenarios if n in names), *names])

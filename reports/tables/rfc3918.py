@@ -385,7 +385,7 @@ def group_capacity(data: Dataset) -> Table | None:
         "rfc3918-capacity",
         "7.1 Multicast group capacity",
         columns,
-        _of(data, "7.1", data.capacities),
+        _of(data, "7.1", data.group_capacities),
         trials=lambda c: tuple(one for step in c.steps for one in step.trial_ids),
     )
 

@@ -51,9 +51,9 @@ def test_one_pair_decides_nothing() -> None:
     single = compared(2.0, 2.0, 2.0, pairs=1, target=1.4)
     assert verdicts.verdict(single) == "undecided"
     assert "no interval" in verdicts.measured(single)
-    aim = verdicts.target(single)
-    assert aim is not None
-    assert (aim.met, aim.sure, aim.outcome) == (True, False, "probably met")
+    goal = verdicts.target(single)
+    assert goal is not None
+    assert (goal.met, goal.sure, goal.outcome) == (True, False, "probably met")
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_one_pair_decides_nothing() -> None:
 def test_target_is_met_by_the_estimate_and_sure_by_the_interval(
     ratio: float, low: float, high: float, higher: bool, met: bool, sure: bool
 ) -> None:
-    aim = verdicts.target(compared(ratio, low, high, higher, target=1.4))
-    assert aim is not None
-    assert (aim.met, aim.sure) == (met, sure)
+    goal = verdicts.target(compared(ratio, low, high, higher, target=1.4))
+    assert goal is not None
+    assert (goal.met, goal.sure) == (met, sure)
 
 
-def test_promises_are_counted_and_the_broken_ones_named() -> None:
+def test_targets_are_counted_and_the_missed_ones_named() -> None:
     records = read_results(GOLDEN / "reports" / "results.jsonl")
     data = sort_records(records)
-    kept = {aim.what: (aim.target.met, aim.target.sure) for aim in verdicts.targets(data)}
+    kept = {goal.what: (goal.target.met, goal.target.sure) for goal in verdicts.targets(data)}
     assert kept == {
         "zero-loss rate, 64 B": (True, True),
         "zero-loss rate, 512 B": (True, False),
@@ -100,7 +100,7 @@ def test_promises_are_counted_and_the_broken_ones_named() -> None:
     assert "4 workers: private memory of each: missed: 1.04 MB against at most 1.00 MB" in point.items
 
 
-def test_no_target_no_promise() -> None:
+def test_a_comparison_without_a_target_has_no_outcome() -> None:
     assert verdicts.target(compared(1.5, 1.4, 1.6)) is None
     assert summary.target_points(sort_records([compared(1.5, 1.4, 1.6)])) == []
 
