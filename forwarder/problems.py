@@ -1,24 +1,31 @@
-"""What is wrong with an input, said the same way everywhere: field, value, what is allowed.
+"""Problems with input, reported the same way everywhere: field, value, and what is allowed.
 
-Input is checked whole: whoever checks gathers every :class:`Problem` and raises once.
+Input is checked as a whole: every :class:`Problem` is collected, then all are raised at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 MISSING = "(missing)"
+UNKNOWN = "no such field: leave it out"
 _LONGEST_VALUE = 120
+
+Location = tuple[int | str, ...]
+"""Where in a document an error is, as pydantic has it: ``("rules", 3, "outputs", 0, "port")``."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to put right: ``field`` by key (``rules[3].outputs[0].port``), its value, what is allowed."""
+    """One error in input."""
 
     field: str
+    """The field's key, such as ``rules[3].outputs[0].port``, or its option on the command line."""
     value: str
     allowed: str
 
@@ -27,7 +34,7 @@ class Problem:
 
 
 class ProblemsError(ValueError):
-    """Input that was refused; ``problems`` holds all there is to put right, in order of appearance."""
+    """Input was refused because of ``problems``, in order of appearance."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -35,14 +42,14 @@ class ProblemsError(ValueError):
 
 
 def flag(name: str) -> str:
-    """A field's name on the command line."""
+    """A field's option on the command line."""
     return "--" + name.replace("_", "-")
 
 
 def shown(value: object) -> str:
-    """A value as it appears in a message: text quoted, long ones cut in the middle."""
+    """A value as messages show it: text is quoted, and the middle of a long value left out."""
     if isinstance(value, bool):
-        value = "true" if value else "false"  # as TOML and JSON have it
+        value = "true" if value else "false"  # as in TOML and JSON
     elif isinstance(value, str | bytes):
         value = repr(value)
     text = str(value)
@@ -51,45 +58,72 @@ def shown(value: object) -> str:
     return text
 
 
-def from_pydantic(error: ValidationError, allowed: dict[str, str], prefix: str = "") -> list[Problem]:
-    """pydantic's errors as problems.
-
-    ``allowed`` says, by the last *name* in an error's location, what that field may be; ``prefix`` goes
-    before the location.
-    """
-    problems = []
-    for detail in error.errors(include_url=False, include_context=False):
-        kind, location = detail["type"], detail["loc"]
-        if kind == "default_factory_not_called":
-            continue  # follows from another error, which is reported itself
-        field = key(location, prefix)
-        name = next((part for part in reversed(location) if isinstance(part, str)), "")
-        if kind == "extra_forbidden":
-            problems.append(Problem(field, shown(detail["input"]), "no such field: leave it out"))
-        elif kind in ("model_type", "dict_type"):
-            problems.append(Problem(field, shown(detail["input"]), "a table (JSON object) of fields"))
-        elif kind == "missing":
-            problems.append(Problem(field, MISSING, f"required: {allowed.get(name, 'a value')}"))
-        else:
-            problems.append(Problem(field, shown(detail["input"]), allowed.get(name, words(detail["msg"]))))
-    return problems
-
-
-def words(message: str) -> str:
-    """What is allowed, of pydantic's own sentence."""
-    for opening in ("Input should be ", "Value error, "):
-        message = message.removeprefix(opening)
-    return message
-
-
-def key(location: tuple[int | str, ...], prefix: str = "") -> str:
-    """``("rules", 3, "outputs", 0, "port")`` as ``rules[3].outputs[0].port``."""
+def field_key(location: Location, prefix: str = "") -> str:
+    """``("rules", 3, "outputs", 0, "port")`` as ``rules[3].outputs[0].port``, after ``prefix``."""
     text = prefix
     for part in location:
-        if part == "[key]":  # pydantic's way to say that it is not the value
+        if part == "[key]":  # pydantic's mark for the key of a mapping, as opposed to its value
             continue
         if isinstance(part, int):
             text += f"[{part}]"
         else:
             text += f".{part}" if text and not text.endswith(" ") else part
     return text
+
+
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+    "too_short": ("min_length", "at least this many entries:"),
+    "too_long": ("max_length", "at most this many entries:"),
+}
+"""pydantic's errors that name a bound: the bound's name in the error, and words for it."""
+
+
+def from_pydantic(
+    error: ValidationError,
+    allowed: Mapping[str, str] = MappingProxyType({}),
+    prefix: str = "",
+    *,
+    field: Callable[[Location], str] | None = None,
+    unknown: Callable[[Location], str] = lambda _: UNKNOWN,
+) -> list[Problem]:
+    """pydantic's errors as problems, one for each field.
+
+    Args:
+        allowed: what a field may be, by its name or by ``parent.name``. Other fields take the text of the
+            nearest field around them, or else pydantic's own message.
+        prefix: goes before each field's key.
+        field: names a field, instead of its key after ``prefix``.
+        unknown: what to say of a field that does not exist.
+    """
+    field = field or partial(field_key, prefix=prefix)
+    problems: dict[str, Problem] = {}
+    for detail in error.errors(include_url=False):
+        kind, location, value = detail["type"], detail["loc"], shown(detail["input"])
+        context = detail.get("ctx", {})
+        if kind == "default_factory_not_called":
+            continue  # follows from another error, which is reported itself
+        if kind in ("union_tag_invalid", "union_tag_not_found"):
+            tag, found = context["discriminator"].strip("'"), detail["input"]
+            location = (*location, tag)
+            value = shown(found[tag]) if isinstance(found, Mapping) and tag in found else MISSING
+        names = [part for part in location if isinstance(part, str)]
+        candidates = (".".join(names[-2:]), *reversed(names))
+        expected = next((allowed[name] for name in candidates if name in allowed), None)
+        if kind == "extra_forbidden":
+            expected = unknown(location)
+        elif kind == "model_type" or (kind == "dict_type" and expected is None):
+            expected = "a table (JSON object) of fields"
+        elif kind == "missing":
+            value, expected = MISSING, f"required: {expected or 'a value'}"
+        elif expected is None and kind in _BOUNDS:
+            name, bound = _BOUNDS[kind]
+            expected = f"{bound} {context[name]}"
+        elif expected is None:
+            expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        key = field(location)
+        problems.setdefault(key, Problem(key, value, expected))
+    return list(problems.values())

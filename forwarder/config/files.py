@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from forwarder.config.conflicts import conflicts
 from forwarder.config.options import SELECTION, SupervisorOptions
-from forwarder.problems import Problem, ProblemsError, flag, shown
+from forwarder.problems import Problem, ProblemsError, flag, from_pydantic
 from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.rules.notation import load_rules, parse_rules
 
@@ -115,17 +116,16 @@ def _validated(
             for name, field in model.model_fields.items()
             if isinstance(field.json_schema_extra, dict)
         }
-        by_option: dict[str, Problem] = {}
-        for detail in error.errors(include_url=False, include_context=False):
-            name = str(detail["loc"][0])
-            value = values[name]
-            item = detail["loc"][1] if len(detail["loc"]) > 1 else None
-            if isinstance(item, int) and isinstance(value, list | tuple):
-                value = value[item]
-            expected = allowed.get(name) or _no_such(name, allowed)
-            by_option.setdefault(name, Problem(names.get(name, name), shown(value), expected))
-        right = {name: value for name, value in values.items() if name not in by_option}
-        return model.model_validate(right), set(by_option), list(by_option.values())
+        found = from_pydantic(
+            error,
+            allowed,
+            field=lambda location: str(location[0]),
+            unknown=lambda location: _no_such(str(location[0]), allowed),
+        )
+        wrong = {problem.field for problem in found}
+        right = {name: value for name, value in values.items() if name not in wrong}
+        problems = [replace(problem, field=names.get(problem.field, problem.field)) for problem in found]
+        return model.model_validate(right), wrong, problems
 
 
 def _no_such(name: str, there: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from forwarder.plan.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
-from forwarder.problems import Problem, ProblemsError, shown
+from forwarder.problems import Problem, ProblemsError, from_pydantic
 from forwarder.rules.model import InterfaceName
 
 
@@ -131,14 +131,7 @@ def load_host(path: Path) -> Host:
     try:
         found = _File.model_validate(document)
     except ValidationError as error:
-        problems: dict[str, Problem] = {}
-        for detail in error.errors(include_url=False, include_context=False):
-            where = ".".join(map(str, detail["loc"]))
-            allowed = _ALLOWED.get(str(detail["loc"][0]), "no such field: leave it out")
-            missing = detail["type"] == "missing"
-            value = "nothing" if missing else shown(detail["input"])
-            problems.setdefault(where, Problem(f"{path.name}: {where}", value, allowed))
-        raise HostFileError(list(problems.values())) from error
+        raise HostFileError(from_pydantic(error, _ALLOWED, f"{path.name}: ")) from error
     wrong = _problems(found)
     if wrong:
         raise HostFileError([Problem(f"{path.name}: {p.field}", p.value, p.allowed) for p in wrong])
@@ -161,11 +154,11 @@ def _problems(found: _File) -> list[Problem]:
     nodes: set[int] = set()
     for place, node in enumerate(found.nodes):
         if node.node in nodes:
-            problems.append(Problem(f"nodes.{place}.node", str(node.node), "each node once"))
+            problems.append(Problem(f"nodes[{place}].node", str(node.node), "each node once"))
         nodes.add(node.node)
         twice = [cpu for cpu in node.cpus if cpu in seen]
         if twice:
-            problems.append(Problem(f"nodes.{place}.cpus", cpu_list(twice), "each CPU on one node"))
+            problems.append(Problem(f"nodes[{place}].cpus", cpu_list(twice), "each CPU on one node"))
         seen.update(node.cpus)
     if not seen:
         problems.append(Problem("nodes", "no CPU", "at least one CPU on one of the nodes"))
@@ -173,16 +166,16 @@ def _problems(found: _File) -> list[Problem]:
     for place, siblings in enumerate(found.cores):
         if not seen.issuperset(siblings) or shared.intersection(siblings):
             problems.append(
-                Problem(f"cores.{place}", cpu_list(siblings), "CPUs of the nodes, on one core each")
+                Problem(f"cores[{place}]", cpu_list(siblings), "CPUs of the nodes, on one core each")
             )
         shared.update(siblings)
     names: set[str] = set()
     for place, interface in enumerate(found.interfaces):
         if interface.name in names:
-            problems.append(Problem(f"interfaces.{place}.name", interface.name, "each interface once"))
+            problems.append(Problem(f"interfaces[{place}].name", interface.name, "each interface once"))
         names.add(interface.name)
         if interface.node is not None and interface.node not in nodes:
             problems.append(
-                Problem(f"interfaces.{place}.node", str(interface.node), "one of the nodes, or null")
+                Problem(f"interfaces[{place}].node", str(interface.node), "one of the nodes, or null")
             )
     return problems

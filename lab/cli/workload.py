@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forwarder.problems import Problem, ProblemsError, flag, shown
+from forwarder.problems import Problem, ProblemsError, flag, from_pydantic, shown
 
 WIRE_BYTES = 66
 """Of a datagram on Ethernet besides its payload: UDP 8, IP 20, Ethernet 14 + 4, preamble and gap 20."""
@@ -67,17 +67,11 @@ ALLOWED = {
 def demand(given: Mapping[str, Any]) -> Demand:
     """The demand of the fields in ``given``; raises ProblemsError with all that is wrong."""
     problems: list[Problem] = []
-    wrong: set[str] = set()
     found: Demand | None = None
     try:
         found = Demand.model_validate(dict(given))
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=False):
-            name = str(detail["loc"][0])
-            if name not in wrong:
-                value = shown(given[name]) if name in given else "(missing)"
-                problems.append(Problem(flag(name), value, ALLOWED.get(name, "no such field")))
-            wrong.add(name)
+        problems += from_pydantic(error, ALLOWED, field=lambda location: flag(str(location[0])))
     rates = [name for name in ("rate_dps", "gbps") if given.get(name) is not None]
     if len(rates) == 2:
         problems.append(Problem("--gbps", shown(given["gbps"]), "left out, as --rate-dps is there"))

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from forwarder.problems import MISSING, Problem, ProblemsError, key, shown, words
+from forwarder.problems import Problem, ProblemsError, from_pydantic
 from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import ProfileOverride
@@ -35,7 +34,10 @@ def parse_scenario(text: str, source: str) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        raise ScenarioError(_as_problem(item, source) for item in error.errors()) from None
+        unknown = "no such key; here are: {}"
+        raise ScenarioError(
+            from_pydantic(error, prefix=f"{source}: ", unknown=lambda loc: unknown.format(_keys_beside(loc)))
+        ) from None
     if problems := sense_problems(scenario):
         raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
@@ -88,31 +90,6 @@ def _named(name: str, available: Mapping[str, Path]) -> list[Path]:
     if name in available:
         return [available[name]]
     return [path for stem, path in available.items() if stem.startswith(f"{name}-")] or [Path(name)]
-
-
-_BOUNDS: Mapping[str, tuple[str, str]] = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "more than"),
-    "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "less than"),
-    "too_short": ("min_length", "at least this many entries:"),
-    "too_long": ("max_length", "at most this many entries:"),
-}
-
-
-def _as_problem(error: Any, source: str) -> Problem:
-    """A pydantic error in this project's words."""
-    field, kind, context = key(error["loc"], f"{source}: "), error["type"], error.get("ctx", {})
-    if kind == "missing":
-        return Problem(field, MISSING, "a value: it is required")
-    if kind == "extra_forbidden":
-        return Problem(field, shown(error["input"]), f"no such key; here are: {_keys_beside(error['loc'])}")
-    if kind == "literal_error":
-        return Problem(field, shown(error["input"]), context["expected"])
-    if kind in _BOUNDS:
-        name, bound = _BOUNDS[kind]
-        return Problem(field, shown(error["input"]), f"{bound} {context[name]}")
-    return Problem(field, shown(error["input"]), words(error["msg"]))
 
 
 _TABLES: Mapping[str, type[Model]] = {

@@ -82,7 +82,7 @@ def load_wires(path: Path) -> Wires:
     except tomllib.TOMLDecodeError as error:
         raise WiresError([Problem(str(path), "not TOML", str(error))]) from None
     except ValidationError as error:
-        raise WiresError(from_pydantic(error, {}, f"{path}: ")) from None
+        raise WiresError(from_pydantic(error, prefix=f"{path}: ")) from None
     problems = [
         Problem(str(path), repr(name), "each interface once")
         for name in sorted(set(wires.names))

@@ -145,12 +145,12 @@ def test_nearest_is_by_distance_then_by_number() -> None:
     [
         ({"schema": "mcrd.host/2"}, ["schema: 'mcrd.host/2'"]),
         ({"nodes": []}, ["nodes: no CPU"]),
-        ({"nodes": [{"node": -1, "cpus": "3-x"}]}, ["nodes.0.node: -1", "nodes.0.cpus: '3-x'"]),
-        ({"nodes": [{"node": 0, "cpus": "0-3"}, {"node": 1, "cpus": "3-4"}]}, ["nodes.1.cpus: 3"]),
-        ({"nodes": [{"node": 0, "cpus": "0"}, {"node": 0, "cpus": "1"}]}, ["nodes.1.node: 0"]),
-        ({"cores": ["0,9"]}, ["cores.0: 0,9"]),
-        ({"interfaces": [{"name": "a b"}, {"name": "c", "node": 7}]}, ["interfaces.0.name: 'a b'"]),
-        ({"interfaces": [{"name": "c", "node": 7}] * 2}, ["interfaces.0.node: 7", "interfaces.1.name: c"]),
+        ({"nodes": [{"node": -1, "cpus": "3-x"}]}, ["nodes[0].node: -1", "nodes[0].cpus: '3-x'"]),
+        ({"nodes": [{"node": 0, "cpus": "0-3"}, {"node": 1, "cpus": "3-4"}]}, ["nodes[1].cpus: 3"]),
+        ({"nodes": [{"node": 0, "cpus": "0"}, {"node": 0, "cpus": "1"}]}, ["nodes[1].node: 0"]),
+        ({"cores": ["0,9"]}, ["cores[0]: 0,9"]),
+        ({"interfaces": [{"name": "a b"}, {"name": "c", "node": 7}]}, ["interfaces[0].name: 'a b'"]),
+        ({"interfaces": [{"name": "c", "node": 7}] * 2}, ["interfaces[0].node: 7", "interfaces[1].name: c"]),
         ({"colour": 1}, ["colour: 1"]),
     ],
 )
