@@ -25,14 +25,14 @@ from forwarder.supervisor.supervisor import StoppedError, Supervisor
 async def run(
     options: SupervisorOptions, host: Callable[[], Host], rules: Sequence[ForwardingRule]
 ) -> tuple[int, dict[str, Any]]:
-    """Run until told to stop; the exit status and the final statistics.
+    """Run until a signal or a shutdown request; return the exit status and the final statistics.
 
     Args:
-        host: the machine as it is when asked.
+        host: reads the machine's present state.
 
     Raises:
         PlanError: the plan cannot be run, or a rule's input is in no group.
-        OSError: something could not be had; nothing is left behind.
+        OSError: a resource is missing; everything is cleaned up.
     """
     store = RuleStore(options.state_file) if options.state_file else None
     if store:
@@ -81,7 +81,7 @@ async def run(
 
 
 def _refused_memory(plan: Plan) -> Iterator[str]:
-    """A warning for each memory node that the kernel takes no wishes about."""
+    """A warning for each memory node that memory cannot be bound to."""
     for node in sorted({worker.memory_node for worker in plan.workers if worker.memory_node is not None}):
         if reason := mempolicy.refusal(node):
             yield f"Memory node {node} takes no wishes ({reason}): its workers' memory is wherever it falls."

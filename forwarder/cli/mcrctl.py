@@ -31,7 +31,7 @@ app = typer.Typer(
 SocketPath = Annotated[
     Path, typer.Option("--socket-path", metavar="PATH", help="The supervisor's control socket.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the reply as JSON.")]
 _Render = Callable[[Any], object]
 
 
@@ -41,9 +41,9 @@ def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTRO
 
 
 def _perform(context: typer.Context, command: str, as_json: bool, render: _Render, **fields: Any) -> None:
-    """Ask, and print the answer."""
-    with _asking():
-        _print(client.ask(context.obj, command, **fields), as_json, render)
+    """Send a request, and print the reply."""
+    with _reporting_errors():
+        _print(client.request(context.obj, command, **fields), as_json, render)
 
 
 def _print(result: Any, as_json: bool, render: _Render) -> None:
@@ -57,7 +57,7 @@ def _print(result: Any, as_json: bool, render: _Render) -> None:
 
 
 @contextmanager
-def _asking(written: Callable[[str], str] = str) -> Iterator[None]:
+def _reporting_errors(written: Callable[[str], str] = str) -> Iterator[None]:
     """Exit status 2 when the supervisor refuses, 1 when it cannot be reached.
 
     Args:
@@ -75,23 +75,24 @@ def _asking(written: Callable[[str], str] = str) -> Iterator[None]:
 @app.command()
 def add(
     context: typer.Context,
-    input_interface: Annotated[str, typer.Option(metavar="IF", help="Where datagrams come in.")],
+    input_interface: Annotated[str, typer.Option(metavar="IF", help="Interface that datagrams arrive on.")],
     input_group: Annotated[str, typer.Option(metavar="GROUP", help="Their multicast group.")],
     input_port: Annotated[str, typer.Option(metavar="PORT", help="Their UDP destination port.")],
     outputs: Annotated[
         str,
         typer.Option(
             metavar="GROUP:PORT:IF[:ttl=N][:source=ADDRESS][,…]",
-            help="Where copies go: group, port and interface of each, the time to live that it leaves with "
-            "(otherwise one less), and its source: an address, or preserve (otherwise the interface's).",
+            help="Where copies are sent, separated by commas: group, port and interface. ttl is a copy's "
+            "time to live (default: the datagram's, less one). source is its source address, or preserve "
+            "(default: the interface's address).",
         ),
     ],
     rule_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Left out: made of interface, group and port.")
+        str | None, typer.Option(metavar="ID", help="The rule's id. Default: IF:GROUP:PORT of the input.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a rule in force; returns when every worker has it."""
+    """Add a rule; return when every worker has it."""
     try:
         parsed = parse_outputs(outputs)
     except ProblemsError as error:
@@ -110,12 +111,12 @@ def add(
         key = field.removeprefix("rules[0].")
         return field if key == field else flag(key)
 
-    with _asking(written):
-        _print(client.ask(context.obj, "add", rules=[rule]), as_json, rendering.added)
+    with _reporting_errors(written):
+        _print(client.request(context.obj, "add", rules=[rule]), as_json, rendering.added)
 
 
 def _whole(text: str) -> int | str:
-    """A number where it is one, for whoever checks it."""
+    """``text`` as a number if it is one; the supervisor checks it."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
 
 
@@ -125,13 +126,13 @@ def remove(
     rule_id: Annotated[str, typer.Option(metavar="ID", help="The rule's id, as `list` shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take a rule out of force."""
+    """Remove a rule."""
     _perform(context, "remove", as_json, lambda result: f"removed {result['removed']}", rule_id=rule_id)
 
 
 @app.command("list")
 def list_rules(context: typer.Context, as_json: AsJson = False) -> None:
-    """The rules in force."""
+    """List the rules in force."""
     _perform(context, "list", as_json, rendering.rules)
 
 
@@ -143,7 +144,7 @@ def stats(
         bool, typer.Option("--prometheus", help="Print Prometheus text exposition instead.")
     ] = False,
 ) -> None:
-    """What was received, matched, sent and dropped, by worker and by rule."""
+    """Show what was received, matched, sent and dropped, by worker and by rule."""
     if prometheus and as_json:
         refuse(ProblemsError([Problem("--prometheus", "given", "left out, as --json is there")]))
     if prometheus:
@@ -154,7 +155,7 @@ def stats(
 
 @app.command("list-workers")
 def list_workers(context: typer.Context, as_json: AsJson = False) -> None:
-    """The workers: where they run, and with how many rules."""
+    """List the workers: process, CPU, state and number of rules."""
     _perform(context, "list-workers", as_json, rendering.workers)
 
 
@@ -163,11 +164,11 @@ def show_plan(
     context: typer.Context,
     diff: Annotated[
         Path | None,
-        typer.Option("--diff", metavar="FILE", help="Say instead what `apply FILE` would change."),
+        typer.Option("--diff", metavar="FILE", help="Show what `apply FILE` would change instead."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The plan as it is carried out: workers, sockets, rings and placement of the rules in force."""
+    """Show the present plan: workers, sockets, rings, and which worker has which rules."""
     if diff is not None:
         _reconfigure(context, diff, True, as_json)
     else:
@@ -178,16 +179,15 @@ def show_plan(
 def apply_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as for `mcrd supervisor --config`.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have a running supervisor do what a configuration says: strategy, interfaces, groups, widths, rules.
+    """Reconfigure a running supervisor: strategy, interfaces, groups, numbers of workers, rules.
 
-    Without rules in FILE, those in force stay. Rules that only come or go change in the workers that there
-    are. For everything else workers of the new plan are started beside the running ones, and take over from
-    one datagram to the next. If something cannot be had, all stays as it is. FILE is taken whole: write it
-    elsewhere and rename it where it may be read at any time. Exit status 2 when FILE is
-    refused, or when another apply is at work.
+    If FILE has no rules, those in force stay. Rules that are added or removed change in the running workers.
+    For any other change, workers of the new plan are started beside the running ones and take over between
+    two datagrams. If anything fails, nothing is changed. Write FILE elsewhere and rename it, so that it is
+    never read half-written. The exit status is 2 if FILE is refused or another apply is in progress.
     """
     _reconfigure(context, file, dry_run, as_json)
 
@@ -207,11 +207,13 @@ def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: boo
 @app.command("top")
 def show_top(
     context: typer.Context,
-    interval: Annotated[float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds a reading.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one sample as JSON, and end.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds per reading.")
+    ] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one sample as JSON and exit.")] = False,
 ) -> None:
-    """Rates by worker and by interface, as they are; ends with Ctrl-C."""
-    with _asking(), suppress(KeyboardInterrupt):
+    """Show live rates by worker and by interface, until Ctrl-C."""
+    with _reporting_errors(), suppress(KeyboardInterrupt):
         samples = _samples(context.obj, interval)
         if as_json:
             typer.echo(json.dumps(next(samples)))
@@ -226,11 +228,11 @@ def show_top(
 
 
 def _samples(path: Path, interval_s: float) -> Iterator[dict[str, Any]]:
-    before = client.ask(path, "stats", rules=False)
+    before = client.request(path, "stats", rules=False)
     began = _processor_times(before)
     while True:
         time.sleep(interval_s)
-        after = client.ask(path, "stats", rules=False)
+        after = client.request(path, "stats", rules=False)
         now = _processor_times(after)
         yield top.sample(before, after, (began, now))
         before, began = after, now
@@ -249,10 +251,10 @@ def _processor_times(stats: Any) -> dict[int, int]:
 def resize(
     context: typer.Context,
     group: Annotated[int, typer.Option(metavar="ID", help="An elastic group, as `list-workers` shows it.")],
-    workers: Annotated[int, typer.Option(metavar="N", help="How many it shall have.")],
+    workers: Annotated[int, typer.Option(metavar="N", help="The new number of workers.")],
     as_json: AsJson = False,
 ) -> None:
-    """Give an elastic group more workers, or fewer; no datagram is lost. The load decides on from there."""
+    """Change the number of workers of an elastic group, without loss; later the load decides again."""
     _perform(
         context,
         "resize",

@@ -1,4 +1,4 @@
-"""The command line of an options model: one option for each field, for every command that takes them."""
+"""Command lines generated from an options model: one option for each field."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Command = Callable[..., None]
 def takes_options(model: type[SupervisorOptions]) -> Callable[[Command], Command]:
     """Turn ``command(options, rules, **own)`` into a typer command with the options of ``model`` and its own.
 
-    Values are taken as text and validated by the model, so that all errors come at once; they are printed
-    one a line on standard error, and the exit status is 2.
+    Values are passed as text and validated by the model, so that all errors are reported at once: one a line
+    on standard error, with exit status 2.
     """
 
     def decorate(command: Command) -> Command:
@@ -51,10 +51,10 @@ def takes_options(model: type[SupervisorOptions]) -> Callable[[Command], Command
 
 
 def parse(model: type[Options], words: Sequence[str]) -> tuple[Options, list[ForwardingRule]]:
-    """The options and starting rules that ``words`` ask for, as the command would take them from a shell.
+    """The options and starting rules in ``words``, as from a shell.
 
     Raises:
-        ProblemsError: every problem of the options; or one, if the words cannot be told apart.
+        ProblemsError: every problem of the options, or one if the words cannot be parsed.
     """
     values: dict[str, Any] = {}
 
@@ -72,14 +72,14 @@ def parse(model: type[Options], words: Sequence[str]) -> tuple[Options, list[For
 
 
 def _read(model: type[Options], values: dict[str, Any]) -> tuple[Options, list[ForwardingRule]]:
-    """What the command line's values say; those of ``model`` and the file's name are taken out of them."""
+    """The options and rules; values of ``model`` and the file's name are removed from ``values``."""
     given = {name: values.pop(name) for name in model.model_fields}
     written = {name: value for name, value in given.items() if value not in (None, False, [])}
     return read_options(model, written, values.pop("config"))
 
 
 def _with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
-    """``command`` as typer is to see it: with these parameters, whatever it declares itself."""
+    """``command`` with the signature that typer is to see."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -99,14 +99,14 @@ def exit_on_full_disk() -> Iterator[None]:
 
 
 def refuse(error: ProblemsError) -> None:
-    """Print every problem on standard error, and leave with status 2."""
+    """Print every problem on standard error, and exit with status 2."""
     for problem in error.problems:
         typer.echo(f"error: {problem}", err=True)
     raise typer.Exit(2)
 
 
 def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
-    """One for each field, and the file that options may come from."""
+    """One for each field, and ``--config``."""
     parameters = []
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
@@ -132,7 +132,7 @@ def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
                 annotation=Annotated[kind, declared],
             )
         )
-    about = "TOML file of options, such as num_workers = 2; those of the command line go first."
+    about = "TOML file of options, such as num_workers = 2. The command line takes precedence."
     file = typer.Option("--config", metavar="FILE", help=about)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters.append(

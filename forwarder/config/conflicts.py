@@ -1,4 +1,4 @@
-"""What is wrong between options that are right one by one. Pure."""
+"""Cross-checks of options that are valid one by one. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ _ELASTIC = ("min_workers_per_interface", "max_workers_per_interface", "scale_thr
 
 
 def conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[str]) -> list[Problem]:
-    """All of it, under the names that the user wrote.
+    """All conflicts, under the names that the user wrote.
 
     Args:
-        names: what the user wrote, by field; the option of the command line where there is none.
-        wrong: fields that were given with values that are refused already: what follows from these is not
-            said again.
+        names: what the user wrote, by field; otherwise the command line's option.
+        wrong: fields whose values are refused already; conflicts that follow from them are not reported.
     """
     given = options.model_fields_set
     strategy = options.chosen_strategy
@@ -73,7 +72,7 @@ def conflicts(options: SupervisorOptions, names: Mapping[str, str], wrong: set[s
 
 
 def _pointless(options: SupervisorOptions, strategy: Strategy) -> Iterator[tuple[str, str]]:
-    """Options that would do nothing, or less than they say."""
+    """Options without effect, or with less effect than they ask for."""
     if options.interface_group or strategy.grouping is not Grouping.INTERFACE_GROUPS:
         yield "groups", "left out, unless a strategy makes groups of --interfaces"
     elif 0 < (most := len(options.input_interfaces)) < options.groups:
@@ -83,14 +82,14 @@ def _pointless(options: SupervisorOptions, strategy: Strategy) -> Iterator[tuple
 
 
 def _overridden(name: str, names: Mapping[str, str]) -> bool:
-    """Whether an option is from a file, whose strategy or interfaces the command line replaced by others."""
+    """Whether an option is from a file whose strategy or interfaces the command line replaces."""
     chosen = (*SELECTION, "strategy", "grouping", "placement")
     of_command_line = [one for one in chosen if names.get(one) == flag(one)]
     return names.get(name) != flag(name) and bool(of_command_line)
 
 
 def _as_written(item: object) -> str:
-    """An item of an option's list as the command line has it."""
+    """An item of a list, as on the command line."""
     if isinstance(item, InterfaceGroup):
         return f"{item.group_id}:{','.join(item.interfaces)}"
     return ":".join(map(str, item)) if isinstance(item, tuple) else str(item)
@@ -99,7 +98,7 @@ def _as_written(item: object) -> str:
 def _of_plan(
     options: SupervisorOptions, strategy: Strategy, names: Mapping[str, str], selection: str
 ) -> list[Problem]:
-    """What planning itself would refuse, under the options' names."""
+    """What planning would refuse, under the options' names."""
     problems = plan_problems(strategy, options.input_interfaces, options.sizing)
     written = dict.fromkeys(("interfaces", "interface_group"), names.get(selection, flag(selection)))
     for axis in ("steering", "placement", "grouping"):

@@ -1,7 +1,4 @@
-"""A proposal for a machine: which interfaces to serve, with which strategy, after the seed document's advice.
-
-Pure. It proposes options: they can be read, changed and written to ``mcrd.toml`` before anything runs.
-"""
+"""``mcrd plan --detect``: interfaces and a strategy for a machine, as the document recommends. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +15,15 @@ from forwarder.plan.numa import homes, interface_nodes, runs_by_node
 from forwarder.rules.model import ForwardingRule
 
 _FEW: Final = 4
-"""Interfaces that the document calls few: each gets workers of its own."""
+"""Up to this many interfaces are few in the document's sense: each gets its own workers."""
 _GROUPS: Final = 4
-"""Groups that the document makes of many interfaces."""
+"""Groups that the document divides many interfaces into."""
 _MANY_RULES: Final = 5000
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Options of ``mcrd supervisor``, by field name, and why."""
+    """Options of ``mcrd supervisor`` by field name, and the reasons for them."""
 
     options: dict[str, Any]
     reasons: tuple[str, ...]
@@ -71,7 +68,7 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
 
 
 def as_toml(options: dict[str, Any]) -> str:
-    """The options as ``mcrd.toml`` has them."""
+    """The options as a configuration file."""
     document = dict(options)
     if groups := document.get("interface_group"):
         tables = [{"id": group.group_id, "interfaces": group.interfaces} for group in groups]
@@ -93,7 +90,7 @@ def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...
 
 
 def _groups(host: Host, names: Sequence[str]) -> tuple[tuple[InterfaceGroup, ...], str]:
-    """Runs of interfaces that are on one memory node, and what they are."""
+    """Groups of neighbouring interfaces on one memory node, and words for how they were made."""
     nodes = interface_nodes(host, names, {})
     parts = runs_by_node(names, nodes, _GROUPS)
     why = "of neighbours" if len(set(nodes.values())) == 1 else "by memory node"

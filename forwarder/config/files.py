@@ -1,6 +1,6 @@
-"""Options from the command line, from a TOML file, or both.
+"""Options from the command line, a TOML file, or both.
 
-Every problem is reported at once, under the name that the user wrote: ``--num-workers``, or
+All problems are reported at once, under the name that the user wrote: ``--num-workers`` or
 ``mcrd.toml: num_workers``.
 """
 
@@ -23,7 +23,7 @@ from forwarder.rules.notation import load_rules, parse_rules
 
 
 class OptionsError(ProblemsError):
-    """Options that cannot be used, with all that is wrong."""
+    """Options were refused."""
 
 
 Options = TypeVar("Options", bound=SupervisorOptions)
@@ -35,11 +35,11 @@ def read_options(
     config: Path | None = None,
     read: Mapping[str, Any] | None = None,
 ) -> tuple[Options, list[ForwardingRule]]:
-    """Options and starting rules from the command line's values, over those of a TOML file.
+    """Options and starting rules; values of the command line take precedence over those of a TOML file.
 
     Args:
-        given: the options that were written, by field name.
-        read: what :func:`read_config` found in the file, if that has been read already.
+        given: the command line's options, by field name.
+        read: the content of ``config``, if :func:`read_config` has read it already.
 
     Raises:
         OptionsError: every problem of the options, of their combination, and of the rules.
@@ -53,9 +53,7 @@ def read_options(
             names = {name: f"{config.name}: {name}" for name in values}
         except OptionsError as error:
             problems += error.problems
-    if any(
-        name in given for name in SELECTION
-    ):  # the command line's choice of interfaces replaces the file's
+    if any(name in given for name in SELECTION):  # this replaces the file's choice of interfaces
         for name in (*SELECTION, "workers_per_group", "interface_node"):
             values.pop(name, None)
     values.update(given)
@@ -83,11 +81,11 @@ def read_options(
 
 
 def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> dict[str, Any]:
-    """The options that a TOML file has, as they are written; raises :class:`OptionsError`.
+    """The options in a TOML file, not validated; raises :class:`OptionsError`.
 
     Args:
-        field: what a message calls the file.
-        whole: whether a file is refused that does not end with a line, as one that is being written.
+        field: the file's name in messages.
+        whole: refuse a file that does not end with a newline, because it may still be being written.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -107,7 +105,7 @@ def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> 
 def _validated(
     model: type[Options], values: Mapping[str, Any], names: Mapping[str, str]
 ) -> tuple[Options, set[str], list[Problem]]:
-    """The options without those that are wrong, the names of the wrong ones, and what is wrong."""
+    """The options that are valid, the names of the others, and the problems."""
     try:
         return model.model_validate(values), set(), []
     except ValidationError as error:
@@ -129,12 +127,12 @@ def _validated(
 
 
 def _no_such(name: str, there: Iterable[str]) -> str:
-    """What to do about an option of a file that is none: keys have underscores."""
+    """What to say of an unknown option in a file; names there are written with underscores."""
     near = get_close_matches(name.replace("-", "_"), there, n=2)
     return f"no such option; {' or '.join(near)}?" if near else "no such option: leave it out"
 
 
 def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
-    """Problems of a rules file: of the file itself under its option's name, of its content under its own."""
+    """Problems of a rules file: of the file under its option's name, of its content under the file's."""
     fields = [name if problem.value == str(path) else f"{path.name}: {problem.field}" for problem in problems]
     return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]

@@ -1,8 +1,7 @@
-"""The options of ``mcrd supervisor`` and ``mcrd plan``, each declared once: its help, and what it may be.
+"""The options of ``mcrd supervisor``, each declared once with its help and what it may be.
 
-The command line (:mod:`forwarder.config.arguments`) is made from this model; :mod:`forwarder.config.files`
-fills it from there, from a TOML file, or both; what options must say together is in
-:mod:`forwarder.config.conflicts`.
+The command line (:mod:`forwarder.config.arguments`) is made from this model. :mod:`forwarder.config.files`
+fills it from the command line, a TOML file, or both. Cross-checks are in :mod:`forwarder.config.conflicts`.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def option(default: Any, metavar: str, allowed: str, help_text: str) -> Any:
 
 
 def _whole(value: object) -> object:
-    """``True`` is no number; digits in text are, because that is what a command line has."""
+    """Refuse booleans and floats; text with digits passes, because command lines have nothing else."""
     if isinstance(value, bool | float):
         raise ValueError("an integer")
     return value
@@ -61,7 +60,7 @@ def _power_of_two(value: object) -> object:
 
 
 def _group(value: object) -> object:
-    """``0:eth0,eth1``, or a table with ``id``, ``interfaces`` and, if need be, ``workers``."""
+    """A group from ``0:eth0,eth1``, or a table with ``id``, ``interfaces`` and optionally ``workers``."""
     workers: object = None
     if isinstance(value, InterfaceGroup):
         return value
@@ -83,7 +82,7 @@ def _group(value: object) -> object:
 
 
 def _bound(value: object) -> object:
-    """``eth0:1``, or a table with ``interface`` and ``node``."""
+    """An interface's memory node from ``eth0:1``, or from a table with ``interface`` and ``node``."""
     if isinstance(value, str):
         name, _, text = value.rpartition(":")
         found: tuple[object, object] = (name, int(text) if text.isascii() and text.isdigit() else None)
@@ -105,7 +104,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class SupervisorOptions(BaseModel):
-    """What ``mcrd supervisor`` is told, validated one by one."""
+    """The options of ``mcrd supervisor``, each valid by itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,135 +113,137 @@ class SupervisorOptions(BaseModel):
         ("workers_per_group", "num_workers"),
         ("interface_node", "numa_straddle"),
     )
-    """Options of which one may be given at a time."""
+    """Sets of options of which only one may be given."""
 
     strategy: Literal[tuple(PRESETS)] | None = option(  # type: ignore[valid-type]
-        None, "NAME", f"one of {_NAMES}", f"One of {_NAMES}. Left out: by the kind of interface options."
+        None, "NAME", f"one of {_NAMES}", f"One of {_NAMES}. Default: chosen from the interface options."
     )
-    interface: InterfaceName | None = option(None, "IF", _IF, "The one input interface.")
+    interface: InterfaceName | None = option(None, "IF", _IF, "The only input interface.")
     interfaces: Annotated[tuple[InterfaceName, ...], BeforeValidator(_listed)] = option(
-        (), "IF,IF,…", f"a list of {_IF}", "Several input interfaces, shared out as the strategy says."
+        (), "IF,IF,…", f"a list of {_IF}", "Several input interfaces, assigned to workers by the strategy."
     )
     interface_group: tuple[Annotated[InterfaceGroup, BeforeValidator(_group)], ...] = option(
         (),
         "ID:IF[,IF…]",
         f"ID:IF[,IF…], ID from 0 to 65535, {_IF}",
-        "A group of input interfaces with workers of its own; once for each group.",
+        "A group of input interfaces that have their own workers. Repeat for each group.",
     )
     workers_per_group: tuple[Count, ...] = option(
-        (), "N", _COUNT, "Workers of an interface group; once for each --interface-group, in the same order."
+        (), "N", _COUNT, "Workers of an interface group. Repeat for each --interface-group, in order."
     )
     num_workers: Count | None = option(
-        None, "N", _COUNT, "Workers of each worker group. Left out: as the strategy says."
+        None, "N", _COUNT, "Workers in each worker group. Default: set by the strategy."
     )
     groups: Count = option(
-        4, "K", _COUNT, "How many groups a hybrid strategy makes of --interfaces, when it makes them itself."
+        4, "K", _COUNT, "Number of groups that a hybrid strategy divides --interfaces into."
     )
     grouping: Grouping | None = option(
         None,
         "HOW",
         f"one of {', '.join(Grouping)}",
-        f"Which interfaces share workers: {', '.join(Grouping)}. Left out: as the strategy says.",
+        f"Which interfaces share workers: {', '.join(Grouping)}. Default: set by the strategy.",
     )
     placement: RulePlacement | None = option(
         None,
         "HOW",
         f"one of {', '.join(RulePlacement)}",
-        f"Which rules a worker holds: {', '.join(RulePlacement)}. Left out: as the strategy says.",
+        f"Which rules each worker holds: {', '.join(RulePlacement)}. Default: set by the strategy.",
     )
     width: Literal["per-cpu", "share"] | None = option(
         None,
         "WIDTH",
         "per-cpu or share",
-        "Workers of each group. per-cpu: one for each CPU; share: its share of the CPUs.",
+        "Workers in each group: per-cpu (one per CPU) or share (the CPUs divided among the groups). "
+        "Default: set by the strategy.",
     )
     steering: Steering | None = option(
         None,
         "HOW",
         f"one of {', '.join(Steering)}",
-        f"How a datagram finds its worker: {', '.join(Steering)}. Left out: as the strategy says.",
+        f"How a datagram finds its worker: {', '.join(Steering)}. Default: set by the strategy.",
     )
     hashing: Hashing | None = option(
         None,
         "HOW",
         f"one of {', '.join(Hashing)}",
-        "How rules are hashed to workers: rendezvous (few move on a resize) or modulo.",
+        "How rules are hashed to workers: rendezvous (few rules move when the number of workers changes) or "
+        "modulo. Default: rendezvous.",
     )
     auto_scale: bool = option(
-        False, "", "true or false", "Scale workers with each interface's load (strategy dynamic)."
+        False, "", "true or false", "Adjust the number of workers to each interface's load (dynamic)."
     )
-    min_workers_per_interface: Count = option(1, "N", _COUNT, "With --auto-scale: least workers.")
+    min_workers_per_interface: Count = option(1, "N", _COUNT, "With --auto-scale: minimum number of workers.")
     max_workers_per_interface: Count | None = option(
         None,
         "N",
         _COUNT,
-        "With --auto-scale: most workers. Left out: one per CPU, or the least if that is more.",
+        "With --auto-scale: maximum number of workers. Default: one per CPU, or the minimum if larger.",
     )
     scale_threshold_pps: Annotated[Whole, Field(ge=1)] = option(
         100_000,
         "DPS",
         "an integer from 1",
-        "With --auto-scale: datagrams/s that call for one more worker.",
+        "With --auto-scale: load of a worker, in datagrams/s, above which one more is added.",
     )
     interface_node: tuple[Annotated[tuple[str, int], BeforeValidator(_bound)], ...] = option(
         (),
         "IF:NODE",
         f"IF:NODE, NODE an integer from 0, {_IF}",
-        "The memory node (NUMA) of an interface, if not as the machine says; once for each interface.",
+        "NUMA node of an interface, overriding what the kernel reports. Repeat for each interface.",
     )
     numa_straddle: bool = option(
         False,
         "",
         "true or false",
-        "Let a group's workers take the CPUs of every memory node. Otherwise they stay on the node of their "
-        "interfaces, and share its CPUs if these are too few.",
+        "Let a group's workers use the CPUs of every memory node. By default they stay on the node of their "
+        "interfaces, and share its CPUs if there are too few.",
     )
     control_socket_path: Path = option(
-        DEFAULT_CONTROL_SOCKET, "PATH", "a path", "Where the control socket is made."
+        DEFAULT_CONTROL_SOCKET, "PATH", "a path", "Path of the control socket."
     )
     engine: Literal["packet"] = option(
-        "packet", "NAME", "packet", "How packets move: packet (AF_PACKET and io_uring)."
+        "packet", "NAME", "packet", "How packets are moved: packet (AF_PACKET and io_uring)."
     )
     rules: Path | tuple[ForwardingRule, ...] | None = option(
-        None, "FILE", "a JSON or TOML file of rules", "Rules to start with, JSON or TOML."
+        None, "FILE", "a JSON or TOML file of rules", "Rules to start with, as JSON or TOML."
     )
     state_file: Path | None = option(
         None,
         "FILE",
         "a path in a directory that can be written",
-        "Keep the rules in force in FILE. If it is there at the start, its rules are taken, not --rules.",
+        "Save the rules in force in FILE. If FILE exists at start, its rules are used instead of --rules.",
     )
     ring_frames: Annotated[int, BeforeValidator(_power_of_two), Field(ge=64, le=1 << 18)] | None = option(
         None,
         "N",
         "a power of two from 64 to 262,144",
-        "Frames of each receive ring. Left out: by the number of sockets.",
+        "Frames in each receive ring. Default: depends on the number of sockets.",
     )
     busy_poll_us: Annotated[Whole, Field(ge=0, le=1_000_000)] = option(
-        0, "US", "an integer from 0 to 1,000,000", "Microseconds a worker spins before it sleeps."
+        0, "US", "an integer from 0 to 1,000,000", "Microseconds that a worker polls before it sleeps."
     )
     realtime_priority: Annotated[Whole, Field(ge=0, le=99)] = option(
         0,
         "N",
         "an integer from 0 to 99",
-        "Put workers before all ordinary processes of their CPUs (SCHED_RR): for low latency; 0 does not.",
+        "Real-time priority (SCHED_RR) of workers, for low latency; 0: none.",
     )
     skip_host_stack: bool = option(
         False,
         "",
         "true or false",
-        "Drop multicast datagrams on input interfaces once workers have them: faster, but this machine's "
-        "own programs receive none from these interfaces.",
+        "Drop multicast datagrams on input interfaces after workers have received them. Faster, but other "
+        "programs on this machine receive none from these interfaces.",
     )
 
     @property
     def complete(self) -> bool:
-        """Whether these options say what workers there are to be, or something else is still to say it."""
+        """Whether these options determine the workers; not if a proposal is still to be made."""
         return True
 
     @property
     def own_problems(self) -> Sequence[tuple[str, str]]:
-        """What else does not go together: the option, and what is allowed."""
+        """Further conflicts of a subclass: the option, and what is allowed."""
         return ()
 
     @property
@@ -253,7 +254,7 @@ class SupervisorOptions(BaseModel):
 
     @property
     def chosen_strategy(self) -> Strategy:
-        """The preset named, or the one that the options imply, with the axes that were given."""
+        """The preset that is named or implied, with the axes that were given."""
         if self.strategy is not None:
             name = self.strategy
         elif self.auto_scale:
@@ -305,8 +306,8 @@ def resolve(
     """The plan that ``options`` ask for; raises :class:`~forwarder.plan.model.PlanError`.
 
     Args:
-        sizes: workers of elastic groups, as they are now, by group; the least there may be otherwise.
-        homes: the memory nodes that groups are on already, by group.
+        sizes: present number of workers of elastic groups, by group; others start with their minimum.
+        homes: present memory node of groups, by group.
     """
     sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
     return plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)

@@ -1,4 +1,4 @@
-"""Asking a supervisor: one request over its control socket, one answer."""
+"""One request to a supervisor over its control socket, and the reply."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any, Final
 
 from forwarder.problems import Problem, ProblemsError
 
-ANSWER_TIMEOUT_S: Final = 10.0
+REPLY_TIMEOUT_S: Final = 10.0
 CHANGE_TIMEOUT_S: Final = 300.0
-"""A change may wait for another one, and many workers take their time to start."""
+"""A change may have to wait for another one, and for many workers to start."""
 _CHANGES: Final = ("add", "remove", "resize", "apply")
 
 
 class RefusedError(ProblemsError):
-    """The supervisor would not do what it was asked."""
+    """The supervisor refused the request."""
 
 
 class UnreachableError(OSError):
-    """No supervisor answers; the message says where it was looked for, and what to do."""
+    """No reply from a supervisor; the message says where, and what to do."""
 
 
-def ask(path: Path, command: str, **fields: Any) -> Any:
+def request(path: Path, command: str, **fields: Any) -> Any:
     """The result of one command.
 
     Raises:
         RefusedError: with everything that the supervisor found wrong.
-        UnreachableError: nobody answers at ``path``.
+        UnreachableError: there is no reply at ``path``.
     """
     changes = command in _CHANGES
-    timeout_s = CHANGE_TIMEOUT_S if changes else ANSWER_TIMEOUT_S
-    request = json.dumps({"command": command, **fields}).encode() + b"\n"
+    timeout_s = CHANGE_TIMEOUT_S if changes else REPLY_TIMEOUT_S
+    line = json.dumps({"command": command, **fields}).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout_s)
             client.connect(str(path))
-            client.sendall(request)
+            client.sendall(line)
             with client.makefile("rb") as stream:
-                line = stream.readline()
+                received = stream.readline()
     except FileNotFoundError as error:
         raise UnreachableError(f"no control socket at {path}: is a supervisor running with it?") from error
     except ConnectionRefusedError as error:
@@ -55,9 +55,9 @@ def ask(path: Path, command: str, **fields: Any) -> Any:
         raise UnreachableError(f"no answer at {path} in {timeout_s:g} s{later}") from error
     except OSError as error:
         raise UnreachableError(f"no answer at {path}: {error}") from error
-    if not line:
+    if not received:
         raise UnreachableError(f"the supervisor at {path} closed the connection without an answer")
-    answer = json.loads(line)
-    if not answer["ok"]:
-        raise RefusedError([Problem(**problem) for problem in answer["errors"]])
-    return answer["result"]
+    reply = json.loads(received)
+    if not reply["ok"]:
+        raise RefusedError([Problem(**problem) for problem in reply["errors"]])
+    return reply["result"]

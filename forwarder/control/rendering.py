@@ -1,4 +1,4 @@
-"""What a supervisor answers, as tables and sentences."""
+"""Replies of a supervisor as tables and sentences, for ``mcrctl``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from forwarder.rules.notation import output_text
 
 
 def summary(statistics: dict[str, Any]) -> str:
-    """What a forwarder counted until its end."""
+    """The final statistics in a few lines."""
     totals = statistics["totals"]
     received, matched, sent = (f"{totals[name]:,}" for name in ("received", "matched", "sent"))
     lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
@@ -28,7 +28,7 @@ def summary(statistics: dict[str, Any]) -> str:
 
 
 def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
-    """What came in on an interface, but to no worker, by reason."""
+    """Frames that arrived on an interface but reached no worker, by reason."""
     name = interface["name"]
     lost = {
         f"ring full on {name}": interface["kernel_drops"],
@@ -38,7 +38,7 @@ def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
 
 
 def added(result: Any) -> str:
-    """Of `add`."""
+    """Render the reply to `add`."""
     return "\n".join(
         f"added {rule['rule_id']}: {rule['state']}" + (f" ({rule['reason']})" if rule["reason"] else "")
         for rule in result["added"]
@@ -46,7 +46,7 @@ def added(result: Any) -> str:
 
 
 def rules(result: Any) -> Table:
-    """Of `list`."""
+    """Render the reply to `list`."""
     table = _table("rule", "input", "outputs", "in force after", "first datagram after")
     for rule in result["rules"]:
         timing = result["timing"][rule["rule_id"]]
@@ -64,7 +64,7 @@ def _after(time_ns: int | None) -> str:
 
 
 def statistics(result: Any) -> Group:
-    """Of `stats`."""
+    """Render the reply to `stats`."""
     return Group(_counted(result), _distribution(result))
 
 
@@ -108,12 +108,12 @@ def _figures(sums: Mapping[str, int]) -> list[str]:
 
 
 def workers(result: Any) -> Group:
-    """Of `list-workers`."""
+    """Render the reply to `list-workers`."""
     return Group(_workers(result), _distribution(result))
 
 
 def _distribution(result: Any) -> Table:
-    """How evenly rules lie on workers."""
+    """How evenly rules are distributed over workers."""
     moves = ("moved by one more", "by one less")
     table = _table("group", "workers", "rules", "on a worker", "most / mean", *moves)
     for entry in result["distribution"]:
@@ -139,7 +139,7 @@ def _workers(result: Any) -> Table:
 
 
 def changes(result: Any) -> Group:
-    """Of `apply` and `plan --diff`."""
+    """Render the reply to `apply`, which `plan --diff` sends, too."""
     table = _table("change", "now", "wanted")
     for name, values in (result["plan"] or {}).items():
         table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
@@ -176,7 +176,7 @@ _IN_WORDS: Mapping[str, Callable[[Any], str]] = {
     "workers": lambda workers: f"{len(workers)} to begin with",
     "settings": lambda values: "\n".join(f"{name} {value}" for name, value in values.items()),
 }
-"""What there is of a plan to change."""
+"""How to render each part of a plan that can change."""
 
 
 def _table(*columns: str) -> Table:

@@ -1,4 +1,4 @@
-"""Statistics: what the workers counted, put together for people and machines. Reading stops nobody."""
+"""Statistics: counters of all workers, as JSON and for Prometheus. They are read while workers run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     datagrams whose rule another worker of the group holds.
 
     Args:
-        with_rules: thousands of rules take their time to put together; an empty list otherwise.
+        with_rules: include rules (thousands of them take time); an empty list otherwise.
     """
     state = supervisor.state
     wrong_workers = state.pool.index.knows_foreign
@@ -113,7 +113,7 @@ def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None 
 
 
 def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
-    """Who a worker is, where it runs, and how many rules it holds."""
+    """A worker's ids, CPU, state and number of rules."""
     return {
         "worker_id": handle.plan.worker_id,
         "group": None if handle.plan.group == RETIRED else handle.plan.group,
@@ -146,7 +146,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
 
 
 def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
-    """How evenly the rules of each worker group lie on its workers."""
+    """How evenly the rules of each worker group are distributed over its workers."""
     sizes = supervisor.autoscaler.sizes()
     found = []
     for one in supervisor.state.pool.index.distributions():
@@ -157,7 +157,7 @@ def distributions(supervisor: Supervisor) -> list[dict[str, Any]]:
 
 
 def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
-    """Who runs where, and with how many rules; not those of former plans that have ended."""
+    """All workers, but for those of former plans that have ended."""
     return [
         {
             **_identity(supervisor, handle),
@@ -207,7 +207,7 @@ def _presence(supervisor: Supervisor, name: str) -> str:
 
 
 class _Exposition:
-    """A prometheus collector over one snapshot."""
+    """A Prometheus collector for one snapshot."""
 
     def __init__(self, stats: dict[str, Any]) -> None:
         self._stats = stats
@@ -263,7 +263,7 @@ class _Exposition:
         yield from self._load()
 
     def _load(self) -> Iterable[Metric]:
-        """What elastic groups go by, and what they have come to."""
+        """Metrics of elastic groups: the load that they follow, and their sizes."""
         fill = GaugeMetricFamily(
             "mcrd_ring_fill_ratio",
             "Share of a receive ring's slots that wait for their worker.",

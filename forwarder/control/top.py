@@ -14,9 +14,9 @@ from forwarder.supervisor.scaling_policy import Limits
 
 SCHEMA: Final = "mcrd.top/1"
 COLUMNS: Final = 120
-"""Wide enough for every column of the view."""
+"""Width of the view, in characters."""
 HOT_CPU: Final = 0.9
-"""A worker that works for more than this share of the time has little left."""
+"""Share of the time above which a worker counts as a hot spot."""
 _RATES: Final = ("received", "matched", "sent")
 
 
@@ -25,10 +25,10 @@ def sample(
     after: Mapping[str, Any],
     cpu_ns: tuple[Mapping[int, int], Mapping[int, int]],
 ) -> dict[str, Any]:
-    """What happened each second between two ``stats`` answers.
+    """Rates between two replies to ``stats``.
 
     Args:
-        cpu_ns: processor time of each process so far, by pid, at either reading; those that were there.
+        cpu_ns: CPU time of each process by pid, at the first and at the second reading.
     """
     seconds = (after["time_ns"] - before["time_ns"]) / 1e9
     then = {worker["worker_id"]: worker for worker in before["workers"]}
@@ -51,7 +51,7 @@ def sample(
 
 
 def has_gone(worker: Mapping[str, Any]) -> bool:
-    """Whether a worker was one of a former plan's, and has ended."""
+    """Whether a worker belonged to a former plan and has ended."""
     return worker["group"] is None and worker["pid"] is None
 
 
@@ -60,7 +60,7 @@ def _hot_spots(
     interfaces: Sequence[Mapping[str, Any]],
     groups: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
-    """What is at its limit, a sentence for each."""
+    """A sentence for each worker, ring, interface or group that is at its limit."""
     for worker in workers:
         if (cpu := worker["cpu_fraction"]) is not None and cpu > HOT_CPU:
             yield f"worker {worker['worker_id']} is busy {cpu:.0%} of the time"
@@ -131,7 +131,7 @@ _IDENTITY: Final = ("worker_id", "group", "pid", "cpu", "state")
 
 
 def view(found: Mapping[str, Any]) -> Group:
-    """The sample for people."""
+    """A sample as tables."""
     workers = _table("worker", "group", "pid", "CPU", "state", "received/s", "matched/s", "sent/s")
     for name in ("dropped/s", "share", "processor", "ring"):
         workers.add_column(name, justify="right")
@@ -155,7 +155,7 @@ def view(found: Mapping[str, Any]) -> Group:
 
 
 def _scaling(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """How large the elastic groups are and why; nothing where there is none."""
+    """Sizes of the elastic groups and their last change; empty if there are none."""
     if not groups:
         return []
     table = _table("group", "interface", "workers", "offered/s", "ring full to", "last change")

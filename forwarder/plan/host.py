@@ -36,7 +36,7 @@ class Node:
 
     node: int
     memory_bytes: int | None = None
-    """``None`` where nobody said."""
+    """``None`` if unknown."""
     distances: tuple[tuple[int, int], ...] = ()
     """Other nodes and how far they are: 10 is local, 20 twice as far (ACPI SLIT)."""
 

@@ -1,4 +1,4 @@
-"""What a plan costs in memory, by arithmetic.
+"""Estimates of the memory that a plan needs.
 
 Two estimates of the same workers, in bytes, decimal prefixes as in the seed document:
 
@@ -6,7 +6,7 @@ Two estimates of the same workers, in bytes, decimal prefixes as in the seed doc
   given on the command line): what the document's table should say by its own assumptions;
 * *projected*: the same sum with this forwarder's own figures, and the receive rings besides.
 
-What is *measured* is the lab's business.
+The lab measures real memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KB, MB = 1000, 1_000_000
 @dataclass(frozen=True)
 class Assumptions:
     rule_bytes: int
-    """Of one rule in one worker."""
+    """Size of one rule in one worker."""
     process_bytes: int
     """Private memory of a worker that holds no rules."""
     per_output: bool = False
@@ -42,7 +42,7 @@ class Holding:
     workers: int
     rules: int
     outputs: int
-    """Of those rules together."""
+    """Outputs of those rules together."""
     ring_bytes: int
 
 

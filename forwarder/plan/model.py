@@ -22,13 +22,13 @@ FanoutMode = Literal["cpu", "hash", "lb", "cbpf", "flow", "cpu-map"]
 """``cbpf``: a program computes the owner of the rule; ``flow``: one computes the flow's member; ``cpu-map``:
 one looks up the receiving CPU, where its number modulo the members (``cpu``) would pass members over."""
 MAX_FANOUT_MEMBERS = 65_535
-"""What 16 bits count; the kernel would take one more (PACKET_FANOUT_MAX in ``net/packet/internal.h``)."""
+"""The largest 16-bit number; the kernel allows one more (PACKET_FANOUT_MAX, ``net/packet/internal.h``)."""
 MAX_INTERFACES = 256
 """Receive sockets, and so interfaces, of one worker."""
 MAX_WORKERS = 65_536
-"""Of a plan: sixteen for each CPU of the largest machine that can be supposed."""
+"""Limit of a plan: 16 for each CPU of the largest machine that can be assumed."""
 RINGS_FORESEEN = 32
-"""Interfaces that rings are cut for, where rules bring them."""
+"""Number of interfaces that rings are sized for when interfaces come with the rules."""
 
 
 class PlanError(ProblemsError):
@@ -37,7 +37,7 @@ class PlanError(ProblemsError):
 
 @dataclass(frozen=True)
 class InterfaceGroup:
-    """A worker group asked for by name, as ``--interface-group`` does."""
+    """A worker group given by ``--interface-group``."""
 
     group_id: int
     interfaces: tuple[str, ...]
@@ -46,31 +46,31 @@ class InterfaceGroup:
 
 @dataclass(frozen=True)
 class Sizing:
-    """Numbers that go with a strategy; ``None`` leaves the choice to it."""
+    """Numbers for a strategy; ``None`` leaves the choice to the strategy."""
 
     groups: tuple[InterfaceGroup, ...] = ()
     """The exact groups, instead of those that the strategy would make."""
     group_count: int = 4
     """How many groups to make of the interfaces, for ``interface-groups`` without ``groups``."""
     workers: int | None = None
-    """Of each group."""
+    """Per group."""
     min_workers: int = 1
     max_workers: int | None = None
-    """Of each group that is elastic; one per CPU unless given, but no fewer than ``min_workers``."""
+    """Per elastic group; default: one per CPU, but at least ``min_workers``."""
     ring_frames: int | None = None
     ring_budget_bytes: int = RING_BUDGET_BYTES
     """Upper bound on all receive rings together, unless ``ring_frames`` is given."""
     assumptions: Assumptions = DOCUMENT
     follow_rules: bool = False
-    """No interfaces were named: they are those that have rules, as they come and go."""
+    """No interfaces are named: the inputs are the interfaces that have rules."""
     interface_nodes: tuple[tuple[str, int], ...] = ()
-    """Memory nodes of interfaces, whatever the machine says of them."""
+    """Memory nodes of interfaces, overriding the machine's."""
     straddle: bool = False
     """Whether a group's workers may be on several memory nodes."""
     sizes: tuple[tuple[int, int], ...] = ()
-    """Workers that elastic groups have already, by group id; ``min_workers`` where that is not said."""
+    """Present workers of elastic groups, by group id; otherwise ``min_workers``."""
     homes: tuple[tuple[int, int], ...] = ()
-    """Memory nodes that groups are on already, by group id."""
+    """Present memory nodes of groups, by group id."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class FanoutPlan:
     slot: int
     members: int
     max_members: int
-    """``members``, or as many as an elastic group may come to have."""
+    """``members``, or the maximum of an elastic group."""
     cpus: tuple[int, ...] = ()
     """With ``cpu-map``: the CPUs whose frames go to slots 0, 1, … in turn."""
 
@@ -127,14 +127,14 @@ class GroupPlan:
     interfaces: tuple[str, ...]
     workers: int
     max_workers: int
-    """As many as ``workers`` where the group is not elastic."""
+    """Equals ``workers`` if the group is not elastic."""
     rules: int
     """Rules whose input is one of the interfaces."""
 
     min_workers: int | None = None
-    """Of a group that is elastic: it has ``workers`` of ``min_workers`` to ``max_workers``."""
+    """Minimum of an elastic group; ``None`` if the group is not elastic."""
     node: int | None = None
-    """The memory node that all its workers are on; ``None`` where they may straddle nodes."""
+    """Memory node of all its workers; ``None`` if they may be on several."""
 
     @property
     def elastic(self) -> bool:
@@ -149,18 +149,17 @@ class Partition:
 
 @dataclass(frozen=True)
 class Movement:
-    """What one more worker would do to a group whose rules are hashed, and what one less: how many rules
-    change worker."""
+    """How many rules of a hashed group would change worker if the group had one worker more or less."""
 
     group_id: int
     rules: int
     members: int
     moved_rendezvous: int
     moved_modulo: int
-    """By one more."""
+    """Moved by one worker more."""
     moved_rendezvous_less: int | None
     moved_modulo_less: int | None
-    """By one less; ``None`` of a group of one."""
+    """Moved by one worker less; ``None`` for a group of one."""
     imbalance: float
     """Most rules of a worker over the mean, as planned."""
 
@@ -177,14 +176,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class NodePlan:
-    """A memory node, and what of the machine is on it."""
+    """A memory node and what it has."""
 
     node: int
     cpus: int
-    """For workers."""
+    """CPUs for workers."""
     memory_bytes: int | None
     interfaces: tuple[str, ...]
-    """Those that the plan serves."""
+    """Interfaces that the plan serves."""
 
 
 @dataclass(frozen=True)
@@ -196,12 +195,12 @@ class Plan:
     workers: tuple[WorkerPlan, ...]
     partitions: tuple[Partition, ...]
     unplaced_rule_ids: tuple[str, ...]
-    """Rules whose input interface is in no group: nobody can match them."""
+    """Rules whose input interface is in no group, so that no worker matches them."""
     movements: tuple[Movement, ...]
     figures: Figures
     warnings: tuple[str, ...]
     follows_rules: bool = False
-    """The input interfaces are those that have rules, as they come and go."""
+    """The input interfaces are those that have rules."""
     nodes: tuple[NodePlan, ...] = ()
 
     @property

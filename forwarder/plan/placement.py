@@ -133,12 +133,12 @@ def imbalance(counts: Sequence[int]) -> float:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of one worker group."""
+    """Rules of one worker group by worker."""
 
     group: int
     workers: int
     rules: int
-    """Of the group: each once, however many workers hold it."""
+    """Rules of the group, each counted once."""
     least: int
     most: int
     """Rules held by a worker."""
@@ -146,14 +146,14 @@ class Distribution:
     """The most over the mean: 1 is even."""
     moved_by_one_more: int
     moved_by_one_less: int | None
-    """Rules that another worker would own if the group had so many; none where every worker holds them all.
-    ``None`` where there is no worker to spare."""
+    """Rules that would move if the group had one worker more or less; 0 if every worker holds all rules,
+    ``None`` if the group has one worker."""
 
 
 def distribution(
     group: int, held: Sequence[int], keys: Sequence[tuple[int, int]], strategy: Strategy
 ) -> Distribution:
-    """Of a group whose workers hold ``held`` rules each, out of those with the destinations ``keys``."""
+    """The distribution of rules with destinations ``keys`` over workers that hold ``held`` rules each."""
     workers = len(held)
     hashed = strategy.placement is RulePlacement.HASH
     more = moved(keys, workers, workers + 1, strategy.hashing) if hashed else 0

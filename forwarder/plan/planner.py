@@ -1,7 +1,7 @@
-"""Making a plan: the one function for every strategy.
+"""The planner: one function for every strategy. Pure.
 
-Pure: a dry run is the plan itself, and whoever starts workers does what it says and decides nothing.
-What a plan is made of is in :mod:`forwarder.plan.model`.
+A dry run is the plan itself: workers are started exactly as it says. Its parts are in
+:mod:`forwarder.plan.model`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def plan(
     strategy: Strategy,
     sizing: Sizing | None = None,
 ) -> Plan:
-    """Lay ``strategy`` out on ``host``.
+    """Apply ``strategy`` to ``host``.
 
     ``interfaces`` need not exist yet; they are ignored when ``sizing.groups`` names them. ``rules`` are taken
     to go together (:class:`~forwarder.rules.model.RuleBook`). Raises :class:`PlanError` with every problem.
@@ -132,7 +132,7 @@ def _groups(
 
 
 def _at_home(host: Host, groups: Sequence[InterfaceGroup], nodes: Nodes, sizing: Sizing) -> list[int | None]:
-    """The memory node of each group's workers; ``None`` of all where they may straddle nodes."""
+    """The memory node of each group's workers; ``None`` if they may be on several."""
     if sizing.straddle:
         return [None] * len(groups)
     # Workers stay where they are when rules bring other interfaces: where that is must not depend on these.
@@ -169,7 +169,7 @@ def _grouped(
 def _partitions(
     groups: Sequence[GroupPlan], rules: Sequence[ForwardingRule], strategy: Strategy
 ) -> tuple[tuple[Partition, ...], dict[tuple[int, int], int], tuple[Movement, ...]]:
-    """Rule tables; which one the worker at (group, place in group) holds; what a resize would move."""
+    """The rule tables, the table of the worker at (group, place in group), and the moves of a resize."""
     group_of = {name: group.group_id for group in groups for name in group.interfaces}
     rules_of: dict[int, list[ForwardingRule]] = {group.group_id: [] for group in groups}
     for rule in rules:
@@ -220,7 +220,7 @@ def _workers(
     sizing: Sizing,
     of_worker: dict[tuple[int, int], int],
 ) -> tuple[WorkerPlan, ...]:
-    # Elastic groups must fit the budget when they are at their largest, so rings are cut for that.
+    # Rings must fit the budget when elastic groups are at their largest.
     foreseen = RINGS_FORESEEN if sizing.follow_rules else 0
     sockets = sum(group.max_workers * max(foreseen, len(group.interfaces)) for group in groups)
     rings: dict[str, RingPlan] = {}
@@ -263,7 +263,7 @@ def _workers(
 def one_more(
     host: Host, group: GroupPlan, members: Sequence[WorkerPlan], others: Sequence[WorkerPlan], worker_id: int
 ) -> WorkerPlan:
-    """The worker that an elastic group gets beside its present ``members``, given those of other groups.
+    """The next worker of an elastic group, given its ``members`` and the workers of ``others`` groups.
 
     Raises:
         HostError: there is no CPU for it.
@@ -289,7 +289,7 @@ def one_more(
 
 
 def _preferred(host: Host, group: GroupPlan) -> int | None:
-    """The memory node whose CPUs a group takes first."""
+    """The memory node whose CPUs a group uses first."""
     if group.node is not None:
         return group.node
     found = (host.interface(name) for name in group.interfaces)

@@ -13,7 +13,7 @@ from forwarder.problems import Problem
 
 
 def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
-    """What no host could make right; fields are those of :class:`Strategy` and :class:`Sizing`."""
+    """Problems on any host; fields are those of :class:`Strategy` and :class:`Sizing`."""
     problems = strategy_problems(strategy)
     counts = Counter(interfaces)
     problems += [
@@ -64,7 +64,7 @@ def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing)
 
 
 def _which(strategy: Strategy) -> str:
-    """What of a strategy says which interfaces share workers."""
+    """The preset or the axis that decides which interfaces share workers, for messages."""
     preset = PRESETS[strategy.name].grouping is strategy.grouping
     return f"strategy {strategy.name}" if preset else f"grouping {strategy.grouping.value}"
 
@@ -80,7 +80,7 @@ def binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
 
 
 def group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
-    """Groups that are too large for the kernel, or for a worker."""
+    """Groups that are too large for the kernel or for a worker."""
     problems = []
     if (total := sum(group.workers for group in groups)) > MAX_WORKERS:
         problems.append(Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}"))

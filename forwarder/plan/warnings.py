@@ -1,4 +1,4 @@
-"""What whoever reads a plan should know before it is carried out: a sentence each, with the numbers."""
+"""Warnings of a plan, a sentence each, with the numbers."""
 
 from __future__ import annotations
 

@@ -22,23 +22,23 @@ def test_a_path_that_is_no_socket_a_socket_of_nobody_and_no_path_are_told_apart(
         (tmp_path / "none.sock", "is a supervisor running with it?"),
     ):
         with pytest.raises(client.UnreachableError, match=told):
-            client.ask(path, "ping")
+            client.request(path, "ping")
 
 
 def test_a_supervisor_that_does_not_answer_is_told_and_that_a_change_may_still_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(client, "REPLY_TIMEOUT_S", 0.01)
     monkeypatch.setattr(client, "CHANGE_TIMEOUT_S", 0.02)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path := tmp_path / "silent.sock"))
         silent.listen()
         with pytest.raises(client.UnreachableError, match=r"silent\.sock in 0\.01 s: it may be starting"):
-            client.ask(path, "ping")
+            client.request(path, "ping")
         with pytest.raises(
             client.UnreachableError, match=r"in 0\.02 s, and what was asked may still be done"
         ):
-            client.ask(path, "resize", group=0, workers=2)
+            client.request(path, "resize", group=0, workers=2)
 
 
 @pytest.mark.parametrize(
