@@ -25,7 +25,7 @@ class DocumentRow:
     interfaces: int
     cpus: int
     rules: int
-    """Over all interfaces."""
+    """Number of rules over all interfaces."""
     workers: int | None
     rules_per_worker: int | None
     total_bytes: int | None

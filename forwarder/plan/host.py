@@ -1,7 +1,7 @@
-"""The machine a plan is made for: processors, memory nodes and interfaces.
+"""The machine that a plan is made for: CPUs, memory nodes and interfaces.
 
-:func:`read_host` reads it from sysfs under any root, :func:`described_host` makes one up;
-:mod:`forwarder.plan.host_file` keeps it in a file.
+:func:`read_host` reads it from sysfs, :func:`described_host` makes one from numbers, and
+:mod:`forwarder.plan.host_file` reads and writes it as a file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 ETHERNET_MTU = 1500
 _GOING = (errno.EINVAL, errno.ENODEV)
-"""What files of an interface answer that is being unregistered (``netdev_show``, net/core/net-sysfs.c)."""
+"""Errors of files of an interface that is being unregistered (``netdev_show``, net/core/net-sysfs.c)."""
 
 
 class HostError(ValueError):
-    """sysfs does not say what it should; the message names the file and what it holds."""
+    """sysfs has unexpected content; the message names the file and what it holds."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Interface:
 @dataclass(frozen=True)
 class Host:
     cpus: tuple[Cpu, ...]
-    """Those that workers may be pinned to, by number."""
+    """CPUs that workers may be pinned to, in ascending order."""
     interfaces: tuple[Interface, ...]
     memory: tuple[Node, ...] = ()
-    """All memory nodes, by number; empty where the kernel knows none."""
+    """All memory nodes, in ascending order; empty if the kernel has none."""
 
     @property
     def cards(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class Host:
         return min(among, key=lambda other: (far.get(other, 255), other))  # 255: unreachable (ACPI SLIT)
 
     def memory_node(self, node: int) -> int | None:
-        """Where memory for a worker on ``node`` comes from; ``None`` where the kernel knows no nodes."""
+        """The node that memory for a worker on ``node`` is taken from; ``None`` if there are no nodes."""
         having = [found.node for found in self.memory if found.memory_bytes != 0]
         return self.nearest(node, having) if having else None
 
@@ -236,7 +236,7 @@ def _read_interface(directory: Path, sysfs: Path) -> Interface | None:
 
 
 def _device_node(device: Path, sysfs: Path) -> int | None:
-    """What the nearest device says on the way up: a virtio card has no node itself, its PCI function has."""
+    """The node of the device or of its nearest parent that has one: a virtio card's is its PCI function's."""
     device, root = device.resolve(), sysfs.resolve()
     for place in (device, *device.parents):
         if place == root:

@@ -1,11 +1,12 @@
-"""A machine in a file (schema ``mcrd.host/1``, JSON): to plan here for a machine that is elsewhere.
+"""A machine in a JSON file (schema ``mcrd.host/1``), to plan for a machine that is elsewhere.
 
-``mcrd host`` writes one of the machine that it runs on.
+``mcrd host`` writes the file of the machine that it runs on.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from forwarder.rules.model import InterfaceName
 
 
 class HostFileError(ProblemsError):
-    """A file that describes no machine, with all that is wrong."""
+    """A file that does not describe a machine."""
 
 
 def _cpu_list(value: object) -> list[int]:
@@ -93,17 +94,7 @@ def as_document(host: Host, source: str | None = None) -> dict[str, Any]:
         "source": source,
         "nodes": nodes,
         "cores": [cpu_list(siblings) for siblings in cores.values() if len(siblings) > 1],
-        "interfaces": [
-            {
-                "name": one.name,
-                "mtu": one.mtu,
-                "node": one.node,
-                "up": one.up,
-                "rx_queues": one.rx_queues,
-                "physical": one.physical,
-            }
-            for one in host.interfaces
-        ],
+        "interfaces": [asdict(one) for one in host.interfaces],
     }
 
 
@@ -119,7 +110,7 @@ def as_text(host: Host, source: str | None = None) -> str:
 
 
 def load_host(path: Path) -> Host:
-    """The machine that a file describes; raises :class:`HostFileError` with all that is wrong."""
+    """The machine that a file describes; raises :class:`HostFileError` with every problem."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,7 +139,7 @@ def load_host(path: Path) -> Host:
 
 
 def _problems(found: _File) -> list[Problem]:
-    """What is wrong between fields that are right one by one."""
+    """Cross-checks of fields that are valid one by one."""
     problems = []
     seen: set[int] = set()
     nodes: set[int] = set()

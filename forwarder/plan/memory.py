@@ -37,7 +37,7 @@ which the lab checks."""
 
 @dataclass(frozen=True)
 class Holding:
-    """What one kind of worker holds, and how many of the kind there are."""
+    """Workers that hold the same: their number, and what each of them holds."""
 
     workers: int
     rules: int
@@ -56,7 +56,7 @@ class Estimate:
     rules_bytes: int
     process_bytes: int
     ring_bytes: int
-    """Over all workers; rings are 0 where the assumptions know none."""
+    """Sum over all workers; 0 if the estimate leaves rings out."""
 
     @property
     def total_bytes(self) -> int:

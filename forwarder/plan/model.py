@@ -1,4 +1,4 @@
-"""What a plan is: the exact workers, sockets, fanout groups, CPUs, rings and rules of a strategy on a host.
+"""A plan: the exact workers, sockets, fanout groups, CPUs, rings and rules of a strategy on a host.
 
 * *group*: the workers that share a set of interfaces; each of them opens every interface of the group.
 * *partition*: a rule table. Workers of one partition hold the same rules.
@@ -51,7 +51,7 @@ class Sizing:
     groups: tuple[InterfaceGroup, ...] = ()
     """The exact groups, instead of those that the strategy would make."""
     group_count: int = 4
-    """How many groups to make of the interfaces, for ``interface-groups`` without ``groups``."""
+    """Number of groups to divide the interfaces into, for ``interface-groups`` without ``groups``."""
     workers: int | None = None
     """Per group."""
     min_workers: int = 1
@@ -113,8 +113,8 @@ class WorkerPlan:
     partition: int
     sockets: tuple[SocketPlan, ...]
     memory_node: int | None = None
-    """Where its rings, tables and counters are to be: on ``node``, or on the nearest that has memory;
-    ``None`` where the kernel knows no nodes."""
+    """The node for its rings, tables and counters: ``node``, or the nearest that has memory; ``None`` if the
+    kernel has no nodes."""
 
     @property
     def ring_bytes(self) -> int:

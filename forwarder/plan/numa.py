@@ -1,4 +1,4 @@
-"""Which memory node each worker group works on. Pure.
+"""The memory node of each worker group. Pure.
 
 The rules, and why, are in docs/decisions/0042-numa.md:
 
@@ -19,11 +19,11 @@ from forwarder.plan.host import Host
 from forwarder.plan.resources import shares
 
 Nodes = Mapping[str, int | None]
-"""The node of each interface by name; ``None`` where nobody says."""
+"""The node of each interface by name; ``None`` if unknown."""
 
 
 def interface_nodes(host: Host, names: Sequence[str], bound: Mapping[str, int]) -> dict[str, int | None]:
-    """What ``bound`` says of each interface, or else the machine."""
+    """The node of each interface: from ``bound``, otherwise from the machine."""
     found = {name: host.interface(name) for name in names}
     return {name: bound.get(name, interface.node if interface else None) for name, interface in found.items()}
 

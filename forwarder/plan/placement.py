@@ -1,4 +1,4 @@
-"""Which worker of a group owns a rule when rules are hashed to workers, and how evenly they lie.
+"""Rule placement: the worker that owns a rule when rules are hashed, and how even that is.
 
 The hash is of (group, port), as the seed document has it, so that it can be computed from a datagram's
 header. It uses only what a classic BPF program has, on unsigned 32-bit numbers: multiply, exclusive or,

@@ -34,27 +34,27 @@ class Width(StrEnum):
     ONE = "one"
     PER_CPU = "per-cpu"
     SHARE = "share"
-    """The CPUs divided among the groups, one worker at least."""
+    """The CPUs divided among the groups, at least one worker each."""
     ELASTIC = "elastic"
-    """From a least to a most number, by load."""
+    """Between a minimum and a maximum, depending on the load."""
 
 
 class RulePlacement(StrEnum):
     """Which rules a worker holds."""
 
     REPLICATE = "replicate"
-    """All of them."""
+    """Every worker holds all rules."""
     BY_INTERFACE = "by-interface"
-    """Those of the interfaces of its group."""
+    """A worker holds the rules of its group's interfaces."""
     HASH = "hash"
-    """Of its group's, those that hash to it."""
+    """A worker holds those of its group's rules that hash to it."""
 
 
 class Steering(StrEnum):
     """How a datagram finds its worker among those on an interface."""
 
     NONE = "none"
-    """One worker an interface: nothing to choose."""
+    """One worker per interface: no choice."""
     CPU = "cpu"
     """PACKET_FANOUT_CPU: by the CPU that received it."""
     HASH = "hash"
@@ -67,7 +67,7 @@ class Steering(StrEnum):
     FILTER = "filter"
     """No fanout: every worker gets every packet, and a filter on its socket drops what is not its own."""
     UNGROUPED = "ungrouped"
-    """No fanout: every worker gets every packet, and forwards it. To show what comes of that."""
+    """No fanout: every worker gets every packet and forwards it. For demonstration."""
 
 
 class Hashing(StrEnum):
@@ -123,7 +123,7 @@ PRESETS: dict[str, Strategy] = {
 
 
 def strategy_problems(strategy: Strategy) -> list[Problem]:
-    """Combinations of axes that mean nothing."""
+    """Combinations of axes that cannot work."""
     problems = []
     if strategy.steers_by_rule and strategy.placement is not RulePlacement.HASH:
         problems.append(
@@ -160,7 +160,7 @@ def customised(
     steering: Steering | None = None,
     hashing: Hashing | None = None,
 ) -> Strategy:
-    """``strategy`` with other values on some axes; the name stays, as it says where the rest comes from."""
+    """``strategy`` with other values on some axes; it keeps its name, the preset's."""
     return replace(
         strategy,
         grouping=grouping or strategy.grouping,

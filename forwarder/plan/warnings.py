@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from forwarder.plan.host import Host
 from forwarder.plan.memory import FORWARDER, megabytes
@@ -12,7 +11,6 @@ from forwarder.plan.model import GroupPlan, Sizing, WorkerPlan
 from forwarder.plan.numa import Nodes
 from forwarder.plan.strategy import Grouping, Steering, Strategy
 
-T = TypeVar("T")
 _STRADDLE = "--numa-straddle"
 
 
@@ -136,9 +134,9 @@ def _rings(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan], sizing: S
     return [f"Receive rings take {megabytes(at_most)}{when}, more than the {budget} meant for them."]
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
+def _some(names: Sequence[str], most: int = 8, separator: str = ", ") -> str:
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return separator.join(names[:most]) + more
 
 
 def _memory_nodes(
@@ -169,8 +167,9 @@ def _straddling(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan]) -> l
     across = {group.group_id: on[group.group_id] for group in groups if len(on[group.group_id]) > 1}
     if not across:
         return []
-    listed = "; ".join(f"group {group} on nodes {_numbers(found)}" for group, found in _first(across))
-    return [f"Groups with workers on several memory nodes, as {_STRADDLE} allows: {listed}{_more(across)}."]
+    numbers = {group: ", ".join(map(str, sorted(found))) for group, found in across.items()}
+    listed = _some([f"group {group} on nodes {found}" for group, found in numbers.items()], 4, "; ")
+    return [f"Groups with workers on several memory nodes, as {_STRADDLE} allows: {listed}."]
 
 
 def _unknown_nodes(host: Host, groups: Sequence[GroupPlan], sizing: Sizing, nodes: Nodes) -> list[str]:
@@ -185,11 +184,11 @@ def _unknown_nodes(host: Host, groups: Sequence[GroupPlan], sizing: Sizing, node
     }
     if not unknown:
         return []
-    listed = "; ".join(f"group {group} on node {node}" for group, node in _first(unknown))
+    listed = _some([f"group {group} on node {node}" for group, node in unknown.items()], 4, "; ")
     why = "come with the rules" if sizing.follow_rules else "tell no memory node"
     tell = "--interfaces with --interface-node IF:NODE" if sizing.follow_rules else "--interface-node IF:NODE"
     sentence = (
-        f"Groups whose interfaces {why} are put where there is room: {listed}{_more(unknown)}. "
+        f"Groups whose interfaces {why} are put where there is room: {listed}. "
         f"{tell} says where one is, {_STRADDLE} uses the CPUs of all nodes."
     )
     return [sentence]
@@ -205,11 +204,10 @@ def _elsewhere(host: Host, groups: Sequence[GroupPlan], nodes: Nodes) -> list[st
             if node is not None and group.node is not None and node != group.node:
                 away.setdefault(node, []).append(name)
         for node, names in sorted(away.items()):
-            interfaces = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             why = "" if node in host.nodes else ", which has no CPUs for workers"
             warnings.append(
-                f"Group {group.group_id}: {interfaces} on memory node {node}{why}; its workers are on node "
-                f"{group.node}, and what they receive there crosses from node to node."
+                f"Group {group.group_id}: {_some(names, 4)} on memory node {node}{why}; its workers are on "
+                f"node {group.node}, and what they receive there crosses from node to node."
             )
     return warnings
 
@@ -245,10 +243,9 @@ def _crowded(host: Host, groups: Sequence[GroupPlan]) -> list[str]:
             )
     unused = {node: cpus for node, cpus in idle.items() if not wanted[node]}
     if unused and not warnings:
-        listed = "; ".join(f"node {node}: {cpus}" for node, cpus in _first(unused))
+        listed = _some([f"node {node}: {cpus}" for node, cpus in unused.items()], 4, "; ")
         warnings.append(
-            f"CPUs of memory nodes without interfaces that take no part: {listed}{_more(unused)} "
-            f"({_STRADDLE} takes them)."
+            f"CPUs of memory nodes without interfaces that take no part: {listed} ({_STRADDLE} takes them)."
         )
     return warnings
 
@@ -257,19 +254,18 @@ def _unreached(host: Host, groups: Sequence[GroupPlan], strategy: Strategy) -> l
     """Workers whom steering by CPU passes over when only their node's CPUs receive."""
     if strategy.steering not in (Steering.NONE, Steering.CPU):
         return []
-    short: dict[int, str] = {}
+    short = []
     for group in groups:
         if group.node is None or group.elastic:
             continue
         near = len(host.cpus_of(group.node))
         if near < group.workers <= len(host.cpus):
-            short[group.group_id] = f"{group.workers - near} of {group.workers} in group {group.group_id}"
+            short.append(f"{group.workers - near} of {group.workers} in group {group.group_id}")
     if not short:
         return []
-    listed = "; ".join(text for _, text in _first(short))
     sentence = (
         f"Workers that get no datagrams if only CPUs of their own node receive, as the receiving CPU decides "
-        f"which one gets a datagram: {listed}{_more(short)}. Steering hash reaches all."
+        f"which one gets a datagram: {_some(short, 4, '; ')}. Steering hash reaches all."
     )
     return [sentence]
 
@@ -296,15 +292,3 @@ def _memory_of_nodes(host: Host, workers: Sequence[WorkerPlan]) -> list[str]:
                 f"{megabytes(held)}; the rest comes from other nodes."
             )
     return warnings
-
-
-def _numbers(nodes: set[int]) -> str:
-    return ", ".join(map(str, sorted(nodes)))
-
-
-def _first(found: Mapping[int, T], most: int = 4) -> list[tuple[int, T]]:
-    return list(found.items())[:most]
-
-
-def _more(found: Mapping[int, object], most: int = 4) -> str:
-    return f" and {len(found) - most} more" if len(found) > most else ""

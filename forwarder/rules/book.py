@@ -32,7 +32,7 @@ class _Linked(NamedTuple):
 
 
 class RuleBook:
-    """A set of rules that is right at all times: ``add`` takes all of its rules, or none and says why.
+    """A set of rules that is valid at all times: ``add`` adds all of its rules, or none.
 
     Holds no locks and does no I/O. A change costs the rules given, their outputs and the chains they are part
     of (the shorter of what lies upstream and downstream), so that 10,000 single additions stay linear.
@@ -63,11 +63,11 @@ class RuleBook:
         return linked.rule if linked else None
 
     def add(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        """Add all of ``rules``, or none: then the answer is every problem, by place in ``rules``."""
+        """Add all of ``rules``, or none; return every problem, by place in ``rules``."""
         return self._try(rules, keep=True)
 
     def check(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
-        """What :meth:`add` would answer; the book stays as it is."""
+        """What :meth:`add` would return; the book is not changed."""
         return self._try(rules, keep=False)
 
     def remove(self, rule_id: str) -> ForwardingRule:
@@ -92,7 +92,7 @@ class RuleBook:
         return tuple(problems)
 
     def _clashes(self, added: Sequence[_Linked]) -> list[Problem]:
-        """Ids and inputs that are taken, and what is wrong within a rule."""
+        """Ids and inputs that are taken, and conflicts within a rule."""
         problems = []
         ids: dict[str, int] = {}
         inputs: dict[Node, int] = {}
@@ -189,5 +189,5 @@ def _shortened(names: list[str], most: int = 16) -> list[str]:
 
 
 def check_rules(existing: Sequence[ForwardingRule], added: Sequence[ForwardingRule]) -> list[Problem]:
-    """All that is wrong with adding ``added`` to ``existing`` (which is right), by place in ``added``."""
+    """Problems of adding ``added`` to ``existing`` rules (which have none), by place in ``added``."""
     return list(RuleBook(existing).check(added))

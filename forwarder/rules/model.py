@@ -100,7 +100,7 @@ def _printable(value: str) -> str:
 
 
 MOST_OUTPUTS: Final = 4096
-"""Of one rule: they reach a worker in one message."""
+"""Limit for one rule, whose outputs are sent to a worker in one message."""
 
 
 def _some(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
@@ -117,7 +117,7 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 class Output(BaseModel):
-    """Where a matching datagram goes; ``ttl`` and ``source`` left out: as the forwarder sets them."""
+    """Where copies of a matching datagram go; by default the forwarder sets ``ttl`` and ``source``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
