@@ -1,22 +1,12 @@
-"""io_uring for compiled code: liburing sets the rings up, compiled code fills and reaps them.
+"""io_uring for compiled code: the constants of ``linux/io_uring.h``, a stable ABI.
 
-The ``liburing`` package wraps single calls for use from Python. The packet loop queues hundreds of thousands
-of operations a second, so it writes the submission entries itself (``linux/io_uring.h`` is a stable ABI) and
-needs what the Python classes hide: the addresses of the rings and the choice of set-up flags. The package's
-extension module exports liburing's C functions, and this module calls them there.
+The packet loop queues hundreds of thousands of operations a second, so it writes the submission entries
+itself. :mod:`forwarder.abi.uring_setup` makes the rings.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import mmap
-import os
-from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
@@ -46,165 +36,7 @@ CQE_WORDS: Final = 2
 """A completion entry as 64-bit words: user_data, then flags << 32 | res."""
 
 
-class _Sq(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries")),
-        *((name, ctypes.c_void_p) for name in ("kflags", "kdropped", "array", "sqes")),
-        ("sqe_head", ctypes.c_uint),
-        ("sqe_tail", ctypes.c_uint),
-        ("ring_sz", ctypes.c_size_t),
-        ("ring_ptr", ctypes.c_void_p),
-        ("ring_mask", ctypes.c_uint),
-        ("ring_entries", ctypes.c_uint),
-        ("pad", ctypes.c_uint * 2),
-    )
-
-
-class _Cq(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries")),
-        *((name, ctypes.c_void_p) for name in ("kflags", "koverflow", "cqes")),
-        ("ring_sz", ctypes.c_size_t),
-        ("ring_ptr", ctypes.c_void_p),
-        ("ring_mask", ctypes.c_uint),
-        ("ring_entries", ctypes.c_uint),
-        ("pad", ctypes.c_uint * 2),
-    )
-
-
-class _Ring(ctypes.Structure):
-    """``struct io_uring`` of ``liburing.h``."""
-
-    _fields_ = (
-        ("sq", _Sq),
-        ("cq", _Cq),
-        ("flags", ctypes.c_uint),
-        ("ring_fd", ctypes.c_int),
-        ("features", ctypes.c_uint),
-        ("enter_ring_fd", ctypes.c_int),
-        ("int_flags", ctypes.c_uint8),
-        ("pad", ctypes.c_uint8 * 3),
-        ("pad2", ctypes.c_uint),
-    )
-
-
-class _Params(ctypes.Structure):
-    """``struct io_uring_params`` of ``linux/io_uring.h``."""
-
-    _fields_ = (
-        ("sq_entries", ctypes.c_uint32),
-        ("cq_entries", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("sq_thread_cpu", ctypes.c_uint32),
-        ("sq_thread_idle", ctypes.c_uint32),
-        ("features", ctypes.c_uint32),
-        ("wq_fd", ctypes.c_uint32),
-        ("resv", ctypes.c_uint32 * 3),
-        ("sq_off", ctypes.c_uint32 * 10),
-        ("cq_off", ctypes.c_uint32 * 10),
-    )
-
-
-def _load_library() -> ctypes.CDLL:
-    """liburing's C functions, out of the package's own extension module."""
-    spec = importlib.util.find_spec("liburing.queue")
-    if spec is None or spec.origin is None:
-        raise ImportError("the liburing package has no compiled module liburing.queue")
-    return ctypes.CDLL(spec.origin)
-
-
-_library = _load_library()
-
-
-def _view(address: int, count: int, dtype: Any) -> NDArray[Any]:
-    size = count * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype=dtype, count=count)
-
-
-@dataclass(frozen=True)
-class Uring:
-    """One io_uring: its descriptor and its shared memory as arrays.
-
-    ``sq_head`` and the others are one-element arrays over the kernel's own words; ``sqes`` is
-    ``uint64[entries, 8]``, ``cqes`` is ``uint64[entries, 2]``. Entry ``i`` of the submission ring is
-    ``sqes[i & (len(sqes) - 1)]`` (no index array).
-    """
-
-    fd: int
-    sq_head: NDArray[np.uint32]
-    sq_tail: NDArray[np.uint32]
-    cq_head: NDArray[np.uint32]
-    cq_tail: NDArray[np.uint32]
-    sqes: NDArray[np.uint64]
-    cqes: NDArray[np.uint64]
-    head_offset: int
-    """Where ``sq_head`` stands in the ring's mapping: the same for every ring of this kernel."""
-    _ring: _Ring
-
-    @property
-    def mappings(self) -> dict[int, int]:
-        """Where the rings are mapped, and how large each part is.
-
-        As long as any process has them mapped the kernel keeps the io_uring, and what it waits for open.
-        """
-        submission, completion = self._ring.sq, self._ring.cq
-        return {
-            submission.ring_ptr: submission.ring_sz,
-            completion.ring_ptr: completion.ring_sz,
-            submission.sqes: self.sqes.nbytes,
-        }
-
-    def close(self) -> None:
-        """Unmap the rings and close the descriptor; the arrays must not be used afterwards."""
-        _library.io_uring_queue_exit(ctypes.byref(self._ring))
-
-
 @njit
 def enable_rings(fd: int) -> int:
     """Take an io_uring into use: from now on it belongs to the calling thread. A negative errno if it was."""
-    return syscall(NR_IO_URING_REGISTER, fd, IORING_REGISTER_ENABLE_RINGS, 0, 0, 0, 0)
-
-
-def open_uring(entries: int, completions: int) -> Uring:
-    """An io_uring for one thread, maybe of a process that is yet to be forked: see :func:`enable_rings`.
-
-    Args:
-        entries: submission entries, a power of two.
-        completions: completion entries, a power of two, at least ``entries``.
-
-    Raises:
-        OSError: io_uring is disabled (``kernel.io_uring_disabled``), out of memory or of descriptors.
-    """
-    ring, params = _Ring(), _Params()
-    params.flags = (
-        IORING_SETUP_CQSIZE
-        | IORING_SETUP_SUBMIT_ALL
-        | IORING_SETUP_SINGLE_ISSUER
-        | IORING_SETUP_DEFER_TASKRUN
-        | IORING_SETUP_NO_SQARRAY
-        | IORING_SETUP_R_DISABLED
-    )
-    params.cq_entries = completions
-    result = _library.io_uring_queue_init_params(entries, ctypes.byref(ring), ctypes.byref(params))
-    if result < 0:
-        raise OSError(-result, f"io_uring_queue_init: {os.strerror(-result)}")
-    return Uring(
-        fd=ring.ring_fd,
-        sq_head=_view(ring.sq.khead, 1, np.uint32),
-        sq_tail=_view(ring.sq.ktail, 1, np.uint32),
-        cq_head=_view(ring.cq.khead, 1, np.uint32),
-        cq_tail=_view(ring.cq.ktail, 1, np.uint32),
-        sqes=_view(ring.sq.sqes, params.sq_entries * SQE_WORDS, np.uint64).reshape(-1, SQE_WORDS),
-        cqes=_view(ring.cq.cqes, params.cq_entries * CQE_WORDS, np.uint64).reshape(-1, CQE_WORDS),
-        head_offset=ring.sq.khead - ring.sq.ring_ptr,
-        _ring=ring,
-    )
-
-
-def submission_head(fd: int, head_offset: int) -> int:
-    """How many submission entries the kernel has taken, read by whoever holds the ring's descriptor.
-
-    The descriptor keeps the ring's memory alive after the process that used it has died.
-    """
-    with mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=IORING_OFF_SQ_RING) as memory:
-        return int.from_bytes(memory[head_offset : head_offset + 4], "little")
+    return syscall(NR_IO_URING_REGISTER, fd, IORING_REGISTER_ENABLE_RINGS)

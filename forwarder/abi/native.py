@@ -14,13 +14,21 @@ Rules this module keeps:
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from forwarder.abi import syscalls
+from forwarder.abi.jit import njit
+
+_PROT_READ, _PROT_WRITE = 1, 2
+_MAP_SHARED, _MAP_POPULATE = 0x1, 0x8000
+_CLOCK_MONOTONIC: Final = 1
+_NS_PER_S: Final = 1_000_000_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -171,3 +179,16 @@ def _overload_words_at(address, count):
 @overload(bytes_at)
 def _overload_bytes_at(address, count):
     return lambda address, count: carray(_as_pointer(address), (count,), np.uint8)
+
+
+@njit
+def map_shared(fd: int, length: int) -> int:
+    """Map a descriptor's memory, shared and present; its address, or a negative errno."""
+    return syscall(syscalls.MMAP, 0, length, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_POPULATE, fd)
+
+
+@njit
+def monotonic_ns(timespec: Any) -> Any:
+    """``time.monotonic_ns()``; ``timespec`` is an ``int64[2]`` to work in."""
+    syscall(syscalls.CLOCK_GETTIME, _CLOCK_MONOTONIC, timespec.ctypes.data)
+    return timespec[0] * _NS_PER_S + timespec[1]

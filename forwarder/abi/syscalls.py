@@ -8,80 +8,34 @@ from __future__ import annotations
 import platform
 from typing import Final
 
-_TABLES: Final = {
-    "x86_64": {
-        "close": 3,
-        "mmap": 9,
-        "munmap": 11,
-        "rt_sigaction": 13,
-        "sendto": 44,
-        "recvfrom": 45,
-        "recvmsg": 47,
-        "getsockopt": 55,
-        "getppid": 110,
-        "setgroups": 116,
-        "setresuid": 117,
-        "setresgid": 119,
-        "prctl": 157,
-        "sched_setaffinity": 203,
-        "clock_gettime": 228,
-        "exit_group": 231,
-        "mbind": 237,
-        "set_mempolicy": 238,
-        "get_mempolicy": 239,
-        "bpf": 321,
-    },
-    "aarch64": {
-        "close": 57,
-        "mmap": 222,
-        "munmap": 215,
-        "rt_sigaction": 134,
-        "sendto": 206,
-        "recvfrom": 207,
-        "recvmsg": 212,
-        "getsockopt": 209,
-        "getppid": 173,
-        "setgroups": 159,
-        "setresuid": 147,
-        "setresgid": 149,
-        "prctl": 167,
-        "sched_setaffinity": 122,
-        "clock_gettime": 113,
-        "exit_group": 94,
-        "mbind": 235,
-        "set_mempolicy": 237,
-        "get_mempolicy": 236,
-        "bpf": 280,
-    },
-}
+_MACHINE: Final = platform.machine()
+if _MACHINE not in ("x86_64", "aarch64"):
+    raise ImportError(f"no system call numbers for {_MACHINE}: x86_64, aarch64 are known")
 
 
-def _table() -> dict[str, int]:
-    machine = platform.machine()
-    if machine not in _TABLES:
-        raise ImportError(f"no system call numbers for {machine}: {', '.join(_TABLES)} are known")
-    return _TABLES[machine]
+def _number(x86_64: int, aarch64: int) -> int:
+    return x86_64 if _MACHINE == "x86_64" else aarch64
 
 
-CLOSE: Final = _table()["close"]
-MMAP: Final = _table()["mmap"]
-MUNMAP: Final = _table()["munmap"]
-RT_SIGACTION: Final = _table()["rt_sigaction"]
-SENDTO: Final = _table()["sendto"]
-RECVFROM: Final = _table()["recvfrom"]
-RECVMSG: Final = _table()["recvmsg"]
-GETSOCKOPT: Final = _table()["getsockopt"]
-GETPPID: Final = _table()["getppid"]
-SETGROUPS: Final = _table()["setgroups"]
-SETRESUID: Final = _table()["setresuid"]
-SETRESGID: Final = _table()["setresgid"]
-PRCTL: Final = _table()["prctl"]
-SCHED_SETAFFINITY: Final = _table()["sched_setaffinity"]
-CLOCK_GETTIME: Final = _table()["clock_gettime"]
-EXIT_GROUP: Final = _table()["exit_group"]
-MBIND: Final = _table()["mbind"]
-SET_MEMPOLICY: Final = _table()["set_mempolicy"]
-GET_MEMPOLICY: Final = _table()["get_mempolicy"]
-BPF: Final = _table()["bpf"]
+CLOSE: Final = _number(3, 57)
+MMAP: Final = _number(9, 222)
+MUNMAP: Final = _number(11, 215)
+RT_SIGACTION: Final = _number(13, 134)
+SENDTO: Final = _number(44, 206)
+RECVFROM: Final = _number(45, 207)
+RECVMSG: Final = _number(47, 212)
+GETSOCKOPT: Final = _number(55, 209)
+GETPPID: Final = _number(110, 173)
+SETGROUPS: Final = _number(116, 159)
+SETRESUID: Final = _number(117, 147)
+SETRESGID: Final = _number(119, 149)
+PRCTL: Final = _number(157, 167)
+SCHED_SETAFFINITY: Final = _number(203, 122)
+CLOCK_GETTIME: Final = _number(228, 113)
+EXIT_GROUP: Final = _number(231, 94)
+MBIND: Final = _number(237, 235)
+SET_MEMPOLICY: Final = _number(238, 237)
+GET_MEMPOLICY: Final = _number(239, 236)
+BPF: Final = _number(321, 280)
 CLOSE_RANGE: Final = 436
 """Numbers from 424 on are the same everywhere."""

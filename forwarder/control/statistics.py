@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.memory import Block, Snapshot, read
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.accounting import Block, Snapshot, read
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.handle import State, WorkerHandle
 from forwarder.workers.pool import RETIRED
@@ -38,7 +38,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     """
     state = supervisor.state
     wrong_workers = state.pool.index.knows_foreign
-    totals = np.zeros(layout.COUNTERS, np.uint64)
+    totals = np.zeros(schema.COUNTERS, np.uint64)
     pending, astray = 0, state.past.wrong_worker
     workers = []
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
@@ -93,20 +93,20 @@ def _read(handle: WorkerHandle, attempts: int = 100) -> tuple[Snapshot, int]:
     """
     block = handle.block
     for _ in range(attempts):
-        began = int(block.journal[layout.JOURNAL_SEQUENCE])
+        began = int(block.journal[schema.JOURNAL_SEQUENCE])
         snapshot = read(block)
         datagrams, payload = block.rule_matched[FOREIGN].tolist()
-        if began == int(block.journal[layout.JOURNAL_SEQUENCE]):
+        if began == int(block.journal[schema.JOURNAL_SEQUENCE]):
             break
-    snapshot.counters[layout.MATCHED] -= np.uint64(datagrams)
-    snapshot.counters[layout.MATCHED_BYTES] -= np.uint64(payload)
+    snapshot.counters[schema.MATCHED] -= np.uint64(datagrams)
+    snapshot.counters[schema.MATCHED_BYTES] -= np.uint64(payload)
     return snapshot, datagrams
 
 
 def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None = None) -> dict[str, Any]:
     """``uint64[COUNTERS]`` by name."""
-    named = dict(zip((*layout.REASONS, *layout.FLOWS), values.tolist(), strict=True))
-    dropped = {reason: named.pop(reason) for reason in layout.REASONS}
+    named = dict(zip((*schema.REASONS, *schema.FLOWS), values.tolist(), strict=True))
+    dropped = {reason: named.pop(reason) for reason in schema.REASONS}
     if wrong_worker is not None:
         dropped["wrong_worker"] = wrong_worker
     return {**named, "pending": pending, "dropped": dropped}
@@ -221,7 +221,7 @@ class _Exposition:
         )
         for worker in self._stats["workers"]:
             name = str(worker["worker_id"])
-            for what in layout.FLOWS:
+            for what in schema.FLOWS:
                 flows.add_metric([name, what], worker["counters"][what])
             for reason, count in worker["counters"]["dropped"].items():
                 dropped.add_metric([name, reason], count)

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from forwarder.engines.packet import sockets
+from forwarder.net import packet_sockets
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.model import GroupPlan
 from forwarder.plan.planner import one_more
@@ -320,7 +320,7 @@ class Autoscaler:
         members.pop()
 
     async def _park(self, handle: WorkerHandle) -> None:
-        closed = sockets.identities(receiver.sock for receiver in handle.receivers.values())
+        closed = packet_sockets.identities(receiver.sock for receiver in handle.receivers.values())
         self._state.pool.keep_counts(receive_sockets.close(receive_sockets.places_of(handle)))
         handle.park()
         # An interface that comes back is opened for the workers that have it planned.
@@ -328,7 +328,7 @@ class Autoscaler:
         # The kernel may keep the io_uring of a process that has ended for some ms, and with it an armed poll
         # that keeps the socket in its place in the group: a worker that joined now would get a wrong place.
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
-        while sockets.linger(closed):
+        while packet_sockets.linger(closed):
             if time.monotonic() > deadline:
                 self._log(f"worker {handle.plan.worker_id}: its sockets are open still, somewhere")
                 return

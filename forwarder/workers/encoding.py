@@ -1,6 +1,6 @@
 """Requests to a worker and its replies, as bytes: one message in each packet of a SOCK_SEQPACKET pair. Pure.
 
-:mod:`forwarder.engines.packet.messages` defines them, :mod:`forwarder.engines.packet.serve` is the other end.
+:mod:`forwarder.engines.packet.schema` defines them, :mod:`forwarder.engines.packet.loop` is the other end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.schema import Kind
 
 OUTPUTS_PER_MESSAGE: Final = 512
 """Few enough that applying them takes the packet loop a fraction of a millisecond."""

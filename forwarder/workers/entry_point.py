@@ -12,10 +12,9 @@ import os
 import socket
 from dataclasses import dataclass
 
-from forwarder.engines.packet.engine import PacketEngine
-from forwarder.engines.packet.memory import SharedMemory
-from forwarder.engines.packet.messages import Kind
-from forwarder.engines.packet.table import pack_key
+from forwarder.engines.packet.engine import PacketEngine, SharedMemory
+from forwarder.engines.packet.rule_table import pack_key
+from forwarder.engines.packet.schema import Kind
 from forwarder.workers import encoding
 from forwarder.workers.process import Entry, compile_entry
 

@@ -20,13 +20,12 @@ from enum import StrEnum
 from typing import Final
 
 from forwarder.abi import mempolicy
-from forwarder.abi.io_uring import submission_head
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.engine import PacketEngine
-from forwarder.engines.packet.memory import BLOCK_BYTES, Block, settle
-from forwarder.engines.packet.messages import Kind
-from forwarder.engines.packet.schema import CURSOR_CLAIMED
-from forwarder.engines.packet.sockets import Ring
+from forwarder.abi.uring_setup import submission_head
+from forwarder.engines.packet.accounting import Block, settle
+from forwarder.engines.packet.engine import BLOCK_BYTES, PacketEngine
+from forwarder.engines.packet.schema import CURSOR_CLAIMED, Kind
+from forwarder.net import packet_sockets
+from forwarder.net.packet_sockets import Ring
 from forwarder.plan.model import WorkerPlan
 from forwarder.workers import entry_point
 from forwarder.workers.process import Entry, collapse_memory, fork
@@ -74,7 +73,7 @@ class Receiver:
 
     def count_drops(self) -> int:
         """Update the counts; returns the drops."""
-        came, dropped = sockets.arrivals(self.sock)
+        came, dropped = packet_sockets.arrivals(self.sock)
         self.came += came
         self.drops += dropped
         return self.drops
@@ -144,7 +143,7 @@ class WorkerHandle:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             undo.callback(ours.close)
             undo.callback(theirs.close)
-            transmitter = undo.enter_context(sockets.open_transmitter())
+            transmitter = undo.enter_context(packet_sockets.open_transmitter())
             engine = PacketEngine(
                 self.block, transmitter, theirs.fileno(), tx_ring=tx_ring, busy_poll_ns=self._busy_poll_ns
             )
@@ -350,7 +349,7 @@ def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
         batch = handles[first : first + FORKED_TOGETHER]
         prepared: list[PreparedWorker] = []
         pids: list[int] = []
-        tx_rings = sockets.open_tx_rings([handle.plan.memory_node for handle in batch])
+        tx_rings = packet_sockets.open_tx_rings([handle.plan.memory_node for handle in batch])
         try:
             for handle, tx_ring in zip(batch, tx_rings, strict=True):
                 prepared.append(handle.prepare(tx_ring))
@@ -364,7 +363,7 @@ def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
                 one.handle.attach(one, pid)
             for one in prepared[len(pids) :]:
                 one.abandon()
-            sockets.close_all(tx_rings[len(prepared) :])
+            packet_sockets.close_all(tx_rings[len(prepared) :])
         yield
 
 

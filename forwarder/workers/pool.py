@@ -13,10 +13,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from forwarder.engines.packet.engine import LINKS
-from forwarder.engines.packet.memory import RULES, SharedMemory
-from forwarder.engines.packet.messages import Kind
-from forwarder.engines.packet.schema import SOCKETS
+from forwarder.engines.packet.engine import SharedMemory
+from forwarder.engines.packet.schema import LINKS, RULES, SOCKETS, Kind
 from forwarder.net.links import LinkView, output_trouble
 from forwarder.plan.model import Plan, WorkerPlan
 from forwarder.rules.model import ForwardingRule

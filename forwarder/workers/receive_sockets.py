@@ -15,10 +15,9 @@ from typing import Final
 
 from forwarder.abi import af_packet as ap
 from forwarder.abi.cbpf import Program
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.sockets import Ring
-from forwarder.net import steering
+from forwarder.net import packet_sockets, steering
 from forwarder.net.links import InterfaceState, LinkView
+from forwarder.net.packet_sockets import Ring
 from forwarder.plan.model import SocketPlan
 from forwarder.plan.resources import LEAST_FRAMES, RingPlan, frame_bytes
 from forwarder.plan.strategy import Hashing
@@ -71,21 +70,21 @@ def open_receivers(
     serving.sort(key=lambda pair: pair[0].fanout.slot if pair[0].fanout else pair[1].plan.worker_id)
     group: int | None = None
     rings = [_ring(planned.ring, state.mtu, handle) for planned, handle in serving]
-    opened = sockets.open_receivers(state.ifindex, rings)
+    opened = packet_sockets.open_receivers(state.ifindex, rings)
     try:
         for (planned, handle), ring, sock in zip(serving, rings, opened, strict=True):
             group = _assign(handle, planned, Receiver(name, state.ifindex, sock, ring), group)
         if serving and (fanout := planned.fanout):
             if fanout.mode == "cbpf":
-                sockets.steer(sock, steering.owner_program(fanout.members, hashing))
+                packet_sockets.steer(sock, steering.owner_program(fanout.members, hashing))
             elif fanout.mode == "flow":
-                sockets.steer(sock, steering.flow_program(len(serving)))
+                packet_sockets.steer(sock, steering.flow_program(len(serving)))
             elif fanout.mode == "cpu-map":
-                sockets.steer(sock, steering.cpu_program(fanout.cpus, fanout.members))
+                packet_sockets.steer(sock, steering.cpu_program(fanout.cpus, fanout.members))
     except BaseException:
         for handle, row in held(handles, name):
             handle.receivers.pop(row)
-        sockets.close_all(opened)
+        packet_sockets.close_all(opened)
         raise
 
 
@@ -116,10 +115,10 @@ def join_late(links: LinkView, handle: WorkerHandle, members: Sequence[WorkerHan
             member, row = places[0]
             present = member.receivers[row]
             ring = _ring(planned.ring, state.mtu, handle)
-            (sock,) = sockets.open_receivers(present.ifindex, [ring])
-            group = sockets.fanout_group(present.sock) if planned.fanout else None
+            (sock,) = packet_sockets.open_receivers(present.ifindex, [ring])
+            group = packet_sockets.fanout_group(present.sock) if planned.fanout else None
             _assign(handle, planned, Receiver(planned.interface, state.ifindex, sock, ring), group)
-            sockets.listen(sock)
+            packet_sockets.listen(sock)
     except BaseException:
         close(places_of(handle))
         raise
@@ -132,7 +131,7 @@ def steer_flows(members: Sequence[WorkerHandle]) -> None:
     (``__fanout_set_data_bpf`` calls ``synchronize_net``).
     """
     for receiver in members[0].receivers.values():
-        sockets.steer(receiver.sock, steering.flow_program(len(members)))
+        packet_sockets.steer(receiver.sock, steering.flow_program(len(members)))
 
 
 def close(places: Iterable[Place]) -> list[Receiver]:
@@ -144,7 +143,7 @@ def close(places: Iterable[Place]) -> list[Receiver]:
         if handle.pid is None:  # otherwise its worker still empties the ring
             receiver.abandoned = receiver.waiting(handle.claimed(row))
         closed.append(receiver)
-    sockets.close_all([receiver.sock for receiver in closed])
+    packet_sockets.close_all([receiver.sock for receiver in closed])
     return closed
 
 
@@ -154,14 +153,14 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
         plans = {planned.interface: planned for planned in handle.plan.sockets}
         for receiver in handle.receivers.values():
             if interface in (None, receiver.interface):
-                sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
+                packet_sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
 
 
 def stop_listening(handles: Iterable[WorkerHandle]) -> None:
     """Let nothing more in; the rings keep what they hold."""
     for handle in handles:
         for receiver in handle.receivers.values():
-            sockets.mute(receiver.sock)
+            packet_sockets.mute(receiver.sock)
 
 
 def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
@@ -185,4 +184,4 @@ def _assign(handle: WorkerHandle, planned: SocketPlan, receiver: Receiver, group
     if (fanout := planned.fanout) is None:
         return None
     receiver.fanout_slot = fanout.slot
-    return sockets.join_fanout(receiver.sock, group, _FANOUT_MODES[fanout.mode], fanout.max_members)
+    return packet_sockets.join_fanout(receiver.sock, group, _FANOUT_MODES[fanout.mode], fanout.max_members)

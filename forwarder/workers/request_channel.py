@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.schema import Kind
 from forwarder.workers import encoding
 
 CHECK_AGAIN_S: Final = 1.0

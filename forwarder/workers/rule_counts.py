@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.engines.packet.memory import Block
+from forwarder.engines.packet.accounting import Block
 
 
 class RuleCounts(NamedTuple):

@@ -87,7 +87,7 @@ def raw_port(port: int) -> int:
 
 
 def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
-    """What :func:`forwarder.engines.packet.table.pack_key` makes of the rule's input."""
+    """What :func:`forwarder.engines.packet.rule_table.pack_key` makes of the rule's input."""
     interface = inputs.number(rule.input_interface)
     return interface << 48 | raw_port(rule.input_port) << 32 | raw_address(rule.input_group)
 

@@ -11,8 +11,8 @@ import socket
 import sys
 import time
 
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.memory import SharedMemory
+from forwarder.engines.packet.engine import SharedMemory
+from forwarder.net import packet_sockets
 from forwarder.net.links import InterfaceState
 from forwarder.plan.host import Cpu, Host
 from forwarder.plan.planner import plan
@@ -70,7 +70,9 @@ def received_on(cpu: int, handles: list[WorkerHandle]) -> list[int]:
     while sum(came) < FRAMES:
         assert time.monotonic() < deadline, f"received {came}"
         for place, handle in enumerate(handles):
-            came[place] += sum(sockets.arrivals(receiver.sock)[0] for receiver in handle.receivers.values())
+            came[place] += sum(
+                packet_sockets.arrivals(receiver.sock)[0] for receiver in handle.receivers.values()
+            )
     return came
 
 

@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.sockets import Ring
-from forwarder.net import steering
+from forwarder.net import packet_sockets, steering
 from forwarder.net.handover import Handover, wait_for_receivers
+from forwarder.net.packet_sockets import Ring
 
 RING: Final = Ring(1 << 16, 256)
 START_S: Final = 0.05
@@ -60,11 +59,11 @@ class Members:
         self.inside: list[socket.socket] = []
         self.add(members)
         if mode == ap.PACKET_FANOUT_CBPF:
-            sockets.steer(self.inside[0], steering.flow_program(members))
+            packet_sockets.steer(self.inside[0], steering.flow_program(members))
 
     def open(self, count: int) -> list[socket.socket]:
         """Deaf, and in no group."""
-        opened = sockets.open_receivers(self.index, [RING] * count)
+        opened = packet_sockets.open_receivers(self.index, [RING] * count)
         self.all += opened
         return opened
 
@@ -73,8 +72,8 @@ class Members:
             self.join(sock)
 
     def join(self, sock: socket.socket) -> None:
-        group = sockets.fanout_group(self.inside[0]) if self.inside else None
-        sockets.join_fanout(sock, group, self.mode, 2)
+        group = packet_sockets.fanout_group(self.inside[0]) if self.inside else None
+        packet_sockets.join_fanout(sock, group, self.mode, 2)
         self.inside.append(sock)
 
 
@@ -82,20 +81,20 @@ def native_join_then_listen(members: Members) -> None:
     (newcomer,) = members.open(1)
     members.join(newcomer)
     time.sleep(START_S)
-    sockets.listen(newcomer)
+    packet_sockets.listen(newcomer)
 
 
 def native_listen_then_join(members: Members) -> None:
     (newcomer,) = members.open(1)
     time.sleep(START_S)
-    sockets.listen(newcomer)
+    packet_sockets.listen(newcomer)
     members.join(newcomer)
 
 
 def native_leave(members: Members) -> None:
     """Datagrams that are in its ring can only be had before it is closed, and it leaves with being closed."""
     leaving = members.inside.pop()
-    sockets.mute(leaving)
+    packet_sockets.mute(leaving)
     drain(leaving)
 
 
@@ -108,14 +107,14 @@ def drain(leaving: socket.socket) -> None:
 
 def program_join(members: Members) -> None:
     members.add(1)
-    sockets.listen(members.inside[-1])
+    packet_sockets.listen(members.inside[-1])
     time.sleep(START_S)
-    sockets.steer(members.inside[0], steering.flow_program(len(members.inside)))
+    packet_sockets.steer(members.inside[0], steering.flow_program(len(members.inside)))
 
 
 def program_leave(members: Members) -> None:
     leaving = members.inside.pop()
-    sockets.steer(members.inside[0], steering.flow_program(len(members.inside)))
+    packet_sockets.steer(members.inside[0], steering.flow_program(len(members.inside)))
     drain(leaving)
 
 
@@ -123,7 +122,7 @@ def spare_group(members: Members, count: int) -> None:
     former, members.inside = members.inside, []
     handover = Handover()
     members.add(count)
-    sockets.steer(members.inside[0], steering.flow_program(count))
+    packet_sockets.steer(members.inside[0], steering.flow_program(count))
     for sock in members.inside:
         handover.hold_back(sock)
     time.sleep(START_S)
@@ -131,9 +130,9 @@ def spare_group(members: Members, count: int) -> None:
         handover.keep_on(sock)
     handover.switch()
     for sock in former:
-        sockets.mute(sock)
+        packet_sockets.mute(sock)
     for sock in members.inside:
-        sockets.listen(sock)
+        packet_sockets.listen(sock)
     wait_for_receivers()
     handover.close()
 
@@ -195,10 +194,10 @@ def main() -> None:
     mode, change = WAYS[request["way"]]
     members = Members(request["interface"], request["members"], mode)
     for sock in members.inside:
-        sockets.listen(sock)
+        packet_sockets.listen(sock)
     first = list(members.inside)
     Path(request["ready"]).touch()
-    while not any(sockets.arrivals(sock)[0] for sock in first):
+    while not any(packet_sockets.arrivals(sock)[0] for sock in first):
         time.sleep(0.01)
     time.sleep(BEFORE_S)
     began_ns = time.time_ns()
@@ -206,7 +205,7 @@ def main() -> None:
     ended_ns = time.time_ns()
     quiet_at = time.monotonic()
     while time.monotonic() - quiet_at < QUIET_S:
-        if any(sockets.arrivals(sock)[0] for sock in members.inside):
+        if any(packet_sockets.arrivals(sock)[0] for sock in members.inside):
             quiet_at = time.monotonic()
         time.sleep(0.01)
     stayed = [members.all.index(sock) for sock in members.inside if sock in first]

@@ -19,7 +19,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import sockets
+from forwarder.net import packet_sockets
 from forwarder.net.steering import cpu_program, filter_program, owner_program
 from forwarder.plan.strategy import Hashing
 
@@ -37,24 +37,24 @@ def main() -> None:
     opened: list[socket.socket] = []
     for slot in range(members):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        sockets.mute(sock)
+        packet_sockets.mute(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES // members)
         sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
         sock.bind(("probe1", ap.ETH_P_ALL))
         if request["how"] != "filter":
-            group = sockets.join_fanout(sock, group, ap.PACKET_FANOUT_CBPF, members)
+            group = packet_sockets.join_fanout(sock, group, ap.PACKET_FANOUT_CBPF, members)
         opened.append(sock)
         assert socket.if_nametoindex("probe1") == index
         if request["how"] == "filter":
-            sockets.listen(sock, filter_program(slot, members, hashing))
+            packet_sockets.listen(sock, filter_program(slot, members, hashing))
     if request["how"] != "filter":
         by_owner = request["how"] == "fanout"
         program = owner_program(members, hashing) if by_owner else cpu_program(request["cpus"], members)
-        sockets.steer(opened[-1], program)
+        packet_sockets.steer(opened[-1], program)
         for sock in opened:
-            sockets.listen(sock)
+            packet_sockets.listen(sock)
     json.dump(deliver(frames, opened, request.get("cpus", [])), sys.stdout)
-    sockets.close_all(opened)  # together: one by one they would wait for the kernel
+    packet_sockets.close_all(opened)  # together: one by one they would wait for the kernel
 
 
 def make_pair() -> int:

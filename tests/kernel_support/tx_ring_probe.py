@@ -22,9 +22,9 @@ from packet_support.outputs import Output
 
 from forwarder.abi import af_packet as ap
 from forwarder.abi.native import words_at
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet import sockets, state
-from forwarder.engines.packet.sockets import Ring
+from forwarder.engines.packet import schema
+from forwarder.net import packet_sockets
+from forwarder.net.packet_sockets import Ring
 from kernel_support.steering_probe import make_pair
 from lab.load.topology import SEGMENTATION
 from lab.netns.netlink import Netlink
@@ -57,8 +57,8 @@ def main() -> None:
         tap.bind((name, ap.ETH_P_ALL))
         tap.setblocking(False)
         taps.append(tap)
-    (ring,) = sockets.open_tx_rings([None])
-    with Bench(Ring(1024, 2048), transmitter=sockets.open_transmitter(), tx_ring=ring) as bench:
+    (ring,) = packet_sockets.open_tx_rings([None])
+    with Bench(Ring(1024, 2048), transmitter=packet_sockets.open_transmitter(), tx_ring=ring) as bench:
         for output, name in zip(OUTPUTS, NAMES, strict=True):
             bench.set_link(output, socket.if_nametoindex(name))
         if request["down"]:
@@ -67,8 +67,8 @@ def main() -> None:
         for number in range(rules):
             sample = datagram(number, 4, rules)
             bench.add_rule(sample.group, sample.port, OUTPUTS)
-        scalars = bench.engine._scalars
-        first = words_at(scalars[state.TX_RING_ADDRESS], 1)
+        scalars = bench.engine._worker.scalars
+        first = words_at(scalars[schema.TX_RING_ADDRESS], 1)
         first[0] = HELD if request["held"] else ap.TP_STATUS_AVAILABLE
         for number in range(request["datagrams"]):
             assert bench.ring.receive(datagram(number, request["payload_bytes"], rules).frame())
@@ -78,12 +78,12 @@ def main() -> None:
         json.dump(
             {
                 "left": [departures(tap) for tap in taps],
-                "sent": bench.counter(layout.SENT),
-                "sent_bytes": bench.counter(layout.SENT_BYTES),
-                "frames": bench.counter(layout.FRAMES_SENT),
+                "sent": bench.counter(schema.SENT),
+                "sent_bytes": bench.counter(schema.SENT_BYTES),
+                "frames": bench.counter(schema.FRAMES_SENT),
                 "reasons": bench.reasons(),
                 "unsent": bench.block.rule_unsent[:rules, 0].tolist(),
-                "slots": int(scalars[state.TX_RING_NEXT]),
+                "slots": int(scalars[schema.TX_RING_NEXT]),
             },
             sys.stdout,
         )

@@ -21,12 +21,11 @@ from types import TracebackType
 import numpy as np
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.engine import HasDescriptor, PacketEngine
-from forwarder.engines.packet.memory import SharedMemory
-from forwarder.engines.packet.messages import Kind
-from forwarder.engines.packet.sockets import Ring
-from forwarder.engines.packet.table import pack_key
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.engine import HasDescriptor, PacketEngine, SharedMemory
+from forwarder.engines.packet.rule_table import pack_key
+from forwarder.engines.packet.schema import Kind
+from forwarder.net.packet_sockets import Ring
 from forwarder.workers import encoding
 from packet_support.frames import raw_address, raw_port
 from packet_support.linux import VnetHeader
@@ -142,12 +141,12 @@ class Bench:
         ring = ring or self.ring
         body = encoding.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
         assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(ring.fileno(),)) == 0
-        fd = self.engine._sockets[row, layout.SOCKET_FD]
+        fd = self.engine._worker.sockets[row, schema.SOCKET_FD]
         os.dup2(ring.queue.fileno(), fd)
 
     def wake(self, row: int = 0) -> None:
         """The ring has frames, as its poll would say: a memfd cannot be waited for."""
-        self.engine._sockets[row, layout.SOCKET_READY] = 1
+        self.engine._worker.sockets[row, schema.SOCKET_READY] = 1
 
     def tell(
         self,
@@ -190,7 +189,9 @@ class Bench:
         """Make an output's interface usable; ``refuses``: every send out of it fails."""
         self.set_link(output, 7 + output.link if present else 0, mtu)
         name = struct.pack("=H", socket.AF_UNIX) + (_address() if refuses else self._wire_address)
-        self.engine._transmit.names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(name, np.uint8)
+        self.engine._worker.transmit.names.view(np.uint8)[output.link, : len(name)] = np.frombuffer(
+            name, np.uint8
+        )
 
     def set_link(self, output: Output, ifindex: int, mtu: int = 65_535) -> None:
         """Tell the engine how an output's interface is reached."""
@@ -259,23 +260,23 @@ class Bench:
 
     def reasons(self) -> dict[str, int]:
         """Every reason that occurred, with its count."""
-        counts = {name: self.counter(index) for index, name in enumerate(layout.REASONS)}
+        counts = {name: self.counter(index) for index, name in enumerate(schema.REASONS)}
         return {name: count for name, count in counts.items() if count}
 
     def assert_balanced(self) -> None:
         """The accounts close: nothing is owed, received and owed copies are explained to the last one."""
-        ingress = sum(self.counter(layout.REASONS.index(name)) for name in layout.INGRESS_REASONS)
-        assert self.counter(layout.RECEIVED) == self.counter(layout.MATCHED) + ingress
-        assert self.block.journal[layout.JOURNAL_PENDING] == 0
-        assert self.block.journal[layout.JOURNAL_FLUSH] == 0
-        assert self.block.journal[layout.JOURNAL_SEQUENCE] % 2 == 0
+        ingress = sum(self.counter(schema.REASONS.index(name)) for name in schema.INGRESS_REASONS)
+        assert self.counter(schema.RECEIVED) == self.counter(schema.MATCHED) + ingress
+        assert self.block.journal[schema.JOURNAL_PENDING] == 0
+        assert self.block.journal[schema.JOURNAL_FLUSH] == 0
+        assert self.block.journal[schema.JOURNAL_SEQUENCE] % 2 == 0
         claimed, released = self.block.cursors[0]
-        assert claimed == released == self.counter(layout.FRAMES_RECEIVED)
+        assert claimed == released == self.counter(schema.FRAMES_RECEIVED)
         assert not any(self.ring.status(slot) for slot in range(self.ring.ring.frames))
         rules = self._rules
         assert self.block.rule_matched[:rules].sum(0).tolist() == [
-            self.counter(layout.MATCHED),
-            self.counter(layout.MATCHED_BYTES),
+            self.counter(schema.MATCHED),
+            self.counter(schema.MATCHED_BYTES),
         ]
-        egress = sum(self.counter(layout.REASONS.index(name)) for name in layout.EGRESS_REASONS)
+        egress = sum(self.counter(schema.REASONS.index(name)) for name in schema.EGRESS_REASONS)
         assert int(self.block.rule_unsent[:rules, 0].sum()) == egress

@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP, IPOption_NOP, IPOption_Router_Alert, IPOp
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.parse import parse
 
 NETWORK = 16
@@ -105,8 +105,8 @@ class Parsed:
     data: NDArray[np.uint8]
 
     def payload(self) -> bytes:
-        start = int(self.row[layout.FRAME_PAYLOAD]) * 4
-        return self.data[start : start + int(self.row[layout.FRAME_LENGTH])].tobytes()
+        start = int(self.row[schema.FRAME_PAYLOAD]) * 4
+        return self.data[start : start + int(self.row[schema.FRAME_LENGTH])].tobytes()
 
 
 def read(
@@ -121,7 +121,7 @@ def read(
 ) -> Parsed:
     """Run ``parse`` over the captured bytes of a frame, ``length`` bytes long on the wire."""
     words, data = memory(frame, filler=filler)
-    row = np.zeros(layout.FRAME_COLUMNS, np.uint32)
+    row = np.zeros(schema.FRAME_COLUMNS, np.uint32)
     outcome = parse(
         words,
         data,
@@ -139,7 +139,7 @@ def read(
 
 def reason(outcome: int) -> str:
     """A parse outcome's name."""
-    return "ok" if outcome == layout.OK else layout.REASONS[outcome]
+    return "ok" if outcome == schema.OK else schema.REASONS[outcome]
 
 
 addresses = st.integers(1, 0xDFFFFFFF).map(lambda number: str(IPv4Address(number)))

@@ -13,10 +13,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether, getmacbyip
 from scapy.packet import Raw
 
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.rewrite import (
     HEADER_BYTES,
-    HEADER_SHIFT,
     copy_payload,
     outgoing_ttl,
     write_header,
@@ -40,9 +39,9 @@ class Output:
 
     def row(self) -> NDArray[np.uint32]:
         if self.source == "interface":
-            source = layout.SOURCE_INTERFACE
+            source = schema.SOURCE_INTERFACE
         elif self.source == "preserve":
-            source = layout.SOURCE_PRESERVE
+            source = schema.SOURCE_PRESERVE
         else:
             source = raw_address(self.source)
         return np.array(
@@ -110,19 +109,18 @@ def message(
     assert copied == length
     assert (arena[:4] == 0xEE).all(), "wrote before its place"
     assert (arena[4 + length :] == 0xEE).all(), "wrote behind its place"
-    assert (header[:HEADER_SHIFT] == 0xEE).all()
-    assert (header[HEADER_SHIFT + HEADER_BYTES :] == 0xEE).all()
-    return header[HEADER_SHIFT : HEADER_SHIFT + HEADER_BYTES].tobytes() + arena[4 : 4 + length].tobytes()
+    assert (header[HEADER_BYTES:] == 0xEE).all()
+    return header[:HEADER_BYTES].tobytes() + arena[4 : 4 + length].tobytes()
 
 
 def in_one_memory(parts: Sequence[tuple[NDArray[np.uint32], NDArray[np.uint8]]]) -> tuple[Any, Any]:
     """Parsed frames moved to one memory, as in a ring: ``uint32[n, FRAME_COLUMNS]`` and the bytes."""
-    rows = np.zeros((len(parts), layout.FRAME_COLUMNS), np.uint32)
+    rows = np.zeros((len(parts), schema.FRAME_COLUMNS), np.uint32)
     start = 0
     for position, (row, data) in enumerate(parts):
         rows[position] = row
-        rows[position, layout.FRAME_PAYLOAD] += start // 4
-        rows[position, layout.FRAME_NEXT] = layout.NONE
+        rows[position, schema.FRAME_PAYLOAD] += start // 4
+        rows[position, schema.FRAME_NEXT] = schema.NONE
         start += len(data)
     return rows, np.concatenate([data for _, data in parts]) if parts else np.zeros(0, np.uint8)
 

@@ -1,116 +1,275 @@
-"""The packet loop of one worker, compiled: rings in, io_uring out, no Python in between.
+"""One worker's life, compiled: rings in, io_uring out, messages from its supervisor, no Python in between.
 
 One turn takes up to a batch of frames from each ready socket, sorts them into bursts, queues a send for every
 burst and output, and hands all of it to the kernel with one ``io_uring_enter``. A socket whose ring was found
 empty has a one-shot poll queued behind its sends; arming checks readiness again, so nothing is missed, and a
 busy socket costs no wake-up at all. When every socket waits, the same system call sleeps.
+
+The messages are handled in compiled code, too: interpreted, a few of them touch some 0.7 MB of pages,
+reference counts above all, that forked workers could share; and the packet loop would wait for the
+interpreter.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from forwarder.abi.clock import monotonic_ns
+from forwarder.abi import syscalls
+from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
-from forwarder.abi.native import bytes_at, words_at
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet import state
-from forwarder.engines.packet.emit import emit
-from forwarder.engines.packet.receive import release, take
-from forwarder.engines.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, flush
+from forwarder.abi.native import bytes_at, monotonic_ns, syscall, words_at
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.emit import send_burst
+from forwarder.engines.packet.receive import attach, detach, receive_batch, release
+from forwarder.engines.packet.rule_table import add_rules, remove_rule
+from forwarder.engines.packet.schema import HEADER_WORDS, Kind
+from forwarder.engines.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, cancel_poll, flush
+from forwarder.engines.packet.tx_ring import attach_tx_ring, bursts_for_ring, send_bursts
+
+NO_LIMIT: Final = -1
+"""Turns of a loop that only the control channel ends."""
+
+_ADD_RULES, _REMOVE_RULES, _SET_LINKS = int(Kind.ADD_RULES), int(Kind.REMOVE_RULES), int(Kind.SET_LINKS)
+_ADD_SOCKET, _REMOVE_SOCKET, _STOP = int(Kind.ADD_SOCKET), int(Kind.REMOVE_SOCKET), int(Kind.STOP)
+_DONE, _READY = int(Kind.DONE), int(Kind.READY)
+_MSG_DONTWAIT: Final = 0x40
+_MSG_NOSIGNAL: Final = 0x4000
+_MSG_CMSG_CLOEXEC: Final = 0x40000000
+_EAGAIN, _EINTR, _EPROTO = 11, 4, 71
+_DESCRIPTOR_WORD: Final = 4
+"""Index of the descriptor in a control message that holds one: after length (8 bytes), level and type."""
+_NO_DESCRIPTOR: Final = 0xFFFFFFFF
+_LINK_WORDS: Final = 1 + schema.LINK_COLUMNS
+
+
+# -- forwarding --
 
 
 @njit
-def any_ready(sockets: Any, scalars: Any) -> bool:
-    """Whether a socket is to be served.
-
-    Asked at the end of a turn: a flush in its middle may have found one ready that had had its turn.
-    """
-    for row in range(scalars[state.SOCKET_ROWS]):
-        if sockets[row, layout.SOCKET_READY] and sockets[row, layout.SOCKET_ADDRESS]:
-            return True
-    return False
-
-
-@njit
-def run(
-    sockets: Any,
-    rules: Any,
-    batch: Any,
-    transmit: Any,
-    uring: Any,
-    shared: Any,
-    scalars: Any,
-    totals: Any,
-    turns: int,
-) -> int:
+def run(worker: Any, turns: int) -> int:
     """Forward until the control channel has something to read, sleeping when there is nothing to do.
 
-    With ``turns`` from 1 it takes at most so many turns and never sleeps.
-
-    Args:
-        sockets: ``int64[n, SOCKET_COLUMNS]``; rows with address 0, and those from SOCKET_ROWS on, are unused.
-        totals: ``int64[COUNTERS]`` of zeros, scratch.
+    With ``turns`` from 1 it takes at most that many turns and never sleeps.
 
     Returns:
         The number of turns taken.
     """
+    sockets, scalars = worker.sockets, worker.scalars
     clock = np.zeros(2, np.int64)
-    busy_poll_ns = scalars[state.BUSY_POLL_NS]
+    busy_poll_ns = scalars[schema.BUSY_POLL_NS]
     now = np.int64(0)
     last_work = np.int64(0)
     turn = 0
     while turn != turns:
         turn += 1
-        if not scalars[state.CONTROL_ARMED] and not scalars[state.CONTROL_READY]:
-            scalars[state.CONTROL_ARMED] = 1
-            arm(transmit, uring, shared, scalars, sockets, scalars[state.CONTROL_FD], KIND_CONTROL)
+        if not scalars[schema.CONTROL_ARMED] and not scalars[schema.CONTROL_READY]:
+            scalars[schema.CONTROL_ARMED] = 1
+            arm(worker, scalars[schema.CONTROL_FD], KIND_CONTROL)
         if busy_poll_ns:
             now = monotonic_ns(clock)
         spinning = now - last_work < busy_poll_ns
-        for row in range(scalars[state.SOCKET_ROWS]):
-            socket = sockets[row]
-            if socket[layout.SOCKET_ADDRESS] == 0 or socket[layout.SOCKET_READY] == 0:
+        for row in range(scalars[schema.ROWS_USED]):
+            if sockets[row, schema.SOCKET_ADDRESS] == 0 or sockets[row, schema.SOCKET_READY] == 0:
                 continue
-            cursor = shared.cursors[row]
-            taken, bursts, aside, empty = take(socket, cursor, rules, batch, shared, scalars, totals)
-            if bursts:
-                ring_bytes = socket[layout.SOCKET_FRAMES] * socket[layout.SOCKET_FRAME_BYTES]
-                words = words_at(socket[layout.SOCKET_ADDRESS], ring_bytes >> 2)
-                data = bytes_at(socket[layout.SOCKET_ADDRESS], ring_bytes)
-                if aside:
-                    words = batch.side_words
-                    data = batch.side
-                emit(words, data, bursts, rules, batch, transmit, uring, shared, scalars, sockets)
+            taken, empty = _forward_batch(worker, row)
             if taken:
-                release(socket, cursor)
                 last_work = now
             if empty and not spinning:
-                socket[layout.SOCKET_READY] = 0
-                user = KIND_SOCKET | np.uint64(row)
-                arm(transmit, uring, shared, scalars, sockets, socket[layout.SOCKET_FD], user)
-        sleep = turns < 0 and not scalars[state.CONTROL_READY] and not any_ready(sockets, scalars)
-        flush(uring, transmit, shared, scalars, sockets, sleep)
-        if scalars[state.CONTROL_READY]:
+                sockets[row, schema.SOCKET_READY] = 0
+                arm(worker, sockets[row, schema.SOCKET_FD], KIND_SOCKET | np.uint64(row))
+        # Asked at the end of a turn: a flush in its middle may have found one ready that had had its turn.
+        idle = not scalars[schema.CONTROL_READY] and not _any_ready(worker)
+        flush(worker, sleep=turns == NO_LIMIT and idle)
+        if scalars[schema.CONTROL_READY]:
             break
     return turn
 
 
 @njit
-def drain(
-    sockets: Any, rules: Any, batch: Any, transmit: Any, uring: Any, shared: Any, scalars: Any, totals: Any
-) -> None:
+def _forward_batch(worker: Any, row: int) -> tuple[int, bool]:
+    """Forward up to a batch of frames of one socket.
+
+    Returns:
+        frames taken, and whether the ring is empty.
+    """
+    taken, bursts, oversize, empty = receive_batch(worker, row)
+    if bursts:
+        socket = worker.sockets[row]
+        ring_bytes = socket[schema.SOCKET_FRAMES] * socket[schema.SOCKET_FRAME_BYTES]
+        words = words_at(socket[schema.SOCKET_ADDRESS], ring_bytes >> 2)
+        data = bytes_at(socket[schema.SOCKET_ADDRESS], ring_bytes)
+        if oversize:
+            words = worker.batch.oversize_words
+            data = worker.batch.oversize
+        index = 0
+        while index < bursts:
+            count = bursts_for_ring(worker, index, bursts)
+            if count:
+                send_bursts(worker, words, data, index, count)
+                index += count
+            else:
+                send_burst(worker, words, data, worker.batch.bursts[index])
+                index += 1
+    if taken:
+        release(worker, row)
+    return taken, empty
+
+
+@njit
+def _any_ready(worker: Any) -> bool:
+    """Whether a socket is to be served."""
+    sockets = worker.sockets
+    for row in range(worker.scalars[schema.ROWS_USED]):
+        if sockets[row, schema.SOCKET_READY] and sockets[row, schema.SOCKET_ADDRESS]:
+            return True
+    return False
+
+
+@njit
+def _drain(worker: Any) -> None:
     """Forward what the rings hold by now."""
-    rows = scalars[state.SOCKET_ROWS]
+    rows = worker.scalars[schema.ROWS_USED]
+    claimed = worker.shared.cursors[:rows, schema.CURSOR_CLAIMED]
     while True:
-        claimed = np.uint64(0)
-        for row in range(rows):
-            sockets[row, layout.SOCKET_READY] = 1
-            claimed += shared.cursors[row, layout.CURSOR_CLAIMED]
-        run(sockets, rules, batch, transmit, uring, shared, scalars, totals, 1)
-        for row in range(rows):
-            claimed -= shared.cursors[row, layout.CURSOR_CLAIMED]
-        if claimed == 0:
+        before = claimed.sum()
+        worker.sockets[:rows, schema.SOCKET_READY] = 1
+        run(worker, 1)
+        if claimed.sum() == before:
             return
+
+
+# -- messages --
+
+
+@njit
+def serve(worker: Any) -> Any:
+    """Forward until told to stop, or until the supervisor is gone.
+
+    Returns:
+        The rule table as it is at the end.
+    """
+    scalars, inbox = worker.scalars, worker.inbox
+    attach_tx_ring(worker)
+    enable_rings(scalars[schema.RING_FD])  # changes nothing the second time
+    _reply(worker, _READY, 0, 0)
+    while True:
+        scalars[schema.CONTROL_READY] = 0
+        run(worker, NO_LIMIT)
+        length = _receive_message(worker)
+        if length in (-_EAGAIN, -_EINTR):
+            continue
+        if length < HEADER_WORDS * 4:
+            return worker.rules
+        kind = np.int64(inbox.words[schema.HEADER_KIND])
+        count = np.int64(inbox.words[schema.HEADER_COUNT])
+        argument = np.int64(inbox.words[schema.HEADER_ARGUMENT])
+        error = 0
+        if kind == _ADD_RULES:
+            worker = _with_rules(worker, _add_rules(worker, count, length))
+        elif kind == _REMOVE_RULES:
+            for key in inbox.longs[HEADER_WORDS // 2 : HEADER_WORDS // 2 + count]:
+                remove_rule(worker.rules, key)
+        elif kind == _SET_LINKS:
+            _set_links(worker, length)
+        elif kind == _ADD_SOCKET:
+            error = -_add_socket(worker)
+        elif kind == _REMOVE_SOCKET:
+            if worker.sockets[argument, schema.SOCKET_ADDRESS] != 0:
+                # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
+                cancel_poll(worker, argument)
+                detach(worker.sockets[argument])
+        elif kind == _STOP:
+            _drain(worker)
+        else:
+            error = _EPROTO
+        _reply(worker, _DONE, inbox.words[schema.HEADER_SEQUENCE], error)
+        if kind == _STOP:
+            return worker.rules
+
+
+@njit
+def _receive_message(worker: Any) -> int:
+    """Take the next message in; its length in bytes, 0 when the peer is gone, or a negative errno."""
+    inbox = worker.inbox
+    inbox.header[schema.MSGHDR_CONTROL_BYTES] = inbox.ancillary.nbytes
+    inbox.header[schema.MSGHDR_FLAGS] = 0
+    inbox.ancillary[_DESCRIPTOR_WORD] = _NO_DESCRIPTOR
+    fd, flags = worker.scalars[schema.CONTROL_FD], _MSG_DONTWAIT | _MSG_CMSG_CLOEXEC
+    return syscall(syscalls.RECVMSG, fd, inbox.header.ctypes.data, flags)
+
+
+@njit
+def _reply(worker: Any, kind: int, sequence: int, argument: int) -> None:
+    """Send a header; the supervisor always reads, so this may wait."""
+    reply = worker.inbox.reply
+    reply[schema.HEADER_KIND] = kind
+    reply[schema.HEADER_SEQUENCE] = sequence
+    reply[schema.HEADER_COUNT] = 0
+    reply[schema.HEADER_ARGUMENT] = argument
+    fd = worker.scalars[schema.CONTROL_FD]
+    syscall(syscalls.SENDTO, fd, reply.ctypes.data, reply.nbytes, _MSG_NOSIGNAL)
+
+
+@njit
+def _with_rules(worker: Any, rules: Any) -> Any:
+    """The worker with another rule table."""
+    return schema.Worker(
+        worker.sockets,
+        worker.scalars,
+        rules,
+        worker.batch,
+        worker.transmit,
+        worker.uring,
+        worker.shared,
+        worker.inbox,
+    )
+
+
+@njit
+def _add_rules(worker: Any, count: int, length: int) -> Any:
+    """The rule table after ADD_RULES."""
+    inbox = worker.inbox
+    keys = inbox.longs[HEADER_WORDS // 2 : HEADER_WORDS // 2 + count]
+    slots = HEADER_WORDS + 2 * count
+    counts = slots + count
+    outputs = inbox.words[counts + count : length // 4]
+    return add_rules(
+        worker.rules,
+        keys,
+        inbox.words[slots:counts],
+        inbox.words[counts : counts + count],
+        outputs.reshape(len(outputs) // schema.OUTPUT_COLUMNS, schema.OUTPUT_COLUMNS),
+    )
+
+
+@njit
+def _set_links(worker: Any, length: int) -> None:
+    """Take in how output interfaces are reached now: SET_LINKS."""
+    transmit = worker.transmit
+    rows = worker.inbox.words[HEADER_WORDS : length // 4]
+    for change in rows.reshape(len(rows) // _LINK_WORDS, _LINK_WORDS):
+        slot = change[0]
+        transmit.links[slot] = change[1:]
+        transmit.names[slot, 1] = change[1 + schema.LINK_INDEX]  # second word of a sockaddr_ll
+    longest = np.int64(schema.MAX_PAYLOAD)
+    for link in transmit.links:
+        if link[schema.LINK_INDEX]:
+            longest = min(longest, np.int64(link[schema.LINK_MTU]) - 28)
+    worker.scalars[schema.SHORTER_LAST] = longest
+
+
+@njit
+def _add_socket(worker: Any) -> int:
+    """Serve the socket of ADD_SOCKET; 0 or a negative errno, and then it is closed."""
+    words = worker.inbox.words
+    row = np.int64(words[HEADER_WORDS])
+    frames = np.int64(words[HEADER_WORDS + 1])
+    frame_bytes = np.int64(words[HEADER_WORDS + 2])
+    interface = np.int64(words[HEADER_WORDS + 3])
+    descriptor = np.int64(worker.inbox.ancillary[_DESCRIPTOR_WORD])
+    result = attach(worker, row, descriptor, frames, frame_bytes, interface)
+    if result < 0:
+        syscall(syscalls.CLOSE, descriptor)
+    return result

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.checksum import fold, pseudo_header, sum_bytes
 
-_NOT_IPV4 = layout.NOT_IPV4
-_NOT_UDP = layout.NOT_UDP
-_NOT_MULTICAST = layout.NOT_MULTICAST
-_MALFORMED = layout.MALFORMED
-_BAD_CHECKSUM = layout.BAD_CHECKSUM
-_FRAGMENT = layout.FRAGMENT
-_VLAN_TAGGED = layout.VLAN_TAGGED
-_TRUNCATED = layout.TRUNCATED
+_NOT_IPV4 = schema.NOT_IPV4
+_NOT_UDP = schema.NOT_UDP
+_NOT_MULTICAST = schema.NOT_MULTICAST
+_MALFORMED = schema.MALFORMED
+_BAD_CHECKSUM = schema.BAD_CHECKSUM
+_FRAGMENT = schema.FRAGMENT
+_VLAN_TAGGED = schema.VLAN_TAGGED
+_TRUNCATED = schema.TRUNCATED
 
 NEEDS_CSUM = 1
 DATA_VALID = 2
@@ -52,7 +52,7 @@ def parse(
         frame: ``uint32[FRAME_COLUMNS]``, filled except for its rule and next columns.
 
     Returns:
-        ``OK``, or a reason of :data:`layout.INGRESS_REASONS` by number.
+        ``OK``, or a reason of :data:`schema.INGRESS_REASONS` by number.
     """
     if tagged:
         return _VLAN_TAGGED
@@ -94,47 +94,47 @@ def parse(
         return _MALFORMED
     payload = udp_length - 8
     checksum = np.int64(data[udp + 6]) | (np.int64(data[udp + 7]) << 8)
-    frame[layout.FRAME_SOURCE] = words[at + 3]
-    frame[layout.FRAME_GROUP] = words[at + 4]
-    frame[layout.FRAME_PORTS] = words[udp >> 2]
-    frame[layout.FRAME_TTL_TOS_DF] = (
+    frame[schema.FRAME_SOURCE] = words[at + 3]
+    frame[schema.FRAME_GROUP] = words[at + 4]
+    frame[schema.FRAME_PORTS] = words[udp >> 2]
+    frame[schema.FRAME_TTL_TOS_DF] = (
         np.int64(data[network + 8]) | (np.int64(data[network + 1]) << 8) | ((fragment & 0x4000) << 2)
     )
-    frame[layout.FRAME_CHECKSUM] = checksum
-    frame[layout.FRAME_PAYLOAD] = (udp >> 2) + 2
-    frame[layout.FRAME_LENGTH] = payload
+    frame[schema.FRAME_CHECKSUM] = checksum
+    frame[schema.FRAME_PAYLOAD] = (udp >> 2) + 2
+    frame[schema.FRAME_LENGTH] = payload
     segment = 0
     if gso_type == GSO_UDP_L4 and 0 < gso_size < payload:
         segment = gso_size
-    frame[layout.FRAME_SEGMENT] = segment
+    frame[schema.FRAME_SEGMENT] = segment
     if vnet_flags & NEEDS_CSUM or segment:
-        trust = layout.TRUST_PARTIAL
+        trust = schema.TRUST_PARTIAL
     elif checksum == 0:
-        trust = layout.TRUST_ABSENT
+        trust = schema.TRUST_ABSENT
     elif vnet_flags & DATA_VALID:
-        trust = layout.TRUST_VERIFIED
+        trust = schema.TRUST_VERIFIED
     else:
-        trust = layout.TRUST_UNVERIFIED
-    frame[layout.FRAME_TRUST] = trust
-    return layout.OK
+        trust = schema.TRUST_UNVERIFIED
+    frame[schema.FRAME_TRUST] = trust
+    return schema.OK
 
 
 @njit
 def verify(words: Any, data: Any, frame: Any) -> int:
     """What the UDP checksum says of an unverified frame: ``TRUST_VERIFIED`` or ``TRUST_CORRUPT``."""
-    length = np.int64(frame[layout.FRAME_LENGTH])
-    total = pseudo_header(frame[layout.FRAME_SOURCE], frame[layout.FRAME_GROUP], length + 8) + sum_bytes(
-        words, data, np.int64(frame[layout.FRAME_PAYLOAD]) - 2, length + 8
+    length = np.int64(frame[schema.FRAME_LENGTH])
+    total = pseudo_header(frame[schema.FRAME_SOURCE], frame[schema.FRAME_GROUP], length + 8) + sum_bytes(
+        words, data, np.int64(frame[schema.FRAME_PAYLOAD]) - 2, length + 8
     )
     if fold(total) == np.uint64(0xFFFF):
-        return layout.TRUST_VERIFIED
-    return layout.TRUST_CORRUPT
+        return schema.TRUST_VERIFIED
+    return schema.TRUST_CORRUPT
 
 
 @njit
 def datagrams(frame: Any) -> int:
     """How many datagrams a parsed frame carries: one, or the segments of a GSO frame."""
-    segment = np.int64(frame[layout.FRAME_SEGMENT])
+    segment = np.int64(frame[schema.FRAME_SEGMENT])
     if segment == 0:
         return 1
-    return (np.int64(frame[layout.FRAME_LENGTH]) + segment - 1) // segment
+    return (np.int64(frame[schema.FRAME_LENGTH]) + segment - 1) // segment

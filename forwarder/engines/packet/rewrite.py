@@ -13,16 +13,15 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.checksum import fold, pseudo_header, update
 
 HEADER_BYTES: Final = 10 + 14 + 20 + 8
 """virtio_net_hdr, Ethernet, IPv4, UDP."""
-HEADER_SHIFT: Final = 0
-"""Where a header starts in its 64-byte slot: its IPv4 part, 24 bytes on, then stands on a 32-bit word."""
 SHORT_SEGMENT: Final = 256
 """Payload bytes of a segment that is copied rather than referred to."""
-_NETWORK: Final = HEADER_SHIFT + 24
+_ETHERNET: Final = 10
+_NETWORK: Final = _ETHERNET + 14
 _UDP: Final = _NETWORK + 20
 
 
@@ -50,10 +49,10 @@ def _put32_raw(data: Any, at: int, value: int) -> None:
 @njit
 def outgoing_ttl(frame: Any, output: Any) -> int:
     """The TTL a copy leaves with; 0 when it may not leave (it came in with 1 or 0 and none is set)."""
-    given = np.int64(output[layout.OUTPUT_PORT_TTL]) >> 16
+    given = np.int64(output[schema.OUTPUT_PORT_TTL]) >> 16
     if given:
         return given
-    return max(np.int64(frame[layout.FRAME_TTL_TOS_DF]) & 0xFF, 1) - 1
+    return max(np.int64(frame[schema.FRAME_TTL_TOS_DF]) & 0xFF, 1) - 1
 
 
 @njit
@@ -72,7 +71,7 @@ def contiguous_bytes(length: int, segment: int) -> int:
 def write_header(
     header: Any, frame: Any, output: Any, link: Any, ttl: int, length: int, segment: int, identification: int
 ) -> None:
-    """Fill ``uint8[64]``: a virtio_net_hdr and the Ethernet, IPv4 and UDP headers, from ``HEADER_SHIFT`` on.
+    """Fill ``uint8[64]``: a virtio_net_hdr and the Ethernet, IPv4 and UDP headers.
 
     Args:
         frame: the (first) datagram, ``uint32[FRAME_COLUMNS]``.
@@ -81,37 +80,35 @@ def write_header(
         segment: payload bytes of one segment when the frame is to be cut by the kernel, else 0.
         identification: of the (first) datagram.
     """
-    trust = frame[layout.FRAME_TRUST]
-    group = np.int64(output[layout.OUTPUT_GROUP])
-    source = np.int64(output[layout.OUTPUT_SOURCE])
-    if source == layout.SOURCE_INTERFACE:
-        source = np.int64(link[layout.LINK_SOURCE])
-    elif source == layout.SOURCE_PRESERVE:
-        source = np.int64(frame[layout.FRAME_SOURCE])
-    ports_in = np.int64(frame[layout.FRAME_PORTS])
-    port = np.int64(output[layout.OUTPUT_PORT_TTL]) & 0xFFFF
-    partial = segment > 0 or trust == layout.TRUST_PARTIAL
+    trust = frame[schema.FRAME_TRUST]
+    group = np.int64(output[schema.OUTPUT_GROUP])
+    source = np.int64(output[schema.OUTPUT_SOURCE])
+    if source == schema.SOURCE_INTERFACE:
+        source = np.int64(link[schema.LINK_SOURCE])
+    elif source == schema.SOURCE_PRESERVE:
+        source = np.int64(frame[schema.FRAME_SOURCE])
+    ports_in = np.int64(frame[schema.FRAME_PORTS])
+    port = np.int64(output[schema.OUTPUT_PORT_TTL]) & 0xFFFF
+    partial = segment > 0 or trust == schema.TRUST_PARTIAL
 
-    vnet = HEADER_SHIFT
-    header[vnet] = 1 if partial else 0
-    header[vnet + 1] = 5 if segment else 0
-    _put16_raw(header, vnet + 2, contiguous_bytes(length, segment))
-    _put16_raw(header, vnet + 4, segment)
-    _put16_raw(header, vnet + 6, 34 if partial else 0)
-    _put16_raw(header, vnet + 8, 6 if partial else 0)
+    header[0] = 1 if partial else 0
+    header[1] = 5 if segment else 0
+    _put16_raw(header, 2, contiguous_bytes(length, segment))
+    _put16_raw(header, 4, segment)
+    _put16_raw(header, 6, 34 if partial else 0)
+    _put16_raw(header, 8, 6 if partial else 0)
 
-    ethernet = HEADER_SHIFT + 10
-    header[ethernet] = 0x01
-    header[ethernet + 1] = 0x00
-    header[ethernet + 2] = 0x5E
-    header[ethernet + 3] = (group >> 8) & 0x7F
-    header[ethernet + 4] = (group >> 16) & 0xFF
-    header[ethernet + 5] = (group >> 24) & 0xFF
-    _put32_raw(header, ethernet + 6, np.int64(link[layout.LINK_MAC_LOW]))
-    _put16_raw(header, ethernet + 10, np.int64(link[layout.LINK_MAC_HIGH]))
-    _put16(header, ethernet + 12, 0x0800)
+    header[_ETHERNET] = 0x01
+    header[_ETHERNET + 1] = 0x00
+    header[_ETHERNET + 2] = 0x5E
+    header[_ETHERNET + 3] = (group >> 8) & 0x7F
+    header[_ETHERNET + 4] = (group >> 16) & 0xFF
+    header[_ETHERNET + 5] = (group >> 24) & 0xFF
+    _put32_raw(header, _ETHERNET + 6, np.int64(link[schema.LINK_MAC_LOW]))
+    _put16_raw(header, _ETHERNET + 10, np.int64(link[schema.LINK_MAC_HIGH]))
+    _put16(header, _ETHERNET + 12, 0x0800)
 
-    flags = np.int64(frame[layout.FRAME_TTL_TOS_DF])
+    flags = np.int64(frame[schema.FRAME_TTL_TOS_DF])
     tos = (flags >> 8) & 0xFF
     unfragmentable = (flags >> 16) & 1
     total = length + 28
@@ -141,16 +138,16 @@ def write_header(
     _put16(header, _UDP + 4, length + 8)
     if partial:
         checksum = np.int64(fold(pseudo_header(source, group, length + 8)))
-    elif trust == layout.TRUST_ABSENT:
+    elif trust == schema.TRUST_ABSENT:
         checksum = 0
     else:
         removed = (
-            np.uint64(frame[layout.FRAME_SOURCE])
-            + np.uint64(frame[layout.FRAME_GROUP])
+            np.uint64(frame[schema.FRAME_SOURCE])
+            + np.uint64(frame[schema.FRAME_GROUP])
             + np.uint64(ports_in >> 16)
         )
         added = np.uint64(source) + np.uint64(group) + np.uint64(port)
-        checksum = np.int64(update(np.int64(frame[layout.FRAME_CHECKSUM]), removed, added))
+        checksum = np.int64(update(np.int64(frame[schema.FRAME_CHECKSUM]), removed, added))
         if checksum == 0:
             checksum = 0xFFFF
     _put16_raw(header, _UDP + 6, checksum)
@@ -166,8 +163,8 @@ def copy_payload(
     """
     at = start
     while True:
-        length = np.int64(frames[row, layout.FRAME_LENGTH])
-        first = np.int64(frames[row, layout.FRAME_PAYLOAD])
+        length = np.int64(frames[row, schema.FRAME_LENGTH])
+        first = np.int64(frames[row, schema.FRAME_PAYLOAD])
         if at & 3:
             begin = first << 2
             for index in range(length):
@@ -182,7 +179,7 @@ def copy_payload(
             for index in range(length - done):
                 arena[at + done + index] = data[begin + index]
         at += length
-        following = frames[row, layout.FRAME_NEXT]
-        if following == layout.NONE:
+        following = frames[row, schema.FRAME_NEXT]
+        if following == schema.NONE:
             return at - start
         row = np.int64(following)

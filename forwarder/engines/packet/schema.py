@@ -1,14 +1,23 @@
-"""Column names of the arrays that the compiled kernels share.
+"""The arrays that the compiled kernels share: their columns, their sizes, and the messages to a worker.
 
 Addresses, ports and checksums are kept in network byte order as they stand in memory ("raw"): matching and
 one's complement arithmetic need no byte swaps (RFC 1071 section 2 B).
+
+Compiled functions take a worker's arrays as one :class:`Worker`, a named tuple. Every array is made once by
+:mod:`forwarder.engines.packet.engine`; nothing is allocated per packet.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
-# -- one parsed frame: uint32[FRAME_COLUMNS] --
+from forwarder.plan.resources import TX_RING
+
+NONE: Final = 0xFFFFFFFF
+"""No row, no rule."""
+
+# -- a parsed frame: uint32[FRAME_COLUMNS] --
 FRAME_SOURCE: Final = 0
 FRAME_GROUP: Final = 1
 FRAME_PORTS: Final = 2
@@ -24,13 +33,11 @@ FRAME_LENGTH: Final = 6
 FRAME_SEGMENT: Final = 7
 """Payload bytes of one segment of a GSO frame, else 0."""
 FRAME_TRUST: Final = 8
-"""One of TRUST_*: what is known about the payload's checksum."""
+"""What is known about the payload's checksum: one of TRUST_*."""
 FRAME_RULE: Final = 9
 FRAME_NEXT: Final = 10
 """Next frame of the same burst, or NONE."""
 FRAME_COLUMNS: Final = 11
-
-NONE: Final = 0xFFFFFFFF
 
 TRUST_UNVERIFIED: Final = 0
 """A full checksum that nobody has checked yet."""
@@ -41,8 +48,85 @@ TRUST_ABSENT: Final = 3
 """The sender computed none (RFC 768: zero)."""
 TRUST_CORRUPT: Final = 4
 
-# -- outcome of parsing --
-OK: Final = -1
+# -- a burst, datagrams that leave as one frame: int64[BURST_COLUMNS] --
+BURST_FIRST: Final = 0
+"""First frame's row; the others follow by FRAME_NEXT."""
+BURST_LAST: Final = 1
+BURST_SEGMENTS: Final = 2
+BURST_BYTES: Final = 3
+"""Payload bytes of all segments."""
+BURST_OPEN: Final = 4
+"""1 while another datagram may join."""
+BURST_START: Final = 5
+"""Offset of its payload in the arena, once it is there."""
+BURST_IDENTIFICATION: Final = 6
+"""IPv4 identification of its first datagram, once assigned; the others count on from it."""
+BURST_COLUMNS: Final = 7
+
+# -- the burst that a flow uses now: int64[FLOW_COLUMNS] --
+FLOW_BURST: Final = 0
+FLOW_STAMP: Final = 1
+FLOW_COLUMNS: Final = 2
+
+# -- a receive socket: int64[SOCKET_COLUMNS] --
+SOCKET_FD: Final = 0
+SOCKET_ADDRESS: Final = 1
+"""Address of its ring's mapping; 0 for an unused row."""
+SOCKET_FRAMES: Final = 2
+SOCKET_FRAME_BYTES: Final = 3
+SOCKET_INTERFACE: Final = 4
+"""Input interface slot, the first part of a rule's key."""
+SOCKET_READY: Final = 5
+"""1: its ring may hold frames; 0: its poll is armed."""
+SOCKET_COLUMNS: Final = 6
+
+# -- a receive socket's cursor, in shared memory so that a successor goes on from there --
+# uint64[CURSOR_COLUMNS]
+CURSOR_CLAIMED: Final = 0
+"""Frames taken from the ring since it was made; the slot is this modulo the ring's frames."""
+CURSOR_RELEASED: Final = 1
+"""Frames given back to the kernel."""
+CURSOR_COLUMNS: Final = 2
+
+# -- an output of a rule: uint32[OUTPUT_COLUMNS] --
+OUTPUT_GROUP: Final = 0
+OUTPUT_SOURCE: Final = 1
+"""A raw address, SOURCE_INTERFACE or SOURCE_PRESERVE."""
+OUTPUT_PORT_TTL: Final = 2
+"""Raw destination port | ttl << 16; a ttl of 0 means the received one less one."""
+OUTPUT_INTERFACE: Final = 3
+"""Row of the link table."""
+OUTPUT_COLUMNS: Final = 4
+SOURCE_INTERFACE: Final = 0
+SOURCE_PRESERVE: Final = 0xFFFFFFFF
+
+# -- a link, how an output interface is reached: uint32[LINK_COLUMNS] --
+LINK_INDEX: Final = 0
+"""The kernel's interface index; 0 while the interface is absent or has no IPv4 address."""
+LINK_SOURCE: Final = 1
+"""Its IPv4 address, raw."""
+LINK_MTU: Final = 2
+LINK_MAC_LOW: Final = 3
+"""First four bytes of its Ethernet address, raw."""
+LINK_MAC_HIGH: Final = 4
+LINK_COLUMNS: Final = 5
+
+# -- what a submission entry carries, in shared memory for whoever settles the accounts --
+# uint64[ENTRY_COLUMNS]
+ENTRY_COPIES: Final = 0
+"""Datagrams, each one copy of a forwarded one; 0: a poll or a cancellation."""
+ENTRY_RULE: Final = 1
+"""The rule's slot; NONE where it carries copies of several."""
+ENTRY_BYTES: Final = 2
+"""Payload bytes."""
+ENTRY_FRAMES: Final = 3
+ENTRY_COLUMNS: Final = 4
+
+# -- struct msghdr: uint64[MSGHDR_COLUMNS] --
+MSGHDR_NAME, MSGHDR_NAME_BYTES, MSGHDR_VECTORS, MSGHDR_VECTOR_COUNT = range(4)
+MSGHDR_CONTROL, MSGHDR_CONTROL_BYTES, MSGHDR_FLAGS = range(4, 7)
+MSGHDR_COLUMNS: Final = 7
+MSGHDR_BYTES: Final = MSGHDR_COLUMNS * 8
 
 # -- counters: uint64[COUNTERS] --
 INGRESS_REASONS: Final = (
@@ -75,6 +159,9 @@ REASONS: Final = INGRESS_REASONS + EGRESS_REASONS
     TRANSMIT_REFUSED,
     INTERRUPTED,
 ) = range(len(REASONS))
+
+OK: Final = -1
+"""Outcome of parsing: no reason to drop."""
 
 FLOWS: Final = (
     "received",
@@ -113,57 +200,194 @@ JOURNAL_FLUSH_HEAD: Final = 3
 JOURNAL_FLUSH_TAIL: Final = 4
 JOURNAL: Final = 8
 
+# -- scalars that live across calls: int64[SCALARS] --
+(
+    RING_FD,
+    TRANSMIT_FD,
+    CONTROL_FD,
+    QUEUED_HEAD,  # first submission entry not yet handed to the kernel
+    QUEUED_TAIL,
+    ARENA_USED,
+    IDENTIFICATION,
+    STAMP,
+    CONTROL_READY,
+    CONTROL_ARMED,
+    BUSY_POLL_NS,
+    OPTION_VALUE,
+    OPTION_LENGTH,
+    ROWS_USED,  # rows of the socket table up to the last that was used
+    SHORTER_LAST,  # payload bytes of the longest datagram that fits every output interface
+    TX_RING_FD,  # -1: there is no transmit ring
+    TX_RING_ADDRESS,  # 0: it is not mapped
+    TX_RING_NEXT,  # the slot that the kernel will look at next
+) = range(18)
+SCALARS: Final = 18
+
+# -- sizes --
+BATCH: Final = 256
+"""Frames taken from one ring before the next socket has its turn."""
+FLOW_BUCKETS: Final = 512
+MAX_SEGMENTS: Final = 64
+MAX_PAYLOAD: Final = 65_535 - 28
+"""What fits the 16-bit IPv4 total length."""
+ENTRIES: Final = 256
+"""Submission entries, and so frames that leave with one system call."""
+COMPLETIONS: Final = 1024
+ARENA_BYTES: Final = 256 * 1024
+"""Room for the payloads of one submission; at least one largest GSO frame."""
+TX_SLOTS: Final = TX_RING.frames
+TX_SLOT_BYTES: Final = TX_RING.frame_bytes
+OVERSIZE_BYTES: Final = 72 + 10 + 14 + 65_536 + 64
 SOCKETS: Final = 256
-"""Receive sockets that one worker may hold: as many interfaces as one may serve."""
-# -- a receive socket: int64[SOCKET_COLUMNS] --
-SOCKET_FD: Final = 0
-SOCKET_ADDRESS: Final = 1
-"""Where its ring is mapped; 0 for an unused row."""
-SOCKET_FRAMES: Final = 2
-SOCKET_FRAME_BYTES: Final = 3
-SOCKET_INTERFACE: Final = 4
-"""Input interface slot, the first part of a rule's key."""
-SOCKET_READY: Final = 5
-"""1: its ring may hold frames; 0: its poll is armed."""
-SOCKET_COLUMNS: Final = 6
+"""Receive sockets, and so input interfaces, of one worker."""
+LINKS: Final = 256
+"""Output interfaces of one worker."""
+RULES: Final = 131_072
+"""Rules of one worker."""
 
-# -- what a submission entry carries, in shared memory for whoever closes accounts: uint64[ENTRY_COLUMNS] --
-ENTRY_COPIES: Final = 0
-"""Datagrams, each one copy of a forwarded one; 0: a poll or a cancellation."""
-ENTRY_RULE: Final = 1
-"""The rule's slot; NONE where it carries copies of several."""
-ENTRY_BYTES: Final = 2
-"""Payload."""
-ENTRY_FRAMES: Final = 3
-"""Frames that leave."""
-ENTRY_COLUMNS: Final = 4
 
-# -- its cursor, in shared memory so that a successor goes on where it stopped: uint64[CURSOR_COLUMNS] --
-CURSOR_CLAIMED: Final = 0
-"""Frames taken from the ring since it was made; the slot is this modulo the ring's frames."""
-CURSOR_RELEASED: Final = 1
-"""Frames given back to the kernel."""
-CURSOR_COLUMNS: Final = 2
+class Rules(NamedTuple):
+    """The rule table: ``keys`` and ``values`` lead to a rule's slot, its span to its outputs."""
 
-# -- an output of a rule: uint32[OUTPUT_COLUMNS] --
-OUTPUT_GROUP: Final = 0
-OUTPUT_SOURCE: Final = 1
-"""A raw address, SOURCE_INTERFACE or SOURCE_PRESERVE."""
-OUTPUT_PORT_TTL: Final = 2
-"""Raw destination port | ttl << 16; a ttl of 0 means the received one less one."""
-OUTPUT_INTERFACE: Final = 3
-"""Row of the transmit interface table."""
-OUTPUT_COLUMNS: Final = 4
-SOURCE_INTERFACE: Final = 0
-SOURCE_PRESERVE: Final = 0xFFFFFFFF
+    keys: Any
+    """uint64[2^k]"""
+    values: Any
+    """uint32[2^k]: slots"""
+    spans: Any
+    """uint32[slots, 2]: first output, count"""
+    outputs: Any
+    """uint32[n, OUTPUT_COLUMNS]"""
+    sizes: Any
+    """int64[3]: see :mod:`forwarder.engines.packet.rule_table`"""
 
-# -- a transmit interface: uint32[LINK_COLUMNS] --
-LINK_INDEX: Final = 0
-"""Kernel's interface index; 0 while the interface is absent or has no IPv4 address."""
-LINK_SOURCE: Final = 1
-"""Its IPv4 address, raw."""
-LINK_MTU: Final = 2
-LINK_MAC_LOW: Final = 3
-"""First four bytes of its Ethernet address, raw."""
-LINK_MAC_HIGH: Final = 4
-LINK_COLUMNS: Final = 5
+
+class Batch(NamedTuple):
+    """The frames that are being forwarded."""
+
+    frames: Any
+    """uint32[BATCH, FRAME_COLUMNS]"""
+    bursts: Any
+    """int64[BATCH, BURST_COLUMNS]"""
+    flows: Any
+    """int64[FLOW_BUCKETS, FLOW_COLUMNS]"""
+    oversize: Any
+    """uint8[OVERSIZE_BYTES]: a frame too large for its ring slot"""
+    oversize_words: Any
+    """uint32 view of it"""
+    totals: Any
+    """int64[COUNTERS]: this batch's counters, added to the shared ones when it is claimed; zeros between"""
+
+
+class Transmit(NamedTuple):
+    """Messages that are being sent, and how output interfaces are reached."""
+
+    headers: Any
+    """uint8[ENTRIES, 64]"""
+    messages: Any
+    """uint64[ENTRIES, MSGHDR_COLUMNS]"""
+    vectors: Any
+    """uint64[ENTRIES, 4]: two struct iovec each, header and payload"""
+    entries: Any
+    """uint64[ENTRIES, ENTRY_COLUMNS], shared memory"""
+    links: Any
+    """uint32[LINKS, LINK_COLUMNS]"""
+    names: Any
+    """uint32[LINKS, 8]: each link's sockaddr_ll"""
+    addresses: Any
+    """uint64[LINKS]: the address of each of ``names``"""
+    arena: Any
+    """uint8[ARENA_BYTES]: payloads"""
+    arena_words: Any
+    """uint32 view of it"""
+    slot_bursts: Any
+    """int64[TX_SLOTS]: rows of the bursts that are ready in the transmit ring"""
+
+
+class Uring(NamedTuple):
+    """The kernel's rings: see :class:`forwarder.abi.uring_setup.Uring`."""
+
+    sq_head: Any
+    sq_tail: Any
+    cq_head: Any
+    cq_tail: Any
+    sqes: Any
+    cqes: Any
+
+
+class Shared(NamedTuple):
+    """Counters in memory shared with the supervisor; they outlive the process."""
+
+    counters: Any
+    """uint64[COUNTERS]"""
+    journal: Any
+    """uint64[JOURNAL]"""
+    cursors: Any
+    """uint64[SOCKETS, CURSOR_COLUMNS]"""
+    rule_matched: Any
+    """uint64[RULES, 2]: datagrams, payload bytes"""
+    rule_unsent: Any
+    """uint64[RULES, 2]: copies that did not leave, their payload bytes"""
+    rule_first: Any
+    """uint64[RULES]: when a rule's first datagram was claimed, nanoseconds of the monotonic clock"""
+
+
+class Inbox(NamedTuple):
+    """The buffers of the worker's channel."""
+
+    words: Any
+    """uint32[MESSAGE_BYTES / 4]: one message"""
+    longs: Any
+    """uint64 view of it"""
+    header: Any
+    """uint64[MSGHDR_COLUMNS]"""
+    ancillary: Any
+    """uint32[8]: a struct cmsghdr and one descriptor"""
+    reply: Any
+    """uint32[HEADER_WORDS]"""
+
+
+class Worker(NamedTuple):
+    """Everything that the compiled code of one worker works on."""
+
+    sockets: Any
+    """int64[SOCKETS, SOCKET_COLUMNS]; rows from ROWS_USED on are unused"""
+    scalars: Any
+    """int64[SCALARS]"""
+    rules: Rules
+    batch: Batch
+    transmit: Transmit
+    uring: Uring
+    shared: Shared
+    inbox: Inbox
+
+
+# -- messages between supervisor and worker: a header of four 32-bit words, then packed arrays --
+# Every message to a worker is answered by its sequence number once it is in force.
+MESSAGE_BYTES: Final = 128 * 1024
+"""Size of the longest message."""
+HEADER_KIND: Final = 0
+HEADER_SEQUENCE: Final = 1
+HEADER_COUNT: Final = 2
+HEADER_ARGUMENT: Final = 3
+HEADER_WORDS: Final = 4
+
+
+class Kind(IntEnum):
+    """What a message says."""
+
+    ADD_RULES = 1
+    """``uint64[count]`` keys, ``uint32[count]`` slots, ``uint32[count]`` output numbers, outputs' rows."""
+    REMOVE_RULES = 2
+    """``uint64[count]`` keys."""
+    SET_LINKS = 3
+    """Rows of a slot and a link table's row each."""
+    ADD_SOCKET = 4
+    """Row, frames, frame bytes, interface slot; with the socket's descriptor."""
+    REMOVE_SOCKET = 5
+    """The argument is the row."""
+    STOP = 6
+    """Forward what the rings hold, and end."""
+    DONE = 7
+    """The worker's reply; the argument is 0 or an errno."""
+    READY = 8
+    """The worker's first message."""

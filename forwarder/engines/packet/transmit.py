@@ -15,15 +15,14 @@ from forwarder.abi.io_uring import (
     IORING_ENTER_GETEVENTS,
     IORING_OP_ASYNC_CANCEL,
     IORING_OP_POLL_ADD,
+    IORING_OP_SENDMSG,
+    IOSQE_CQE_SKIP_SUCCESS,
     NR_IO_URING_ENTER,
 )
 from forwarder.abi.jit import njit
-from forwarder.abi.mapping import map_shared
 from forwarder.abi.native import load_acquire, store_release, syscall
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet import state
-from forwarder.engines.packet.accounting import begin_update, end_update
-from forwarder.engines.packet.coalesce import MAX_PAYLOAD
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.accounting import begin_update, drop, end_update, take_back
 
 _MSG_DONTWAIT: Final = 0x40
 _POLLIN: Final = 1
@@ -37,184 +36,185 @@ KIND_SOCKET = np.uint64(1 << 32)
 KIND_CONTROL = np.uint64(2 << 32)
 KIND_IGNORED = np.uint64(3 << 32)
 """The upper half of a completion's user data, when it is not a send's; the lower is a row or nothing."""
-MESSAGE_FLAGS = np.uint64(1 | (_MSG_DONTWAIT << 32))
-"""Of a ``sendmsg`` entry, its fourth word."""
+_SENDMSG = np.uint64(IORING_OP_SENDMSG | (IOSQE_CQE_SKIP_SUCCESS << 8))
+_POLL_ADD = np.uint64(IORING_OP_POLL_ADD)
+_ASYNC_CANCEL = np.uint64(IORING_OP_ASYNC_CANCEL)
+_SEND_FLAGS = np.uint64(1 | (_MSG_DONTWAIT << 32))
+"""Fourth word of a ``sendmsg`` entry: one message, and the call's flags."""
+_POLL_FLAGS = np.uint64(_POLLIN << 32)
 
 
 @njit
-def set_links(links: Any, names: Any, scalars: Any, changes: Any) -> None:
-    """Take in how output interfaces are reached now.
-
-    Args:
-        links: ``uint32[LINKS, LINK_COLUMNS]``.
-        names: ``uint32[LINKS, 8]``: each link's ``sockaddr_ll``, whose second word is the interface index.
-        changes: ``uint32[n, 1 + LINK_COLUMNS]``: slot and row.
-    """
-    for change in changes:
-        slot = change[0]
-        for column in range(layout.LINK_COLUMNS):
-            links[slot, column] = change[1 + column]
-        names[slot, 1] = change[1 + layout.LINK_INDEX]
-    least = np.int64(MAX_PAYLOAD)
-    for link in links:
-        if link[layout.LINK_INDEX]:
-            least = min(least, np.int64(link[layout.LINK_MTU]) - 28)
-    scalars[state.SHORTER_LAST] = least
+def queued(worker: Any) -> int:
+    """How many submission entries wait for the next flush."""
+    return worker.scalars[schema.QUEUED_TAIL] - worker.scalars[schema.QUEUED_HEAD]
 
 
 @njit
-def attach_tx_ring(scalars: Any) -> None:
-    """Map the transmit ring, if there is one; if that fails it is as if there were none."""
-    if scalars[state.TX_RING_FD] < 0 or scalars[state.TX_RING_ADDRESS]:
-        return
-    length = state.TX_SLOTS * state.TX_SLOT_BYTES
-    address = map_shared(scalars[state.TX_RING_FD], length)
-    scalars[state.TX_RING_ADDRESS] = max(address, 0)
+def next_entry(worker: Any) -> int:
+    """Index of the submission entry that is queued next."""
+    return worker.scalars[schema.QUEUED_TAIL] & (schema.ENTRIES - 1)
 
 
 @njit
-def queued(scalars: Any) -> int:
-    return scalars[state.QUEUED_TAIL] - scalars[state.QUEUED_HEAD]
-
-
-@njit
-def queue(
-    transmit: Any, uring: Any, scalars: Any, copies: int, head: int, address: int, length: int, user: int
-) -> None:
+def _queue(worker: Any, head: int, address: int, flags: int, user: int) -> None:
     """Queue a submission entry: its words 0, 2, 3 and 4, the others zero (``struct io_uring_sqe``).
 
     Args:
-        copies: datagrams that it carries.
-        head: operation, flags and descriptor.
-        length: length and the operation's flags.
-        user: returns with the completion.
+        head: operation, entry flags and descriptor.
+        flags: length and the operation's flags.
+        user: returned with the completion.
     """
-    tail = scalars[state.QUEUED_TAIL]
-    index = tail & (state.ENTRIES - 1)
-    transmit.entries[index, layout.ENTRY_COPIES] = copies
-    entry = uring.sqes[index]
+    entry = worker.uring.sqes[next_entry(worker)]
     entry[0] = head
     entry[1] = 0
     entry[2] = address
-    entry[3] = length
+    entry[3] = flags
     entry[4] = user
     entry[5] = 0
     entry[6] = 0
     entry[7] = 0
-    scalars[state.QUEUED_TAIL] = tail + 1
+    worker.scalars[schema.QUEUED_TAIL] += 1
 
 
 @njit
-def clear_error(fd: int, scalars: Any) -> None:
+def queue_send(
+    worker: Any,
+    fd: int,
+    vectors: int,
+    link: int,
+    rule: int,
+    copies: int,
+    payload: int,
+    frames: int,
+    user: int,
+) -> None:
+    """Queue a ``sendmsg`` of the message in the next entry's place, out of an interface.
+
+    Args:
+        vectors: how many parts the message has.
+        link: the interface's row.
+        rule, copies, payload, frames: what it carries, see ``schema.ENTRY_COLUMNS``.
+        user: the entry's index, or KIND_IGNORED for a send whose failure is seen otherwise.
+    """
+    transmit = worker.transmit
+    index = next_entry(worker)
+    transmit.entries[index, schema.ENTRY_COPIES] = copies
+    transmit.entries[index, schema.ENTRY_RULE] = rule
+    transmit.entries[index, schema.ENTRY_BYTES] = payload
+    transmit.entries[index, schema.ENTRY_FRAMES] = frames
+    transmit.messages[index, schema.MSGHDR_NAME] = transmit.addresses[link]
+    transmit.messages[index, schema.MSGHDR_VECTOR_COUNT] = vectors
+    address = transmit.messages.ctypes.data + index * schema.MSGHDR_BYTES
+    _queue(worker, _SENDMSG | (np.uint64(fd) << np.uint64(32)), address, _SEND_FLAGS, user)
+
+
+@njit
+def _clear_error(worker: Any, fd: int) -> None:
     """Take a socket's pending error (SO_ERROR) and forget it."""
-    scalars[state.OPTION_LENGTH] = 4
-    syscall(
-        syscalls.GETSOCKOPT,
-        fd,
-        _SOL_SOCKET,
-        _SO_ERROR,
-        scalars.ctypes.data + state.OPTION_VALUE * 8,
-        scalars.ctypes.data + state.OPTION_LENGTH * 8,
-        0,
-    )
+    scalars = worker.scalars
+    scalars[schema.OPTION_LENGTH] = 4
+    value = scalars.ctypes.data + schema.OPTION_VALUE * 8
+    length = scalars.ctypes.data + schema.OPTION_LENGTH * 8
+    syscall(syscalls.GETSOCKOPT, fd, _SOL_SOCKET, _SO_ERROR, value, length)
 
 
 @njit
-def reap(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any) -> None:
+def _reap(worker: Any) -> None:
     """Take in completions: sends that failed, sockets and the control channel that became ready."""
+    uring, sockets = worker.uring, worker.sockets
     head = np.int64(uring.cq_head[0])
     tail = np.int64(load_acquire(uring.cq_tail, 0))
-    mask = state.COMPLETIONS - 1
+    mask = schema.COMPLETIONS - 1
     while head != tail:
         user = np.uint64(uring.cqes[head & mask, 0])
         low = np.int64(user & np.uint64(0xFFFFFFFF))
         if user >= KIND_IGNORED:
             pass
         elif user >= KIND_CONTROL:
-            scalars[state.CONTROL_READY] = 1
-            scalars[state.CONTROL_ARMED] = 0
+            worker.scalars[schema.CONTROL_READY] = 1
+            worker.scalars[schema.CONTROL_ARMED] = 0
         elif user >= KIND_SOCKET:
-            sockets[low, layout.SOCKET_READY] = 1
+            sockets[low, schema.SOCKET_READY] = 1
             outcome = np.int64(uring.cqes[head & mask, 1] & np.uint64(0xFFFFFFFF))
             if outcome & _POLLERR and outcome < _FIRST_ERRNO:
                 # The interface went down. Until somebody asks for the error, every poll fires at once.
-                clear_error(sockets[low, layout.SOCKET_FD], scalars)
+                _clear_error(worker, sockets[low, schema.SOCKET_FD])
         else:
-            refused = transmit.entries[low]
-            copies = refused[layout.ENTRY_COPIES]
-            payload = refused[layout.ENTRY_BYTES]
-            rule = np.int64(refused[layout.ENTRY_RULE])
-            begin_update(shared.journal)
-            shared.counters[layout.SENT] -= copies
-            shared.counters[layout.SENT_BYTES] -= payload
-            shared.counters[layout.FRAMES_SENT] -= refused[layout.ENTRY_FRAMES]
-            shared.counters[layout.TRANSMIT_REFUSED] += copies
-            shared.rule_unsent[rule, 0] += copies
-            shared.rule_unsent[rule, 1] += payload
-            end_update(shared.journal)
+            refused = worker.transmit.entries[low]
+            copies, payload = refused[schema.ENTRY_COPIES], refused[schema.ENTRY_BYTES]
+            take_back(worker.shared, copies, payload, refused[schema.ENTRY_FRAMES])
+            rule = np.int64(refused[schema.ENTRY_RULE])
+            drop(worker.shared, schema.TRANSMIT_REFUSED, rule, copies, payload)
         head = (head + 1) & 0xFFFFFFFF
     store_release(uring.cq_head, 0, head)
 
 
 @njit
-def flush(uring: Any, transmit: Any, shared: Any, scalars: Any, sockets: Any, wait: bool) -> None:
-    """Hand the queued entries to the kernel, sleep if asked to, and take in the completions."""
-    head = scalars[state.QUEUED_HEAD]
-    tail = scalars[state.QUEUED_TAIL]
-    mask = state.ENTRIES - 1
-    counters = shared.counters
-    journal = shared.journal
+def flush(worker: Any, sleep: bool = False) -> None:
+    """Hand the queued entries to the kernel, sleep until a completion if asked to, and reap."""
+    scalars, uring = worker.scalars, worker.uring
+    counters, journal = worker.shared.counters, worker.shared.journal
+    head = scalars[schema.QUEUED_HEAD]
+    tail = scalars[schema.QUEUED_TAIL]
     copies = np.uint64(0)
     payload = np.uint64(0)
-    sends = np.uint64(0)
-    for entry in range(head, tail):
-        queued_entry = transmit.entries[entry & mask]
-        if queued_entry[layout.ENTRY_COPIES]:
-            copies += queued_entry[layout.ENTRY_COPIES]
-            payload += queued_entry[layout.ENTRY_BYTES]
-            sends += queued_entry[layout.ENTRY_FRAMES]
+    frames = np.uint64(0)
+    for index in range(head, tail):
+        entry = worker.transmit.entries[index & (schema.ENTRIES - 1)]
+        if entry[schema.ENTRY_COPIES]:
+            copies += entry[schema.ENTRY_COPIES]
+            payload += entry[schema.ENTRY_BYTES]
+            frames += entry[schema.ENTRY_FRAMES]
     begin_update(journal)
-    counters[layout.SENT] += copies
-    counters[layout.SENT_BYTES] += payload
-    counters[layout.FRAMES_SENT] += sends
-    counters[layout.ENTERS] += np.uint64(1)
-    journal[layout.JOURNAL_PENDING] -= copies
-    journal[layout.JOURNAL_FLUSH_HEAD] = np.uint64(head)
-    journal[layout.JOURNAL_FLUSH_TAIL] = np.uint64(tail)
-    store_release(journal, layout.JOURNAL_FLUSH, 1)
+    counters[schema.SENT] += copies
+    counters[schema.SENT_BYTES] += payload
+    counters[schema.FRAMES_SENT] += frames
+    counters[schema.ENTERS] += np.uint64(1)
+    journal[schema.JOURNAL_PENDING] -= copies
+    journal[schema.JOURNAL_FLUSH_HEAD] = np.uint64(head)
+    journal[schema.JOURNAL_FLUSH_TAIL] = np.uint64(tail)
+    store_release(journal, schema.JOURNAL_FLUSH, 1)
     end_update(journal)
     store_release(uring.sq_tail, 0, tail & 0xFFFFFFFF)
-    least = 1 if wait else 0
+    least = 1 if sleep else 0
     while True:
         left = (tail - np.int64(load_acquire(uring.sq_head, 0))) & 0xFFFFFFFF
-        outcome = syscall(
-            NR_IO_URING_ENTER, scalars[state.RING_FD], left, least, IORING_ENTER_GETEVENTS, 0, 0
-        )
-        reap(uring, transmit, shared, scalars, sockets)
+        ring_fd = scalars[schema.RING_FD]
+        outcome = syscall(NR_IO_URING_ENTER, ring_fd, left, least, IORING_ENTER_GETEVENTS)
+        _reap(worker)
         # The kernel takes fewer when it is short of memory or of room for completions, for a moment.
         if outcome == left or (outcome < 0 and outcome not in (-_EINTR, -_EAGAIN, -_EBUSY)):
             break
         least = 0
-    store_release(journal, layout.JOURNAL_FLUSH, 0)
-    scalars[state.QUEUED_HEAD] = tail
-    scalars[state.ARENA_USED] = 0
-    if wait:
-        counters[layout.WAKEUPS] += np.uint64(1)
+    store_release(journal, schema.JOURNAL_FLUSH, 0)
+    scalars[schema.QUEUED_HEAD] = tail
+    scalars[schema.ARENA_USED] = 0
+    if sleep:
+        counters[schema.WAKEUPS] += np.uint64(1)
 
 
 @njit
-def arm(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, fd: int, user: int) -> None:
+def flush_and_keep(worker: Any) -> None:
+    """Flush while bursts in the arena have not been sent everywhere: it is filled behind them afterwards."""
+    used = worker.scalars[schema.ARENA_USED]
+    flush(worker)
+    worker.scalars[schema.ARENA_USED] = used
+
+
+@njit
+def arm(worker: Any, fd: int, user: int) -> None:
     """Queue a one-shot poll for input, making room first when the submission ring is full."""
-    if queued(scalars) == state.ENTRIES:
-        flush(uring, transmit, shared, scalars, sockets, False)
-    head = np.uint64(IORING_OP_POLL_ADD) | (np.uint64(fd) << np.uint64(32))
-    queue(transmit, uring, scalars, 0, head, 0, np.uint64(_POLLIN << 32), user)
+    if queued(worker) == schema.ENTRIES:
+        flush(worker)
+    worker.transmit.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
+    _queue(worker, _POLL_ADD | (np.uint64(fd) << np.uint64(32)), 0, _POLL_FLAGS, user)
 
 
 @njit
-def cancel_poll(transmit: Any, uring: Any, shared: Any, scalars: Any, sockets: Any, row: int) -> None:
-    """Take back the poll of a socket that is about to go; what is queued goes to the kernel first."""
-    flush(uring, transmit, shared, scalars, sockets, False)
-    head, polled = np.uint64(IORING_OP_ASYNC_CANCEL), KIND_SOCKET | np.uint64(row)
-    queue(transmit, uring, scalars, 0, head, polled, 0, KIND_IGNORED)
-    flush(uring, transmit, shared, scalars, sockets, False)
+def cancel_poll(worker: Any, row: int) -> None:
+    """Cancel the poll of a socket that is about to go; what is queued goes to the kernel first."""
+    flush(worker)
+    worker.transmit.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
+    _queue(worker, _ASYNC_CANCEL, KIND_SOCKET | np.uint64(row), 0, KIND_IGNORED)
+    flush(worker)

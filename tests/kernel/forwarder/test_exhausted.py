@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.sockets import Ring
+from forwarder.net import packet_sockets
+from forwarder.net.packet_sockets import Ring
 
 LOOPBACK = 1
 
@@ -32,11 +32,11 @@ def test_where_no_thread_can_be_had_no_socket_is_opened_and_those_that_are_open_
         start(thread)
 
     before = descriptors()
-    opened = sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+    opened = packet_sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(OSError, match="no thread to be had") as refused:
-        sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+        packet_sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
     assert refused.value.errno == errno.EAGAIN
     started.clear()
-    sockets.close_all(opened)
+    packet_sockets.close_all(opened)
     assert descriptors() == before

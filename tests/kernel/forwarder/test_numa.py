@@ -24,8 +24,8 @@ from kernel_support.mcrd import Relay, eventually, mcrctl, relay, rule
 from kernel_support.traffic import Bench, streams
 
 from forwarder.abi import mempolicy, syscalls
-from forwarder.engines.packet import sockets
-from forwarder.engines.packet.sockets import Ring, open_receivers
+from forwarder.net import packet_sockets
+from forwarder.net.packet_sockets import Ring, open_receivers
 from forwarder.plan.host import read_host
 from lab.netns import namespaces as netns
 
@@ -100,7 +100,7 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[tuple[int, int]] = []
-    real = sockets._libc
+    real = packet_sockets._libc
 
     class Watched:
         def setsockopt(self, *arguments: object) -> int:
@@ -110,7 +110,7 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
         def bind(self, *arguments: object) -> int:
             return int(real.bind(*arguments))
 
-    monkeypatch.setattr(sockets, "_libc", Watched())
+    monkeypatch.setattr(packet_sockets, "_libc", Watched())
     rings = [Ring(64, 2048, 0), Ring(64, 2048, None), Ring(64, 2048, 0)]
     opened = open_receivers(socket.if_nametoindex("lo"), rings)
     try:
@@ -121,7 +121,7 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
             assert {node_of(start + page) for page in range(0, rings[0].nbytes, PAGE)} == {0}
             del first
     finally:
-        sockets.close_all(opened)
+        packet_sockets.close_all(opened)
 
 
 def test_a_worker_takes_its_memory_and_its_counters_from_its_node(mcrd_bench: Bench) -> None:

@@ -39,7 +39,7 @@ from kernel_support.traffic import Bench, streams
 from kernel_support.wires import Port, Wiring
 from process_support import children
 
-from forwarder.engines.packet.engine import LINKS
+from forwarder.engines.packet.schema import LINKS
 from forwarder.plan.placement import owners
 from forwarder.plan.strategy import Hashing
 from lab.load.jobs import ReceiverJob, SenderJob

@@ -11,7 +11,7 @@ from kernel_support import tx_ring_probe
 from kernel_support.tx_ring_probe import OUTPUTS, datagram
 from paths import TESTS
 
-from forwarder.engines.packet import state
+from forwarder.engines.packet import schema
 from lab.netns import namespaces as netns
 
 
@@ -58,7 +58,7 @@ def test_bursts_of_short_datagrams_leave_through_the_ring_as_scapy_makes_them(pa
         assert left == copies(number, 300, identification(left[0]), payload_bytes)
     assert (seen["sent"], seen["sent_bytes"]) == (600, 600 * payload_bytes)
     assert seen["frames"] == 10
-    assert seen["slots"] == 10 % state.TX_SLOTS
+    assert seen["slots"] == 10 % schema.TX_SLOTS
     assert seen["reasons"] == {}
 
 
@@ -89,7 +89,7 @@ def test_bursts_of_several_rules_with_outputs_on_the_same_interfaces_go_together
             of = [number for number in numbers if number % 16 == rule]
             assert of == sorted(of), "each flow in order"
     assert (seen["sent"], seen["frames"], seen["reasons"]) == (256, 32, {})
-    assert seen["slots"] == 32 % state.TX_SLOTS
+    assert seen["slots"] == 32 % schema.TX_SLOTS
 
 
 def test_what_is_refused_is_its_own_rules() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from packet_support import examples, outputs
 from packet_support.frames import addresses, groups, ports, raw_address, raw_port
 
-from forwarder.engines.packet.table import pack_key
+from forwarder.engines.packet.rule_table import pack_key
 from forwarder.rules.model import ForwardingRule, Output
 from forwarder.workers.rule_index import Numbering, worker_rule
 

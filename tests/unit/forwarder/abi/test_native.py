@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from forwarder.abi import io_uring, jit
-from forwarder.abi.io_uring import Uring, enable_rings, open_uring, submission_head
+from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, full_fence, load_acquire, store_release, syscall, words_at
+from forwarder.abi.uring_setup import Uring, open_uring, submission_head
 
 _NR_CLOSE = 3
 _NR_GETPID = 39

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from forwarder.engines.packet.messages import HEADER_WORDS, MESSAGE_BYTES
+from forwarder.engines.packet.schema import HEADER_WORDS, MESSAGE_BYTES
 from forwarder.rules.book import RuleBook, check_rules
 from forwarder.rules.model import MOST_OUTPUTS, ForwardingRule, Output, RulesError, interface_name
 from forwarder.rules.notation import load_rules, output_text, parse_outputs, parse_rules

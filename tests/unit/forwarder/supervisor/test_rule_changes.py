@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from forwarder.engines.packet.memory import SharedMemory
-from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.engine import SharedMemory
+from forwarder.engines.packet.schema import Kind
 from forwarder.net.links import InterfaceState, LinkView
 from forwarder.net.memberships import Memberships
 from forwarder.plan.host import HostError, described_host

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from forwarder.engines.packet.memory import SharedMemory
+from forwarder.engines.packet.engine import SharedMemory
 from forwarder.plan.model import WorkerPlan
 from forwarder.workers import request_channel
 from forwarder.workers.handle import WorkerHandle

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from forwarder.engines.packet.messages import Kind
+from forwarder.engines.packet.schema import Kind
 from forwarder.workers import request_channel
 from forwarder.workers.request_channel import RequestChannel, WorkerGoneError
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
 from lab.measure.network import waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
@@ -101,7 +101,7 @@ def test_each_worker_that_gets_every_datagram_has_an_account_of_its_own() -> Non
 
 
 def test_the_forwarder_has_no_other_reasons_for_copies() -> None:
-    assert set(layout.EGRESS_REASONS) == EGRESS_REASONS
+    assert set(schema.EGRESS_REASONS) == EGRESS_REASONS
 
 
 def test_the_generator_alone_has_a_ledger_too() -> None:

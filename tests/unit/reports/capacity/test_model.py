@@ -11,7 +11,7 @@ import pytest
 from capacity_support import COST, model
 from pydantic import ValidationError
 
-from forwarder.engines.packet import coalesce, state
+from forwarder.engines.packet import schema
 from reports.capacity import cost
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding
@@ -36,8 +36,8 @@ def test_the_shipped_model_can_be_read_and_knows_what_advice_needs() -> None:
 
 
 def test_the_model_and_the_engine_agree_on_what_goes_into_one_frame() -> None:
-    assert cost.BATCH_FRAMES == state.BATCH
-    assert (cost.MOST_SEGMENTS, cost.MOST_PAYLOAD_BYTES) == (coalesce.MAX_SEGMENTS, coalesce.MAX_PAYLOAD)
+    assert cost.BATCH_FRAMES == schema.BATCH
+    assert (cost.MOST_SEGMENTS, cost.MOST_PAYLOAD_BYTES) == (schema.MAX_SEGMENTS, schema.MAX_PAYLOAD)
 
 
 def _document(**changes: object) -> str:

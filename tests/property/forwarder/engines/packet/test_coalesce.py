@@ -15,8 +15,7 @@ from packet_support.frames import Datagram, read
 from packet_support.outputs import in_one_memory
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import coalesce, state
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import coalesce, schema
 
 SIZES = (0, 1, 17, 18, 100, 1_400, 8_972)
 
@@ -72,41 +71,41 @@ arrivals = st.builds(
 )
 batches = st.lists(
     st.tuples(arrivals, st.integers(1, 70)) | st.tuples(arrivals, st.integers(1, 3)), max_size=12
-).map(lambda runs: [arrival for arrival, count in runs for _ in range(count)][: state.BATCH])
+).map(lambda runs: [arrival for arrival, count in runs for _ in range(count)][: schema.BATCH])
 
 
 class Sorter:
     """The arrays of one worker, used for one batch after another."""
 
-    def __init__(self, fits_all: int = coalesce.MAX_PAYLOAD) -> None:
+    def __init__(self, fits_all: int = schema.MAX_PAYLOAD) -> None:
         self.fits_all = fits_all
-        self.flows = np.zeros((state.FLOW_PLACES, coalesce.FLOW_COLUMNS), np.int64)
+        oversize = np.zeros(8, np.uint8)
+        self.arrays = schema.Batch(
+            frames=np.zeros((0, schema.FRAME_COLUMNS), np.uint32),
+            bursts=np.zeros((0, schema.BURST_COLUMNS), np.int64),
+            flows=np.zeros((schema.FLOW_BUCKETS, schema.FLOW_COLUMNS), np.int64),
+            oversize=oversize,
+            oversize_words=oversize.view(np.uint32),
+            totals=np.zeros(schema.COUNTERS, np.int64),
+        )
         self.stamp = 0
 
     def sort(self, batch: list[Arrival]) -> list[tuple[NDArray[np.int64], list[int]]]:
         """Each burst's row with the positions of its frames, in the order in which the bursts leave."""
         frames, data = _received(batch)
-        bursts = np.full((state.BATCH, coalesce.BURST_COLUMNS), -1, np.int64)
+        bursts = np.full((schema.BATCH, schema.BURST_COLUMNS), -1, np.int64)
         self.stamp += 1
         count = 0
+        arrays = self.arrays._replace(frames=frames, bursts=bursts)
+        words = data.view(np.uint32)
         for row in range(len(batch)):
-            count = coalesce.place(
-                data.view(np.uint32),
-                data,
-                frames,
-                row,
-                bursts,
-                count,
-                self.flows,
-                self.stamp,
-                self.fits_all,
-            )
+            count = coalesce.add_to_burst(words, data, arrays, row, count, self.stamp, self.fits_all)
         sorted_bursts = []
         for burst in bursts[:count]:
-            members = [int(burst[coalesce.BURST_FIRST])]
-            while frames[members[-1], layout.FRAME_NEXT] != layout.NONE:
-                members.append(int(frames[members[-1], layout.FRAME_NEXT]))
-            assert members[-1] == burst[coalesce.BURST_LAST]
+            members = [int(burst[schema.BURST_FIRST])]
+            while frames[members[-1], schema.FRAME_NEXT] != schema.NONE:
+                members.append(int(frames[members[-1], schema.FRAME_NEXT]))
+            assert members[-1] == burst[schema.BURST_LAST]
             sorted_bursts.append((burst, members))
         return sorted_bursts
 
@@ -127,8 +126,8 @@ def _received(batch: list[Arrival]) -> tuple[NDArray[np.uint32], NDArray[np.uint
     parsed = [read(arrival.datagram.frame(), **vnet[arrival.kind]) for arrival in distinct]
     rows, data = in_one_memory([(each.row, each.data) for each in parsed])
     for number, arrival in enumerate(distinct):
-        rows[number, layout.FRAME_RULE] = arrival.rule
-    return rows[[distinct.index(arrival) for arrival in batch]].reshape(-1, layout.FRAME_COLUMNS), data
+        rows[number, schema.FRAME_RULE] = arrival.rule
+    return rows[[distinct.index(arrival) for arrival in batch]].reshape(-1, schema.FRAME_COLUMNS), data
 
 
 @examples(150)
@@ -137,8 +136,8 @@ def test_every_frame_is_in_exactly_one_burst_and_the_bursts_add_up(batch: list[A
     bursts = Sorter().sort(batch)
     assert sorted(row for _, members in bursts for row in members) == list(range(len(batch)))
     for burst, members in bursts:
-        assert burst[coalesce.BURST_SEGMENTS] == sum(batch[row].segments for row in members)
-        assert burst[coalesce.BURST_BYTES] == sum(batch[row].length for row in members)
+        assert burst[schema.BURST_SEGMENTS] == sum(batch[row].segments for row in members)
+        assert burst[schema.BURST_BYTES] == sum(batch[row].length for row in members)
 
 
 @examples(150)
@@ -165,8 +164,8 @@ def test_only_sound_equal_datagrams_of_one_flow_are_put_together(batch: list[Arr
         lengths = [arrival.length for arrival in together]
         assert len(set(lengths[:-1])) == 1
         assert 0 < lengths[-1] <= lengths[0]
-        assert len(together) <= coalesce.MAX_SEGMENTS
-        assert burst[coalesce.BURST_BYTES] <= 65_507
+        assert len(together) <= schema.MAX_SEGMENTS
+        assert burst[schema.BURST_BYTES] <= 65_507
 
 
 @examples(150)
@@ -184,8 +183,8 @@ def test_what_can_leave_together_does(batch: list[Arrival]) -> None:
                 or first.look != newcomer.look
                 or not 0 < newcomer.length <= first.length
                 or last.length < first.length
-                or len(before) == coalesce.MAX_SEGMENTS
-                or sum(arrival.length for arrival in before) + newcomer.length > coalesce.MAX_PAYLOAD
+                or len(before) == schema.MAX_SEGMENTS
+                or sum(arrival.length for arrival in before) + newcomer.length > schema.MAX_PAYLOAD
             )
 
 

@@ -20,8 +20,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.sockets import Ring
+from forwarder.engines.packet import schema
+from forwarder.net.packet_sockets import Ring
 
 GROUPS = ("239.1.1.1", "239.1.1.2", "239.1.1.3")
 """The last one has no rule."""
@@ -228,7 +228,7 @@ def test_every_datagram_is_forwarded_as_scapy_builds_it_or_counted_with_its_reas
             messages = bench.forward()
             _assert_sent([frame for message in messages for frame in transmitted(message)], owed)
         bench.assert_balanced()
-        assert bench.counter(layout.SENT) == fates.pop("sent", 0)
+        assert bench.counter(schema.SENT) == fates.pop("sent", 0)
         assert bench.reasons() == dict(fates)
         for slot in slots.values():
             assert bench.block.rule_matched[slot, 0] == matched[slot]
@@ -253,4 +253,4 @@ def test_garbage_in_the_ring_is_counted_once_a_frame_and_given_back(
             )
         assert bench.forward() == []
         bench.assert_balanced()
-        assert bench.counter(layout.RECEIVED) == len(slots) == sum(bench.reasons().values())
+        assert bench.counter(schema.RECEIVED) == len(slots) == sum(bench.reasons().values())

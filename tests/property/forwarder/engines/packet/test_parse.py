@@ -27,7 +27,7 @@ from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.parse import datagrams as count_datagrams
 from forwarder.engines.packet.parse import verify
 
@@ -35,10 +35,10 @@ from forwarder.engines.packet.parse import verify
 def assert_read_as(parsed: Parsed, datagram: Datagram) -> None:
     row = parsed.row
     assert reason(parsed.outcome) == "ok"
-    assert row[layout.FRAME_SOURCE] == raw_address(datagram.source)
-    assert row[layout.FRAME_GROUP] == raw_address(datagram.group)
-    assert row[layout.FRAME_PORTS] == raw_port(datagram.source_port) | raw_port(datagram.port) << 16
-    assert row[layout.FRAME_TTL_TOS_DF] == datagram.ttl | datagram.tos << 8 | datagram.dont_fragment << 16
+    assert row[schema.FRAME_SOURCE] == raw_address(datagram.source)
+    assert row[schema.FRAME_GROUP] == raw_address(datagram.group)
+    assert row[schema.FRAME_PORTS] == raw_port(datagram.source_port) | raw_port(datagram.port) << 16
+    assert row[schema.FRAME_TTL_TOS_DF] == datagram.ttl | datagram.tos << 8 | datagram.dont_fragment << 16
     assert parsed.payload() == datagram.payload
 
 
@@ -49,9 +49,9 @@ def test_every_field_is_read_as_scapy_wrote_it_and_trailing_bytes_are_not_payloa
 ) -> None:
     parsed = read(datagram.frame() + trailer)
     assert_read_as(parsed, datagram.arrived())
-    expected = layout.TRUST_ABSENT if datagram.checksum == "absent" else layout.TRUST_UNVERIFIED
-    assert parsed.row[layout.FRAME_TRUST] == expected
-    assert parsed.row[layout.FRAME_SEGMENT] == 0
+    expected = schema.TRUST_ABSENT if datagram.checksum == "absent" else schema.TRUST_UNVERIFIED
+    assert parsed.row[schema.FRAME_TRUST] == expected
+    assert parsed.row[schema.FRAME_SEGMENT] == 0
     assert count_datagrams(parsed.row) == 1
 
 
@@ -60,7 +60,7 @@ def test_every_field_is_read_as_scapy_wrote_it_and_trailing_bytes_are_not_payloa
 def test_verifying_tells_a_corrupted_datagram_from_a_sound_one(datagram: Datagram) -> None:
     assume(datagram.checksum != "absent")
     parsed = read(datagram.frame())
-    expected = layout.TRUST_CORRUPT if datagram.checksum == "corrupt" else layout.TRUST_VERIFIED
+    expected = schema.TRUST_CORRUPT if datagram.checksum == "corrupt" else schema.TRUST_VERIFIED
     assert verify(parsed.words, parsed.data, parsed.row) == expected
 
 
@@ -169,8 +169,8 @@ def test_a_gso_frame_counts_as_the_datagrams_it_will_be_cut_into(
         gso_size=size,
     )
     assert_read_as(parsed, whole)
-    assert parsed.row[layout.FRAME_TRUST] == layout.TRUST_PARTIAL
-    assert parsed.row[layout.FRAME_SEGMENT] == (size if size < length else 0)
+    assert parsed.row[schema.FRAME_TRUST] == schema.TRUST_PARTIAL
+    assert parsed.row[schema.FRAME_SEGMENT] == (size if size < length else 0)
     assert count_datagrams(parsed.row) == len(range(0, length, size))
 
 
@@ -180,10 +180,10 @@ def test_what_the_kernel_knows_of_the_checksum_is_believed(datagram: Datagram) -
     """NEEDS_CSUM: the field is unfinished. DATA_VALID: the device checked it, but not a field of zero."""
     frame = datagram.frame()
     partial = read(frame, flags=ap.VIRTIO_NET_HDR_F_NEEDS_CSUM)
-    assert partial.row[layout.FRAME_TRUST] == layout.TRUST_PARTIAL
+    assert partial.row[schema.FRAME_TRUST] == schema.TRUST_PARTIAL
     valid = read(frame, flags=ap.VIRTIO_NET_HDR_F_DATA_VALID)
-    expected = layout.TRUST_ABSENT if datagram.checksum == "absent" else layout.TRUST_VERIFIED
-    assert valid.row[layout.FRAME_TRUST] == expected
+    expected = schema.TRUST_ABSENT if datagram.checksum == "absent" else schema.TRUST_VERIFIED
+    assert valid.row[schema.FRAME_TRUST] == expected
 
 
 @examples(5)
@@ -210,9 +210,9 @@ def _judge(frame: bytes, length: int, tagged: bool, flags: int, gso_type: int, g
     expected = defects(frame, length, tagged=tagged)
     assert reason(first.outcome) in (expected or {"ok"})
     assert first.outcome == second.outcome
-    if first.outcome == layout.OK:
+    if first.outcome == schema.OK:
         assert (first.row == second.row).all()
-        end = int(first.row[layout.FRAME_PAYLOAD]) * 4 + int(first.row[layout.FRAME_LENGTH])
+        end = int(first.row[schema.FRAME_PAYLOAD]) * 4 + int(first.row[schema.FRAME_LENGTH])
         assert end <= 2 + len(frame)
         assert count_datagrams(first.row) >= 1
         assert verify(first.words, first.data, first.row) == verify(second.words, second.data, second.row)

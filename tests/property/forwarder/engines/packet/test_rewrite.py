@@ -18,7 +18,7 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.parse import verify
 from forwarder.engines.packet.rewrite import SHORT_SEGMENT, copy_payload, outgoing_ttl
 
@@ -31,9 +31,9 @@ def sent(
 ) -> tuple[VnetHeader, bytes]:
     """A datagram through parse and rewrite alone: the virtio_net_hdr and the frame."""
     parsed = read(datagram.frame(), **vnet)
-    assert parsed.outcome == layout.OK
+    assert parsed.outcome == schema.OK
     rows, data = in_one_memory([(parsed.row, parsed.data)])
-    length = int(parsed.row[layout.FRAME_LENGTH])
+    length = int(parsed.row[schema.FRAME_LENGTH])
     written = message(output, rows, data.view(np.uint32), data, length=length, identification=identification)
     return VnetHeader.unpack(written), written[ap.VNET_HDR_BYTES :]
 
@@ -61,7 +61,7 @@ def test_a_datagram_corrupted_upstream_is_still_found_corrupt_downstream(
     assert frame[:40] + frame[42:] == expected[:40] + expected[42:], "only the checksum differs"
     assert not checksum_holds(frame)
     again = read(frame)
-    assert verify(again.words, again.data, again.row) == layout.TRUST_CORRUPT
+    assert verify(again.words, again.data, again.row) == schema.TRUST_CORRUPT
 
 
 @examples(150)
@@ -72,8 +72,8 @@ def test_a_local_senders_unfinished_checksum_is_finished_by_the_kernel(
     assume(datagram.checksum == "full")
     parsed = read(datagram.frame())
     rows, data = in_one_memory([(parsed.row, parsed.data)])
-    rows[0, layout.FRAME_TRUST] = layout.TRUST_PARTIAL
-    rows[0, layout.FRAME_CHECKSUM] = 0x1234
+    rows[0, schema.FRAME_TRUST] = schema.TRUST_PARTIAL
+    rows[0, schema.FRAME_CHECKSUM] = 0x1234
     written = message(
         output,
         rows,
@@ -109,8 +109,8 @@ def test_every_segment_of_a_burst_is_the_datagram_that_scapy_builds(
     ]
     parsed = [read(each.frame()) for each in burst]
     rows, data = in_one_memory([(each.row, each.data) for each in parsed])
-    rows[:, layout.FRAME_TRUST] = layout.TRUST_VERIFIED
-    rows[:-1, layout.FRAME_NEXT] = np.arange(1, count, dtype=np.uint32)
+    rows[:, schema.FRAME_TRUST] = schema.TRUST_VERIFIED
+    rows[:-1, schema.FRAME_NEXT] = np.arange(1, count, dtype=np.uint32)
     written = message(
         output,
         rows,
@@ -159,7 +159,7 @@ def test_a_received_gso_frame_leaves_as_the_same_datagrams(
         data.view(np.uint32),
         data,
         length=length,
-        segment=int(parsed.row[layout.FRAME_SEGMENT]),
+        segment=int(parsed.row[schema.FRAME_SEGMENT]),
         identification=identification,
     )
     frames = transmitted(written)
@@ -193,7 +193,7 @@ def test_a_bursts_payloads_stand_end_to_end_in_their_order(
     order = list(range(len(contents)))
     random.shuffle(order)
     for here, following in pairwise(order):
-        rows[here, layout.FRAME_NEXT] = following
+        rows[here, schema.FRAME_NEXT] = following
     expected = b"".join(contents[row] for row in order)
     arena = np.full((4 * start_word + len(expected) + 7) & ~3, 0xEE, np.uint8)
     copied = copy_payload(

@@ -12,7 +12,7 @@ from packet_support.outputs import Output, in_one_memory, message
 from scapy.layers.inet import UDP
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
+from forwarder.engines.packet import schema
 from forwarder.engines.packet.checksum import fold
 from forwarder.engines.packet.parse import verify
 
@@ -44,8 +44,8 @@ def test_carries_are_added_until_none_is_left(total: int, folded: int) -> None:
 def test_a_checksum_of_0xffff_verifies_and_is_updated_like_any_other() -> None:
     datagram = with_sum_of_zero(Datagram())
     parsed = read(datagram.frame())
-    assert parsed.row[layout.FRAME_CHECKSUM] == 0xFFFF
-    assert verify(parsed.words, parsed.data, parsed.row) == layout.TRUST_VERIFIED
+    assert parsed.row[schema.FRAME_CHECKSUM] == 0xFFFF
+    assert verify(parsed.words, parsed.data, parsed.row) == schema.TRUST_VERIFIED
     assert forwarded(datagram, Output()) == Output().forwarded(datagram, 0)
 
 

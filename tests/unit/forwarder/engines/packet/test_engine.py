@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram, raw_address, raw_port
@@ -20,12 +19,11 @@ from packet_support.outputs import Output
 from paths import TESTS
 
 from forwarder.abi import af_packet as ap
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet import state
-from forwarder.engines.packet.messages import Kind
-from forwarder.engines.packet.receive import take
-from forwarder.engines.packet.sockets import Ring
-from forwarder.engines.packet.table import pack_key
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.receive import receive_batch
+from forwarder.engines.packet.rule_table import pack_key
+from forwarder.engines.packet.schema import Kind
+from forwarder.net.packet_sockets import Ring
 from forwarder.workers import encoding
 
 GROUP = "239.1.1.1"
@@ -58,8 +56,8 @@ def test_datagrams_queued_together_leave_as_one_frame_and_a_lone_one_as_itself(b
     bench.ring.receive(DATAGRAM.frame())
     (alone,) = bench.forward()
     assert VnetHeader.unpack(alone) == VnetHeader()
-    assert bench.counter(layout.SENT) == 11
-    assert bench.counter(layout.FRAMES_SENT) == 2
+    assert bench.counter(schema.SENT) == 11
+    assert bench.counter(schema.FRAMES_SENT) == 2
     bench.assert_balanced()
 
 
@@ -69,7 +67,7 @@ def test_a_ring_is_used_round_and_round(bench: Bench) -> None:
         for datagram in numbered(size):
             assert bench.ring.receive(datagram.frame())
         arrived += payloads(bench.forward())
-    assert len(arrived) == bench.counter(layout.SENT) == 272
+    assert len(arrived) == bench.counter(schema.SENT) == 272
     bench.assert_balanced()
 
 
@@ -101,7 +99,7 @@ def test_more_sends_than_submission_entries_leave_in_several_submissions_and_in_
         bench.add_rule(GROUP, DATAGRAM.port, outputs)
         # Growing lengths cannot be put together: 60 datagrams are 60 sends to each of 8 outputs.
         arriving = [replace(DATAGRAM, payload=bytes([size]) * size) for size in range(1, 61)]
-        assert len(arriving) * len(outputs) > state.ENTRIES
+        assert len(arriving) * len(outputs) > schema.ENTRIES
         for datagram in arriving:
             bench.ring.receive(datagram.frame())
         frames = [frame for message in bench.forward() for frame in transmitted(message)]
@@ -119,7 +117,7 @@ def test_more_payload_than_the_arena_holds_leaves_whole() -> None:
         bench.connect(OUTPUT)
         bench.add_rule(GROUP, DATAGRAM.port, [OUTPUT])
         arriving = [replace(DATAGRAM, payload=bytes([number]) * (8_000 + number)) for number in range(40)]
-        assert sum(len(datagram.payload) for datagram in arriving) > state.ARENA_BYTES
+        assert sum(len(datagram.payload) for datagram in arriving) > schema.ARENA_BYTES
         received = []
         for start in range(0, len(arriving), 20):
             for datagram in arriving[start : start + 20]:
@@ -147,7 +145,7 @@ def test_the_largest_gso_frame_of_a_local_sender_is_fetched_and_cut_right(bench:
     received = payloads(bench.forward())
     assert b"".join(received) == whole.payload
     assert {len(part) for part in received[:-1]} == {1_472}
-    assert bench.counter(layout.RECEIVED) == bench.counter(layout.SENT) == len(received) == 45
+    assert bench.counter(schema.RECEIVED) == bench.counter(schema.SENT) == len(received) == 45
     bench.assert_balanced()
 
 
@@ -195,8 +193,8 @@ def test_a_refused_send_is_taken_back_and_counted_for_every_datagram_in_it(bench
         bench.ring.receive(datagram.frame())
     assert bench.forward() == []
     assert bench.reasons() == {"transmit_refused": 10}
-    assert bench.counter(layout.SENT) == bench.counter(layout.SENT_BYTES) == 0
-    assert bench.counter(layout.FRAMES_SENT) == 0
+    assert bench.counter(schema.SENT) == bench.counter(schema.SENT_BYTES) == 0
+    assert bench.counter(schema.FRAMES_SENT) == 0
     assert bench.block.rule_unsent[0].tolist() == [10, 640]
     bench.assert_balanced()
 
@@ -208,7 +206,7 @@ def test_where_the_transmit_ring_fails_one_burst_is_refused_and_the_others_becom
         os.fdopen(os.memfd_create("tx-ring", os.MFD_CLOEXEC), "r+b", buffering=0) as tx_ring,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody,
     ):
-        tx_ring.truncate(state.TX_SLOTS * state.TX_SLOT_BYTES)
+        tx_ring.truncate(schema.TX_SLOTS * schema.TX_SLOT_BYTES)
         with Bench(Ring(256, 2048), tx_ring=tx_ring) as bench:
             os.dup2(nobody.fileno(), tx_ring.fileno())  # it is mapped by now, and leads nowhere
             bench.connect(OUTPUT)
@@ -220,9 +218,9 @@ def test_where_the_transmit_ring_fails_one_burst_is_refused_and_the_others_becom
             later = [datagram.payload for datagram in numbered(128)][64:]
             assert payloads(messages) == [*later, *later], "a burst to each of two outputs"
             assert bench.reasons() == {"transmit_refused": 128}
-            assert bench.counter(layout.SENT) == 128
-            assert bench.counter(layout.SENT_BYTES) == 128 * 64
-            assert bench.counter(layout.FRAMES_SENT) == 2
+            assert bench.counter(schema.SENT) == 128
+            assert bench.counter(schema.SENT_BYTES) == 128 * 64
+            assert bench.counter(schema.FRAMES_SENT) == 2
             assert bench.block.rule_unsent[0].tolist() == [128, 128 * 64]
             bench.assert_balanced()
 
@@ -240,7 +238,7 @@ def test_a_rule_without_outputs_matches_and_sends_nothing() -> None:
         bench.add_rule(GROUP, DATAGRAM.port, [])
         bench.ring.receive(DATAGRAM.frame())
         assert bench.forward() == []
-        assert bench.counter(layout.MATCHED) == 1
+        assert bench.counter(schema.MATCHED) == 1
         bench.assert_balanced()
 
 
@@ -282,18 +280,9 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     """Claimed, then killed: their copies are settled as interrupted, the ring must not stay full."""
     for datagram in numbered(5):
         bench.ring.receive(datagram.frame())
-    engine = bench.engine
-    take(
-        engine._sockets[0],
-        bench.block.cursors[0],
-        engine._rules,
-        engine._batch,
-        bench.block.shared,
-        engine._scalars,
-        np.zeros(layout.COUNTERS, np.int64),
-    )
+    receive_batch(bench.engine._worker, 0)
     assert bench.block.cursors[0].tolist() == [5, 0]
-    assert bench.block.journal[layout.JOURNAL_PENDING] == 5
+    assert bench.block.journal[schema.JOURNAL_PENDING] == 5
     bench.add_ring()
     assert bench.block.cursors[0].tolist() == [5, 5]
     assert [bench.ring.status(slot) for slot in range(6)] == [0] * 6
@@ -307,7 +296,7 @@ def test_a_socket_taken_away_is_served_no_more_and_how_far_it_came_is_known(benc
     bench.ring.receive(DATAGRAM.frame())
     assert bench.forward() == []
     assert bench.block.cursors[0].tolist() == [1, 1]
-    assert bench.counter(layout.RECEIVED) == 1
+    assert bench.counter(schema.RECEIVED) == 1
 
 
 def test_a_descriptor_that_cannot_be_mapped_for_writing_is_answered_with_its_error_and_given_back(
@@ -366,14 +355,16 @@ def test_after_warming_up_nothing_is_left_to_compile() -> None:
         run_apart("""
 from forwarder.workers import entry_point
 from forwarder.engines.packet import (
-    accounting, checksum, coalesce, loop, parse, receive, rewrite, serve, table, transmit
+    accounting, checksum, coalesce, emit, loop, parse, receive, rewrite, rule_table, transmit, tx_ring
 )
 from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram
 from packet_support.outputs import Output
 
 def compiled():
-    modules = (accounting, checksum, coalesce, loop, parse, receive, rewrite, serve, table, transmit)
+    modules = (
+        accounting, checksum, coalesce, emit, loop, parse, receive, rewrite, rule_table, transmit, tx_ring
+    )
     return {
         (module.__name__, name): len(function.signatures)
         for module in modules
@@ -382,7 +373,7 @@ def compiled():
     }
 
 entry_point.warm_up()
-table.pack_key(0, 0, 1)  # the supervisor packs keys in plain Python
+rule_table.pack_key(0, 0, 1)  # the supervisor packs keys in plain Python
 before = compiled()
 bench = Bench()
 bench.connect(Output())

@@ -17,11 +17,10 @@ from packet_support.frames import Datagram
 from packet_support.outputs import Output
 from process_support import state_of
 
-from forwarder.abi.io_uring import submission_head
-from forwarder.engines.packet import accounting as journal
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet import state
-from forwarder.engines.packet.memory import BLOCK_BYTES, Block, SharedMemory, read, settle
+from forwarder.abi.uring_setup import submission_head
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.accounting import Block, begin_update, end_update, read, settle
+from forwarder.engines.packet.engine import BLOCK_BYTES, SharedMemory
 from forwarder.engines.packet.rewrite import HEADER_BYTES
 
 _LONG = 30.0
@@ -100,35 +99,35 @@ def test_a_reader_never_sees_half_a_change_by_another_process(block: Block) -> N
 
 def _change_for_ever(block: Block) -> None:
     while True:
-        journal.begin_update(block.journal)
-        for index in range(layout.COUNTERS):
+        begin_update(block.journal)
+        for index in range(schema.COUNTERS):
             block.counters[index] += np.uint64(1)
-        block.journal[layout.JOURNAL_PENDING] += np.uint64(1)
-        journal.end_update(block.journal)
+        block.journal[schema.JOURNAL_PENDING] += np.uint64(1)
+        end_update(block.journal)
 
 
 def test_reading_ends_though_the_writer_died_in_the_middle_of_a_change(block: Block) -> None:
-    journal.begin_update(block.journal)
-    block.counters[layout.SENT] = 9
+    begin_update(block.journal)
+    block.counters[schema.SENT] = 9
     snapshot = read(block, attempts=10)
-    assert snapshot.counters[layout.SENT] == 9
-    snapshot.counters[layout.SENT] = 1
-    assert block.counters[layout.SENT] == 9, "a snapshot is a copy"
+    assert snapshot.counters[schema.SENT] == 9
+    snapshot.counters[schema.SENT] = 1
+    assert block.counters[schema.SENT] == 9, "a snapshot is a copy"
 
 
 def test_nothing_is_settled_when_nothing_was_owed(block: Block) -> None:
-    block.counters[layout.SENT] = 10
+    block.counters[schema.SENT] = 10
     assert settle(block, 0) == 0
-    assert block.counters[layout.SENT] == 10
-    assert block.counters[layout.INTERRUPTED] == 0
+    assert block.counters[schema.SENT] == 10
+    assert block.counters[schema.INTERRUPTED] == 0
 
 
 def test_copies_of_a_claimed_batch_that_were_never_announced_are_interrupted(block: Block) -> None:
-    block.counters[layout.SENT] = 10
-    block.journal[layout.JOURNAL_PENDING] = 4
+    block.counters[schema.SENT] = 10
+    block.journal[schema.JOURNAL_PENDING] = 4
     assert settle(block, 0) == 4
-    assert block.counters[layout.SENT] == 10
-    assert block.counters[layout.INTERRUPTED] == 4
+    assert block.counters[schema.SENT] == 10
+    assert block.counters[schema.INTERRUPTED] == 4
 
 
 @pytest.mark.parametrize(
@@ -140,27 +139,27 @@ def test_announced_sends_that_the_kernel_had_not_taken_are_interrupted(
     """Six entries of ten copies each, around the end of the ring and of 32 bits."""
     head = (1 << 32) - 3
     for entry in range(head, head + 6):
-        block.entries[entry % state.ENTRIES] = (10, RULE, 640, FRAMES)
-    block.counters[layout.SENT] = 100 + 60
-    block.counters[layout.SENT_BYTES] = 160 * 64
-    block.counters[layout.FRAMES_SENT] = 16 * FRAMES
-    block.journal[layout.JOURNAL_FLUSH] = 1
-    block.journal[layout.JOURNAL_FLUSH_HEAD] = head
-    block.journal[layout.JOURNAL_FLUSH_TAIL] = head + 6
+        block.entries[entry % schema.ENTRIES] = (10, RULE, 640, FRAMES)
+    block.counters[schema.SENT] = 100 + 60
+    block.counters[schema.SENT_BYTES] = 160 * 64
+    block.counters[schema.FRAMES_SENT] = 16 * FRAMES
+    block.journal[schema.JOURNAL_FLUSH] = 1
+    block.journal[schema.JOURNAL_FLUSH_HEAD] = head
+    block.journal[schema.JOURNAL_FLUSH_TAIL] = head + 6
     assert settle(block, (head + taken) & 0xFFFFFFFF) == interrupted
-    assert block.counters[layout.SENT] == 160 - interrupted
-    assert block.counters[layout.SENT_BYTES] == (160 - interrupted) * 64
-    assert block.counters[layout.FRAMES_SENT] == FRAMES * (16 - interrupted // 10)
-    assert block.counters[layout.INTERRUPTED] == interrupted
+    assert block.counters[schema.SENT] == 160 - interrupted
+    assert block.counters[schema.SENT_BYTES] == (160 - interrupted) * 64
+    assert block.counters[schema.FRAMES_SENT] == FRAMES * (16 - interrupted // 10)
+    assert block.counters[schema.INTERRUPTED] == interrupted
     assert block.rule_unsent[RULE].tolist() == [interrupted, interrupted * 64]
     assert block.rule_unsent.sum() == interrupted * 65, "another rule's copies were not touched"
 
 
 @examples(200)
 @given(
-    st.lists(st.integers(0, 64), min_size=1, max_size=state.ENTRIES),
+    st.lists(st.integers(0, 64), min_size=1, max_size=schema.ENTRIES),
     st.integers(0, 1 << 40),
-    st.integers(0, state.ENTRIES),
+    st.integers(0, schema.ENTRIES),
     st.integers(0, 1_000),
     st.booleans(),
     st.booleans(),
@@ -172,21 +171,21 @@ def test_settling_moves_copies_and_loses_none_and_does_so_once(
     block = memory.block(0)
     taken = min(taken, len(copies))
     for position, count in enumerate(copies):
-        block.entries[(head + position) % state.ENTRIES] = (count, RULE, 0, 1)
-    block.counters[layout.SENT] = sum(copies)
-    block.counters[layout.FRAMES_SENT] = len(copies) - copies.count(0)
-    block.journal[layout.JOURNAL_PENDING] = pending
-    block.journal[layout.JOURNAL_FLUSH] = flushing
-    block.journal[layout.JOURNAL_FLUSH_TAIL] = head + len(copies)
+        block.entries[(head + position) % schema.ENTRIES] = (count, RULE, 0, 1)
+    block.counters[schema.SENT] = sum(copies)
+    block.counters[schema.FRAMES_SENT] = len(copies) - copies.count(0)
+    block.journal[schema.JOURNAL_PENDING] = pending
+    block.journal[schema.JOURNAL_FLUSH] = flushing
+    block.journal[schema.JOURNAL_FLUSH_TAIL] = head + len(copies)
     if changing:
-        journal.begin_update(block.journal)
+        begin_update(block.journal)
     lost = settle(block, (head + taken) & 0xFFFFFFFF)
     assert lost == pending + (sum(copies[taken:]) if flushing else 0)
-    assert block.counters[layout.SENT] + block.counters[layout.INTERRUPTED] == sum(copies) + pending
+    assert block.counters[schema.SENT] + block.counters[schema.INTERRUPTED] == sum(copies) + pending
     assert block.rule_unsent[RULE, 0] == lost - pending, "whose the pending ones are died with the worker"
     assert settle(block, head & 0xFFFFFFFF) == 0
     assert read(block).pending == 0
-    assert block.journal[layout.JOURNAL_SEQUENCE] % 2 == 0, "readers do not wait for a change to end"
+    assert block.journal[schema.JOURNAL_SEQUENCE] % 2 == 0, "readers do not wait for a change to end"
     memory.close()
 
 
@@ -211,10 +210,10 @@ def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent()
         # Its last submission is the one that it sleeps in: everything queued is taken, nothing more to do.
         until(
             lambda: (
-                block.counters[layout.SENT] == 10
-                and block.journal[layout.JOURNAL_FLUSH] == 1
+                block.counters[schema.SENT] == 10
+                and block.journal[schema.JOURNAL_FLUSH] == 1
                 and submission_head(engine.uring_fd, engine.head_offset)
-                == block.journal[layout.JOURNAL_FLUSH_TAIL]
+                == block.journal[schema.JOURNAL_FLUSH_TAIL]
                 and state_of(child) == "S"
             ),
             "ten sends, and sleep",
@@ -222,8 +221,8 @@ def test_a_worker_killed_in_its_sleep_owes_nothing_and_what_it_sent_stays_sent()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    assert block.journal[layout.JOURNAL_FLUSH] == 1, "it slept inside its submission"
+    assert block.journal[schema.JOURNAL_FLUSH] == 1, "it slept inside its submission"
     assert settle(block, submission_head(engine.uring_fd, engine.head_offset)) == 0
-    assert block.counters[layout.SENT] == 10
+    assert block.counters[schema.SENT] == 10
     assert [len(message) - HEADER_BYTES for message in bench.sent()] == list(range(1, 11))
     bench.close()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.engines.packet import table
+from forwarder.engines.packet import rule_table
 
 
 class RuleTable:
     """Rules of a worker, one change at a time; the arrays are replaced when they grow."""
 
     def __init__(self, *, rules: int = 16) -> None:
-        self._rules, self._sizes = table.new_table(rules=rules)
+        self._rules = rule_table.new_table(rules=rules)
 
     def __len__(self) -> int:
-        return int(self._sizes[table.RULES])
+        return int(self._rules.sizes[rule_table.RULES])
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -36,12 +36,11 @@ class RuleTable:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, capacity included."""
-        return sum(array.nbytes for array in self._rules)
+        return sum(array.nbytes for array in self._rules[:4])
 
     def add(self, key: int, slot: int, outputs: NDArray[np.uint32]) -> None:
-        self._rules = table.add_rules(
+        self._rules = rule_table.add_rules(
             self._rules,
-            self._sizes,
             np.array([key], np.uint64),
             np.array([slot], np.uint32),
             np.array([len(outputs)], np.uint32),
@@ -49,4 +48,4 @@ class RuleTable:
         )
 
     def remove(self, key: int) -> bool:
-        return table.remove_rule(self._rules, self._sizes, np.uint64(key))
+        return rule_table.remove_rule(self._rules, np.uint64(key))

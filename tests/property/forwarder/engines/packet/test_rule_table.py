@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from packet_support import examples
 from packet_support.frames import groups, ports, raw_address, raw_port
-from packet_support.table import RuleTable
+from packet_support.rule_table import RuleTable
 
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.table import ABSENT, delete, find, insert, pack_key
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.rule_table import ABSENT, delete, find, insert, pack_key
 
 PLACES = 16
 
@@ -88,7 +88,7 @@ class RuleTableAgainstDict(RuleBasedStateMachine):
         first = self.serial
         self.serial += count
         rows = np.arange(first, first + count, dtype=np.uint32)
-        return np.repeat(rows, layout.OUTPUT_COLUMNS).reshape(count, layout.OUTPUT_COLUMNS)
+        return np.repeat(rows, schema.OUTPUT_COLUMNS).reshape(count, schema.OUTPUT_COLUMNS)
 
     def _add(self, key: int, count: int) -> None:
         slot = self.model[key][0] if key in self.model else self.free.pop()

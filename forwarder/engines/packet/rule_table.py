@@ -1,7 +1,7 @@
 """The rule table: open addressing over (input interface, group, port), in flat arrays.
 
 A key packs to 64 bits: ``interface << 48 | port << 32 | group``, port and group raw. No rule has group 0, so
-0 marks an empty place. Linear probing with backward-shift deletion leaves no tombstones: look-up cost does
+0 marks an empty bucket. Linear probing with backward-shift deletion leaves no tombstones: look-up cost does
 not depend on history.
 """
 
@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwarder.abi.jit import njit
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.state import Rules
+from forwarder.engines.packet import schema
 
 ABSENT: Final = -1
 RULES: Final = 0
@@ -41,28 +39,28 @@ def _home(key: int, mask: int) -> int:
 def find(keys: Any, values: Any, key: int) -> int:
     """The value under ``key``, or ``ABSENT``. ``keys`` is ``uint64[2^k]``, ``values`` ``uint32[2^k]``."""
     mask = len(keys) - 1
-    place = _home(key, mask)
+    bucket = _home(key, mask)
     while True:
-        here = keys[place]
+        here = keys[bucket]
         if here == key:
-            return np.int64(values[place])
+            return np.int64(values[bucket])
         if here == 0:
             return ABSENT
-        place = (place + 1) & mask
+        bucket = (bucket + 1) & mask
 
 
 @njit
 def insert(keys: Any, values: Any, key: int, value: int) -> bool:
-    """Store; True when the key is new. The caller keeps at least one place empty."""
+    """Store; True when the key is new. The caller keeps at least one bucket empty."""
     mask = len(keys) - 1
-    place = _home(key, mask)
-    while keys[place] != 0:
-        if keys[place] == key:
-            values[place] = value
+    bucket = _home(key, mask)
+    while keys[bucket] != 0:
+        if keys[bucket] == key:
+            values[bucket] = value
             return False
-        place = (place + 1) & mask
-    values[place] = value
-    keys[place] = key
+        bucket = (bucket + 1) & mask
+    values[bucket] = value
+    keys[bucket] = key
     return True
 
 
@@ -70,22 +68,22 @@ def insert(keys: Any, values: Any, key: int, value: int) -> bool:
 def delete(keys: Any, values: Any, key: int) -> int:
     """Take ``key`` out; its value, or ``ABSENT``. Later keys of the probe run move up."""
     mask = len(keys) - 1
-    place = _home(key, mask)
-    while keys[place] != key:
-        if keys[place] == 0:
+    bucket = _home(key, mask)
+    while keys[bucket] != key:
+        if keys[bucket] == 0:
             return ABSENT
-        place = (place + 1) & mask
-    value = np.int64(values[place])
-    hole = place
+        bucket = (bucket + 1) & mask
+    value = np.int64(values[bucket])
+    hole = bucket
     while True:
-        place = (place + 1) & mask
-        if keys[place] == 0:
+        bucket = (bucket + 1) & mask
+        if keys[bucket] == 0:
             break
         # A key may move into the hole unless its home lies between the hole and where it stands.
-        if ((place - _home(keys[place], mask)) & mask) >= ((place - hole) & mask):
-            keys[hole] = keys[place]
-            values[hole] = values[place]
-            hole = place
+        if ((bucket - _home(keys[bucket], mask)) & mask) >= ((bucket - hole) & mask):
+            keys[hole] = keys[bucket]
+            values[hole] = values[bucket]
+            hole = bucket
     keys[hole] = 0
     return value
 
@@ -93,9 +91,9 @@ def delete(keys: Any, values: Any, key: int) -> int:
 @njit
 def rehash(keys: Any, values: Any, new_keys: Any, new_values: Any) -> None:
     """Insert every entry of one table into another, empty and large enough."""
-    for place in range(len(keys)):
-        if keys[place] != 0:
-            insert(new_keys, new_values, keys[place], values[place])
+    for bucket in range(len(keys)):
+        if keys[bucket] != 0:
+            insert(new_keys, new_values, keys[bucket], values[bucket])
 
 
 @njit
@@ -106,7 +104,7 @@ def compact(spans: Any, outputs: Any, new_outputs: Any) -> int:
         first, count = np.int64(spans[rule, 0]), np.int64(spans[rule, 1])
         if count:
             for row in range(count):
-                for column in range(layout.OUTPUT_COLUMNS):
+                for column in range(schema.OUTPUT_COLUMNS):
                     new_outputs[used + row, column] = outputs[first + row, column]
             spans[rule, 0] = used
             used += count
@@ -114,13 +112,10 @@ def compact(spans: Any, outputs: Any, new_outputs: Any) -> int:
 
 
 @njit
-def add_rules(
-    rules: Any, sizes: Any, new_keys: Any, new_slots: Any, new_counts: Any, new_outputs: Any
-) -> Any:
+def add_rules(rules: Any, new_keys: Any, new_slots: Any, new_counts: Any, new_outputs: Any) -> Any:
     """Store rules, or replace the outputs of those whose keys are known.
 
     Args:
-        rules, sizes: of :func:`new_table`.
         new_keys: ``uint64[n]`` of :func:`pack_key`.
         new_slots: ``uint32[n]``, each rule's number in this worker: its counters' row.
         new_counts: ``uint32[n]``, how many outputs each has.
@@ -129,14 +124,15 @@ def add_rules(
     Returns:
         The table as it is now; the old one holds what it held if it had to grow.
     """
-    rules = _make_room(rules, sizes, new_slots, len(new_outputs))
+    rules = _make_room(rules, new_slots, len(new_outputs))
+    sizes = rules.sizes
     first = 0
     for index in range(len(new_keys)):
-        remove_rule(rules, sizes, new_keys[index])
+        remove_rule(rules, new_keys[index])
         count = np.int64(new_counts[index])
         end = sizes[OUTPUTS_END]
         for row in range(count):
-            for column in range(layout.OUTPUT_COLUMNS):
+            for column in range(schema.OUTPUT_COLUMNS):
                 rules.outputs[end + row, column] = new_outputs[first + row, column]
         slot = np.int64(new_slots[index])
         rules.spans[slot, 0] = end
@@ -150,27 +146,27 @@ def add_rules(
 
 
 @njit
-def remove_rule(rules: Any, sizes: Any, key: int) -> bool:
+def remove_rule(rules: Any, key: int) -> bool:
     """Take a rule out; False when there is none with this key."""
     slot = delete(rules.keys, rules.values, key)
     if slot == ABSENT:
         return False
-    sizes[RULES] -= 1
-    sizes[OUTPUTS_LIVE] -= np.int64(rules.spans[slot, 1])
+    rules.sizes[RULES] -= 1
+    rules.sizes[OUTPUTS_LIVE] -= np.int64(rules.spans[slot, 1])
     rules.spans[slot, 0] = 0
     rules.spans[slot, 1] = 0
     return True
 
 
 @njit
-def _make_room(rules: Any, sizes: Any, new_slots: Any, new_outputs: int) -> Any:
-    """The table, with other arrays where those it has could not take so much more."""
-    keys, values, spans, outputs = rules.keys, rules.values, rules.spans, rules.outputs
-    places = len(keys)
-    while (sizes[RULES] + len(new_slots)) * 4 > places * 3:
-        places *= 2
-    if places > len(keys):
-        keys, values = np.zeros(places, np.uint64), np.zeros(places, np.uint32)
+def _make_room(rules: Any, new_slots: Any, new_outputs: int) -> Any:
+    """The table, with larger arrays in place of those without room for the new rules and outputs."""
+    keys, values, spans, outputs, sizes = rules.keys, rules.values, rules.spans, rules.outputs, rules.sizes
+    buckets = len(keys)
+    while (sizes[RULES] + len(new_slots)) * 4 > buckets * 3:
+        buckets *= 2
+    if buckets > len(keys):
+        keys, values = np.zeros(buckets, np.uint64), np.zeros(buckets, np.uint32)
         rehash(rules.keys, rules.values, keys, values)
     slots = 0
     for slot in new_slots:
@@ -184,21 +180,21 @@ def _make_room(rules: Any, sizes: Any, new_slots: Any, new_outputs: int) -> Any:
             room *= 2
         if room * 3 < (sizes[OUTPUTS_LIVE] + new_outputs) * 4:
             room *= 2
-        outputs = np.zeros((room, layout.OUTPUT_COLUMNS), np.uint32)
+        outputs = np.zeros((room, schema.OUTPUT_COLUMNS), np.uint32)
         sizes[OUTPUTS_END] = compact(spans, rules.outputs, outputs)
-    return Rules(keys, values, spans, outputs)
+    return schema.Rules(keys, values, spans, outputs, sizes)
 
 
-def new_table(*, rules: int = 16) -> tuple[Rules, NDArray[np.int64]]:
-    """An empty table with room for some rules, and its sizes: ``int64[SIZES]``.
+def new_table(*, rules: int = 16) -> schema.Rules:
+    """An empty table with room for some rules.
 
     Single-threaded: a change happens between two batches of the packet loop, never during one.
     """
     capacity = 1 << max(4, (rules * 4 // 3).bit_length())
-    table = Rules(
+    return schema.Rules(
         keys=np.zeros(capacity, np.uint64),
         values=np.zeros(capacity, np.uint32),
         spans=np.zeros((16, 2), np.uint32),
-        outputs=np.zeros((16, layout.OUTPUT_COLUMNS), np.uint32),
+        outputs=np.zeros((16, schema.OUTPUT_COLUMNS), np.uint32),
+        sizes=np.zeros(SIZES, np.int64),
     )
-    return table, np.zeros(SIZES, np.int64)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from packet_support.table import RuleTable
+from packet_support.rule_table import RuleTable
 
-from forwarder.engines.packet import schema as layout
-from forwarder.engines.packet.table import ABSENT, find, pack_key
+from forwarder.engines.packet import schema
+from forwarder.engines.packet.rule_table import ABSENT, find, pack_key
 
 OUTPUT = np.array([[1, 2, 3, 4]], np.uint32)
 
@@ -70,4 +70,4 @@ def test_removing_a_rule_that_is_not_there_changes_nothing() -> None:
     assert not table.remove(key(4))
     assert len(table) == 4
     assert table.spans[4].tolist() == [0, 0]
-    assert OUTPUT.shape[1] == layout.OUTPUT_COLUMNS
+    assert OUTPUT.shape[1] == schema.OUTPUT_COLUMNS
