@@ -1,14 +1,14 @@
-"""Multicast that workers have taken goes no further: the machine's own network stack is spared it.
+"""Drops multicast that workers have taken before it reaches this machine's own network stack.
 
 A packet socket gets a copy. The frame itself goes on into the stack, which looks for a local receiver: as the
-supervisor has joined the groups, each datagram gets a route of its own (``ip_route_input_mc`` in
-``net/ipv4/route.c``) only to be found unwanted. This costs the receiving CPU about as much again as the copy.
+supervisor has joined the groups, the stack sets up a route for each datagram (``ip_route_input_mc`` in
+``net/ipv4/route.c``) and then drops it. This costs the receiving CPU about as much again as the copy.
 
-A program at the interface's ingress runs behind the packet sockets and before the stack (tcx; see
-``__netif_receive_skb_core`` in ``net/core/dev.c``) and drops IPv4 UDP multicast there. What passes: all else,
-IGMP and groups of the local network (224.0.0.0/24) with it, and tagged frames, which belong to another
-interface. Programs on this machine no longer receive multicast datagrams from the interface, so it is done
-only when asked for.
+A program at the interface's ingress runs after the packet sockets and before the stack (tcx; see
+``__netif_receive_skb_core`` in ``net/core/dev.c``) and drops IPv4 UDP multicast. Everything else passes,
+including IGMP, groups of the local network (224.0.0.0/24), and tagged frames, which belong to another
+interface. It is optional, because other programs on this machine no longer receive multicast from the
+interface.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _PROGRAM: Final = (
 
 
 class HostStack:
-    """The interfaces whose datagrams are kept from the machine's own stack."""
+    """The interfaces with that program."""
 
     def __init__(self) -> None:
         self._program: int | None = None
         self._links: dict[str, int] = {}
 
     def skip(self, interface: str, ifindex: int) -> None:
-        """Drop what arrives at an interface once its packet sockets have it.
+        """Attach the program to an interface.
 
         Raises:
-            OSError: the kernel does not do that.
+            OSError: the kernel cannot do that.
         """
         try:
             if self._program is None:
@@ -69,7 +69,7 @@ class HostStack:
         self._links[interface] = link
 
     def resume(self, interface: str) -> None:
-        """Let the stack have them again, where it did not."""
+        """Detach the program from an interface, where it is attached."""
         link = self._links.pop(interface, None)
         if link is not None:
             os.close(link)

@@ -1,7 +1,7 @@
-"""Network interfaces as rules see them: by name, whether they exist or not.
+"""Network interfaces by name, whether they exist or not. Pure.
 
-Pure. A name means the interface that bears it now. When nobody bears it any more, it still means the
-interface that did, as long as that one exists: a rename does not stop traffic.
+A name means the interface that has it now. If none has it any more, it still means the interface that had it
+last, as long as that one exists: a rename does not stop traffic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class InterfaceState:
-    """One interface of the kernel, at one moment."""
+    """The state of one interface at one moment."""
 
     ifindex: int
     name: str
@@ -25,13 +25,13 @@ class InterfaceState:
 
 @dataclass
 class LinkView:
-    """Which interface each name of interest means."""
+    """The interface that each name means."""
 
     _by_index: Mapping[int, InterfaceState] = field(default_factory=dict)
     _meant: dict[str, int] = field(default_factory=dict)
 
     def update(self, states: Iterable[InterfaceState]) -> None:
-        """Take the kernel's present list."""
+        """Take a new list of the kernel's interfaces."""
         self._by_index = {state.ifindex: state for state in states}
         for state in self._by_index.values():
             self._meant[state.name] = state.ifindex

@@ -1,4 +1,4 @@
-"""The kernel's interfaces and addresses, and word of every change (rtnetlink(7))."""
+"""The kernel's interfaces and addresses, and notice of every change (rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def _state(message: Any, ipv4: bytes | None) -> InterfaceState:
     )
 
 
-async def tell_changes(changed: asyncio.Event) -> None:
-    """Set the event once when listening has begun, then whenever an interface or an address may have changed.
+async def watch_changes(changed: asyncio.Event) -> None:
+    """Set the event once at the start, then whenever interfaces or addresses may have changed.
 
-    What changed is not looked at: the kernel drops word of it when its queue is full (ENOBUFS, netlink(7)),
-    so only a new list is to be trusted. However much has piled up meanwhile, it is set once.
+    The messages are not read: the kernel drops them when its queue is full (ENOBUFS, netlink(7)), so only a
+    new list is reliable. The event is set once for all messages that have queued up.
     """
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC

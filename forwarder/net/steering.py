@@ -1,20 +1,21 @@
-"""Steering by rule: classic BPF programs that compute a datagram's owner from its header.
+"""Steering by rule: classic BPF programs that compute the worker that owns a datagram from its header.
 
-They compute what :mod:`forwarder.plan.placement` computes of a datagram's (group, port), so that the kernel
-hands it to the one worker that holds its rule:
+They compute the same as :mod:`forwarder.plan.placement` from group and port, so that the kernel gives a
+datagram
+to the one worker that holds its rule:
 
-* :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot. The kernel takes it as the index of
-  a member of the fanout group, which is its place in the order of joining.
+* :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot: its place in the order in which
+  members joined the fanout group.
 * :func:`flow_program`, for a group that grows and shrinks, returns the slot of the datagram's flow.
 * :func:`cpu_program` returns the slot of the CPU that received it, as PACKET_FANOUT_CPU does, for any CPUs.
 * :func:`filter_program`, for one socket of several that all get every datagram, accepts what its slot owns.
 
-Frames are not checked first: whatever is no UDP datagram has some number where a datagram has its destination
-and so goes to exactly one worker too, which counts it with its reason. Of a frame too short to have one,
-slot 0 is the owner. Packet loads count from where the kernel lets a program see a received frame begin: the
-network header in a fanout group (``packet_rcv_fanout``), the Ethernet header in a socket's filter
-(``tpacket_rcv`` pushes it back for SOCK_RAW). Loads relative to SKF_NET_OFF would not need to know, but reach
-only the linear part of a frame before Linux 6.16, and a network card may leave the IP header outside of it.
+Frames are not checked first: any other frame also goes to exactly one worker, by the bytes in the place of a
+destination, and is counted there with its reason. A frame that is too short goes to slot 0. Packet loads
+count from the network header in a fanout group (``packet_rcv_fanout``), and from the Ethernet header in a
+socket's filter (``tpacket_rcv`` pushes it back for SOCK_RAW). Loads relative to SKF_NET_OFF would be the same
+for both, but before Linux 6.16 they reach only the linear part of a frame, which may not include the IP
+header.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from forwarder.plan.strategy import Hashing
 
 ETHERNET_BYTES: Final = 14
 MAX_CPUS: Final = (bpf.BPF_MAXINSNS - 3) // 2
-"""Most CPUs that a program tells apart."""
+"""Most CPUs for which a program has entries."""
 _SHORTEST: Final = 20 + 4
 """Bytes of an IPv4 header without options and of UDP's two ports."""
 _ACCEPT: Final = 0xFFFF_FFFF
@@ -40,23 +41,24 @@ _HASH, _BEST_SCORE, _BEST_SLOT = 0, 1, 2
 
 
 def owner_program(members: int, hashing: Hashing) -> Program:
-    """Returns the slot, 0 to ``members`` − 1, that owns a frame; for a fanout group of so many members."""
+    """Returns the slot, 0 to ``members`` − 1, that owns a frame; for a fanout group of this size."""
     return (*_hash(0), *_owner(members, hashing), _op(bpf.RET_A))
 
 
 def flow_program(members: int) -> Program:
     """Returns the slot of a frame's flow, 0 to ``members`` − 1: :func:`~forwarder.plan.placement.flow_owner`.
 
-    For a fanout group whose members come and go. Exchanged in one step for that of another number
-    (``__fanout_set_data_bpf``), it gives a new member nothing before it is ready and an old one nothing from
-    then on, where PACKET_FANOUT_CPU and PACKET_FANOUT_HASH count a member in from its joining.
+    For a fanout group whose members come and go. The kernel replaces it in one step by the program for
+    another size (``__fanout_set_data_bpf``): a new member gets nothing before it is ready, and a leaving
+    member nothing afterwards. With PACKET_FANOUT_CPU and PACKET_FANOUT_HASH a member counts as soon as it
+    joins.
     """
     return (*_flow_hash(0), *_owner(members, Hashing.RENDEZVOUS), _op(bpf.RET_A))
 
 
 def cpu_program(cpus: Sequence[int], members: int) -> Program:
-    """Returns the slots in turn, 0 to ``members`` − 1, for frames received on ``cpus``; for others CPU mod
-    members, which is all that PACKET_FANOUT_CPU can do."""
+    """Returns slots 0 to ``members`` − 1 in turn for frames received on ``cpus``, and CPU mod members, like
+    PACKET_FANOUT_CPU, for those received on other CPUs."""
     program = [_op(bpf.LD | bpf.W | bpf.ABS, bpf.RECEIVING_CPU)]
     for place, cpu in enumerate(cpus[:MAX_CPUS]):
         program += (Instruction(bpf.JMP | bpf.JEQ | bpf.K, 0, 1, cpu), _op(bpf.RET | bpf.K, place % members))

@@ -105,7 +105,7 @@ class Interfaces:
     async def follow(self) -> None:
         """Follow every change of interfaces and addresses, for as long as the supervisor runs."""
         changed, delay_s = asyncio.Event(), 0.0
-        self._spawn_task(netlink.tell_changes(changed))
+        self._spawn_task(netlink.watch_changes(changed))
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s or None):

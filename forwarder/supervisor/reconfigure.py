@@ -14,8 +14,7 @@ from forwarder.plan.host import Host
 from forwarder.plan.model import Plan
 from forwarder.problems import Problem, ProblemsError, shown
 from forwarder.rules.model import ForwardingRule
-from forwarder.supervisor import changes
-from forwarder.supervisor.changes import Changes, State
+from forwarder.supervisor.difference import Difference, State, as_dict, difference, moved_rules, shape
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.supervisor.switchover import switch_over
 from forwarder.workers import limits
@@ -83,20 +82,15 @@ class Reconfiguration:
             wanted_rules = rules if "rules" in config else list(state.book)
             plan = resolve(options, self._host(), wanted_rules)
             present = state.pool.spec.replan(wanted_rules, {})
-            now = State(
-                changes.shape(present, _settings(self._options)),
-                {rule.rule_id: rule for rule in state.book},
-            )
-            wanted = State(
-                changes.shape(plan, _settings(options)), {rule.rule_id: rule for rule in wanted_rules}
-            )
-            found = changes.changes(now, wanted)
+            now = State(shape(present, _settings(self._options)), {rule.rule_id: rule for rule in state.book})
+            wanted = State(shape(plan, _settings(options)), {rule.rule_id: rule for rule in wanted_rules})
+            found = difference(now, wanted)
             if not found.switchover and state.pool.index.problems(found.add):
                 # New workers may have room for them, without the rules that are removed.
                 found = replace(found, switchover=True)
             stay = [rule for rule in wanted_rules if now.rules.get(rule.rule_id) == rule]
-            moved = changes.moved_rules(present, plan, stay) if found.shape else 0
-            answer = {**changes.as_dict(found, now, moved), "warnings": plan.warnings, "applied": not dry_run}
+            moved = moved_rules(present, plan, stay) if found.shape else 0
+            answer = {**as_dict(found, now, moved), "warnings": plan.warnings, "applied": not dry_run}
             if found.switchover:
                 plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
                 index = index_for(plan)
@@ -123,7 +117,7 @@ class Reconfiguration:
             )
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
 
-    async def _change_rules(self, found: Changes, wanted_rules: Sequence[ForwardingRule]) -> None:
+    async def _change_rules(self, found: Difference, wanted_rules: Sequence[ForwardingRule]) -> None:
         try:
             await self._supervisor.rules.replace(found.add, found.remove, wanted_rules)
         except OSError as error:

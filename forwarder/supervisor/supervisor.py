@@ -32,7 +32,7 @@ from forwarder.workers.compilation import compile_apart
 from forwarder.workers.entry_point import warm_up
 from forwarder.workers.handle import FORKED_TOGETHER, State, spawn
 from forwarder.workers.pool import ForwarderSpec, WorkerPool
-from forwarder.workers.process import notify, told_when_slow
+from forwarder.workers.process import logged_when_slow, notify
 
 STOP_TIMEOUT_S: Final = 1.0
 COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"
@@ -117,7 +117,7 @@ class Supervisor:
             self.rules.load()
             state.links.update(await netlink.interfaces())
             limits.check_memory(state.plan.workers, state.links)
-            with told_when_slow(self._log, COMPILING):
+            with logged_when_slow(self._log, COMPILING):
                 await self._unless_stopped(compile_apart())
                 warm_up()
             gc.collect()

@@ -1,6 +1,6 @@
-"""Compiling for this machine, in a process of its own that ends: ``python -m forwarder.workers.compilation``.
+"""Compiles for this machine in a process of its own: ``python -m forwarder.workers.compilation``.
 
-A compiler that is done holds some 200 MB of heap, which the supervisor would keep for as long as it lives.
+The compiler leaves some 200 MB of heap behind, which the supervisor would keep for as long as it lives.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from forwarder.workers.process import die_with
 
 
 async def compile_apart() -> None:
-    """Have what workers run compiled, unless it was before; the cache on disk has it then.
+    """Compile the code of workers into the cache on disk, unless it has been compiled before.
 
-    Cancelled, or if it cannot be done, it leaves that to whoever needs the code: it is the same code.
+    If this is cancelled or fails, whoever needs the code compiles it.
     """
     complete = jit.complete_marker()
     if jit.JIT_DISABLED or not _can_be_written(complete.parent) or complete.exists():
@@ -29,7 +29,7 @@ async def compile_apart() -> None:
     command = [sys.executable, "-P", "-m", "forwarder.workers.compilation", str(os.getpid())]
     quiet = subprocess.DEVNULL
     try:
-        # A terminal's signals are for the supervisor, which then ends it.
+        # In a process group of its own: a terminal's signals are for the supervisor, which then ends it.
         started = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, process_group=0)
     except OSError:
         return
@@ -45,11 +45,11 @@ async def compile_apart() -> None:
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
-            process.kill()  # no signal to one that has ended
+            process.kill()  # does nothing if it has ended
 
 
 def _can_be_written(directory: Path) -> bool:
-    """Where it cannot, code would be compiled apart at every start."""
+    """Whether there can be a cache; otherwise code would be compiled here at every start."""
     with suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)
     return os.access(directory, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""What the system lets a supervisor have: raised where that is ours to do, named where it is not."""
+"""System limits: raised where a process may do that, named in the error where it may not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from forwarder.plan.memory import megabytes, plural
 from forwarder.plan.model import Plan, WorkerPlan
 
-_BESIDES = 64
-"""Descriptors for everything that is not a worker's."""
+_BASE = 64
+"""Descriptors for everything besides the workers."""
 _PER_WORKER = 4
-"""Its channel, its process, its io_uring, its counters; its sockets come on top."""
-_PER_BIRTH = 6
-"""More for each worker that is about to be forked."""
+"""Channel, process, io_uring and counters of a worker; its sockets are added."""
+_PER_FORK = 6
+"""Additional ones for each worker that is about to be forked."""
 
 
 class TooLargeError(OSError):
-    """More memory than there is was asked for; nothing was made."""
+    """The plan needs more memory than there is; nothing was allocated."""
 
 
-def descriptors_needed(plan: Plan, births: int) -> int:
-    """About how many descriptors a plan takes at most, with ``births`` workers forked at a time."""
+def descriptors_needed(plan: Plan, forks: int) -> int:
+    """Estimated maximum of descriptors that a plan takes, with ``forks`` workers forked at a time."""
     sockets = sum(len(worker.sockets) for worker in plan.workers)
-    return _BESIDES + sockets + _PER_WORKER * len(plan.workers) + _PER_BIRTH * min(births, len(plan.workers))
+    return _BASE + sockets + _PER_WORKER * len(plan.workers) + _PER_FORK * min(forks, len(plan.workers))
 
 
 def allow_descriptors() -> None:
@@ -41,17 +41,17 @@ def allow_descriptors() -> None:
 def check_memory(
     workers: Sequence[WorkerPlan], interfaces: Container[str], available_bytes: int | None = None
 ) -> None:
-    """Whether there is memory for the receive rings of these workers.
+    """Check that there is memory for the receive rings of these workers.
 
-    The kernel would find out while it makes them, and by then end processes to find more: whichever are
-    large, as rings are nobody's memory to it (``alloc_one_pg_vec_page``, net/packet/af_packet.c).
+    Otherwise the kernel runs out of memory while it allocates them, and kills large processes: it charges
+    rings to nobody (``alloc_one_pg_vec_page``, net/packet/af_packet.c).
 
     Args:
-        interfaces: those that are there; rings for others are made when these appear.
-        available_bytes: left out: what the machine says (MemAvailable and SwapFree, proc_meminfo(5)).
+        interfaces: those that exist; rings of others are allocated when these appear.
+        available_bytes: MemAvailable and SwapFree of proc_meminfo(5) if left out.
 
     Raises:
-        TooLargeError: there is not.
+        TooLargeError: there is too little memory.
     """
     available = _available_bytes() if available_bytes is None else available_bytes
     rings = [s.ring.ring_bytes for worker in workers for s in worker.sockets if s.interface in interfaces]
@@ -72,7 +72,7 @@ def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def check_realtime(priority: int) -> None:
-    """Whether processes may be given a real-time priority; 0 asks for none.
+    """Check that processes may get a real-time priority; 0 stands for none.
 
     Raises:
         OSError: they may not; the message says what is missing.
@@ -88,8 +88,8 @@ def check_realtime(priority: int) -> None:
     os.sched_setscheduler(0, before, ordinary)
 
 
-def explained(error: OSError, plan: Plan, births: int) -> OSError:
-    """``error`` with the limit that was met and how to raise it, when it was one; or as it is."""
+def explained(error: OSError, plan: Plan, forks: int) -> OSError:
+    """``error`` with the limit that was reached, and how to raise it; or as it is if there was none."""
     workers = len(plan.workers)
     sockets = sum(len(worker.sockets) for worker in plan.workers)
     ring_bytes = sum(worker.ring_bytes for worker in plan.workers)
@@ -97,7 +97,7 @@ def explained(error: OSError, plan: Plan, births: int) -> OSError:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     sentences = {
-        errno.EMFILE: f"{what} need about {descriptors_needed(plan, births):,} open files, and the limit is "
+        errno.EMFILE: f"{what} need about {descriptors_needed(plan, forks):,} open files, and the limit is "
         f"{soft:,} (RLIMIT_NOFILE): raise it with `ulimit -n`, or LimitNOFILE= in a systemd unit",
         errno.ENFILE: f"{what} need more open files than the system has left: raise the sysctl fs.file-max",
         errno.EAGAIN: f"{workers:,} processes are more than may run: raise RLIMIT_NPROC ({processes:,}; "

@@ -38,9 +38,9 @@ _MADV_COLLAPSE: Final = 25
 def fork() -> int:
     """fork(2), without the clean-up that Python runs in a child.
 
-    ``os.fork`` re-creates locks and re-seeds generators on behalf of threads that did not survive, and so
-    writes to some 160 pages that child and parent could share: 0.6 MB a worker. A process with one thread
-    has nothing to clean up. The GIL stays held (PyDLL), as the child's only thread is this one.
+    ``os.fork`` re-creates locks and re-seeds generators, and so writes to some 160 pages that child and
+    parent could share: 0.6 MB a worker. A process with one thread does not need that. The GIL stays held
+    (PyDLL), as the child's only thread is this one.
     """
     pid: int = _libc.fork()
     if pid < 0:
@@ -50,17 +50,17 @@ def fork() -> int:
 
 
 class Entry:
-    """What a forked child does first, prepared by its parent.
+    """The first steps of a forked child, prepared by its parent.
 
-    It takes its name, lets the terminal's signals pass by (the terminal signals the whole process group;
-    workers go when the supervisor says so) and ends on SIGTERM; closes every descriptor above standard error
-    but ``keep``, and unmaps what is not for it (:meth:`unmap`); moves to ``cpu`` when it may, and takes its
-    memory from ``memory_node`` when the kernel agrees (:func:`forwarder.abi.mempolicy.refusal`); becomes
-    nobody for good, without capabilities, groups or a way to gain any (capabilities(7): leaving user id 0
-    clears them); and is killed when its parent dies. Without root there is nothing to drop but the ways up.
+    The child takes its name, ignores the terminal's signals, which reach the whole process group, and ends on
+    SIGTERM; closes every descriptor above standard error except ``keep``, and unmaps the regions of others
+    (:meth:`unmap`); moves to ``cpu`` if permitted, and takes its memory from ``memory_node`` if the kernel
+    accepts that (:func:`forwarder.abi.mempolicy.refusal`); becomes nobody for good, without capabilities,
+    groups or a way to gain any (capabilities(7): leaving user id 0 clears them; without root only the ways to
+    gain any are dropped); and is killed when its parent dies.
 
-    All of it is compiled: run by the interpreter, these dozen calls touch half a megabyte of pages that
-    workers share otherwise.
+    All of it is compiled: run by the interpreter, these dozen calls would write to half a megabyte of pages
+    that workers can share.
     """
 
     def __init__(self, name: str, cpu: int, keep: Collection[int], memory_node: int | None = None) -> None:
@@ -75,7 +75,7 @@ class Entry:
         self._run = compiled_entry(_enter)
 
     def unmap(self, regions: Sequence[tuple[int, int]]) -> None:
-        """Address and size of memory that is mapped for others, and that the child has no part in."""
+        """Set the regions, address and size, that the child unmaps because they belong to others."""
         self._elsewhere = np.array(regions, np.int64).reshape(-1, 2)
 
     def __call__(self) -> None:
@@ -129,13 +129,13 @@ def die_with(parent: int) -> None:
 
 
 def compile_entry() -> None:
-    """Compile what :class:`Entry` runs, without running it."""
+    """Compile the code of :class:`Entry` without running it."""
     if hasattr(_enter, "compile"):
         _enter.compile("int64(uint8[::1], int64[::1], uint64[::1], uint64[::1], int64[:, ::1], int64, int64)")
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, when there is one (sd_notify(3): NOTIFY_SOCKET) and it still listens."""
+    """Notify the service manager, if there is one (sd_notify(3): NOTIFY_SOCKET) and it still listens."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -146,9 +146,9 @@ def notify(state: str) -> None:
 
 
 @contextmanager
-def told_when_slow(tell: Callable[[str], None], what: str, after_s: float = 5.0) -> Iterator[None]:
-    """Say ``what`` is being done if it takes longer than that; no thread is left when it has been done."""
-    timer = threading.Timer(after_s, tell, [what])
+def logged_when_slow(log: Callable[[str], None], line: str, after_s: float = 5.0) -> Iterator[None]:
+    """Log a line if the block takes longer than this; leaves no thread behind."""
+    timer = threading.Timer(after_s, log, [line])
     timer.start()
     try:
         yield

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from forwarder.workers.process import told_when_slow
+from forwarder.workers.process import logged_when_slow
 
 
 def test_the_supervisor_has_one_thread_when_everything_is_imported() -> None:
@@ -23,10 +23,10 @@ def test_the_supervisor_has_one_thread_when_everything_is_imported() -> None:
 
 def test_what_takes_long_is_told_and_what_does_not_is_not_and_no_thread_is_left() -> None:
     said, before = list[str](), threading.active_count()
-    with told_when_slow(said.append, "compiling", after_s=30):
+    with logged_when_slow(said.append, "compiling", after_s=30):
         pass
     assert (said, threading.active_count()) == ([], before)
-    with told_when_slow(said.append, "compiling", after_s=0.01):
+    with logged_when_slow(said.append, "compiling", after_s=0.01):
         deadline = time.monotonic() + 10
         while not said and time.monotonic() < deadline:
             time.sleep(0.01)

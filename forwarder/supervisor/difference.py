@@ -8,8 +8,10 @@ ones, and take over (:mod:`forwarder.supervisor.switchover`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from forwarder.plan.model import GroupPlan, Plan
 from forwarder.rules.book import check_rules
@@ -38,8 +40,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What to do; false when there is nothing."""
+class Difference:
+    """The changes from one state to another; false when there are none."""
 
     shape: Shape | None
     """The shape of the new workers; ``None`` if it stays."""
@@ -54,17 +56,12 @@ class Changes:
 
 
 def shape(plan: Plan, settings: Mapping[str, object]) -> Shape:
-    """The shape of a plan; elastic groups are as large as the plan has them, whatever their size is now."""
+    """The shape of a plan; elastic groups have the size that the plan gives them, not their present one."""
     return Shape(
         asdict(plan.strategy),
         tuple(_group(plan, group) for group in plan.groups),
         tuple(
-            {
-                "worker_id": worker.worker_id,
-                "group": worker.group,
-                "cpu": worker.cpu,
-                "sockets": worker.sockets,
-            }
+            {name: getattr(worker, name) for name in ("worker_id", "group", "cpu", "sockets")}
             for worker in plan.workers
         ),
         settings,
@@ -78,20 +75,19 @@ def _group(plan: Plan, group: GroupPlan) -> dict[str, object]:
         "interfaces": group.interfaces,
         **(bounds if group.elastic else {"workers": group.workers}),
     }
-    if len(plan.nodes) > 1:  # where workers may be that are to come
+    if len(plan.nodes) > 1:  # where workers that join later may run
         found["memory_node"] = group.node
     return found
 
 
-def changes(now: State, wanted: State) -> Changes:
-    """What leads from one state to the other."""
+def difference(now: State, wanted: State) -> Difference:
     differing = [name for name, rule in wanted.rules.items() if now.rules.get(name, rule) != rule]
     add = tuple(rule for name, rule in wanted.rules.items() if now.rules.get(name) != rule)
     remove = (*(name for name in now.rules if name not in wanted.rules), *differing)
     # Rules are added before others are removed, and must not collide with them.
     collide = bool(remove) and bool(add) and bool(check_rules(list(now.rules.values()), add))
     other = wanted.shape if wanted.shape != now.shape else None
-    return Changes(other, add, remove, switchover=other is not None or bool(differing) or collide)
+    return Difference(other, add, remove, switchover=other is not None or bool(differing) or collide)
 
 
 def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> int:
@@ -100,8 +96,8 @@ def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> i
     return sum(old != new for old, new in pairs)
 
 
-def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
-    """The changes for the answer to `apply`."""
+def as_dict(found: Difference, now: State, moved: int) -> dict[str, Any]:
+    """The difference for the answer to `apply`."""
     reshaped: dict[str, Any] | None = None
     if found.shape is not None:
         pairs = {
@@ -109,7 +105,7 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
             for field in fields(Shape)
         }
         reshaped = {
-            name: {"now": _plain(is_now), "wanted": _plain(wanted)}
+            name: {"now": to_jsonable_python(is_now), "wanted": to_jsonable_python(wanted)}
             for name, (is_now, wanted) in pairs.items()
             if is_now != wanted
         }
@@ -122,14 +118,3 @@ def as_dict(found: Changes, now: State, moved: int) -> dict[str, Any]:
         "rules_removed": [name for name in found.remove if name not in added],
         "rules_moved": moved,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Convert a value to JSON's types."""
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    if is_dataclass(value):  # dataclasses.asdict() copies every leaf: several times as long
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return value

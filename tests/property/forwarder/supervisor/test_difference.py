@@ -13,7 +13,7 @@ from forwarder.plan.strategy import PRESETS
 from forwarder.rules.book import check_rules
 from forwarder.rules.model import ForwardingRule
 from forwarder.rules.notation import parse_rules
-from forwarder.supervisor.changes import Shape, State, as_dict, changes, shape
+from forwarder.supervisor.difference import Shape, State, as_dict, difference, shape
 
 
 def some_rule(name: int, group: int, output: int) -> ForwardingRule:
@@ -41,7 +41,7 @@ states = st.builds(State, shapes, rule_sets)
 
 @given(states, states)
 def test_applied_to_the_old_state_they_give_the_new(now: State, wanted: State) -> None:
-    found = changes(now, wanted)
+    found = difference(now, wanted)
     applied = {name: rule for name, rule in now.rules.items() if name not in found.remove}
     applied.update((rule.rule_id, rule) for rule in found.add)
     assert State(found.shape or now.shape, applied) == wanted
@@ -50,7 +50,7 @@ def test_applied_to_the_old_state_they_give_the_new(now: State, wanted: State) -
 
 @given(states, states)
 def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, wanted: State) -> None:
-    found = changes(now, wanted)
+    found = difference(now, wanted)
     if not found.switchover:
         assert found.shape is None
         assert not check_rules(list(now.rules.values()), found.add)
@@ -60,7 +60,7 @@ def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, 
 def test_rules_are_told_in_the_order_of_the_file() -> None:
     now = State(Shape({"name": "pool"}, (), (), {}), {})
     wanted = {f"rule{number}": some_rule(number, number, 0) for number in (5, 3, 4, 1, 2, 0)}
-    found = as_dict(changes(now, State(now.shape, wanted)), now, 0)
+    found = as_dict(difference(now, State(now.shape, wanted)), now, 0)
     assert found["rules_added"] == list(wanted)
 
 
@@ -79,4 +79,4 @@ def test_where_workers_may_be_that_are_to_come_is_a_change() -> None:
 
 @given(states)
 def test_between_equal_states_there_are_none(state: State) -> None:
-    assert not changes(state, State(state.shape, dict(state.rules)))
+    assert not difference(state, State(state.shape, dict(state.rules)))
