@@ -15,10 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import scipy  # loads scipy.stats where it is first used: most commands, and most runs, have no use for it
+if TYPE_CHECKING:
+    # numpy and scipy are imported where they are used: planning, and most commands, need neither.
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lab.results import Comparison
 
 Side = Literal["a", "b"]
 Verdict = Literal["better", "worse", "no difference"]
@@ -67,7 +71,10 @@ def paired_ratio(
         raise ValueError(f"{len(a_values)} and {len(b_values)} values: want pairs, at least one")
     if not all(math.isfinite(value) and value > 0 for value in (*a_values, *b_values)):
         raise ValueError(f"values {list(a_values)} and {list(b_values)}: want finite numbers above 0")
-    logs = np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
+    import numpy as np
+    import scipy
+
+    logs = _log_ratios(a_values, b_values)
     value = float(np.exp(logs.mean()))
     pairs = len(logs)
     if pairs == 1:
@@ -87,8 +94,16 @@ def paired_ratio(
     return Ratio(value, float(min(low, value)), float(max(high, value)), confidence, pairs, warnings)
 
 
+def _log_ratios(a_values: Sequence[float], b_values: Sequence[float]) -> NDArray[np.float64]:
+    import numpy as np
+
+    return np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
+
+
 def _expanded(confidence: float, pairs: int) -> float:
     """The level of a percentile interval of ``pairs`` values that covers ``confidence``."""
+    import scipy
+
     outside = scipy.stats.norm.cdf(
         -math.sqrt(pairs / (pairs - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1)
     )
@@ -124,7 +139,9 @@ def detectable(
     pairs = len(a_values)
     if pairs < 2:
         return None
-    logs = np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
+    import scipy
+
+    logs = _log_ratios(a_values, b_values)
     multiplier = scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1) + scipy.stats.t.ppf(power, pairs - 1)
     return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
@@ -138,3 +155,24 @@ def falls_short(low: float, high: float, tolerance: float, higher_is_better: boo
 def meets(ratio: float, target: float, higher_is_better: bool) -> bool:
     """Whether a ratio keeps what is promised."""
     return ratio >= target if higher_is_better else ratio <= target
+
+
+def is_kept(record: Comparison) -> bool:
+    """Whether the target is met; true without one."""
+    return record.target is None or meets(record.ratio, record.target, record.higher_is_better)
+
+
+def describe(record: Comparison) -> str:
+    """A comparison in one line."""
+    line = f"{record.metric}: {record.a} / {record.b} = {record.ratio:.2f}"
+    line += f" ({record.low:.2f} to {record.high:.2f})"
+    if record.verdict is None:
+        line += f", undecided: {FEW_PAIRS} pairs are the least for a verdict"
+    elif record.detectable is not None:
+        line += f", {record.verdict}; {record.detectable:.1%} could have been seen"
+    if record.target is not None:
+        promise = "at least" if record.higher_is_better else "at most"
+        line += f", {promise} {record.target:g} promised: {'kept' if is_kept(record) else 'missed'}"
+    if record.bound_by == "generator":
+        line += f"; the generator bound {record.a}"
+    return line

@@ -34,6 +34,8 @@ from typing import Literal, SupportsFloat
 
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
 
+from lab.scenario.profiles import Profile
+
 SHORTFALL_LIMIT = 0.02
 """An offered rate this much below the asked one makes a trial invalid."""
 
@@ -64,6 +66,17 @@ class Goal:
     trials_max: int
     exceed_ratio: float = 0.5
     initial_s: float | None = None
+
+    @classmethod
+    def of(cls, profile: Profile) -> Goal:
+        return cls(
+            trial_s=profile.trial_ms / 1000,
+            width=profile.search_width,
+            trials=profile.search_trials,
+            trials_max=profile.search_trials_max,
+            exceed_ratio=profile.search_exceed,
+            initial_s=None if profile.search_initial_ms is None else profile.search_initial_ms / 1000,
+        )
 
     @property
     def first_s(self) -> float:

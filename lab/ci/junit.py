@@ -15,9 +15,9 @@ from typing import Literal
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from lab.analysis.compare import describe
 from lab.journal.archive import Done
 from lab.results import Check, Comparison
-from lab.steps.compare import describe
 
 Result = Literal["passed", "failed", "error", "skipped"]
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -99,7 +99,7 @@ def list_scenarios(as_json: JsonOption = False) -> None:
 def plan(names: Names = None, profile: ProfileOption = "quick", as_json: JsonOption = False) -> None:
     """Show the steps of a run and about how long they take; touches nothing, needs no root."""
     from lab.scenario.files import load_scenarios
-    from lab.scenario.planner import steps
+    from lab.steps.plan import steps
 
     planned = steps(load_scenarios(names or []), profile_named(profile))
     total = sum(step.seconds for step in planned)

@@ -61,7 +61,7 @@ def comparison_table(several: bool) -> Table:
 
 
 def add_comparison(table: Table, record: Comparison, source: str | None = None) -> None:
-    from lab.steps.compare import is_kept
+    from lab.analysis.compare import is_kept
 
     promised = ""
     if record.target is not None:

@@ -21,10 +21,9 @@ from lab.netns.namespaces import NetnsError
 from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
 from lab.results import RunEnded, RunStarted
-from lab.scenario.steps import AnyStep
 from lab.scenario.wires import Wires
-from lab.steps.context import BenchPool, Context, NoFigureError, StepError
-from lab.steps.runner import execute
+from lab.steps.context import BenchPool, Context
+from lab.steps.step import NoFigureError, Step, StepError
 
 Outcome = Literal["passed", "failed", "interrupted"]
 
@@ -82,7 +81,7 @@ def begin(
 
 
 def run(
-    steps: Sequence[AnyStep],
+    steps: Sequence[Step],
     archive: Archive,
     reporter: Reporter,
     run_id: str,
@@ -116,7 +115,7 @@ def run(
                 archive.begin()
                 context = Context(archive, reporter, run_id, benches, interruption)
                 try:
-                    execute(step, context)
+                    step.perform(context)
                 except StepError as error:
                     demanded = step.profile.demand_targets and not isinstance(error, NoFigureError)
                     kept = broken if demanded else inconclusive

@@ -21,9 +21,9 @@ from lab.run.work_trees import checked_out, resolved
 from lab.scenario.files import load_scenarios, parse_scenario
 from lab.scenario.gate import FILE, NAME, against
 from lab.scenario.model import Scenario
-from lab.scenario.planner import steps
 from lab.scenario.profiles import ProfileName
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
+from lab.steps.plan import steps
 
 OUT = Path("reports/out")
 

@@ -124,10 +124,6 @@ class CourseTable(Chosen):
         return [rate for phase in self.phases for rate in phase.rates] * self.repeat
 
 
-STARTED_ANEW = frozenset[ChangeKind](("crash", "apply"))
-"""Kinds of changes before each of which the forwarder is started anew."""
-
-
 class ChangeTable(Chosen):
     """``[[change]]``: the forwarder is changed in the middle of a trial, once in each."""
 

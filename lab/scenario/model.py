@@ -13,7 +13,7 @@ is reported at once, by key, with the value and what is allowed (:mod:`lab.scena
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -72,17 +72,14 @@ class Scenario(BaseModel):
     """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, ProfileOverride] = {}
 
-    def probes(self) -> tuple[tuple[str, Sequence[Chosen]], ...]:
+    def chosen_tables(self) -> Mapping[str, Sequence[Chosen]]:
         """The tables that choose cases and subjects, by their key."""
-        return (
-            ("latency", self.latency),
-            ("delay", self.delay),
-            ("capacity", self.capacity),
-            ("sweep", self.sweep),
-            ("soak", self.soak),
-            ("course", self.course),
-            ("change", self.change),
-        )
+        fields = {key: getattr(self, key) for key in type(self).model_fields}
+        return {
+            key: tables
+            for key, tables in fields.items()
+            if isinstance(tables, list) and any(isinstance(table, Chosen) for table in tables)
+        }
 
     def profile_named(self, name: ProfileName) -> Profile:
         override = self.profile.get(name)
@@ -142,6 +139,20 @@ class Scenario(BaseModel):
             hashing=values.hashing if values.hashing != own.hashing else None,
             options=tuple(values.options),
             commit=values.commit,
+        )
+
+    def generator_setting(self, case: Case) -> Setting:
+        """What the generator's ceiling depends on. Cases in which this is equal share one calibration."""
+        values = self.settings_of(case)
+        return Setting(
+            payload_bytes=values.payload_bytes,
+            inputs=values.inputs,
+            skew=values.skew,
+            flows=values.flows,
+            burst=values.burst,
+            generator=values.generator,
+            rules=values.inputs,
+            egress=values.egress,
         )
 
     def cases_in(self, profile: Profile) -> list[Case]:

@@ -50,7 +50,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
     for index, expect in enumerate(scenario.expect):
         tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
-    for key, probes in scenario.probes():
+    for key, probes in scenario.chosen_tables().items():
         for index, probe in enumerate(probes):
             tables.append((f"{key}[{index}]", _probe_problems(scenario, key, probe)))
     for index, footprint in enumerate(scenario.footprint):
@@ -79,7 +79,7 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
 def _measures(scenario: Scenario) -> bool:
     """Whether anything is done with the cases."""
     tables = (scenario.measure, scenario.compare, scenario.expect, *(case.measure for case in scenario.case))
-    return any(tables) or any(probes for _, probes in scenario.probes())
+    return any(tables) or bool(scenario.chosen_tables())
 
 
 def _name_problems(scenario: Scenario) -> Iterable[Problem]:
@@ -99,7 +99,7 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
         references += [(f"compare[{index}].cases", name) for name in compare.cases or []]
         references += [(f"compare[{index}].{side}", getattr(compare, side)) for side in ("a_case", "b_case")]
     references += [(f"expect[{index}].case", expect.case) for index, expect in enumerate(scenario.expect)]
-    for key, probes in scenario.probes():
+    for key, probes in scenario.chosen_tables().items():
         for index, probe in enumerate(probes):
             references += [(f"{key}[{index}].cases", name) for name in probe.cases or []]
     measured: list[str] = []

@@ -1,4 +1,4 @@
-"""What the steps of a run share: benches kept standing, trials numbered and recorded, earlier results."""
+"""What the steps of a run share: running benches, trials numbered and recorded, earlier results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lab.analysis.search import Observation
 from lab.journal.archive import Archive
@@ -14,13 +14,13 @@ from lab.journal.interrupt import Interruption
 from lab.journal.progress import Reporter
 from lab.load.flows import Request, standing
 from lab.load.jobs import Phase
-from lab.peers.base import Peer, PeerError
-from lab.results import NONE, AnyRecord, Purpose, Setting, Trial, ZeroLoss
-from lab.scenario import steps as matrix
+from lab.peers.base import Changing, Operable, Peer, PeerError
+from lab.results import NONE, AnyRecord, Check, Purpose, Setting, Trial, ZeroLoss
 from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
+from lab.steps.step import NoFigureError, Step, StepError, TableStep
 from lab.trial.bench import Bench, BenchPlan, bench, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
@@ -28,19 +28,11 @@ Recorded = TypeVar("Recorded", bound=AnyRecord)
 OURS = "mcrd"
 
 STANDING_BENCHES = 8
-"""Kept up at a time: an idle bench costs some 300 MB of memory, starting one takes seconds."""
-
-
-class StepError(RuntimeError):
-    """A step that could not be concluded; the message says what was missing."""
-
-
-class NoFigureError(StepError):
-    """A subject has nothing to be compared: it ended, or delivers nothing. That is what is to be said."""
+"""Benches that run at a time: an idle one takes some 300 MB of memory, starting one takes seconds."""
 
 
 class BenchPool:
-    """Benches by plan, the ones used longest ago taken down when there are too many. A context manager."""
+    """Running benches by plan; the least recently used are stopped when there are too many."""
 
     def __init__(self, run_id: str, peers: Mapping[str, Peer], wires: Wires | None = None) -> None:
         self._run_id = run_id
@@ -78,7 +70,7 @@ class BenchPool:
 
 @dataclass
 class Context:
-    """What one step is done with: the records so far, who is told, and the benches."""
+    """What one step is performed with: earlier records, the reporter, the benches."""
 
     archive: Archive
     reporter: Reporter
@@ -87,7 +79,19 @@ class Context:
     interruption: Interruption
     failures: list[str] = field(default_factory=list)
     trials: int = 0
-    """Run in this step so far: numbers them."""
+    """Number of trials that this step has run so far."""
+
+    def check(self, check: Check, where: str | None = None) -> None:
+        """Record a check; one that did not pass fails the run. ``where``: the check's own case if left
+        out."""
+        self.archive.write(check)
+        if not check.passed:
+            where = where or f"{check.scenario}: {check.case}"
+            self.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
+
+    def series(self, step: Step, case: Case, subject: str, setting: Setting, purpose: Purpose) -> Series:
+        """Trials of ``step`` on the bench of ``subject`` in ``case``."""
+        return Series(self, step, case, subject, setting, purpose)
 
     def of_kind(self, kind: type[Recorded]) -> Iterator[Recorded]:
         return (record for record in self.archive.records if isinstance(record, kind))
@@ -95,7 +99,7 @@ class Context:
     def ceiling(self, setting: Setting) -> float:
         """The rate that the generator held when it was calibrated for ``setting``.
 
-        On a machine that other work shares it may have held none: then the highest that it reached.
+        On a shared machine it may have held none: then the highest that it reached.
         """
         paced = [
             trial
@@ -108,20 +112,38 @@ class Context:
         held = [trial for trial in paced if trial.validity != "invalid"]
         return max(trial.offered_dps for trial in held or paced)
 
-    def searches(self, scenario: str, side: matrix.Side) -> list[ZeroLoss]:
-        """The zero-loss rates of one side that were found: one for each steering that it may have."""
-        return [
-            found
-            for found in self.of_kind(ZeroLoss)
-            if (found.scenario, found.case, found.subject) == (scenario, side.case.name, side.subject)
-            and found.goal_loss_ratio == 0
-            and side.rps in (None, found.setting.rps)
-        ]
+    def best_rate(self, scenario: str, case: str, subject: str, rps: bool | None = None) -> ZeroLoss | None:
+        """The highest zero-loss rate that a search found, over both settings of packet steering.
 
-    def best_rate(self, scenario: str, side: matrix.Side) -> ZeroLoss | None:
-        """The search of one side with the highest zero-loss rate: the steering that suits it."""
-        found = [known for known in self.searches(scenario, side) if known.lower_dps is not None]
+        Args:
+            rps: only with packet steering on, or off.
+        """
+        found = [
+            known
+            for known in self.of_kind(ZeroLoss)
+            if (known.scenario, known.case, known.subject) == (scenario, case, subject)
+            and known.goal_loss_ratio == 0
+            and known.lower_dps is not None
+            and rps in (None, known.setting.rps)
+        ]
         return max(found, key=lambda known: known.lower_dps or 0.0, default=None)
+
+    def zero_loss_of(self, step: TableStep[Any]) -> ZeroLoss:
+        """The zero-loss rate that a step takes shares of. Raises StepError if none was found."""
+        best = self.best_rate(step.scenario.name, step.case.name, step.subject)
+        if best is None:
+            raise StepError(
+                f"{step.subject}, {step.case.name}: no zero-loss rate was found to take a share of"
+            )
+        return best
+
+    def baseline(self, step: Step, case: Case, dps: float, seconds: float) -> float:
+        """CPUs busy with the generator and the receivers alone at ``dps``, measured now."""
+        setting = step.scenario.generator_setting(case)
+        trial = self.series(step, case, NONE, setting, "comparison").run(dps, seconds)
+        if trial.cpu is None:
+            raise StepError(f"no processor time was read at {dps:,.0f} dps without a subject")
+        return trial.cpu.busy_ns / trial.duration_ns
 
 
 @dataclass
@@ -129,23 +151,36 @@ class Series:
     """Trials of one step on one bench, numbered and recorded."""
 
     context: Context
-    step: matrix.Step
+    step: Step
     case: Case
     subject: str
     setting: Setting
     purpose: Purpose
     trial_ids: list[str] = field(default_factory=list)
     fates: list[str] = field(default_factory=list)
-    """How the subject ended, where it did, each in the words of the trial."""
+    """How the subject ended, if it did, as the trials say."""
 
     def __post_init__(self) -> None:
-        # Both sides of a comparison stand before the first trial, unless that has been recorded already.
+        # Both sides of a comparison run before the first trial, unless that has been recorded already.
         if self.step.step_id not in self.context.archive.unfinished:
             _ = self.bench
 
     @property
     def bench(self) -> Bench:
         return self.context.benches.get(plan_for(self.step.scenario, self.case, self.subject, self.setting))
+
+    @property
+    def operable(self) -> Operable:
+        """The subject, whose workers can be changed while it runs. Raises StepError if it has none."""
+        subject: object = self.bench.subject
+        if not isinstance(subject, Operable):
+            raise StepError(f"{self.subject}: it has no workers that can be changed while it runs")
+        return subject
+
+    @property
+    def changing(self) -> Changing:
+        """The subject, whose rules can be changed while it runs. Raises StepError if they cannot."""
+        return changing(self.subject, self.bench)
 
     def run(
         self,
@@ -185,7 +220,7 @@ class Series:
         self.context.reporter.trial(trial)
         if trial.ended is not None and trial.ended not in self.fates:
             self.fates.append(trial.ended)
-            # Of another program, or of what this one was, it is a result; of what it is now, a fault.
+            # The end of a peer, or of another commit's forwarder, is a result; that of this one is a fault.
             if self.subject == OURS and self.setting.commit is None:
                 self.context.failures.append(f"{trial.trial_id}: {trial.ended}")
         if not trial.ledger.balanced:
@@ -197,9 +232,9 @@ class Series:
         return trial
 
     def _measured(self, request: Request, meanwhile: Callable[[], None] | None) -> Trial:
-        """What a forwarder of another commit cannot do, or says in other words, is nobody's fault now.
+        """A failure of another commit's forwarder is no fault of this one: it raises NoFigureError.
 
-        Raises NoFigureError for such a one, PeerError for any other subject.
+        Any other subject raises PeerError.
         """
         try:
             return self.bench.measure(request, meanwhile)
@@ -209,7 +244,7 @@ class Series:
             raise NoFigureError(f"the forwarder of {self.setting.commit}: {error}") from error
 
     def observe(self, seconds: float, dps: float) -> Observation:
-        """A trial as the search sees it. What the receivers' own rings lost is not the subject's loss."""
+        """A trial as a search needs it. What the receivers' own rings lost is not the subject's loss."""
         trial = self.run(dps, seconds)
         own = sum(drop.count for drop in trial.ledger.egress.drops if drop.place == "receiver")
         return Observation(
@@ -222,16 +257,23 @@ class Series:
         )
 
 
+def changing(subject: str, bench: Bench) -> Changing:
+    running: object = bench.subject
+    if not isinstance(running, Changing):
+        raise StepError(f"{subject}: its rules cannot be changed while it runs")
+    return running
+
+
 def _answers(trial: Trial, request: Request) -> bool:
-    """Whether a recorded trial is the one that is asked for."""
+    """Whether a recorded trial is the requested one."""
     asked = (request.trial_id, request.case, request.setting, request.purpose, request.dps)
     return (trial.trial_id, trial.case, trial.setting, trial.purpose, trial.asked_dps) == asked
 
 
 def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> BenchPlan:
-    """The bench of one subject in one case: workers and sender placed, MTU from the case.
+    """The bench of one subject in one case: CPUs of workers and sender, MTU of the case.
 
-    Without a subject all that its workers' CPUs say is whether the sender would have one to itself.
+    Without a subject, the worker CPUs only say whether the sender would have a CPU to itself.
     """
     values = scenario.settings_of(case)
     # The kernel gets the CPUs that mcrd's workers would have.

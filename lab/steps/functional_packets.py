@@ -6,7 +6,7 @@ counted under one reason. A forwarded probe's payload begins with the probe's na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum as internet_checksum
 
+from lab.load.jobs import Frame
+from lab.peers.mcrd import EGRESS_REASONS
+from lab.results import Check
 from lab.traffic.send.frames import group_mac
 
 SENDER_MAC = "02:00:0a:0a:00:01"
@@ -204,3 +207,77 @@ def _udp_checksum(packet: Packet) -> str:
     del again[UDP].chksum
     right = Ether(bytes(again))[UDP].chksum
     return "right" if right == packet[UDP].chksum else "wrong"
+
+
+def checks(
+    scenario: str, sent: Sequence[Probe], frames: Sequence[Frame], counted: Mapping[str, int]
+) -> list[Check]:
+    """One check for each packet, and one for the totals."""
+    return [
+        *(_checked(scenario, probe, frames, counted, sent) for probe in sent),
+        _sums(scenario, sent, counted),
+    ]
+
+
+def _checked(
+    scenario: str, probe: Probe, frames: Sequence[Frame], counted: Mapping[str, int], sent: Sequence[Probe]
+) -> Check:
+    if probe.reason is not None:
+        same = sum(other.reason == probe.reason for other in sent)
+        found = counted.get(probe.reason, 0)
+        return Check(
+            scenario=scenario,
+            case=probe.name,
+            passed=found == same,
+            expected=f"{probe.reason} = {same}",
+            observed=f"{probe.reason} = {found}",
+        )
+    seen = [
+        observe(frame.interface, bytes.fromhex(frame.data), frame.checksum_ready)
+        for frame in frames
+        if is_copy_of(probe, bytes.fromhex(frame.data))
+    ]
+    expected, observed = _differences(probe, probe.copies, seen)
+    return Check(
+        scenario=scenario,
+        case=probe.name,
+        passed=expected == observed,
+        expected=expected,
+        observed=observed,
+    )
+
+
+def _differences(probe: Probe, copies: Sequence[Copy], seen: list[dict[str, object]]) -> tuple[str, str]:
+    """What was wanted and what came, in words; only the fields that differ when the number is right."""
+    wanted = sorted((describe(probe, copy) for copy in copies), key=str)
+    seen = sorted(seen, key=str)
+    plural = "copy" if len(wanted) == 1 else "copies"
+    if len(wanted) != len(seen):
+        return f"{len(wanted)} {plural}", f"{len(seen)} captured"
+    different = [
+        (f"{name} {want[name]}", f"{name} {got[name]}")
+        for want, got in zip(wanted, seen, strict=True)
+        for name in want
+        if want[name] != got[name]
+    ]
+    if not different:
+        text = f"{len(wanted)} {plural}, {len(wanted[0])} fields each as specified"
+        return text, text
+    return "; ".join(want for want, _ in different), "; ".join(got for _, got in different)
+
+
+def _sums(scenario: str, sent: Sequence[Probe], counted: Mapping[str, int]) -> Check:
+    """Every probe is counted once; one that matched but must not leave (its TTL is 1) counts as matched."""
+    wanted = {
+        "received": len(sent),
+        "matched": sum(bool(probe.copies) or probe.reason in EGRESS_REASONS for probe in sent),
+        "sent": sum(len(probe.copies) for probe in sent),
+    }
+    found = {name: counted.get(name, 0) for name in wanted}
+    return Check(
+        scenario=scenario,
+        case="every probe counted once",
+        passed=found == wanted,
+        expected=", ".join(f"{name} {count}" for name, count in wanted.items()),
+        observed=", ".join(f"{name} {count}" for name, count in found.items()),
+    )

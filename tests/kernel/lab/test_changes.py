@@ -12,9 +12,8 @@ from lab.peers import PEERS
 from lab.peers.base import Operable
 from lab.results import Change, Check, Course, Trial
 from lab.scenario.files import parse_scenario
-from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context, plan_for
-from lab.steps.runner import execute
+from lab.steps.plan import steps
 from lab.trial.bench import Bench
 
 SCENARIO = """
@@ -56,7 +55,7 @@ def test_workers_come_with_the_load_and_each_change_has_its_account(tmp_path: Pa
         for step in steps([scenario], "quick"):
             archive.begin()
             context = Context(archive, Silent(), "changing", benches, Interruption())
-            execute(step, context)
+            step.perform(context)
             assert context.failures == []
             archive.finish(step.step_id)
         records = list(archive.records)

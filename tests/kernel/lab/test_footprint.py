@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.scenario.tables import FootprintCase
-from lab.steps.footprint import run_footprint
+from lab.steps.kinds.footprint import run_footprint
 
 pytestmark = pytest.mark.serial
 

@@ -14,7 +14,7 @@ from lab.load.jobs import SenderJob, Stream
 from lab.load.topology import Topology
 from lab.measure import cpu, memory, network, since
 from lab.netns.build import build
-from lab.steps.footprint import shared_bytes
+from lab.steps.kinds.footprint import shared_bytes
 from lab.traffic.process import start_sender
 
 pytestmark = pytest.mark.serial

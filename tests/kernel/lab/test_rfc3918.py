@@ -14,9 +14,8 @@ from lab.load.flows import Request
 from lab.peers import PEERS
 from lab.results import Capacity, Delay, Setting, Trial
 from lab.scenario.files import parse_scenario
-from lab.scenario.planner import steps
 from lab.steps.context import BenchPool, Context
-from lab.steps.runner import execute
+from lab.steps.plan import steps
 from lab.trial.bench import BenchPlan, bench, place
 
 MCRD = {"strategy": "fanout", "workers": 1}
@@ -92,7 +91,7 @@ def test_latency_delay_and_capacity(tmp_path: Path) -> None:
         with BenchPool("rfc3918", PEERS) as benches:
             for step in steps([parse_scenario(SCENARIO, "probes.toml")], "quick"):
                 context = Context(archive, Silent(), "rfc3918", benches, Interruption())
-                execute(step, context)
+                step.perform(context)
                 assert not context.failures
         records = list(archive.records)
     check_delays([record for record in records if isinstance(record, Delay)])
@@ -161,7 +160,7 @@ def test_a_capacity_that_is_too_much_is_named(tmp_path: Path) -> None:
     scenario = parse_scenario(TOO_MUCH, "probes.toml")
     with Archive.create(tmp_path / "run") as archive, BenchPool("loss", PEERS) as benches:
         for step in steps([scenario], "quick"):
-            execute(step, Context(archive, Silent(), "loss", benches, Interruption()))
+            step.perform(Context(archive, Silent(), "loss", benches, Interruption()))
         (capacity,) = [record for record in archive.records if isinstance(record, Capacity)]
     assert capacity.groups is None
     assert capacity.bound_by in ("loss", "generator")

@@ -18,8 +18,10 @@ from lab.load.flows import receiver_job, sender_job, streams_of
 from lab.load.turns import order
 from lab.results import Setting
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
-from lab.scenario.planner import steps
-from lab.scenario.steps import Capacity, Delay, LatencySet
+from lab.steps.kinds.delay import DelayStep
+from lab.steps.kinds.group_capacity import GroupCapacityStep
+from lab.steps.kinds.latency import LatencyStep
+from lab.steps.plan import steps
 from reports.tables.rfc3918 import percentile
 
 # ------------------------------------------------------------------------------------------------- delays
@@ -222,7 +224,7 @@ repetitions = 7
 
 def test_each_table_makes_a_step_for_its_cases_and_subjects() -> None:
     planned = steps([parse_scenario(GOOD, "x.toml")], "quick")
-    made = [step for step in planned if isinstance(step, LatencySet | Delay | Capacity)]
+    made = [step for step in planned if isinstance(step, LatencyStep | DelayStep | GroupCapacityStep)]
     assert [step.step_id for step in made] == [
         "probes/plain/mcrd/latency-1",
         "probes/plain/kernel/latency-1",
@@ -234,7 +236,7 @@ def test_each_table_makes_a_step_for_its_cases_and_subjects() -> None:
     assert made[2].profile.repetitions == 7
     assert made[-1].setting.unicast_percent == 50
     capacity = made[3]
-    assert isinstance(capacity, Capacity)
+    assert isinstance(capacity, GroupCapacityStep)
     assert (capacity.setting_of(100).rules, capacity.setting_of(100).flows) == (100, 100)
     assert all(step.seconds > 0 for step in made)
 

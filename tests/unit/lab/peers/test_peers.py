@@ -15,8 +15,10 @@ from lab.peers.base import Located, fate
 from lab.run.peer_availability import PeerOptionError, attend, parse
 from lab.scenario.files import ScenarioError, parse_scenario
 from lab.scenario.model import Scenario
-from lab.scenario.planner import steps
-from lab.scenario.steps import Comparison, Expectation, Search
+from lab.steps.kinds.compare import CompareStep
+from lab.steps.kinds.expect import ExpectStep
+from lab.steps.kinds.search import SearchStep
+from lab.steps.plan import steps
 
 TEXT = """
 name = "peers"
@@ -72,7 +74,7 @@ def test_every_peer_has_the_name_that_scenarios_know() -> None:
 def test_steering_is_said_for_each_subject_and_tried_both_ways_for_the_others() -> None:
     made = scenario()
     assert (made.rps_of("socat"), made.rps_of("mcr")) == ([False], [False, True])
-    searches = [(step.subject, step.rps) for step in steps([made], "quick") if isinstance(step, Search)]
+    searches = [(step.subject, step.rps) for step in steps([made], "quick") if isinstance(step, SearchStep)]
     assert [rps for subject, rps in searches if subject == "socat"] == [False]
     assert "rps.netcat" in str(refused(("[rps]\nsocat", "[rps]\nnetcat")))
 
@@ -109,9 +111,9 @@ def test_ten_thousand_rules_are_refused_for_socat_and_not_for_the_others() -> No
 def test_an_absent_peer_is_left_out_of_searches_comparisons_and_expectations() -> None:
     made = scenario()
     planned = steps([made], "quick", absent={"socat", "mcr"})
-    assert {step.subject for step in planned if isinstance(step, Search)} == {"mcrd", "kernel"}
-    assert [step.compare.b for step in planned if isinstance(step, Comparison)] == ["kernel"]
-    assert [step.number for step in planned if isinstance(step, Expectation)] == [2], "numbered as with it"
+    assert {step.subject for step in planned if isinstance(step, SearchStep)} == {"mcrd", "kernel"}
+    assert [step.compare.b for step in planned if isinstance(step, CompareStep)] == ["kernel"]
+    assert [step.number for step in planned if isinstance(step, ExpectStep)] == [2], "numbered as with it"
     assert not steps([made], "quick", absent=set(PEERS))
 
 

@@ -12,8 +12,10 @@ from forwarder.problems import ProblemsError
 from lab.netns.clean import remove_directories
 from lab.run import work_trees as trees
 from lab.scenario.compare import METRICS, Asked, ask
-from lab.scenario.planner import steps
-from lab.scenario.steps import Calibrate, Comparison, Search
+from lab.steps.kinds.calibrate import CalibrateStep
+from lab.steps.kinds.compare import CompareStep
+from lab.steps.kinds.search import SearchStep
+from lab.steps.plan import steps
 
 
 def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:
@@ -36,10 +38,10 @@ def wrong(
 def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_metric() -> None:
     made = asked("mcrd,options=--skip-host-stack", "kernel,rps=on", "outputs=8", "flows=16", pairs=3)
     planned = steps([made.scenario], made.profile)
-    searches = [(s.subject, s.rps) for s in planned if isinstance(s, Search)]
+    searches = [(s.subject, s.rps) for s in planned if isinstance(s, SearchStep)]
     assert searches == [("mcrd", False), ("mcrd", True), ("kernel", True)]
-    assert sum(isinstance(step, Calibrate) for step in planned) == 1
-    compared = [step for step in planned if isinstance(step, Comparison)]
+    assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
+    compared = [step for step in planned if isinstance(step, CompareStep)]
     assert [step.metric for step in compared] == list(METRICS)
     assert {step.profile.pairs for step in compared} == {3}
     assert {(step.a.subject, step.b.subject, step.b.rps) for step in compared} == {("mcrd", "kernel", True)}

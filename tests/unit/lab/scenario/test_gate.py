@@ -17,10 +17,11 @@ from lab.run import work_trees as trees
 from lab.run.baselines import AUTO, choose
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.gate import NAME, against
-from lab.scenario.planner import steps
-from lab.scenario.steps import Calibrate, Comparison, Search
-from lab.steps.compare import is_worse, tolerated
-from lab.steps.context import StepError
+from lab.steps.kinds.calibrate import CalibrateStep
+from lab.steps.kinds.compare import CompareStep, is_worse, tolerated
+from lab.steps.kinds.search import SearchStep
+from lab.steps.plan import steps
+from lab.steps.step import StepError
 
 COMMIT = "0123456789ab"
 
@@ -30,10 +31,10 @@ def test_each_case_is_measured_twice_and_each_comparison_is_of_now_with_the_comm
     made = parse_scenario(against(scenario, COMMIT), NAME)
     assert made.commits() == [COMMIT]
     planned = steps([made], "quick")
-    assert sum(isinstance(step, Calibrate) for step in planned) == 1
-    commits = [made.settings_of(step.case).commit for step in planned if isinstance(step, Search)]
+    assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
+    commits = [made.settings_of(step.case).commit for step in planned if isinstance(step, SearchStep)]
     assert commits == [None, COMMIT] * len(scenario.case)
-    compared = [step for step in planned if isinstance(step, Comparison)]
+    compared = [step for step in planned if isinstance(step, CompareStep)]
     assert {(step.metric, step.a.case.name) for step in compared} == {
         ("delivered copies/s", "1→1"),
         ("delivered copies/s", "1→8"),
@@ -53,7 +54,7 @@ def test_the_gate_takes_no_more_than_a_minute_once_the_commit_is_compiled() -> N
 
 
 def _compiles(step: object) -> bool:
-    return isinstance(step, Search) and step.setting.commit is not None
+    return isinstance(step, SearchStep) and step.setting.commit is not None
 
 
 def test_what_a_scenario_file_may_ask_for_beside_is_named() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from forwarder.plan.strategy import PRESETS
 from lab.scenario.files import DIRECTORY, load_scenarios
-from lab.scenario.planner import steps
-from lab.scenario.steps import Calibrate, Comparison, Search
+from lab.steps.kinds.calibrate import CalibrateStep
+from lab.steps.kinds.compare import CompareStep
+from lab.steps.kinds.search import SearchStep
+from lab.steps.plan import steps
 
 
 def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:
@@ -57,11 +59,11 @@ def test_a_comparison_follows_the_searches_of_both_its_sides() -> None:
         searched: set[tuple[str, str, bool]] = set()
         calibrated = []
         for step in steps([scenario], "full"):
-            if isinstance(step, Calibrate):
+            if isinstance(step, CalibrateStep):
                 calibrated.append(step.setting)
-            if isinstance(step, Search):
+            if isinstance(step, SearchStep):
                 searched.add((step.subject, step.case.name, step.rps))
-            if isinstance(step, Comparison) and step.metric != "generator rate":
+            if isinstance(step, CompareStep) and step.metric != "generator rate":
                 for side in (step.a, step.b):
                     steerings = [rps for rps in (False, True) if side.rps in (None, rps)]
                     assert any((side.subject, side.case.name, rps) in searched for rps in steerings)

@@ -9,9 +9,13 @@ import pytest
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.scenario.layout import least_workers, workers_in_all
 from lab.scenario.mcrd_command import strategy_options
-from lab.scenario.planner import steps
 from lab.scenario.profiles import PROFILES
-from lab.scenario.steps import Calibrate, Expectation, Search, Soak, Sweep
+from lab.steps.kinds.calibrate import CalibrateStep
+from lab.steps.kinds.expect import ExpectStep
+from lab.steps.kinds.search import SearchStep
+from lab.steps.kinds.soak import SoakStep
+from lab.steps.kinds.sweep import SweepStep
+from lab.steps.plan import steps
 
 GOOD = """
 name = "good"
@@ -230,10 +234,10 @@ def test_options_are_words_for_mcrd_alone() -> None:
 
 def test_an_expectation_comes_before_the_measurements_of_its_case() -> None:
     planned = steps([parse_scenario(SEVERAL, "x.toml")], "quick")
-    assert [type(step) for step in planned] == [Expectation, Calibrate, Search, Search, Expectation]
+    assert [type(step) for step in planned] == [ExpectStep, CalibrateStep, SearchStep, SearchStep, ExpectStep]
     first, *_, last = planned
-    assert isinstance(first, Expectation)
-    assert isinstance(last, Expectation)
+    assert isinstance(first, ExpectStep)
+    assert isinstance(last, ExpectStep)
     assert (first.setting.rps, last.setting.rps) == (False, True), "the first that is tried, or as it says"
     assert last.case.name == "by processor", "of which nothing is measured"
 
@@ -259,7 +263,7 @@ def test_a_wider_search_takes_fewer_trials() -> None:
         for width in (0.05, 0.2)
     )
     counts = [
-        next(step.trials for step in steps([scenario], "quick") if isinstance(step, Search))
+        next(step.trials for step in steps([scenario], "quick") if isinstance(step, SearchStep))
         for scenario in (narrow, wide)
     ]
     assert counts == [8, 4]
@@ -278,7 +282,7 @@ rules = 16
 """
     )
     planned = steps([parse_scenario(more, "x.toml")], "quick")
-    loads = [step.setting for step in planned if isinstance(step, Calibrate)]
+    loads = [step.setting for step in planned if isinstance(step, CalibrateStep)]
     assert [(load.inputs, load.skew, load.rules) for load in loads] == [(4, 1, 4), (4, 4, 4)]
 
 
@@ -304,7 +308,7 @@ def test_problems_of_several_files_are_reported_together(tmp_path: Path) -> None
 
 def test_cases_with_equal_load_share_a_calibration() -> None:
     planned = steps([parse_scenario(GOOD.replace("payload_bytes = 1400\nflows = 8", ""), "x.toml")], "full")
-    assert sum(isinstance(step, Calibrate) for step in planned) == 1
+    assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
 
 
 def test_a_profile_leaves_cases_out_with_all_their_steps() -> None:
@@ -340,12 +344,12 @@ trial_s = 20
 def test_a_case_that_is_only_swept_is_calibrated_and_one_that_is_soaked_is_searched_first() -> None:
     planned = steps([parse_scenario(LOADS, "x.toml")], "quick")
     swept, soaked = ([s for s in planned if f"/{name}/" in s.step_id] for name in ("swept", "soaked"))
-    assert [type(step) for step in swept] == [Calibrate, Sweep, Sweep]
+    assert [type(step) for step in swept] == [CalibrateStep, SweepStep, SweepStep]
     assert [step.trials for step in swept[1:]] == [3, 3]
-    assert isinstance(soaked[-1], Soak)
+    assert isinstance(soaked[-1], SoakStep)
     assert soaked[-1].trials == 3
     assert 60 <= soaked[-1].seconds < 70
-    assert any(isinstance(step, Search) and step.subject == "mcrd" for step in soaked[:-1])
+    assert any(isinstance(step, SearchStep) and step.subject == "mcrd" for step in soaked[:-1])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from lab.results import Footprint, Memory
 from lab.scenario.files import DIRECTORY, load_scenarios
 from lab.scenario.layout import workers_in_all
 from lab.scenario.tables import FootprintCase
-from lab.steps.footprint import compared, misses, sampled
+from lab.steps.kinds.footprint import compared, misses, sampled
 
 STARTED = [row for row in ROWS if row.workers is not None]
 

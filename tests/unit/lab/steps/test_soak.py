@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.results import Setting, Soak, SoakSample
-from lab.steps.soak import describe
+from lab.steps.kinds.soak import describe
 
 MINUTE_NS = 60_000_000_000
 KIB = 1024

@@ -1,15 +1,17 @@
-"""What a number of workers costs: started for real, measured, stopped; beside the document and the model.
+"""What a number of workers costs: really started, measured and stopped, beside the document and the model.
 
-Every worker runs, each in its process with its sockets, rings and rules, on however many CPUs this machine
-has: the model is of a machine with as many as the case says. Nothing is sent. Some of thousands of workers
-stand for all in the account of memory, which takes the kernel 10 ms a process.
+Every worker is a process with its sockets, rings and rules, on however many CPUs this machine has; the model
+is of a machine with as many as the case says. Nothing is sent. Of thousands of workers, memory is read of a
+sample: the kernel takes 10 ms for each process.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from forwarder.plan.document import documented
 from forwarder.plan.host import described_host
@@ -21,22 +23,73 @@ from lab.load.flows import rules_of
 from lab.load.topology import Topology
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
 from lab.measure.processes import processor_ns
-from lab.netns import namespaces as netns
-from lab.netns.build import Lab, build
-from lab.peers.base import PeerError
-from lab.peers.mcrd import Forwarder, rules_document, start_forwarder
-from lab.results import Check, Footprint, Memory
-from lab.scenario.layout import is_elastic, least_workers, strategy_of
+from lab.results import Check, Footprint, Memory, Setting
+from lab.scenario.layout import is_elastic, least_workers, strategy_of, workers_in_all
 from lab.scenario.mcrd_command import fixed_workers, strategy_options
 from lab.scenario.tables import FootprintCase
+from lab.steps.step import Selection, Step, StepError
 
+if TYPE_CHECKING:
+    from lab.netns.build import Lab
+    from lab.peers.mcrd import Forwarder
+    from lab.steps.context import Context
+
+ESTIMATED_S, ESTIMATED_WORKER_S = 4.0, 0.013
+"""Estimates for the lab, and for starting, measuring and stopping each worker."""
 IDLE_S = 1.0
-"""How long nothing is done while processor time is counted."""
+"""How long processor time is counted while nothing is sent."""
 SETTLE_S = 0.5
-"""Before that: what the start leaves behind, such as pages that the kernel takes back."""
+"""Wait before that, for what the start leaves behind, such as pages that the kernel takes back."""
 STOP_TIMEOUT_S = 60.0
 MEMORY_SAMPLE = 32
-"""At most so many workers are looked at for their memory, spread evenly."""
+"""Workers whose memory is read, at most, spread evenly."""
+
+
+@dataclass(frozen=True)
+class FootprintStep(Step):
+    """A number of workers, really started."""
+
+    footprint: FootprintCase
+
+    records: ClassVar = (Footprint,)
+
+    @classmethod
+    def for_scenario(cls, selection: Selection) -> Iterator[FootprintStep]:
+        for footprint in selection.scenario.footprint:
+            yield cls(selection.scenario, selection.profile, footprint)
+
+    @property
+    def step_id(self) -> str:
+        return f"{self.scenario.name}/{self.footprint.name}/footprint"
+
+    @property
+    def seconds(self) -> float:
+        return ESTIMATED_S + ESTIMATED_WORKER_S * workers_in_all(self.footprint.setting)
+
+    def perform(self, context: Context) -> None:
+        context.benches.close()  # nothing else may run or be mapped meanwhile
+        record = run_footprint(self.scenario.name, self.footprint, f"{context.run_id}-footprint")
+        context.archive.write(record)
+        checks = [counted(record, self.footprint.setting)]
+        context.check(checks[0], self.step_id)
+        missed = misses(record)
+        if self.profile.demand_targets:
+            context.failures += [f"{self.step_id}: {text}" for text in missed]
+        if self.footprint.like is not None and self.footprint.like_target is not None:
+            other = self._measured(context, self.footprint.like)
+            checks.append(compared(record, other, self.footprint.like_target))
+            context.check(checks[-1], self.step_id)
+        missed += [check.observed for check in checks if not check.passed]
+        private = record.memory.private_bytes_per_worker / 1e6
+        ready = f"{record.workers} workers ready in {record.ready_ns / 1e9:.2f} s"
+        context.reporter.outcome("; ".join([f"{ready}, {private:.2f} MB private each", *missed]))
+
+    def _measured(self, context: Context, name: str) -> Footprint:
+        """The footprint of that name, measured before."""
+        for other in context.of_kind(Footprint):
+            if (other.scenario, other.case) == (self.scenario.name, name):
+                return other
+        raise StepError(f"{name}: not measured, so there is nothing to compare with")
 
 
 def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
@@ -45,6 +98,9 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
     Raises:
         PeerError: it did not start, ended otherwise than asked to, or left something behind.
     """
+    from lab.netns.build import build
+    from lab.peers.mcrd import rules_document, start_forwarder
+
     setting = case.setting
     names = [f"in{number}" for number in range(case.inputs)]
     document = rules_document(rules_of(setting, ["out0"]))
@@ -71,7 +127,6 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
     planned = _plan(case, names, document)
     stated = documented(planned)
     held = [worker["rules"] for worker in workers]
-    expected = least_workers(setting)
     return Footprint(
         scenario=scenario,
         case=case.name,
@@ -95,12 +150,23 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
         private_target_bytes=case.private_target_bytes,
         idle_target=case.idle_target,
         discrepancies=list(stated.discrepancies),
-        warnings=[] if len(workers) == expected else [f"{len(workers)} of {expected} workers ran"],
+    )
+
+
+def counted(record: Footprint, setting: Setting) -> Check:
+    """Whether as many workers ran as the strategy makes."""
+    expected = least_workers(setting)
+    return Check(
+        scenario=record.scenario,
+        case=record.case,
+        passed=record.workers == expected,
+        expected=f"{expected} workers",
+        observed=f"{record.workers} workers",
     )
 
 
 def misses(record: Footprint) -> list[str]:
-    """Which of its targets the measurement missed, in words."""
+    """The targets that the measurement missed, one sentence each."""
     missed = []
     for what, took_ns, target_ns in (
         ("ready", record.ready_ns, record.ready_target_ns),
@@ -120,8 +186,10 @@ def misses(record: Footprint) -> list[str]:
 
 
 def compared(record: Footprint, other: Footprint, target: float) -> Check:
-    """Whether the memory of all processes is at most so many times that of the other's. Rings are told, not
-    judged: their size is configuration."""
+    """Whether all processes together hold at most ``target`` times the memory of the other's.
+
+    Rings are reported, not judged: their size is configuration.
+    """
     own, like = record.memory.held_bytes, other.memory.held_bytes
     rings = [one.memory.ring_bytes_total / 1e6 for one in (record, other)]
     return Check(
@@ -139,7 +207,7 @@ def _nanoseconds(seconds: float | None) -> int | None:
 
 
 def _idle(pids: Sequence[int]) -> tuple[int, int]:
-    """Processor time of all processes while nothing is sent, and over how long; nanoseconds."""
+    """Processor time of all processes while nothing is sent, and the time that passed; nanoseconds."""
     time.sleep(SETTLE_S)
     before, began = processor_ns(pids), time.monotonic_ns()
     time.sleep(IDLE_S)
@@ -164,7 +232,7 @@ def _memory(pids: Sequence[int], kernel_bytes: int) -> Memory:
 
 
 def shared_bytes(template: ProcessMemory, each: Sequence[ProcessMemory], workers: int) -> int:
-    """What the supervisor and ``workers`` like ``each`` hold once: written before the forks, and files."""
+    """Memory that the supervisor and ``workers`` like ``each`` share: written before the forks, and files."""
     written = template.anonymous_pss_bytes + _of_all(each, "anonymous_pss_bytes", workers)
     own = template.dirty_bytes + _of_all(each, "dirty_bytes", workers)
     own -= template.mapped_dirty_bytes + _of_all(each, "mapped_dirty_bytes", workers)
@@ -172,18 +240,21 @@ def shared_bytes(template: ProcessMemory, each: Sequence[ProcessMemory], workers
 
 
 def sampled(pids: Sequence[int], most: int) -> Sequence[int]:
-    """At most ``most`` of them, from end to end at even distances."""
+    """At most ``most`` of them, evenly spread from first to last."""
     if len(pids) <= most:
         return pids
     return [pids[place * (len(pids) - 1) // (most - 1)] for place in range(most)]
 
 
 def _of_all(each: Sequence[ProcessMemory], field: str, workers: int) -> int:
-    """The sum over so many workers as ``each`` stand for."""
+    """The sum over ``workers`` workers, of which ``each`` are a sample."""
     return round(statistics.fmean(getattr(one, field) for one in each) * workers)
 
 
 def _demand_clean_end(forwarder: Forwarder, lab: Lab) -> None:
+    from lab.netns import namespaces as netns
+    from lab.peers.base import PeerError
+
     status = forwarder.process.returncode
     if status:
         raise PeerError(f"mcrd: ended with status {status} when told to stop")
@@ -198,7 +269,7 @@ def _demand_clean_end(forwarder: Forwarder, lab: Lab) -> None:
 
 
 def _plan(case: FootprintCase, names: Sequence[str], document: object) -> Plan:
-    """What the plan says of the same numbers on a machine of that many CPUs."""
+    """The plan for the same numbers on a machine with that many CPUs."""
     host = described_host(case.cpus or case.workers, names)
     strategy = strategy_of(case.strategy, case.placement, case.steering, case.hashing)
     sizing = Sizing(workers=case.workers)

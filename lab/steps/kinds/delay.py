@@ -1,8 +1,8 @@
-"""Join and leave delay, measured: a rule is added and removed over and over while datagrams for it arrive.
+"""Join and leave delay: a rule is added and removed over and over while datagrams for it arrive.
 
-The datagrams come from the bench's generator at a steady rate, all the time; the receivers keep the arrivals.
-Where the subject asks the network for its groups, the link on which they arrive is watched for the membership
-reports, too. Requests are sent, and everything is stamped, by one clock (CLOCK_REALTIME).
+The bench's generator sends at a steady rate all the time, and the receivers keep the arrivals. If the subject
+joins groups upstream, its input link is watched for membership reports, too. Requests and arrivals are
+stamped by one clock (CLOCK_REALTIME).
 """
 
 from __future__ import annotations
@@ -14,33 +14,73 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lab.analysis.delay import Arrival, Change, Kind, delays, reported
 from lab.analysis.igmp import Word, membership
-from lab.analysis.search import SHORTFALL_LIMIT
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import FIRST_SOURCE_PORT, Rule, rules_of
 from lab.load.jobs import Flow, Frame, ReceiverJob, SenderJob, Stream
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
-from lab.peers.base import Changing
 from lab.results import NS_PER_S, Delay, Setting
-from lab.scenario import steps as matrix
-from lab.steps.context import Context, StepError, plan_for
-from lab.traffic.process import Receiver, start_receiver
-from lab.trial.bench import Bench
+from lab.scenario.rfc3918_tables import DelayTable
+from lab.steps.step import BENCH_START_S, TableStep
+
+if TYPE_CHECKING:
+    from lab.peers.base import Changing
+    from lab.steps.context import Context
+    from lab.traffic.process import Receiver
+    from lab.trial.bench import Bench
 
 BATCH = 20
-"""Repetitions in one transfer: receivers take what has arrived from their rings between transfers."""
+"""Repetitions in one transfer: the receivers empty their rings between transfers."""
 SENDING_S = 30.0
-"""Longer than a batch takes: the sender is told to stop."""
+"""Longest transfer; the sender is told to stop earlier."""
 WATCHED_FRAMES = 100_000
-"""IGMP reports that are kept; far more than come."""
+"""IGMP reports to keep, at most; far fewer come."""
+CHANGE_S = 0.01
+"""Estimate for one change of the rules, without the wait between two."""
+
+
+@dataclass(frozen=True)
+class DelayStep(TableStep[DelayTable]):
+    """Adds and removes a rule as often as the profile says; a record for each change, sign and interface."""
+
+    key = "delay"
+    records: ClassVar = (Delay,)
+
+    @property
+    def seconds(self) -> float:
+        each = 2 * (self.table.hold_ms / 1000 + CHANGE_S)
+        return 2 * BENCH_START_S + self.profile.repetitions * each
+
+    def perform(self, context: Context) -> None:
+        from lab.steps.context import changing, plan_for
+
+        bench = context.benches.get(plan_for(self.scenario, self.case, self.subject, self.setting))
+        subject = changing(self.subject, bench)
+        transfers = _Transfers(bench, subject, self.setting, self.table.dps, self.table.hold_ms / 1000)
+        evidence = _Evidence()
+        with ExitStack() as stack:
+            watcher = stack.enter_context(transfers.watch()) if subject.joins_upstream else None
+            left = self.profile.repetitions
+            while left:
+                context.interruption.check()
+                transfers.repeat(min(left, BATCH), evidence)
+                left -= min(left, BATCH)
+            if watcher is not None:
+                evidence.reports = transfers.reports(watcher)
+        made = list(_records(self, evidence, transfers.outputs, transfers.interval_ns))
+        if watcher is not None:
+            made += _report_records(self, evidence, transfers.rule.input_interface)
+        for record in made:
+            context.archive.write(record)
+        context.reporter.outcome("; ".join(map(_describe, made)))
 
 
 @dataclass
 class _Evidence:
-    """What all transfers have shown."""
+    """What was seen in all transfers."""
 
     changes: list[Change] = field(default_factory=list)
     arrivals: dict[str, list[Arrival]] = field(default_factory=dict)
@@ -48,32 +88,7 @@ class _Evidence:
     warnings: list[str] = field(default_factory=list)
 
 
-def measure(step: matrix.Delay, context: Context) -> None:
-    """Add and remove a rule as often as the profile says; one record for each change, sign and interface."""
-    bench = context.benches.get(plan_for(step.scenario, step.case, step.subject, step.setting))
-    subject: object = bench.subject
-    if not isinstance(subject, Changing):
-        raise StepError(f"{step.subject}: its rules cannot be changed while it runs")
-    probe = _Probe(bench, subject, step.setting, step.table.dps, step.table.hold_ms / 1000)
-    evidence = _Evidence()
-    with ExitStack() as stack:
-        watcher = stack.enter_context(probe.watch()) if subject.joins_upstream else None
-        left = step.profile.repetitions
-        while left:
-            context.interruption.check()
-            probe.repeat(min(left, BATCH), evidence)
-            left -= min(left, BATCH)
-        if watcher is not None:
-            evidence.reports = probe.reports(watcher)
-    made = list(_records(step, evidence, probe.outputs, probe.interval_ns))
-    if watcher is not None:
-        made += _report_records(step, evidence, probe.rule.input_interface)
-    for record in made:
-        context.archive.write(record)
-    context.reporter.outcome("; ".join(map(_line, made)))
-
-
-class _Probe:
+class _Transfers:
     """The rule that comes and goes, and who sends, receives and watches what it forwards."""
 
     def __init__(self, bench: Bench, subject: Changing, setting: Setting, dps: int, hold_s: float) -> None:
@@ -126,7 +141,9 @@ class _Probe:
         )
 
     def watch(self) -> Receiver:
-        """Somebody who keeps every frame that the forwarder sends out on its input."""
+        """A receiver that keeps every frame that the forwarder sends on its input."""
+        from lab.traffic.process import start_receiver
+
         interface = self._input.sender.interface
         job = ReceiverJob(interfaces=(interface,), everything=True, keep_frames=WATCHED_FRAMES)
         watcher = start_receiver(self._bench.lab.gen, job)
@@ -134,7 +151,7 @@ class _Probe:
         return watcher
 
     def reports(self, watcher: Receiver) -> list[tuple[int, Word]]:
-        """When the rule's group was joined and left."""
+        """The times at which the rule's group was joined and left."""
         watcher.stop()
         return [
             (frame.time_ns, word)
@@ -144,7 +161,7 @@ class _Probe:
         ]
 
     def repeat(self, times: int, evidence: _Evidence) -> None:
-        """Add and remove the rule so often while datagrams flow."""
+        """Add and remove the rule ``times`` times while datagrams flow."""
         sender, receiver = self._bench.sender, self._bench.receiver
         receiver.again(self._receiver_job)
         sender.again(self._sender_job)
@@ -161,6 +178,8 @@ class _Probe:
         sent = sender.report()
         receiver.stop()
         seen = receiver.report()
+        from lab.analysis.search import SHORTFALL_LIMIT
+
         asked = (self._sender_job.rate_dps or 0) * sent.duration_ns / NS_PER_S
         if sent.offered < asked * (1 - SHORTFALL_LIMIT):
             evidence.warnings.append(f"offered {sent.offered:,} of {asked:,.0f} datagrams asked for")
@@ -172,7 +191,7 @@ class _Probe:
             evidence.arrivals.setdefault(frame.interface, []).append(_arrival(frame))
 
     def _wait(self) -> None:
-        """Not in step with the sender: requests come at any moment between two datagrams."""
+        """Wait at random, so that a request comes at any moment between two datagrams."""
         time.sleep(self._hold_s + random.uniform(0, 2 * self.interval_ns / NS_PER_S))
 
     def _change(self, kind: Kind) -> Change:
@@ -191,7 +210,7 @@ def _arrival(frame: Frame) -> Arrival:
 
 
 def _records(
-    step: matrix.Delay, evidence: _Evidence, outputs: Sequence[str], interval_ns: int
+    step: DelayStep, evidence: _Evidence, outputs: Sequence[str], interval_ns: int
 ) -> Sequence[Delay]:
     made = []
     for interface in outputs:
@@ -203,7 +222,7 @@ def _records(
     return made
 
 
-def _report_records(step: matrix.Delay, evidence: _Evidence, interface: str) -> Sequence[Delay]:
+def _report_records(step: DelayStep, evidence: _Evidence, interface: str) -> Sequence[Delay]:
     kinds: tuple[Kind, ...] = ("add", "remove")
     return [
         _record(
@@ -219,7 +238,7 @@ def _report_records(step: matrix.Delay, evidence: _Evidence, interface: str) -> 
 
 
 def _record(
-    step: matrix.Delay,
+    step: DelayStep,
     evidence: _Evidence,
     kind: Kind,
     sign: Literal["datagram", "membership report"],
@@ -243,7 +262,7 @@ def _record(
     )
 
 
-def _line(record: Delay) -> str:
+def _describe(record: Delay) -> str:
     what = "join" if record.change == "add" else "leave"
     if record.sign != "datagram":
         what += " report"

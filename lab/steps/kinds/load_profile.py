@@ -1,28 +1,63 @@
-"""A load that changes over time, sent, and the forwarder's elastic groups watched meanwhile."""
+"""A load that changes over time, while the forwarder's elastic groups are watched."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from lab.analysis import load_profile as course
+from lab.analysis import load_profile
 from lab.ledger import expectation
-from lab.peers.base import Operable, Scaling
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial
-from lab.scenario import steps as matrix
-from lab.steps.context import Context, Series, StepError
+from lab.scenario.load_tables import CourseTable
+from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, StepError, TableStep
+
+if TYPE_CHECKING:
+    from lab.peers.base import Operable, Scaling
+    from lab.steps.context import Context, Series
 
 SAMPLE_S = 0.1
-"""As often as the forwarder itself measures."""
+"""The interval at which the forwarder itself measures."""
 
 LEAST_OFFERED = 0.9
-"""Of what was asked for."""
+"""Smallest usable share of the datagrams asked for."""
 
 ATTEMPTS = 3
-"""Of a course that others than the subject lost something of, or that was not offered whole."""
+"""Attempts where others than the subject lost something, or too little was offered."""
+
+
+@dataclass(frozen=True)
+class LoadProfileStep(TableStep[CourseTable]):
+    """Sends the load profile, records what became of it, and checks what is expected."""
+
+    key = "course"
+    records: ClassVar = (Course,)
+
+    @property
+    def trials(self) -> int:
+        return 1
+
+    @property
+    def seconds(self) -> float:
+        return self.table.seconds + TRIAL_OVERHEAD_S + BENCH_START_S
+
+    def perform(self, context: Context) -> None:
+        context.archive.recall(self.step_id, lambda _trial: False)
+        series = context.series(self, self.case, self.subject, self.setting, "course")
+        for _attempt in range(ATTEMPTS):
+            record, why = _measure(self, series)
+            if why is None:
+                break
+        else:
+            raise StepError(f"{ATTEMPTS} trials that nothing can be concluded from, the last: {why}")
+        context.archive.write(record)
+        for check in load_profile.checks(self.table, record):
+            context.check(check)
+        context.reporter.outcome(load_profile.describe(record))
 
 
 class _Watch:
-    """Looks at the elastic groups of a subject while a trial lasts; times are CLOCK_MONOTONIC."""
+    """Samples the elastic groups of a subject during a trial; times are CLOCK_MONOTONIC."""
 
     def __init__(self, subject: Operable, seconds: float) -> None:
         self._subject = subject
@@ -39,33 +74,10 @@ class _Watch:
         self.taken.append((time.monotonic_ns(), tuple(self._subject.scaling())))
 
 
-def measure(step: matrix.Course, context: Context) -> None:
-    """Send the course, record what became of it, check what is expected.
-
-    Raises:
-        StepError: the subject has no elastic group, or nothing can be concluded from the trials.
-    """
-    context.archive.recall(step.step_id, lambda _trial: False)
-    series = Series(context, step, step.case, step.subject, step.setting, "course")
-    for _attempt in range(ATTEMPTS):
-        record, why = _once(step, series)
-        if why is None:
-            break
-    else:
-        raise StepError(f"{ATTEMPTS} trials that nothing can be concluded from, the last: {why}")
-    context.archive.write(record)
-    for check in course.checks(step.table, record):
-        context.archive.write(check)
-        if not check.passed:
-            where = f"{check.scenario}: {check.case}"
-            context.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
-    context.reporter.outcome(course.describe(record))
-
-
-def _once(step: matrix.Course, series: Series) -> tuple[Course, str | None]:
+def _measure(step: LoadProfileStep, series: Series) -> tuple[Course, str | None]:
     """One trial, and why nothing can be concluded from it, if so."""
-    subject: object = series.bench.subject
-    if not isinstance(subject, Operable) or not subject.scaling():
+    subject = series.operable
+    if not subject.scaling():
         raise StepError(f"{step.subject}, {step.case.name}: no elastic group to watch")
     rest(subject)
     table, rates = step.table, tuple(step.table.rates)
@@ -77,9 +89,9 @@ def _once(step: matrix.Course, series: Series) -> tuple[Course, str | None]:
         raise StepError(f"{trial.trial_id}: nothing was seen of it")
     began_ns = last.sent.started_ns - (time.time_ns() - time.monotonic_ns())
     groups = watch.taken[-1][1]
-    hot = groups[course.HOT_GROUP]
-    bounds = course.Bounds(hot.min_workers, hot.max_workers, hot.threshold_dps)
-    phases = course.offered_phases(rates, last.sent.phases)
+    hot = groups[load_profile.HOT_GROUP]
+    bounds = load_profile.Bounds(hot.min_workers, hot.max_workers, hot.threshold_dps)
+    phases = load_profile.offered_phases(rates, last.sent.phases)
     samples = [
         ScalingSample(
             at_ns=at_ns - began_ns, group=one.group, workers=one.workers, offered_dps=round(one.offered_dps)
@@ -113,7 +125,9 @@ def _once(step: matrix.Course, series: Series) -> tuple[Course, str | None]:
         delivered=trial.delivered,
         duplicated=streams.duplicated if streams else 0,
         reordered=streams.reordered if streams else 0,
-        scaled_ns=course.scaled_ns(phases, course.sizes(samples, resizes, hot.group), bounds, share),
+        scaled_ns=load_profile.scaled_ns(
+            phases, load_profile.sizes(samples, resizes, hot.group), bounds, share
+        ),
         scaled_target_ns=None if table.scaled_within_s is None else round(table.scaled_within_s * NS_PER_S),
         warnings=trial.warnings,
     )
@@ -121,13 +135,16 @@ def _once(step: matrix.Course, series: Series) -> tuple[Course, str | None]:
 
 
 def _share(setting: Setting, groups: int) -> float:
-    """Of the load, what the hot group is offered: one group may have all inputs."""
-    return 1.0 if groups == 1 else course.hot_share(setting)
+    """The share of the load that the hot group is offered: all of it if there is one group."""
+    return 1.0 if groups == 1 else load_profile.hot_share(setting)
 
 
-def unfit(step: matrix.Course, trial: Trial) -> str | None:
-    """Why nothing can be concluded from a trial, if so. How soon workers come can be seen as well when
-    somewhat less was offered; where nothing may be lost, nobody else may have lost it."""
+def unfit(step: LoadProfileStep, trial: Trial) -> str | None:
+    """Why nothing can be concluded from a trial, if so.
+
+    How soon workers start shows as well with somewhat fewer datagrams. Where nothing may be lost, nothing may
+    have been lost outside the subject.
+    """
     asked = sum(rate.datagrams for rate in step.table.rates)
     if trial.offered < asked * LEAST_OFFERED:
         return f"offered {trial.offered:,} of {asked:,} datagrams asked for"
@@ -135,7 +152,7 @@ def unfit(step: matrix.Course, trial: Trial) -> str | None:
 
 
 def rest(subject: Operable) -> None:
-    """Each group as small as it may be: a warm-up, or a trial before, may have left it larger."""
+    """Resize each group to its minimum: a warm-up or an earlier trial may have left it larger."""
     for one in subject.scaling():
         if one.workers > one.min_workers:
             subject.resize(one.group, one.min_workers)

@@ -7,32 +7,53 @@ again have nothing to say about how those before them grew.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
 from lab.measure.memory import process_memory
 from lab.measure.processes import descriptors, threads
 from lab.results import Soak, SoakSample
-from lab.scenario import steps as matrix
-from lab.steps.context import Context, Series, StepError
-from lab.trial.bench import Bench
+from lab.scenario.load_tables import SoakTable
+from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, TableStep
+
+if TYPE_CHECKING:
+    from lab.steps.context import Context
+    from lab.trial.bench import Bench
 
 
-def measure(step: matrix.Soak, context: Context) -> None:
-    """The trials of the table, one after another, and a record of what changed from first to last.
+@dataclass(frozen=True)
+class SoakStep(TableStep[SoakTable]):
+    """The trials of the table, one after another, and a record of what changed from first to last."""
 
-    Raises:
-        StepError: its rate is a share of a zero-loss rate, and none was found.
-    """
+    key = "soak"
+    records: ClassVar = (Soak,)
+
+    @property
+    def trials(self) -> int:
+        return self.table.trials(self.profile.soak_s)
+
+    @property
+    def seconds(self) -> float:
+        return self.trials * (self.table.trial_s + TRIAL_OVERHEAD_S) + BENCH_START_S
+
+    def perform(self, context: Context) -> None:
+        record = _measure(self, context)
+        context.archive.write(record)
+        line = describe(record)
+        if self.profile.demand_targets and record.grew:
+            context.failures.append(f"{self.step_id}: {line}")
+        context.reporter.outcome(line)
+
+
+def _measure(step: SoakStep, context: Context) -> Soak:
     context.archive.recall(step.step_id, lambda _trial: False)
     table, rps = step.table, step.rps
     dps = float(table.dps or 0)
     if table.zero_loss_share is not None:
-        best = context.best_rate(step.scenario.name, matrix.Side(step.subject, step.case))
-        if best is None:
-            raise StepError(
-                f"{step.subject}, {step.case.name}: no zero-loss rate was found to take a share of"
-            )
+        best = context.zero_loss_of(step)
         rps, dps = best.setting.rps, (best.lower_dps or 0.0) * table.zero_loss_share
     setting = step.scenario.result_setting(step.case, step.subject, rps)
-    series = Series(context, step, step.case, step.subject, setting, "soak")
+    series = context.series(step, step.case, step.subject, setting, "soak")
     trials = [series.run(dps, table.trial_s, load_share=table.zero_loss_share)]
     first, middle = _sample(series.bench), None
     while len(trials) < step.trials:
@@ -43,7 +64,7 @@ def measure(step: matrix.Soak, context: Context) -> None:
     warnings = [f"a trial of it: {text}" for trial in trials for text in trial.warnings]
     if first is not None and last is not None and first.pids != last.pids:
         warnings.append("its processes are not those that it began with: what they hold cannot be compared")
-    record = Soak(
+    return Soak(
         scenario=step.scenario.name,
         case=step.case.name,
         subject=step.subject,
@@ -60,11 +81,6 @@ def measure(step: matrix.Soak, context: Context) -> None:
         last=last,
         warnings=list(dict.fromkeys(warnings)),
     )
-    context.archive.write(record)
-    line = describe(record)
-    if step.profile.demand_targets and record.grew:
-        context.failures.append(f"{step.step_id}: {line}")
-    context.reporter.outcome(line)
 
 
 def _sample(bench: Bench) -> SoakSample | None:

@@ -1,0 +1,131 @@
+"""The zero-loss rate of one subject, and what is measured at shares of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lab.results import Setting, ZeroLoss
+from lab.scenario.tables import Case
+from lab.steps.step import HALF, LOADED_TRIALS, LONG, Selection, Step, search_trials
+
+if TYPE_CHECKING:
+    from lab.analysis.search import Found
+    from lab.steps.context import Context, Series
+
+LOADS = (0.1, HALF, 0.9)
+"""Shares of the zero-loss rate at which latency is measured."""
+PDR_TRIALS = 4
+"""Additional trials for a second goal."""
+COMPILED_S = 40.0
+"""First start of another commit's forwarder, whose packet path has to be compiled."""
+
+
+@dataclass(frozen=True)
+class SearchStep(Step):
+    """What ``measure`` lists, for one subject with packet steering on or off."""
+
+    case: Case
+    subject: str
+    rps: bool
+    zero_loss: bool
+    pdr: bool
+    """Also the highest rate with little loss."""
+    flat_out: bool
+    """Also one unpaced trial."""
+    loads: tuple[float, ...]
+    """Shares of the zero-loss rate, each with one long trial."""
+
+    records: ClassVar = (ZeroLoss,)
+
+    @classmethod
+    def for_case(cls, selection: Selection, case: Case) -> Iterator[SearchStep]:
+        scenario = selection.scenario
+        measure = scenario.measured_in(case)
+        for subject in selection.subjects(case) if measure else ():
+            for rps in scenario.rps_of(subject):
+                yield cls(
+                    scenario,
+                    selection.profile,
+                    case,
+                    subject,
+                    rps,
+                    zero_loss="zero-loss" in measure,
+                    pdr="pdr" in measure,
+                    flat_out="flat-out" in measure,
+                    loads=LOADS if "latency" in measure else (HALF,) if "half-rate" in measure else (),
+                )
+
+    @property
+    def step_id(self) -> str:
+        steering = "rps" if self.rps else "no-rps"
+        return f"{self.scenario.name}/{self.case.name}/{self.subject}/{steering}/search"
+
+    @property
+    def setting(self) -> Setting:
+        return self.scenario.result_setting(self.case, self.subject, self.rps)
+
+    @property
+    def trials(self) -> int:
+        searched = search_trials(self.profile) * self.zero_loss + PDR_TRIALS * self.pdr
+        return searched + self.flat_out + LOADED_TRIALS * len(self.loads)
+
+    @property
+    def seconds(self) -> float:
+        return super().seconds + (COMPILED_S if self.setting.commit else 0.0)
+
+    def perform(self, context: Context) -> None:
+        series = context.series(self, self.case, self.subject, self.setting, "search")
+        outcomes = []
+        if self.zero_loss:
+            ratios = (0.0, self.scenario.pdr_loss_ratio) if self.pdr else (0.0,)
+            every = self._search(context, series, ratios)
+            outcomes += [_describe(found, ratio) for ratio, found in zip(ratios, every, strict=True)]
+            if (zero_loss_dps := every[0].lower_dps) is not None:
+                outcomes += [self._loaded(context, series, zero_loss_dps, share) for share in self.loads]
+        if self.flat_out:
+            series.purpose = "fixed"
+            trial = series.run(None, self.trial_s)
+            outcomes.append(f"{trial.delivered_dps:,.0f} copies/s at {trial.offered_dps:,.0f} dps offered")
+        context.reporter.outcome("; ".join([*outcomes, *series.fates]))
+
+    def _search(self, context: Context, series: Series, loss_ratios: tuple[float, ...]) -> tuple[Found, ...]:
+        from lab.analysis.search import Goal, find_rates
+
+        ceiling = context.ceiling(self.scenario.generator_setting(self.case))
+        every = find_rates(series.observe, ceiling, Goal.of(self.profile), loss_ratios)
+        for loss_ratio, found in zip(loss_ratios, every, strict=True):
+            context.archive.write(
+                ZeroLoss(
+                    scenario=self.scenario.name,
+                    case=self.case.name,
+                    subject=self.subject,
+                    setting=self.setting,
+                    goal_loss_ratio=loss_ratio,
+                    lower_dps=found.lower_dps,
+                    upper_dps=found.upper_dps,
+                    generator_ceiling_dps=ceiling,
+                    bound_by=found.bound_by,
+                    trial_ids=list(series.trial_ids),
+                    warnings=[*found.warnings, *series.fates],
+                )
+            )
+        return every
+
+    def _loaded(self, context: Context, series: Series, zero_loss_dps: float, share: float) -> str:
+        """Latency, CPU per copy and workers' shares at ``share`` of the zero-loss rate."""
+        dps, seconds = zero_loss_dps * share, self.trial_s * LONG
+        baseline = context.baseline(self, self.case, dps, seconds)
+        series.purpose = "latency"
+        trial = series.run(dps, seconds, baseline, share)
+        p99_us = trial.latency.p99 / 1000 if trial.latency else 0
+        return f"p99 {p99_us:,.0f} µs at {dps:,.0f} dps"
+
+
+def _describe(found: Found, loss_ratio: float) -> str:
+    what = f"at most {loss_ratio:.2%} of copies lost" if loss_ratio else "zero loss"
+    if found.lower_dps is None:
+        return f"{what} at no rate"
+    limit = ", the generator was the limit" if found.bound_by == "generator" else ""
+    return f"{what} up to {found.lower_dps:,.0f} dps{limit}"
