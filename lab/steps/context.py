@@ -21,7 +21,8 @@ from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
 from lab.steps.step import NoFigureError, Step, StepError, TableStep
-from lab.trial.bench import Bench, BenchPlan, bench, place
+from lab.trial.bench import Bench, bench
+from lab.trial.plan import BenchPlan, place
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 

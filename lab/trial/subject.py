@@ -1,7 +1,7 @@
-"""The subject of a bench: started, asked, and started again for the next trial when it has ended.
+"""The subject of a bench: started, sampled, and started again for the next trial when it has ended.
 
-A subject that ends is no failure of the lab but what there is to say of it: nothing is delivered from then
-on, and how it ended stands beside that. One that never became ready is not tried a second time.
+A subject that ends is a result, not a failure of the lab: nothing is delivered from then on, and the record
+says how it ended. One that never became ready is not tried a second time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lab.ledger.ledger import Sample
 from lab.peers.base import Peer, PeerError, Running
 
 ENDING_S = 2.0
-"""From the first question without an answer to the end of a process that is ending."""
+"""Timeout for a process to end that no longer answers."""
 
 
 class Subject:
@@ -24,11 +24,11 @@ class Subject:
         self._launch = launch
         self.running: Running | None = None
         self.fate: str | None = None
-        """How it ended, or why it could not begin; ``None`` while it runs."""
+        """How it ended, or why it could not start; ``None`` while it runs."""
         self.start()
 
     def start(self) -> bool:
-        """Start it if it does not run, but for one that never did; true when it has been started."""
+        """Start it unless it runs or never did; true when it has been started."""
         if self.running is None:
             if self.fate is not None:
                 return False
@@ -44,13 +44,13 @@ class Subject:
         return True
 
     def sample(self) -> Sample | None:
-        """What it has counted; ``None`` once it has ended. PeerError when it runs and gives no answer."""
+        """Its counters; ``None`` once it has ended. Raises PeerError when it runs and does not answer."""
         if self.running is None or self._ended() is not None:
             return None
         try:
             return self.running.sample()
         except PeerError:
-            # What it is asked by goes before it has ended for good.
+            # A process that is ending closes its socket before it has ended.
             deadline = time.monotonic() + ENDING_S
             while self._ended() is None:
                 if time.monotonic() > deadline:

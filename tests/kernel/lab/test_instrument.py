@@ -16,7 +16,8 @@ from kernel_support.faulty_forwarder import Faulty
 
 from lab.load.flows import Request
 from lab.results import Drop, Setting, Trial
-from lab.trial.bench import Bench, BenchPlan, bench, place
+from lab.trial.bench import Bench, bench
+from lab.trial.plan import BenchPlan, place
 
 pytestmark = pytest.mark.serial
 

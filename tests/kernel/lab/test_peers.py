@@ -18,7 +18,8 @@ from lab.peers import PEERS, mcr, socat
 from lab.peers.base import Peer
 from lab.results import Setting, Trial
 from lab.scenario.layout import workers_in_all
-from lab.trial.bench import Bench, BenchPlan, bench, place
+from lab.trial.bench import Bench, bench
+from lab.trial.plan import BenchPlan, place
 
 pytestmark = pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 

@@ -16,7 +16,8 @@ from lab.results import Capacity, Delay, Setting, Trial
 from lab.scenario.files import parse_scenario
 from lab.steps.context import BenchPool, Context
 from lab.steps.plan import steps
-from lab.trial.bench import BenchPlan, bench, place
+from lab.trial.bench import bench
+from lab.trial.plan import BenchPlan, place
 
 MCRD = {"strategy": "fanout", "workers": 1}
 

@@ -13,7 +13,8 @@ from lab.peers import kernel
 from lab.peers.base import PeerError
 from lab.results import NONE, Setting, Trial
 from lab.scenario.layout import workers_in_all
-from lab.trial.bench import BenchPlan, bench, place
+from lab.trial.bench import bench
+from lab.trial.plan import BenchPlan, place
 
 ATTEMPTS = 5
 

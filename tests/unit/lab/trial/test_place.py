@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lab.trial.bench import place
+from lab.trial.plan import place
 
 
 @pytest.mark.parametrize(
