@@ -2,15 +2,14 @@
 
 Rules:
 
-* A datagram belongs to a flow by what it says: arrival interface, destination group and port, and the stream
-  in its stamp. One that belongs to none is *unexpected*; one without a sound stamp is *malformed*.
-* *Corrupted*: of a flow, but with another payload length, filler or UDP checksum than was sent, or a sequence
-  number that was never sent. It does not count as received, so it is lost as well.
+* A datagram belongs to a flow by its arrival interface, its destination group and port, and the stream in its
+  stamp. One of no known flow is *unexpected*; one without a valid stamp is *malformed*.
+* *Corrupted*: of a known flow, but with another payload length, filler or UDP checksum than was sent, or with
+  a sequence number that was never sent. It does not count as received, so it is also lost.
 * *Duplicated*: intact, sequence number seen before. Only the first copy is considered further (RFC 4737,
   section 3.3). *Reordered*: its sequence number is below the next expected one, which is one above the
   highest seen so far (RFC 4737, section 3.3, type-P-reordered).
-* Latency goes into the buckets of an HDR histogram with three digits, so memory does not grow with the trial
-  and nothing is lost but the fourth digit.
+* Latencies go into the buckets of an HDR histogram with three digits, so memory does not grow with the trial.
 """
 
 from __future__ import annotations
@@ -19,48 +18,47 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
 from forwarder.abi.jit import njit
 from lab.load.jobs import Flow, LatencyReport
 from lab.load.stamp import MAGIC, STAMP_BYTES
-from lab.traffic.compiled import be16, fold, sum_words, unsigned_at
+from lab.traffic.compiled import Bytes, Integers, be16, fold, sum_words, unsigned_at
 
-Bytes = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
-
+COLUMNS = (
+    *("received", "received_bytes", "duplicated", "reordered", "corrupted"),
+    *("latency_min", "latency_max", "latency_sum"),
+)
+"""Counts of each flow; latencies in nanoseconds, 0 without any."""
 RECEIVED, RECEIVED_BYTES, DUPLICATED, REORDERED, CORRUPTED, LATENCY_MIN, LATENCY_MAX, LATENCY_SUM = range(8)
-COLUMNS = 8
-"""Of ``counts``, per flow; latencies in nanoseconds, 0 without any."""
-MULTICAST = 14
-"""The upper four bits of a multicast group's address."""
 FRAMES, GSO_FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, FIRST_NS, LAST_NS, COPIES_MAX = range(8)
 TOTALS = 8
-"""Of ``totals``; FIRST_NS is 0 until something came, COPIES_MAX the most copies of one sequence number."""
+"""Length of ``totals``. FIRST_NS is 0 until something arrives; COPIES_MAX: of one sequence number."""
+MULTICAST = 14
+"""The upper four bits of a multicast group's address."""
 
 HIGHEST_NS = 60_000_000_000
 """A latency above one minute counts as one minute."""
 DIGITS = 3
 HALF_BITS = 10
-"""Of the histogram: sub-buckets are 2 to the power of 11, which 3 digits need."""
+"""Half a bucket of the histogram has 2**10 sub-buckets, which 3 digits need."""
 
 
 class Tally(NamedTuple):
     """The state of a check: the flows, what was seen of them, and the sums."""
 
     table: Integers
-    """Open addressing, a power of two: the flow's index, or -1."""
+    """Hash table with open addressing, its size a power of two: the flow's index, or -1."""
     flow_key: Integers
     flow_interface: Integers
     sequences: Integers
     start: Integers
-    """Where the flow's sequence numbers begin in ``copies``."""
+    """Each flow's first place in ``copies``."""
     copies: Bytes
-    """Of each sequence number, 255 standing for all above."""
+    """Copies of each sequence number, at most 255."""
     next_expected: Integers
     counts: Integers
-    """(flows, COLUMNS)"""
+    """(flows, columns)"""
     totals: Integers
     histogram: Integers
 
@@ -94,7 +92,7 @@ def find_slot(
 
 
 def new_tally(flows: Sequence[Flow], interfaces: Sequence[str]) -> Tally:
-    """An empty tally for ``flows``; interfaces are known by their position in ``interfaces``."""
+    """An empty tally for ``flows``; an interface is known by its position in ``interfaces``."""
     size = 4
     while size < 2 * len(flows):
         size *= 2
@@ -116,7 +114,7 @@ def new_tally(flows: Sequence[Flow], interfaces: Sequence[str]) -> Tally:
         start=start,
         copies=np.zeros(int(sequences.sum()) + 1, np.uint8),
         next_expected=np.zeros(len(flows), np.int64),
-        counts=np.zeros((len(flows), COLUMNS), np.int64),
+        counts=np.zeros((len(flows), len(COLUMNS)), np.int64),
         totals=np.zeros(TOTALS, np.int64),
         histogram=np.zeros(buckets, np.int64),
     )
@@ -144,9 +142,9 @@ def account(tally: Tally, flow: int, sequence: int, payload_bytes: int) -> bool:
 
 @njit
 def record_latency(tally: Tally, flow: int, latency_ns: int, multicast: bool) -> None:
-    """Add a latency to its flow's, and a multicast datagram's to the histogram.
+    """Add a latency to its flow, and for multicast to the histogram.
 
-    The index of its bucket is ``hdrh``'s own (``HdrHistogram.counts_index_for``).
+    The index of the bucket is ``hdrh``'s own (``HdrHistogram.counts_index_for``).
     """
     if latency_ns < 0:
         tally.totals[NEGATIVE] += 1
@@ -187,7 +185,7 @@ def check_payload(
     time_ns: int,
     expectation: Expectation,
 ) -> None:
-    """Check one datagram whose payload of ``length`` bytes is at ``data[start]``, ``captured`` of them there.
+    """Check a datagram with ``length`` bytes of payload at ``data[start]``, of which ``captured`` are there.
 
     ``damaged``: its UDP checksum is already known to be wrong. ``time_ns``: its arrival, 0 when unknown.
     """
@@ -237,14 +235,14 @@ def check_frame(
     time_ns: int,
     expectation: Expectation,
 ) -> None:
-    """Check the Ethernet frame of ``length`` bytes at ``data[at]``, of which ``captured`` are there.
+    """Check an Ethernet frame of ``length`` bytes at ``data[at]``, of which ``captured`` are there.
 
     ``gso_size``: payload bytes of each datagram in a GSO frame, 0 for an ordinary frame. ``checksum_ready``:
     False when the sender left the checksum to an offload, so that there is nothing to verify.
     """
     totals = tally.totals
     totals[FRAMES] += 1
-    # Rings are read one after another, so the frames of several come in no order.
+    # Rings are read one after another, so frames of different rings are not in order of time.
     totals[LAST_NS] = max(totals[LAST_NS], time_ns)
     if totals[FIRST_NS] == 0 or time_ns < totals[FIRST_NS]:
         totals[FIRST_NS] = time_ns
@@ -318,16 +316,14 @@ def latency_of(tally: Tally, clock_step_ns: int) -> LatencyReport | None:
         histogram.record_value(histogram.get_value_from_index(int(index)), int(tally.histogram[index]))
     highest = int(histogram.get_max_value())
     # A percentile is the upper end of its bucket, which may lie above the highest value.
-    p50, p90, p99, p999 = (
-        min(highest, int(histogram.get_value_at_percentile(percent))) for percent in (50, 90, 99, 99.9)
-    )
+    percentiles = {
+        name: min(highest, int(histogram.get_value_at_percentile(percent)))
+        for name, percent in (("p50", 50), ("p90", 90), ("p99", 99), ("p999", 99.9))
+    }
     return LatencyReport(
         count=int(tally.histogram.sum()),
         min=int(histogram.get_min_value()),
-        p50=p50,
-        p90=p90,
-        p99=p99,
-        p999=p999,
+        **percentiles,
         max=highest,
         negative=int(tally.totals[NEGATIVE]),
         clock_step_ns=clock_step_ns,

@@ -1,9 +1,8 @@
 """The counting receiver: a program at each interface checks every datagram and lets it go no further.
 
-The program is ``lab/bpf/count.bpf.c``, its rules are those of :mod:`lab.traffic.receive.check`. It leaves
-behind what a ring of headers and stamps would have led to. It is cheaper by all that a ring costs, which
-matters as the receiving side of a veth pair works on the sender's CPU. Nothing can overrun, so that it loses
-nothing.
+The program is ``lab/bpf/count.bpf.c``. Its rules and results are those of :mod:`lab.traffic.receive.check` on
+a ring of headers and stamps. It saves the cost of a ring, which matters because the receiving side of a veth
+pair works on the sender's CPU. Nothing can overrun, so it loses nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ import numpy.typing as npt
 from forwarder.abi import bpf
 from lab.bpf.library import Object
 from lab.load.jobs import ReceiverJob
+from lab.traffic.compiled import Integers
 from lab.traffic.receive import check
-from lab.traffic.receive.check import Integers, Tally
+from lab.traffic.receive.check import Tally
 
 Rows = npt.NDArray[Any]
 
 
 def _row(*names: str, wide: Sequence[str] = ()) -> np.dtype[Any]:
-    """A row of 32-bit words, behind or in front of ``wide`` ones of 64 bits."""
+    """A row of 32-bit words, with those in ``wide`` of 64 bits."""
     return np.dtype([(name, np.uint64 if name in wide else np.uint32) for name in names])
 
 
@@ -52,7 +52,7 @@ TOTAL: Final = np.dtype(
         ("unused", np.uint64, 2),
     ]
 )
-"""The structures of the program, which says what each field is."""
+"""The structures of the program, which describes each field."""
 
 KNOWN: Final = np.uint64(1 << 63)
 SAME_STREAM: Final = 64
@@ -62,10 +62,10 @@ POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
 
 
 class Placed(NamedTuple):
-    """Where the flows of each interface are: a row for each stream from its lowest to its highest.
+    """The rows of each interface's flows: one for each stream from the lowest to the highest.
 
-    ``first``, ``low``, ``streams``: (interfaces,), the row of the lowest, and how many there are; ``row``:
-    (flows,); ``following``: (rows,), where the next flow of the same interface and stream is, 0 for nowhere.
+    ``first``, ``low``, ``streams``: (interfaces,), row and number of the lowest stream, and how many there
+    are; ``row``: (flows,); ``following``: (rows,), row of the next flow of the same stream there, or 0.
     """
 
     first: Integers
@@ -76,7 +76,7 @@ class Placed(NamedTuple):
 
 
 def place(interface: Integers, stream: Integers, interfaces: int) -> Placed:
-    """Rows for flows on ``interface[i]`` with ``stream[i]``, those that share both behind all others.
+    """Rows for flows on ``interface[i]`` with ``stream[i]``; further flows that share both come last.
 
     Raises:
         OSError: more flows share both than the program looks at.
@@ -103,7 +103,7 @@ class Counter:
     """The program at every interface of a job, counting from here on. A context manager.
 
     Raises:
-        OSError: not here (no libbpf, no CAP_BPF, no tcx before Linux 6.6), or more than the job's memory.
+        OSError: impossible here (no libbpf, no CAP_BPF, no tcx before Linux 6.6), or too little memory.
     """
 
     def __init__(self, job: ReceiverJob, tally: Tally) -> None:
@@ -167,11 +167,11 @@ class Counter:
 
     @property
     def frames(self) -> int:
-        """Taken so far."""
+        """Frames counted so far."""
         return int(self._totals["frames"].sum())
 
     def add_to(self, tally: Tally) -> dict[str, int]:
-        """What has been counted, into a tally that is empty; returns frames not looked at, by interface."""
+        """Write the counts into an empty tally; returns the frames that could not be read, by interface."""
         flows = self._flows[self._placed.row]
         counts = tally.counts
         seen = np.array(
@@ -181,12 +181,8 @@ class Counter:
             ],
             np.int64,
         )
-        for column, name in (
-            (check.DUPLICATED, "duplicated"),
-            (check.REORDERED, "reordered"),
-            (check.CORRUPTED, "corrupted"),
-        ):
-            counts[:, column] = flows[name]
+        for name in ("duplicated", "reordered", "corrupted"):
+            counts[:, check.COLUMNS.index(name)] = flows[name]
         latencies = self._latencies[:, : len(flows)]
         counts[:, check.RECEIVED] = seen + counts[:, check.DUPLICATED]
         counts[:, check.RECEIVED_BYTES] = latencies["bytes"].sum(axis=0)
@@ -212,7 +208,7 @@ class Counter:
         }
 
     def close(self) -> None:
-        """The interfaces are as before."""
+        """Detach from the interfaces."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -223,7 +219,7 @@ class Counter:
 
 
 def least(values: Rows) -> Rows:
-    """The least of each column that is not 0; 0 where there is none."""
+    """The smallest non-zero value of each column, or 0."""
     found = np.where(values == 0, np.iinfo(np.uint64).max, values).min(axis=0)
     return np.where(found == np.iinfo(np.uint64).max, 0, found)
 
@@ -231,8 +227,8 @@ def least(values: Rows) -> Rows:
 def clock_difference_ns() -> int:
     """CLOCK_REALTIME less CLOCK_MONOTONIC: constant unless the clock is set or slewed.
 
-    The closest of several readings: one that is interrupted is wrong by up to half of that, and so would be
-    every arrival time of a trial.
+    The quickest of several readings: an interrupted one is wrong by up to half of its duration, and so would
+    be every arrival time of a trial.
     """
     best = None
     for _ in range(CLOCK_READINGS):
@@ -246,5 +242,5 @@ def clock_difference_ns() -> int:
 
 
 def _cpus() -> int:
-    """CPU numbers that the kernel may ever use: "0-3" or "0,2-5"."""
+    """One more than the highest CPU number that the kernel may ever use ("0-3" or "0,2-5")."""
     return int(POSSIBLE_CPUS.read_text().replace(",", "-").rsplit("-", 1)[-1]) + 1

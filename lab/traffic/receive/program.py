@@ -1,4 +1,4 @@
-"""The receiver's process: ``python -m lab.traffic.receive.program`` inside its namespace; see ``jobs.py``."""
+"""The receiver's process: ``python -m lab.traffic.receive.program`` in its namespace; see ``jobs.py``."""
 
 from __future__ import annotations
 
@@ -15,36 +15,19 @@ import numpy as np
 
 from lab.load.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
-from lab.traffic.receive.check import (
-    COPIES_MAX,
-    CORRUPTED,
-    DUPLICATED,
-    FIRST_NS,
-    FRAMES,
-    GSO_FRAMES,
-    LAST_NS,
-    LATENCY_MAX,
-    LATENCY_MIN,
-    LATENCY_SUM,
-    MALFORMED,
-    RECEIVED,
-    RECEIVED_BYTES,
-    REORDERED,
-    UNEXPECTED,
-    Expectation,
-    Tally,
-    latency_of,
-    new_tally,
-)
+from lab.traffic.receive import check
+from lab.traffic.receive.check import Expectation, Tally, latency_of, new_tally
 from lab.traffic.receive.count import Counter, clock_difference_ns
-from lab.traffic.receive.ring import Ring, blocks_for, nothing_further
+from lab.traffic.receive.ring import Ring, blocks_for, dropping
 from lab.traffic.receive.sockets import Sockets
 from lab.traffic.service import Control, serve
 
 WATCH_S = 0.05
-"""How often a sleeping receiver looks whether a ring is half full."""
+"""Interval at which a sleeping receiver looks whether a ring is half full."""
 LAST_BLOCK_S = 5.0
-"""A block that is not full is handed over within milliseconds, unless the machine is overwhelmed."""
+"""Timeout for the last block, which takes milliseconds unless the machine is overloaded."""
+LOOKS = 10
+"""Looks within a quiet time. Counted, not timed: on a machine that stood still nothing could arrive."""
 ETHERNET_AND_TAG = 18
 LARGEST_FRAME = 65535 + ETHERNET_AND_TAG
 
@@ -53,7 +36,7 @@ Drain = Callable[[Ring], None]
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What a capture leaves besides the tally."""
+    """What a capture yields besides the tally."""
 
     drops: dict[str, int]
     frames: tuple[Frame, ...] = ()
@@ -62,7 +45,7 @@ class Captured:
 
 
 def work(job: ReceiverJob, control: Control) -> ReceiverReport:
-    """Open, say ready, capture until told to stop and nothing more comes, report."""
+    """Open, say ready, capture until told to stop and nothing more arrives, report."""
     if job.cpu is not None:
         os.sched_setaffinity(0, {job.cpu})
     tally = new_tally(job.flows, job.all_interfaces)
@@ -77,7 +60,7 @@ def work(job: ReceiverJob, control: Control) -> ReceiverReport:
 
 
 def capture_count(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
-    """Let a program in the kernel check what arrives; where that cannot be, take rings."""
+    """Let a program in the kernel check what arrives; where that is impossible, use rings."""
     try:
         counter = Counter(job, tally)
     except OSError as error:
@@ -91,52 +74,22 @@ def capture_count(job: ReceiverJob, control: Control, tally: Tally, expectation:
 
 def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
     """Let the kernel fill a ring per interface; check what is in them when the trial is over."""
-    whole = job.full or job.offload or job.everything or job.keep_frames > 0
-    snap = snap_bytes(job, whole)
     kept: list[Frame] = []
+
+    def drain(ring: Ring) -> None:
+        if len(kept) < job.keep_frames:
+            # Reading them takes time, in which more may arrive: those are kept the next time.
+            waiting = ring.waiting_blocks
+            kept.extend(islice(ring.waiting_frames(waiting), job.keep_frames - len(kept)))
+            ring.drain(tally, expectation, waiting)
+        else:
+            ring.drain(tally, expectation)
+
     with ExitStack() as stack:
-        everything = sum(flow.sequences for flow in job.flows)
+        rings = open_rings(job, stack)
+        stack.enter_context(dropping(job.all_interfaces))
 
-        def opened(number: int) -> Ring:
-            interface = job.all_interfaces[number]
-            expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
-            typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
-            if job.frames_max is not None:
-                share = expected / everything if everything else 1 / len(job.all_interfaces)
-                expected = min(expected, math.ceil(job.frames_max * share))
-            blocks = blocks_for(expected, typical, job.ring_bytes_max // len(job.all_interfaces))
-            ring = Ring(
-                interface,
-                number,
-                snap,
-                blocks,
-                vnet=whole,
-                everything=job.everything,
-                unicast=job.unicast,
-            )
-            stack.callback(pool.submit, ring.close)
-            return ring
-
-        # The kernel waits for a grace period with each ring that it makes or frees: for all at the same time.
-        pool = stack.enter_context(ThreadPoolExecutor(len(job.all_interfaces)))
-        opening = [pool.submit(opened, number) for number in range(len(job.all_interfaces))]
-        wait(opening)
-        rings = [made.result() for made in opening]
-        stack.enter_context(nothing_further(job.all_interfaces))
-
-        def drain(ring: Ring) -> None:
-            if len(kept) < job.keep_frames:
-                # To read them takes time, in which more may come: those are kept the next time.
-                waiting = ring.waiting_blocks
-                kept.extend(islice(ring.waiting_frames(waiting), job.keep_frames - len(kept)))
-                ring.drain(tally, expectation, waiting)
-            else:
-                ring.drain(tally, expectation)
-
-        for ring in rings:
-            drain(ring)  # compiles, or loads what was compiled before
-        control.say_ready()
-        while not control.wait_for_stop(WATCH_S):
+        def drain_half_full() -> None:
             for ring in rings:
                 if ring.half_full:
                     drain(ring)
@@ -144,10 +97,14 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
         def arrived() -> int:
             for ring in rings:
                 ring.update_statistics()
-                if ring.half_full:
-                    drain(ring)
+            drain_half_full()
             return sum(ring.packets for ring in rings)
 
+        for ring in rings:
+            drain(ring)  # compiles, or loads what was compiled before
+        control.say_ready()
+        while not control.wait_for_stop(WATCH_S):
+            drain_half_full()
         wait_for_quiet(arrived, job.quiet_s)
         for ring in rings:
             drain_rest(ring, drain)
@@ -156,13 +113,38 @@ def capture_ring(job: ReceiverJob, control: Control, tally: Tally, expectation: 
     return Captured(drops, tuple(kept))
 
 
-LOOKS = 10
+def open_rings(job: ReceiverJob, stack: ExitStack) -> list[Ring]:
+    """A ring for each interface, closed by ``stack``."""
+    whole = job.full or job.offload or job.everything or job.keep_frames > 0
+    snap = snap_bytes(job, whole)
+    typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
+    interfaces = job.all_interfaces
+    everything = sum(flow.sequences for flow in job.flows)
+    # The kernel waits for a grace period with each ring that it makes or frees: for all at the same time.
+    pool = stack.enter_context(ThreadPoolExecutor(len(interfaces)))
+
+    def opened(number: int) -> Ring:
+        interface = interfaces[number]
+        expected = sum(flow.sequences for flow in job.flows if flow.interface == interface)
+        if job.frames_max is not None:
+            share = expected / everything if everything else 1 / len(interfaces)
+            expected = min(expected, math.ceil(job.frames_max * share))
+        blocks = blocks_for(expected, typical, job.ring_bytes_max // len(interfaces))
+        ring = Ring(
+            interface, number, snap, blocks, vnet=whole, everything=job.everything, unicast=job.unicast
+        )
+        stack.callback(pool.submit, ring.close)
+        return ring
+
+    opening = [pool.submit(opened, number) for number in range(len(interfaces))]
+    wait(opening)
+    return [made.result() for made in opening]
 
 
 def wait_for_quiet(arrived: Callable[[], int], quiet_s: float) -> None:
     """Return when the number of frames that have ``arrived`` has not changed for ``quiet_s``."""
     seen, looks = arrived(), 0
-    while looks < LOOKS:  # rather than by the clock: on a machine that stood still nothing could arrive
+    while looks < LOOKS:
         time.sleep(quiet_s / LOOKS)
         now = arrived()
         looks = looks + 1 if now == seen else 0
@@ -170,7 +152,7 @@ def wait_for_quiet(arrived: Callable[[], int], quiet_s: float) -> None:
 
 
 def drain_rest(ring: Ring, drain: Drain) -> None:
-    """Check all that the kernel has counted for ``ring``, to the last frame."""
+    """Check every frame that the kernel has counted for ``ring``."""
     deadline = time.monotonic() + LAST_BLOCK_S
     while True:
         ring.update_statistics()
@@ -207,41 +189,25 @@ def snap_bytes(job: ReceiverJob, whole: bool) -> int:
 
 
 def offered_of(flows: tuple[Flow, ...], offered: Mapping[str, int]) -> list[int]:
-    """Datagrams sent for each flow: as the lab said on stopping, by stream, else all that were planned."""
+    """Datagrams sent for each flow: what the lab said with "stop", by stream, else all that were planned."""
     return [offered.get(str(flow.stream_id), flow.sequences) for flow in flows]
 
 
 def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_ns: int) -> ReceiverReport:
-    columns = {
-        name: tuple(int(value) for value in tally.counts[:, column])
-        for name, column in (
-            ("received", RECEIVED),
-            ("received_bytes", RECEIVED_BYTES),
-            ("duplicated", DUPLICATED),
-            ("reordered", REORDERED),
-            ("corrupted", CORRUPTED),
-            ("latency_min", LATENCY_MIN),
-            ("latency_max", LATENCY_MAX),
-            ("latency_sum", LATENCY_SUM),
-        )
-    }
+    flows = {name: tuple(tally.counts[:, at].tolist()) for at, name in enumerate(check.COLUMNS)}
+    intact = zip(offered, flows["received"], flows["duplicated"], strict=True)
     totals = tally.totals
     return ReceiverReport(
-        **columns,
-        lost=tuple(
-            sent - received + duplicated
-            for sent, received, duplicated in zip(
-                offered, columns["received"], columns["duplicated"], strict=True
-            )
-        ),
-        copies_max=int(totals[COPIES_MAX]),
-        unexpected=int(totals[UNEXPECTED]),
-        malformed=int(totals[MALFORMED]),
-        frames=int(totals[FRAMES]),
-        gso_frames=int(totals[GSO_FRAMES]),
+        **flows,
+        lost=tuple(sent - received + duplicated for sent, received, duplicated in intact),
+        copies_max=int(totals[check.COPIES_MAX]),
+        unexpected=int(totals[check.UNEXPECTED]),
+        malformed=int(totals[check.MALFORMED]),
+        frames=int(totals[check.FRAMES]),
+        gso_frames=int(totals[check.GSO_FRAMES]),
         drops=captured.drops,
-        first_ns=int(totals[FIRST_NS]) or None,
-        last_ns=int(totals[LAST_NS]) or None,
+        first_ns=int(totals[check.FIRST_NS]) or None,
+        last_ns=int(totals[check.LAST_NS]) or None,
         latency=latency_of(tally, clock_step_ns),
         captured=captured.frames,
         mode=captured.mode,

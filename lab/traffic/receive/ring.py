@@ -1,9 +1,8 @@
 """AF_PACKET receive rings (TPACKET_V3) that the kernel fills while the receiver sleeps.
 
-Why version 3: frames are packed one behind the other, so a ring holds headers of 60 bytes and GSO frames of
-64 KiB equally well, where version 2 needs slots as large as the largest frame. Its drawback, that a block is
-handed over only when full or on a timer, costs nothing here: arrival times are the kernel's own, and blocks
-are read when the trial is over.
+Why version 3: frames are packed one after another, so a ring holds headers of 60 bytes and GSO frames of
+64 KiB equally well, where version 2 needs slots of the largest size. A block is handed over only when full or
+on a timer, which does not matter here: arrival times are the kernel's, and blocks are read after the trial.
 
 Layout (linux/if_packet.h): a block begins with tpacket_block_desc, of which the 32-bit words 2, 3 and 4 are
 the status, the number of packets and the offset of the first. A packet begins with tpacket3_hdr (48 bytes):
@@ -47,8 +46,8 @@ from forwarder.abi.af_packet import (
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release
 from lab.load.jobs import Frame, TrafficError
-from lab.traffic.compiled import unsigned_at
-from lab.traffic.receive.check import Bytes, Expectation, Integers, Tally, check_frame
+from lab.traffic.compiled import Bytes, Integers, unsigned_at
+from lab.traffic.receive.check import Expectation, Tally, check_frame
 
 _DROP = (
     bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP),
@@ -65,23 +64,23 @@ TPACKET_STATS_V3 = struct.Struct("=3I")
 """packets, drops, times that the ring was full; reset when read."""
 
 BLOCK_BYTES = 1 << 17
-"""Larger than any frame (64 KiB and a little), small enough for the kernel to find."""
+"""Larger than any frame (a little over 64 KiB), small enough for the kernel to allocate."""
 RETIRE_MS = 10
-"""After so long the kernel hands over a block that is not full."""
+"""Time after which the kernel hands over a block that is not full."""
 LEAST_BLOCKS = 64
-"""Beyond those that full blocks take: slow traffic uses up a block each time that one is handed over."""
+"""Added to the number of full blocks: slow traffic uses a block each time that one is handed over."""
 PACKET_OVERHEAD_BYTES = 48 + 20 + 28
-"""Before the Ethernet header: tpacket3_hdr, sockaddr_ll, alignment, room for a virtio_net_hdr."""
+"""In front of the Ethernet header: tpacket3_hdr, sockaddr_ll, alignment, room for a virtio_net_hdr."""
 BLOCK_WORDS = BLOCK_BYTES // 4
 STATUS_WORD, COUNT_WORD, FIRST_WORD = 2, 3, 4
 
 
 @contextmanager
-def nothing_further(interfaces: Iterable[str]) -> Iterator[None]:
-    """What rings capture goes no further for the length of a ``with`` block.
+def dropping(interfaces: Iterable[str]) -> Iterator[None]:
+    """Drop at the ingress what rings have captured, for the length of a ``with`` block.
 
-    The machine's own stack would look for somebody who wants each datagram, on the subject's processor. Where
-    the kernel does not do this (before Linux 6.6, or without CAP_BPF), it still does, for all subjects alike.
+    Otherwise the IP stack would look up each datagram, on the subject's processor. Where dropping is
+    impossible (before Linux 6.6, or without CAP_BPF) it does, for all subjects alike.
     """
     with ExitStack() as stack:
         with suppress(OSError):
@@ -93,9 +92,9 @@ def nothing_further(interfaces: Iterable[str]) -> Iterator[None]:
 
 
 class Ring:
-    """One interface's ring, of multicast UDP. ``snap``: bytes of a frame to keep.
+    """The ring of one interface, for multicast UDP. ``snap``: bytes of a frame to keep.
 
-    ``unicast``: other UDP over IPv4, too; ``everything``: all frames.
+    ``unicast``: also other UDP over IPv4; ``everything``: all frames.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Ring:
         self.vnet = vnet
         self.blocks = blocks
         self.packets = 0
-        """Frames that passed the filter, dropped ones included."""
+        """Frames that passed the filter, including dropped ones."""
         self.drops = 0
         self.taken = 0
         self.cursor = np.zeros(1, np.int64)
@@ -154,7 +153,7 @@ class Ring:
 
     @property
     def waiting_blocks(self) -> int:
-        """How many blocks the kernel has handed over so far."""
+        """How many blocks the kernel has handed over and nobody has drained."""
         for step in range(self.blocks):
             block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
             if not load_acquire(self.words, block + STATUS_WORD) & TP_STATUS_USER:
@@ -162,10 +161,7 @@ class Ring:
         return self.blocks
 
     def drain(self, tally: Tally, expectation: Expectation, most: int | None = None) -> None:
-        """Check every packet in the blocks that the kernel has handed over, and give the blocks back.
-
-        ``most``: at most so many blocks.
-        """
+        """Check every packet in the blocks handed over (at most ``most``), and give them back."""
         limit = self.blocks if most is None else most
         self.taken += drain_blocks(
             self.words,
@@ -180,7 +176,7 @@ class Ring:
         )
 
     def waiting_frames(self, blocks: int) -> Iterator[Frame]:
-        """The frames in so many of the blocks that are handed over, not taking them."""
+        """The frames in the first ``blocks`` blocks handed over, which stay."""
         for step in range(blocks):
             block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
             packet = block + int(self.words[block + FIRST_WORD]) // 4
@@ -203,7 +199,7 @@ class Ring:
         )
 
     def close(self) -> None:
-        """Free it; no array of it may be in use."""
+        """Free the ring; none of its arrays may be in use."""
         # The map keeps the socket open: the kernel would free the ring when the map is collected.
         del self.words, self.bytes
         self._map.close()
@@ -222,7 +218,7 @@ def drain_blocks(
     tally: Tally,
     expectation: Expectation,
 ) -> int:
-    """Check the packets of every block handed over, moving ``cursor`` to the next; returns how many."""
+    """Check the packets of at most ``most`` blocks, moving ``cursor`` on; returns the number of packets."""
     taken = 0
     for _ in range(most):
         block = cursor[0] * BLOCK_WORDS

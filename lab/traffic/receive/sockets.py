@@ -17,7 +17,8 @@ import numpy.typing as npt
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
 from lab.load.jobs import Flow, TrafficError
-from lab.traffic.receive.check import FRAMES, Bytes, Expectation, Integers, Tally, check_payload
+from lab.traffic.compiled import Bytes, Integers
+from lab.traffic.receive.check import FRAMES, Expectation, Tally, check_payload
 
 SYS_POLL, SYS_RECVMMSG = 7, 299
 """x86-64; asm/unistd_64.h."""

@@ -166,7 +166,9 @@ def test_every_frame_is_judged_as_a_captured_one(
             verdict, _ = run(counter.object.program(program), frame)
             assert verdict == (taken if _captured(job, oracle, frame, time.time_ns()) else left)
         assert counter.add_to(tally) == {"lo": 0}
-    compared = [column for column in range(COLUMNS) if column not in (LATENCY_MIN, LATENCY_MAX, LATENCY_SUM)]
+    compared = [
+        column for column in range(len(COLUMNS)) if column not in (LATENCY_MIN, LATENCY_MAX, LATENCY_SUM)
+    ]
     assert tally.counts[:, compared].tolist() == oracle.counts[:, compared].tolist()
     for total in (FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, COPIES_MAX):
         assert tally.totals[total] == oracle.totals[total], f"total {total} of {TOTALS}"
