@@ -1,56 +1,45 @@
-"""A run for the summary page of a CI job: Markdown, what matters first. Pure, but for :func:`append`."""
+"""A run as Markdown for the summary page of a CI job. Pure, but for :func:`append`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.results import AnyRecord, Check, Comparison, Trial
+from lab.results import AnyRecord, Check, Comparison, RunEnded, Trial
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000
-"""GitHub takes 1 MiB from one step, and nothing at all of more."""
-MOST_FAILURES = 50
+"""GitHub refuses a summary of more than 1 MiB."""
+MOST_SENTENCES = 50
+"""Shown under one heading."""
 
 
-def markdown(
-    records: Sequence[AnyRecord],
-    outcome: str,
-    failures: Sequence[str],
-    inconclusive: Sequence[str],
-    skipped: Sequence[str],
-    report: str,
-) -> str:
-    """The summary.
+def markdown(records: Sequence[AnyRecord], ended: RunEnded, report: str) -> str:
+    """The summary of a run, the most important first.
 
     Args:
-        report: the report as Markdown: its first section becomes a part of this.
+        report: the report as Markdown, of which the first section is included.
     """
     trials = [record for record in records if isinstance(record, Trial)]
     checks = [record for record in records if isinstance(record, Check)]
+    comparisons = [record for record in records if isinstance(record, Comparison)]
     unbalanced = sum(not trial.ledger.balanced for trial in trials)
     passed = sum(check.passed for check in checks)
     lines = [
-        f"## mcastlab: {outcome}",
+        f"## mcastlab: {ended.outcome}",
         "",
         f"{len(trials):,} trials, {unbalanced} do not balance; {passed} of {len(checks)} checks passed.",
     ]
-    lines += _listed("Failures", failures)
-    comparisons = [record for record in records if isinstance(record, Comparison)]
+    lines += _listed("Failures", ended.failures)
     if comparisons:
-        lines += [
-            "",
-            "### Comparisons",
-            "",
-            "| case | metric | ratio | interval | verdict |",
-            "|---|---|---|---|---|",
-        ]
+        lines += ["", "### Comparisons", ""]
+        lines += ["| case | metric | ratio | interval | verdict |", "|---|---|---|---|---|"]
         lines += [_row(record) for record in comparisons]
-    lines += _listed("Without a conclusion", inconclusive)
-    lines += _listed("Left out", skipped)
+    lines += _listed("Without a conclusion", ended.inconclusive)
+    lines += _listed("Left out", ended.skipped)
     if section := first_section(report):
         lines += ["", "<details><summary>From the report</summary>", "", section, "", "</details>"]
-    return _fitting("\n".join(lines)) + "\n"
+    return _shortened("\n".join(lines)) + "\n"
 
 
 def _row(record: Comparison) -> str:
@@ -69,7 +58,7 @@ def _cell(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line, in which nothing is markup: what a program said may hold anything."""
+    """One line without markup, as the text may contain what a program printed."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     for mark in "\\`*_[]":
         text = text.replace(mark, f"\\{mark}")
@@ -79,24 +68,24 @@ def _line(text: str) -> str:
 def _listed(title: str, sentences: Sequence[str]) -> list[str]:
     if not sentences:
         return []
-    more = len(sentences) - MOST_FAILURES
+    more = len(sentences) - MOST_SENTENCES
     rest = [f"- … and {more:,} more: see the report"] if more > 0 else []
-    return ["", f"### {title}", "", *(f"- {_line(text)}" for text in sentences[:MOST_FAILURES]), *rest]
+    return ["", f"### {title}", "", *(f"- {_line(text)}" for text in sentences[:MOST_SENTENCES]), *rest]
 
 
 def first_section(report: str) -> str:
-    """What stands under the first heading of the second level, without the heading; empty without one."""
+    """The text under the first heading of the second level; empty if there is none."""
     _, found, rest = report.partition("\n## ")
     return rest.partition("\n## ")[0].partition("\n")[2].strip() if found else ""
 
 
-def _fitting(text: str) -> str:
+def _shortened(text: str) -> str:
     if len(text.encode()) <= MOST_BYTES:
         return text
     return text.encode()[:MOST_BYTES].decode(errors="ignore") + "\n\n… cut off: see the report"
 
 
 def append(path: Path, text: str) -> None:
-    """Add to what other steps of the job have said. Raises OSError."""
+    """Add to the summary that other steps of the job wrote. Raises OSError."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)

@@ -1,6 +1,6 @@
-"""``mcastlab model`` and ``mcastlab advise``: a model from runs, and what it says of a machine.
+"""``mcastlab model`` and ``mcastlab advise``: a capacity model from runs, and advice from a model.
 
-Nothing numerical is imported to give advice, and no root is needed: it answers at once, anywhere.
+Advice needs no root and imports no numerical library, so it answers at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.cli.terminal import BadInputError, out, print_json, writing
+from lab.cli.terminal import BadInputError, JsonOption, Results, print_json, say, writing
 from reports import quantity
 
 if TYPE_CHECKING:
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 SCHEMA = "mcastlab.advice/1"
 MB = 1_000_000
 SHOWN = 5
-"""Strategies that people are shown."""
-LATENCY = "Latency is not predicted: `mcastlab run fanout-throughput` measures it on a machine."
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+"""Strategies that the text output lists; --json has all."""
+LATENCY = "Latency is not predicted; `mcastlab run fanout-throughput` measures it on a machine."
 
 
 def _text(metavar: str, help_text: str) -> Any:
-    """Taken as text and validated with the others, so that all errors come at once."""
+    """An option taken as text: all are validated together, so that all errors are reported at once."""
     return typer.Option(metavar=metavar, help=help_text)
 
 
 def model_command(
-    results: Annotated[list[Path], typer.Argument(help="Runs' directories, or their results.jsonl.")],
+    results: Results,
     out_file: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write it (JSON).")],
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the capacity model to runs of one machine: what datagrams cost, what workers hold.
+    """Fit a capacity model to runs on one machine, for `advise --model`.
 
-    `mcastlab run capacity` makes the measurements. Every case is then predicted from the others alone;
-    how far that was off is printed, and kept in the file.
+    The model says what a datagram and a copy cost, and how much memory workers take. Run `mcastlab run
+    capacity` to get the measurements. As a test, each case is predicted from the others alone; the errors
+    are printed and kept in the file.
     """
     from reports.capacity.fit.model import fit
     from reports.capacity.fit.regression import FitError
@@ -64,50 +64,55 @@ def model_command(
         ]
         print_json({"model": str(out_file), "provenance": model.provenance, "held_out": held})
         return
-    _say(f"{out_file}: {model.provenance}")
+    say(f"{out_file}: {model.provenance}")
     for each in model.held_out:
-        _say(f"held out, {each.what}: off by {each.median_error:.1%} (median of {len(each.cases)} cases)")
-    _say(model.scaling.why)
+        say(f"held out, {each.what}: off by {each.median_error:.1%} (median of {len(each.cases)} cases)")
+    say(model.scaling.why)
 
 
 def advise_command(
     interfaces: Annotated[
         str | None,
-        _text("N", "Input interfaces. Left out: 1, or the cards of --host that are up."),
+        _text("N", "Input interfaces. Default: 1, or with --host the machine's cards that are up."),
     ] = None,
-    rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, all interfaces together.")] = None,
-    gbps: Annotated[str | None, _text("GBPS", "The same in Gbit/s on Ethernet, all of it counted.")] = None,
+    rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, over all interfaces.")] = None,
+    gbps: Annotated[
+        str | None, _text("GBPS", "The same as Gbit/s on Ethernet, headers and gaps included.")
+    ] = None,
     payload_bytes: Annotated[str | None, _text("BYTES", "UDP payload of a datagram.")] = None,
     outputs: Annotated[str, _text("N", "Copies of each datagram.")] = "1",
-    rules: Annotated[str, _text("N", "Rules of all interfaces together.")] = "1000",
+    rules: Annotated[str, _text("N", "Rules, over all interfaces.")] = "1000",
     flows: Annotated[
-        str | None, _text("N", "Flows that send at a time. Left out: one for each rule.")
+        str | None, _text("N", "Flows that send at the same time. Default: one for each rule.")
     ] = None,
-    cpus: Annotated[str | None, _text("N", "CPUs for workers. Left out: this machine's.")] = None,
+    cpus: Annotated[str | None, _text("N", "CPUs for workers. Default: this machine's.")] = None,
     numa_nodes: Annotated[
-        str | None, _text("N", "Memory nodes; interfaces and CPUs are spread over them in runs. Left out: 1.")
+        str | None,
+        _text("N", "Memory nodes, each with its share of the interfaces and CPUs, in order. Default: 1."),
     ] = None,
     host_file: Annotated[
         Path | None,
-        typer.Option("--host", metavar="FILE", help="The machine in FILE, which `mcrd host` writes."),
+        typer.Option("--host", metavar="FILE", help="Advise on the machine that `mcrd host` wrote to FILE."),
     ] = None,
     skip_host_stack: Annotated[
-        bool, typer.Option("--skip-host-stack", help="With this option of `mcrd supervisor`.")
+        bool, typer.Option("--skip-host-stack", help="Assume this option of `mcrd supervisor`.")
     ] = False,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="FILE", help="Left out: the one that is shipped.")
+        Path | None,
+        typer.Option("--model", metavar="FILE", help="A model from `mcastlab model`. Default: ours."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which strategy serves a machine and a load: workers, memory, zero-loss rate, how sure.
+    """Recommend a strategy for a machine and a load: workers, memory, zero-loss rate, and how certain it is.
 
-    Works for machines far larger than this one, needs no root, touches nothing. Each rate has an interval of
-    95 % and what it rests on: measured, interpolated or extrapolated. Each row has its command line.
+    The machine may be far larger than this one; nothing is measured and no root is needed. Each predicted
+    rate has a 95 % interval, and says whether it is measured, interpolated or extrapolated. Each strategy
+    comes with its command line.
     """
     from forwarder.plan.host_file import load_host
     from forwarder.problems import flag
     from lab.cli.advice import advise
-    from lab.cli.workload import demand
+    from lab.cli.workload import workload_from
     from reports.capacity.model import SHIPPED, ModelError, read_model
     from reports.capacity.predict import UnknownError
 
@@ -121,6 +126,7 @@ def advise_command(
         "flows": flows,
         "cpus": cpus,
         "numa_nodes": numa_nodes,
+        "skip_host_stack": skip_host_stack,
     }
     host = None if host_file is None else load_host(host_file)
     if host is None:
@@ -129,35 +135,27 @@ def advise_command(
     else:
         for name in ("cpus", "numa_nodes"):
             if given[name] is not None:
-                raise BadInputError(f"{flag(name)} {given[name]}: left out, as --host has them")
+                raise BadInputError(f"{flag(name)} {given[name]}: leave it out, as --host has it")
         given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
         if interfaces is None:
             if not host.cards:
                 allowed = "a machine with a network card that is up, or --interfaces N beside it"
                 raise BadInputError(f"--host: {host_file}; allowed: {allowed}")
-            given["interfaces"] = len(host.cards)
-            given["interface_names"] = host.cards
-    asked = demand(
-        {**{name: value for name, value in given.items() if value is not None},
-         "skip_host_stack": skip_host_stack}
-    )  # fmt: skip
+            given |= {"interfaces": len(host.cards), "interface_names": host.cards}
+    workload = workload_from({name: value for name, value in given.items() if value is not None})
     path = model or SHIPPED
     try:
         known = read_model(path)
-        if host is not None and not asked.interface_names:
-            host = host.with_interfaces(asked.names)
-        advice = advise(asked, known, host)
+        if host is not None and not workload.interface_names:
+            host = host.with_interfaces(workload.names)
+        advice = advise(workload, known, host)
     except (ModelError, UnknownError) as error:
         raise BadInputError(f"--model {error}") from error
     if as_json:
         print_json(as_document(advice, known, path))
         return
     for line in lines(advice, known, path):
-        _say(line)
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, Any]:
@@ -165,7 +163,7 @@ def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, A
     return {
         "schema": SCHEMA,
         "model": {"path": str(path), "provenance": model.provenance},
-        "demand": {**advice.demand.model_dump(), "dps": advice.demand.dps},
+        "demand": {**advice.workload.model_dump(), "dps": advice.workload.dps},
         "met": advice.met,
         "conclusion": list(advice.conclusion),
         "strategies": [{**asdict(row), "command": row.candidate.command} for row in advice.rows],
@@ -173,8 +171,8 @@ def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, A
 
 
 def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
-    """The advice for people: the best strategies, with what each rate rests on told once."""
-    asked = advice.demand
+    """The advice as text: the best strategies, and below them what their predictions rest on."""
+    asked = advice.workload
     plural = quantity.plural
     found = [
         (
@@ -235,7 +233,7 @@ def _interval(found: Prediction) -> str:
 
 def _trust(model: CapacityModel) -> list[str]:
     return [
-        f"Of cases that it had not seen it was off by {each.median_error:.0%} ({each.what}, median of "
-        f"{len(each.cases)}; {each.errors[-1]:.0%} the worst; {each.within} were within their intervals)."
+        f"Error in cases that were left out of the fit, {each.what}: median {each.median_error:.0%}, worst "
+        f"{each.errors[-1]:.0%}; {each.within} of {len(each.cases)} within their intervals."
         for each in model.held_out
     ]

@@ -13,7 +13,7 @@ from forwarder.config.plan_options import PlanOptions, make_plan
 from forwarder.plan import document
 from forwarder.plan.document import DocumentRow
 from lab.cli.advice import candidates, host_of, planned_candidate
-from lab.cli.workload import Demand
+from lab.cli.workload import Workload
 from reports.capacity.layouts import LAYOUTS, Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.rank import Candidate
 
@@ -58,40 +58,42 @@ def _row(row: DocumentRow) -> DocumentedRow:
     )
 
 
-def _demand(row: DocumentRow, gbps: float = 1.0) -> Demand:
-    return Demand(
+def _workload(row: DocumentRow, gbps: float = 1.0) -> Workload:
+    return Workload(
         interfaces=row.interfaces, cpus=row.cpus, rules=row.rules, payload_bytes=PAYLOAD_BYTES, gbps=gbps
     )
 
 
 def _candidate(row: DocumentRow) -> Candidate:
-    demand = _demand(row)
-    given: dict[str, Any] = {"strategy": row.strategy, "interfaces": demand.names}
+    workload = _workload(row)
+    given: dict[str, Any] = {"strategy": row.strategy, "interfaces": workload.names}
     names = (name.removeprefix("--").replace("-", "_") for name in row.options[::2])
     given |= dict(zip(names, row.options[1::2], strict=True))
-    found = planned_candidate(given, host_of(demand), demand)
+    found = planned_candidate(given, host_of(workload), workload)
     if found is None:
         raise ValueError(f"{row.source}: cannot be planned")
     return found
 
 
 def _use_case(row: DocumentRow, case: document.UseCase) -> UseCase:
-    demand = _demand(row, case.gbps)
-    offered = {found.options: found for found in (*candidates(demand, host_of(demand)), *_fewer(demand))}
+    workload = _workload(row, case.gbps)
+    offered = {
+        found.options: found for found in (*candidates(workload, host_of(workload)), *_fewer(workload))
+    }
     return UseCase(
         **case._asdict(),
-        dps=demand.dps,
+        dps=workload.dps,
         documented=_candidate(row),
         candidates=list(offered.values()),
     )
 
 
-def _fewer(demand: Demand) -> Iterator[Candidate]:
-    for workers in (number for number in FEWER if number < demand.cpus):
-        given: dict[str, Any] = {"interfaces": demand.names, "num_workers": workers}
-        if demand.interfaces == 1:
-            given = {"interface": demand.names[0], "num_workers": workers}
-        found = planned_candidate(given, host_of(demand), demand)
+def _fewer(workload: Workload) -> Iterator[Candidate]:
+    for workers in (number for number in FEWER if number < workload.cpus):
+        given: dict[str, Any] = {"interfaces": workload.names, "num_workers": workers}
+        if workload.interfaces == 1:
+            given = {"interface": workload.names[0], "num_workers": workers}
+        found = planned_candidate(given, host_of(workload), workload)
         if found is not None:
             yield found
 

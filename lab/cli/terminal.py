@@ -1,35 +1,52 @@
-"""What the commands of ``mcastlab`` say, and how they end."""
+"""What the commands of ``mcastlab`` share: exit statuses, options, messages, and tables on the terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from lab.results import AnyRecord, Comparison
-
-if TYPE_CHECKING:
-    from lab.run.run import Ended
-    from lab.scenario.profiles import ProfileName
+from lab.results import Comparison
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 out = Console()
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Results = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Directories of runs, or their results.jsonl.")
+]
+
 
 class BadInputError(Exception):
-    """What the user gave cannot be used; the message says what and why."""
+    """The user's input cannot be used; the message says what is wrong and what is allowed."""
+
+
+def say(text: object) -> None:
+    """Print one line as it is, without markup, highlighting or wrapping."""
+    out.print(str(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str, style: str | None = None) -> None:
+    """Print one line to stderr, after the name of the program."""
+    console = Console(stderr=True)
+    console.print(f"mcastlab: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What cannot be written there is bad input; a file's error names the file itself."""
+    """Turn an OSError in the ``with`` block into a BadInputError that names its file, or ``path``."""
     try:
         yield
     except OSError as error:
@@ -39,62 +56,35 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def profile_named(name: str) -> ProfileName:
-    from lab.scenario.profiles import (
-        ProfileName,  # with it comes all that scenarios may name: not for every command
-    )
-
-    for known in get_args(ProfileName):
-        if name == known:
-            profile: ProfileName = known
-            return profile
-    raise BadInputError(f"--profile: {name!r}; allowed: {' or '.join(get_args(ProfileName))}")
+def results_file(path: Path) -> Path:
+    """The ``results.jsonl`` that the user means by ``path``. Raises BadInputError."""
+    found = path / "results.jsonl" if path.is_dir() else path
+    if not found.is_file():
+        raise BadInputError(f"{found}: no such file; a run's directory or its results.jsonl is allowed")
+    return found
 
 
-def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def comparison_table(several: bool) -> Table:
+def print_comparisons(records: Iterable[tuple[Path | None, Comparison]], several: bool = False) -> None:
+    """Print comparisons as a table, in which ``several`` runs are told apart by their path."""
     columns = ["case", "metric", "ratio", "interval", "verdict (visible)", "promised", ""]
-    return Table(*(["run", *columns] if several else columns), box=None)
+    table = Table(*(["run", *columns] if several else columns), box=None)
+    for path, record in records:
+        table.add_row(*([str(path)] if several else []), *_cells(record))
+    out.print(table)
 
 
-def add_comparison(table: Table, record: Comparison, source: str | None = None) -> None:
+def _cells(record: Comparison) -> Iterator[str]:
     from lab.analysis.compare import is_kept
 
-    promised = ""
-    if record.target is not None:
-        promised = f"{'≥' if record.higher_is_better else '≤'} {record.target:g}"
-        promised += " kept" if is_kept(record) else " missed"
-    note = f"bound by {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""
-    cells = [
-        f"{record.scenario}: {record.case}",
-        f"{record.metric}, {record.a} / {record.b}",
-        f"{record.ratio:.2f}",
-        f"{record.low:.2f} to {record.high:.2f}",
-        "undecided"
-        if record.verdict is None or record.detectable is None
-        else f"{record.verdict} ({record.detectable:.1%})",
-        promised,
-        note,
-    ]
-    table.add_row(*([source, *cells] if source else cells))
-
-
-def summarise(records: list[AnyRecord], ended: Ended, written: list[Path]) -> None:
-    comparisons = [record for record in records if isinstance(record, Comparison)]
-    if comparisons:
-        table = comparison_table(several=False)
-        for record in comparisons:
-            add_comparison(table, record)
-        out.print(table)
-    for reason in ended.skipped:
-        out.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
-    for reason in ended.inconclusive:
-        out.print(f"no conclusion: {reason}", markup=False, highlight=False, soft_wrap=True)
-    for failure in ended.failures:
-        out.print(f"FAILED {failure}", markup=False, highlight=False, soft_wrap=True)
-    for path in written:
-        out.print(str(path), highlight=False, soft_wrap=True)
-    out.print(ended.outcome)
+    yield f"{record.scenario}: {record.case}"
+    yield f"{record.metric}, {record.a} / {record.b}"
+    yield f"{record.ratio:.2f}"
+    yield f"{record.low:.2f} to {record.high:.2f}"
+    decided = record.verdict is not None and record.detectable is not None
+    yield f"{record.verdict} ({record.detectable:.1%})" if decided else "undecided"
+    if record.target is None:
+        yield ""
+    else:
+        sign = "≥" if record.higher_is_better else "≤"
+        yield f"{sign} {record.target:g} {'kept' if is_kept(record) else 'missed'}"
+    yield f"limited by the {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""

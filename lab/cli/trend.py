@@ -10,38 +10,40 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lab.cli.terminal import BadInputError, out, print_json, writing
+from lab.cli.terminal import BadInputError, JsonOption, complain, out, print_json, say, writing
 from lab.journal.archive import RESULTS
 from lab.results import AnyRecord, ResultsError, read_results
 
 if TYPE_CHECKING:
-    from lab.ci.trend import Trend
+    from lab.results.series import Series
 
 
 def trend(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Runs' directories, or directories of such, as reports/out."),
+        typer.Argument(
+            metavar="RUN...", help="Directories of runs, or directories of these, as reports/out."
+        ),
     ],
     absolute: Annotated[
         bool,
         typer.Option(
-            "--absolute", help="Also rates and sizes of cases of which there are ratios within each run."
+            "--absolute", help="Include rates and sizes of cases that have a ratio within each run."
         ),
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw every series into this file: .html or .svg."),
+        typer.Option("--plot", metavar="FILE", help="Draw every series into this .html or .svg file."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show where a figure has changed over many runs, beyond its noise.
+    """Show where a figure has changed over many runs by more than its noise.
 
-    A series is one figure of one scenario, case, subject and setting, on one machine: runs of other machines
-    are a series of their own. Ratios within a run are preferred: the machine's own changes are not in them.
-    Needs no root. Exit status: 0; 2 bad input.
+    A series is one figure of one scenario, case, subject and setting on one machine. Runs of different
+    machines are never compared. Ratios within a run are preferred to rates, as changes of the machine cancel
+    out. Needs no root.
     """
-    from lab.ci.trend import trends
+    from lab.ci.trend import series_of
 
     if plot is not None and plot.suffix not in (".html", ".svg"):
         raise BadInputError(f"--plot {str(plot)!r}: a file ending in .html or .svg is allowed")
@@ -49,9 +51,9 @@ def trend(
     if not read:
         where = ", ".join(map(str, runs))
         raise BadInputError("\n".join([f"RUN {where}: no {RESULTS} that can be read", *refused]))
-    found = trends(read, absolute)
+    found = series_of(read, absolute)
     for text in refused:
-        typer.echo(f"mcastlab: left out: {text}", err=True)
+        complain(f"left out: {text}")
     if plot is not None:
         from reports.figures.trend import write_plot
 
@@ -62,11 +64,11 @@ def trend(
         return
     _print(found, len(read))
     if plot is not None:
-        out.print(str(plot), highlight=False, soft_wrap=True)
+        say(plot)
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[list[AnyRecord]], list[str]]:
-    """The records of each run, and of each file that cannot be used why."""
+    """The records of each run, and why files were left out."""
     read, refused = [], []
     for path in dict.fromkeys(file.resolve() for given in paths for file in _files(given)):
         try:
@@ -87,27 +89,27 @@ def _files(path: Path) -> Iterator[Path]:
         raise BadInputError(f"RUN {str(path)!r}: a run's directory, or one of runs, is allowed")
 
 
-def _document(each: Trend) -> dict[str, object]:
+def _document(each: Series) -> dict[str, object]:
     return {
         **asdict(each.key),
         "points": [asdict(point) for point in each.points],
         "changes": [
-            {"index": change.index, "factor": change.factor, "words": each.words(change)}
+            {"index": change.index, "factor": change.factor, "words": each.describe(change)}
             for change in each.changes
         ],
         "refused": each.refused,
     }
 
 
-def _print(found: Sequence[Trend], runs: int) -> None:
+def _print(found: Sequence[Series], runs: int) -> None:
     from lab.ci.trend import LEAST_POINTS
 
     machines = list(dict.fromkeys(each.key.machine for each in found))
-    out.print(f"{runs} runs, {len(found)} series, {len(machines)} machines", highlight=False)
+    say(f"{runs} runs, {len(found)} series, {len(machines)} machines")
     if len(machines) > 1:
-        out.print("Runs of different machines are never set beside each other.", highlight=False)
+        say("Runs of different machines are never compared.")
     for machine in machines:
-        out.print(f"\n{machine}", markup=False, highlight=False, soft_wrap=True)
+        say(f"\n{machine}")
         table = Table("case", "figure", "runs", "last", "changes", box=None)
         for each in found:
             if each.key.machine == machine and each.refused is None:
@@ -117,11 +119,11 @@ def _print(found: Sequence[Trend], runs: int) -> None:
         few = sum(each.key.machine == machine and each.refused is not None for each in found)
         if few:
             what = f"{few} series with fewer than {LEAST_POINTS} runs"
-            out.print(f"{what}: too few to tell a change from noise", highlight=False, soft_wrap=True)
+            say(f"{what}: too few to tell a change from noise")
 
 
-def _row(each: Trend) -> tuple[str, ...]:
-    changes = "; ".join(map(each.words, each.changes)) or "none"
+def _row(each: Series) -> tuple[str, ...]:
+    changes = "; ".join(map(each.describe, each.changes)) or "none"
     last = f"{each.points[-1].value:,.4g} {each.key.unit}".strip()
     figure = f"{each.key.metric}, {each.key.subject}"
     return f"{each.key.scenario}: {each.key.case}", figure, str(len(each.points)), last, changes

@@ -1,4 +1,4 @@
-"""What a user asks advice for: validated whole, every wrong field in one message. Pure."""
+"""The machine and load that a user asks advice for; every wrong field is in one message. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forwarder.problems import Problem, ProblemsError, flag, from_pydantic, shown
+from forwarder.problems import MISSING, Problem, ProblemsError, flag, from_pydantic, shown
 
 WIRE_BYTES = 66
-"""Of a datagram on Ethernet besides its payload: UDP 8, IP 20, Ethernet 14 + 4, preamble and gap 20."""
+"""What Ethernet adds to a payload: UDP 8, IP 20, Ethernet 14 + 4, preamble and gap 20."""
 BITS, GIGA = 8, 1e9
 
 
-class Demand(BaseModel):
-    """Rates and rules are of all interfaces together, spread evenly over them."""
+class Workload(BaseModel):
+    """Rates and rules are totals, spread evenly over the interfaces."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -27,17 +27,17 @@ class Demand(BaseModel):
     """Copies of each datagram."""
     rules: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     flows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Sources and groups that send at a time; left out: one for each rule."""
+    """Flows that send at the same time. ``None``: one for each rule."""
     rate_dps: Annotated[float, Field(gt=0, le=1e12)] | None = None
     gbps: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """On Ethernet, with everything that a datagram has around its payload."""
+    """The rate on Ethernet, headers and gaps included."""
     skip_host_stack: bool = False
     interface_names: tuple[str, ...] = ()
-    """As many as there are interfaces; eth0 and so on if left out."""
+    """One for each interface; eth0, eth1 … if empty."""
 
     @property
     def dps(self) -> float:
-        """Datagrams a second that arrive."""
+        """Datagrams/s that arrive."""
         if self.rate_dps is not None:
             return self.rate_dps
         return (self.gbps or 0.0) * GIGA / BITS / (self.payload_bytes + WIRE_BYTES)
@@ -64,19 +64,19 @@ ALLOWED = {
 }
 
 
-def demand(given: Mapping[str, Any]) -> Demand:
-    """The demand of the fields in ``given``; raises ProblemsError with all that is wrong."""
+def workload_from(given: Mapping[str, Any]) -> Workload:
+    """The workload with the fields ``given``. Raises ProblemsError with everything that is wrong."""
     problems: list[Problem] = []
-    found: Demand | None = None
+    found: Workload | None = None
     try:
-        found = Demand.model_validate(dict(given))
+        found = Workload.model_validate(dict(given))
     except ValidationError as error:
         problems += from_pydantic(error, ALLOWED, field=lambda location: flag(str(location[0])))
     rates = [name for name in ("rate_dps", "gbps") if given.get(name) is not None]
     if len(rates) == 2:
-        problems.append(Problem("--gbps", shown(given["gbps"]), "left out, as --rate-dps is there"))
+        problems.append(Problem("--gbps", shown(given["gbps"]), "only one of --gbps and --rate-dps"))
     elif not rates:
-        problems.append(Problem("--rate-dps", "(missing)", "this or --gbps"))
+        problems.append(Problem("--rate-dps", MISSING, "required: this or --gbps"))
     if found is not None and found.numa_nodes > found.cpus:
         problems.append(Problem("--numa-nodes", str(found.numa_nodes), f"up to --cpus, {found.cpus}"))
     if problems or found is None:

@@ -1,13 +1,13 @@
-"""A run's directory: results as they come, and what makes a run resumable.
+"""A run's directory: its results, and the journal that makes it resumable.
 
 ``results.jsonl`` holds the records of :mod:`lab.results`, flushed one by one. ``journal.jsonl`` gets a line
-for each step that ended: its place in the results, in bytes, and what failed in it. To resume is to keep what
-finished steps wrote and to go on with the others:
+for each step that ended: where its records are in the results, in bytes, and what failed. A resumed run keeps
+the records of finished steps and performs the others:
 
-* What a step half done has concluded is dropped, but its trials are set aside, in ``unfinished.jsonl`` so
-  that a second kill does not lose them. The step begins anew and is given them back, one by one, as long as
-  it asks for the same: a step is deterministic, given equal answers. No trial is in the results twice.
-* Nothing is set aside of a step that was given up (its bench failed, or its trials led to no conclusion):
+* The conclusions of an unfinished step are dropped. Its trials are set aside in ``unfinished.jsonl``, so that
+  a second kill does not lose them. The step starts again and gets these trials back in order, as long as it
+  asks for the same ones: a step is deterministic, given equal results. No trial is in the results twice.
+* Nothing is kept of a step that was given up because its bench failed or its trials led to no conclusion:
   the same trials would only fail again.
 """
 
@@ -29,14 +29,14 @@ JOURNAL = "journal.jsonl"
 UNFINISHED = "unfinished.jsonl"
 
 
-class ArchiveError(ValueError):
-    """A directory that cannot be written to, or not resumed; the message says why."""
+class RunError(ValueError):
+    """A run cannot start or be resumed; the message says why."""
 
 
 class Mark(BaseModel):
-    """One line of the journal: ``step`` wrote the results from byte ``start`` up to ``end``.
+    """One line of the journal: ``step`` wrote bytes ``start`` to ``end`` of the results.
 
-    ``finished``: what it wrote stands; otherwise it was given up, and is done again.
+    A step that is not ``finished`` was given up, and is done again when the run is resumed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,12 +47,12 @@ class Mark(BaseModel):
     failures: list[str] = []
     finished: bool = True
     seconds: float | None = None
-    """What it took; ``None`` where part of it was done in an earlier run."""
+    """Duration; ``None`` if part of the step was done before the run was resumed."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A step that is over, and what it wrote."""
+    """A step that finished or was given up, and the records it wrote."""
 
     mark: Mark
     records: tuple[AnyRecord, ...]
@@ -61,7 +61,7 @@ class Done:
 def steps_done(directory: Path) -> list[Done]:
     """Every step of the run in ``directory`` that finished or was given up, in order.
 
-    Raises OSError, ValidationError: not a run's directory.
+    Raises OSError or ValidationError if it is not a run's directory.
     """
     written = (directory / RESULTS).read_bytes()
     marks = [Mark.model_validate_json(line) for line in _whole_lines(directory / JOURNAL)]
@@ -72,7 +72,7 @@ def steps_done(directory: Path) -> list[Done]:
 
 
 class Archive:
-    """An open run directory; made by :meth:`create` or :meth:`resume`, a context manager."""
+    """An open run directory, made by :meth:`create` or :meth:`resume`; a context manager."""
 
     def __init__(
         self, directory: Path, records: list[AnyRecord], marks: list[Mark], unfinished: list[Trial]
@@ -80,50 +80,52 @@ class Archive:
         self.directory = directory
         self.records = records
         self.unfinished = _by_step(unfinished)
-        """Trials of each step that was cut short, in order: to be given back by :meth:`recall`."""
+        """Trials of each step that was cut short, in order, for :meth:`recall`."""
         self.finished = {mark.step for mark in marks}
         self.failures = [failure for mark in marks for failure in mark.failures]
-        """What failed in the finished steps."""
+        """Failures of the finished steps."""
         self._results: IO[bytes] = (directory / RESULTS).open("ab")
         self._journal: IO[bytes] = (directory / JOURNAL).open("ab")
         self._step_start = self._results.tell()
 
     @classmethod
     def create(cls, directory: Path) -> Archive:
-        """An empty archive in a directory that holds no other run."""
+        """A new archive in a directory that holds no other run. Raises RunError."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if (directory / RESULTS).exists():
-                raise ArchiveError(f"{directory}: holds a run already; choose another, or --resume it")
+                raise RunError(
+                    f"{directory}: holds a run already; choose another directory, or --resume this one"
+                )
             return cls(directory, [], [], [])
         except OSError as error:
-            raise ArchiveError(f"{directory}: {error.strerror}") from error
+            raise RunError(f"{directory}: {error.strerror}") from error
 
     @classmethod
     def resume(cls, directory: Path) -> Archive:
-        """The archive in ``directory``, with what its finished steps wrote; see the module for the rest."""
+        """The archive in ``directory``, with the records of its finished steps. Raises RunError."""
         try:
             marks = [Mark.model_validate_json(line) for line in _whole_lines(directory / JOURNAL)]
             written = (directory / RESULTS).read_bytes()
             unfinished = _unfinished(directory, marks, written)
         except FileNotFoundError as error:
-            raise ArchiveError(f"{error.filename}: no such file, so there is no run to resume") from error
+            raise RunError(f"{error.filename}: no such file, so there is no run to resume") from error
         except (OSError, ValidationError) as error:
-            raise ArchiveError(f"{directory}: not a run that can be resumed: {error}") from error
+            raise RunError(f"{directory}: not a run that can be resumed: {error}") from error
         kept: list[Mark] = []
         pieces: list[bytes] = []
         for mark in filter(lambda mark: mark.finished, marks):
             start = sum(map(len, pieces))
             pieces.append(written[mark.start : mark.end])
             kept.append(mark.model_copy(update={"start": start, "end": start + len(pieces[-1])}))
-        # First: until the results are rewritten, they hold these trials too.
+        # First the trials: until the results are rewritten, they hold them too.
         _replace(directory / UNFINISHED, "".join(map(dump_line, unfinished)).encode())
         _replace(directory / RESULTS, b"".join(pieces))
         _replace(directory / JOURNAL, b"".join(_line(mark) for mark in kept))
         try:
             records = list(read_results(directory / RESULTS))
         except ResultsError as error:
-            raise ArchiveError(f"{directory}: not a run that can be resumed: {error}") from error
+            raise RunError(f"{directory}: not a run that can be resumed: {error}") from error
         return cls(directory, records, kept, unfinished)
 
     @property
@@ -136,20 +138,20 @@ class Archive:
         return first if isinstance(first, RunStarted) else None
 
     def write(self, record: AnyRecord) -> None:
-        """Add a record; another process can read it when this returns."""
+        """Add a record, flushed so that other processes can read it."""
         self._results.write(dump_line(record).encode())
         self._results.flush()
         self.records.append(record)
 
     def begin(self) -> None:
-        """What is written from now on belongs to the next step that is finished."""
+        """Start a step: records from here on belong to it."""
         self._step_start = self._results.tell()
 
     def recall(self, step: str, wanted: Callable[[Trial], bool]) -> Trial | None:
         """The next trial that ``step`` recorded before it was cut short, if it is ``wanted``.
 
-        Otherwise ``None``, and whatever is left of the step's trials is forgotten: the step has taken
-        another course, which they are no part of.
+        Otherwise ``None``, and the step's other trials are forgotten: the step is no longer repeating what
+        it did before.
         """
         left = self.unfinished.get(step)
         if left and wanted(left[0]):
@@ -163,13 +165,13 @@ class Archive:
         _replace(self.directory / UNFINISHED, "".join(map(dump_line, trials)).encode())
 
     def finish(self, step: str, failures: Sequence[str] = (), seconds: float | None = None) -> None:
-        """Mark ``step`` as finished: its records survive a resume."""
+        """Mark ``step`` as finished: a resumed run keeps its records."""
         self._mark(step, failures, finished=True, seconds=seconds)
         self.finished.add(step)
         self.failures += failures
 
     def give_up(self, step: str) -> None:
-        """Mark what ``step`` wrote as of no use to a resumed run, which does it again from its beginning."""
+        """Mark ``step`` as given up: a resumed run does all of it again."""
         self._mark(step, (), finished=False)
 
     def _mark(
@@ -199,7 +201,7 @@ class Archive:
 
 
 def _by_step(trials: Iterable[Trial]) -> dict[str, deque[Trial]]:
-    """A trial's name is that of its step, and its number there: see :mod:`lab.steps.context`."""
+    """Trials by step, in order."""
     steps: dict[str, deque[Trial]] = {}
     for trial in trials:
         steps.setdefault(step_of(trial), deque()).append(trial)
@@ -207,14 +209,14 @@ def _by_step(trials: Iterable[Trial]) -> dict[str, deque[Trial]]:
 
 
 def step_of(trial: Trial) -> str:
+    """The step of a trial, whose id is that of the step and a number: see :mod:`lab.steps.context`."""
     return trial.trial_id.rpartition("/")[0]
 
 
 def _unfinished(directory: Path, marks: Sequence[Mark], written: bytes) -> list[Trial]:
     """Trials of steps that neither finished nor were given up, each once.
 
-    Those in the results are all that the step has done since it began; where it was killed before it had
-    been given back all that an earlier run of it recorded, the others follow.
+    First those in the results, then those set aside by an earlier resume that the step had not got back yet.
     """
     outside: list[bytes] = []
     reached = 0
@@ -238,13 +240,13 @@ def _line(mark: Mark) -> bytes:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Lines but for a last one that a killed run cut short."""
+    """All lines but a last one that a killed run cut short."""
     *lines, _rest = path.read_text(encoding="utf-8").split("\n")
     return lines
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a resume that is killed can be resumed."""
+    """Replace a file in one step, so that a resume that is killed can be resumed."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
     new.replace(path)

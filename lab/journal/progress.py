@@ -1,7 +1,4 @@
-"""What a run shows while it works: a live display on a terminal, a line for each step elsewhere, or nothing.
-
-It goes to stderr. Elsewhere than on a terminal there are no control codes and no line is written twice.
-"""
+"""Progress of a run on stderr: a live display on a terminal, elsewhere a line for each step, or nothing."""
 
 from __future__ import annotations
 
@@ -16,37 +13,39 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from lab.journal.eta import Estimate, Expected, duration
+from lab.journal.eta import Eta, ExpectedStep, duration
 from lab.results import Trial
 
 REFRESHES_PER_S = 2
-"""More would take processor time from what is measured."""
+"""Few, as drawing takes CPU time from what is measured."""
 
 
 class Reporter(Protocol):
-    """Told by the runner what happens."""
+    """Shows what the run tells it."""
 
-    def begin(self, steps: Sequence[Expected]) -> None:
-        """A run of these steps starts."""
+    def begin(self, steps: Sequence[ExpectedStep]) -> None:
+        """The run begins; these steps are left."""
 
     def step(self, name: str) -> None:
-        """The next one begins."""
+        """The next step begins."""
 
-    def trial(self, trial: Trial) -> None: ...
+    def trial(self, trial: Trial) -> None:
+        """A trial has ended."""
 
     def outcome(self, text: str) -> None:
-        """Something that has come out of the step."""
+        """Add one line to the result of the step."""
 
     def done(self, seconds: float) -> None:
-        """The step is over, and took so long."""
+        """The step has ended after ``seconds``."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """The run has ended."""
 
 
 class Silent:
-    """For ``--json``, where results go to stdout and nothing else does, and for ``--quiet``."""
+    """Shows nothing, for ``--json`` and ``--quiet``."""
 
-    def begin(self, steps: Sequence[Expected]) -> None: ...
+    def begin(self, steps: Sequence[ExpectedStep]) -> None: ...
 
     def step(self, name: str) -> None: ...
 
@@ -60,17 +59,17 @@ class Silent:
 
 
 class Plain:
-    """One line for each step that is done: for logs."""
+    """Writes one line for each step that is done, without control codes, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._estimate = Estimate(())
+        self._eta = Eta(())
         self._name = ""
         self._outcomes: list[str] = []
 
-    def begin(self, steps: Sequence[Expected]) -> None:
-        self._estimate = Estimate(steps)
-        self._write(f"{len(steps)} steps, about {duration(self._estimate.left_s())}")
+    def begin(self, steps: Sequence[ExpectedStep]) -> None:
+        self._eta = Eta(steps)
+        self._write(f"{len(steps)} steps, about {duration(self._eta.left_s())}")
 
     def step(self, name: str) -> None:
         self._name, self._outcomes = name, []
@@ -81,11 +80,11 @@ class Plain:
         self._outcomes.append(" ".join(text.split()))
 
     def done(self, seconds: float) -> None:
-        self._estimate.done(seconds)
-        done, steps = len(self._estimate.taken_s), len(self._estimate.steps)
-        left = f"; about {duration(self._estimate.left_s())} left" if done < steps else ""
-        words = f": {'; '.join(self._outcomes)}" if self._outcomes else ""
-        self._write(f"[{done}/{steps}] {self._name}{words} ({duration(seconds)}{left})")
+        self._eta.done(seconds)
+        done, steps = len(self._eta.taken_s), len(self._eta.steps)
+        left = f"; about {duration(self._eta.left_s())} left" if done < steps else ""
+        outcomes = f": {'; '.join(self._outcomes)}" if self._outcomes else ""
+        self._write(f"[{done}/{steps}] {self._name}{outcomes} ({duration(seconds)}{left})")
 
     def end(self) -> None: ...
 
@@ -94,11 +93,11 @@ class Plain:
 
 
 class Live:
-    """What is done scrolls by; below it a bar, the time left, the step under way and its last trial."""
+    """Shows finished steps, and below them a bar, the time left, the current step and its last trial."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._estimate = Estimate(())
+        self._eta = Eta(())
         self._began = clock()
         self._name = ""
         self._outcomes: list[str] = []
@@ -115,8 +114,8 @@ class Live:
         )
         self._task: TaskID | None = None
 
-    def begin(self, steps: Sequence[Expected]) -> None:
-        self._estimate = Estimate(steps)
+    def begin(self, steps: Sequence[ExpectedStep]) -> None:
+        self._eta = Eta(steps)
         self._began = self._clock()
         self._task = self._progress.add_task("", total=len(steps))
         self._progress.start()
@@ -132,7 +131,7 @@ class Live:
         self._outcomes.append(text)
 
     def done(self, seconds: float) -> None:
-        self._estimate.done(seconds)
+        self._eta.done(seconds)
         self._began = self._clock()
         console = self._progress.console
         console.print(f"{self._name} ({duration(seconds)})", markup=False, highlight=False)
@@ -145,16 +144,16 @@ class Live:
         self._progress.stop()
 
     def left_s(self) -> float:
-        return self._estimate.left_s(self._clock() - self._began)
+        return self._eta.left_s(self._clock() - self._began)
 
     def _show(self, text: str) -> None:
         if self._task is not None:
-            done = len(self._estimate.taken_s)
+            done = len(self._eta.taken_s)
             self._progress.update(self._task, description=text, completed=done)
 
 
 class _Left(ProgressColumn):
-    """The time that is left, as it is estimated at every refresh."""
+    """The time left, estimated anew at every refresh."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(Column(no_wrap=True))
@@ -164,19 +163,19 @@ class _Left(ProgressColumn):
         return Text("" if task.finished else f"about {duration(self._live.left_s())} left")
 
 
-def choose(silent: bool, stream: TextIO | None = None) -> Reporter:
-    """The reporter that suits where the output goes (stderr if not given)."""
+def reporter_for(stream: TextIO | None = None, *, silent: bool = False) -> Reporter:
+    """The reporter that suits ``stream`` (stderr if not given)."""
     stream = stream or sys.stderr
     if silent:
         return Silent()
-    # Not what rich takes for a terminal: FORCE_COLOR is set in CI, where the output is a file.
+    # rich would take FORCE_COLOR for a terminal, which CI sets although its output is a file.
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return Live(Console(file=stream))
     return Plain(stream)
 
 
 def trial_line(trial: Trial) -> str:
-    """One trial in a few words."""
+    """A summary of one trial."""
     lost = trial.expected - trial.delivered
     loss = "no loss" if lost == 0 else f"{lost:,} of {trial.expected:,} copies lost"
     validity = "" if trial.validity == "valid" else f" ({trial.validity})"

@@ -1,4 +1,4 @@
-"""Where a run's figures come from: kernel, processor, settings, versions, commit."""
+"""The machine and the software that a run's figures come from."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SYSCTLS = (
     "net.core.wmem_max",
     "net.ipv4.igmp_max_memberships",
 )
-"""What changes how fast packets move, or how many are kept; those that a kernel has not are left out."""
+"""Settings that change how fast packets move or how many are queued."""
 
 PACKAGES = ("liburing", "MLRsearch", "mcastlab", "numba", "numpy", "pyroute2", "scapy", "scipy")
 
 
 def gather(command: list[str] | None = None) -> Provenance:
-    """The machine and the software as they are now."""
+    """Describe this machine and its software as they are now."""
     commit, dirty = _git()
     return Provenance(
         kernel=f"{platform.release()} {platform.version()}",
@@ -50,12 +50,19 @@ def gather(command: list[str] | None = None) -> Provenance:
         python=platform.python_version(),
         commit=commit,
         dirty=dirty,
-        command=command if command is not None else sys.argv,
+        command=sys.argv if command is None else command,
     )
 
 
+def machine_of(provenance: Provenance) -> str:
+    """The properties that two runs must share for their absolute figures to be comparable."""
+    gigabytes = provenance.memory_bytes / 1e9
+    kernel = provenance.kernel.split()[0]
+    return f"{provenance.cpu_model}, {provenance.cpus} CPUs, {gigabytes:.0f} GB, Linux {kernel}"
+
+
 def sysctl(name: str) -> str | None:
-    """A sysctl's value; ``None`` where the kernel has no such setting."""
+    """The value of a sysctl; ``None`` if the kernel does not have it."""
     try:
         return Path("/proc/sys", *name.split(".")).read_text().strip()
     except OSError:
@@ -71,7 +78,7 @@ def _cpu_model() -> str:
 
 
 def _directory(path: Path) -> dict[str, str]:
-    """File names and contents of a sysfs directory; files that cannot be read are left out."""
+    """Names and contents of the readable files in a sysfs directory."""
     found = {}
     for entry in sorted(path.glob("*")):
         try:
@@ -89,7 +96,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """The commit of the source tree and whether files differ from it; nothing outside a checkout."""
+    """The commit of this checkout, and whether tracked files differ from it; ``None`` outside a checkout."""
     if not (ROOT / ".git").exists():
         return None, None
     try:
@@ -100,6 +107,6 @@ def _git() -> tuple[str | None, bool | None]:
 
 
 def _run_git(*arguments: str) -> str:
-    # Run as root in a tree that belongs to someone else, git refuses to read it unless told that it may.
+    # Unless told to, git does not read a tree of another user, such as a checkout in which root runs the lab.
     command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

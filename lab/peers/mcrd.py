@@ -252,7 +252,7 @@ class _Mcrd:
     """Where the forwarders of other commits are."""
 
     def with_trees(self, trees: Mapping[str, Path]) -> _Mcrd:
-        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.run.work_trees`)."""
+        """The same, for settings that ask for the forwarder of a commit (see :mod:`lab.run.commits`)."""
         return replace(self, trees=trees)
 
     def missing(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Which subjects can run here, with the programs that the user chose, and why others cannot."""
+"""Which peers can run on this machine, with the programs that the user chose, and why others cannot."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ OPTION = "--peer"
 
 
 class PeerOptionError(ProblemsError):
-    """Peers that were chosen on the command line and cannot be used."""
+    """``--peer`` names something that cannot be used."""
 
 
 @dataclass(frozen=True)
-class Attendance:
-    """``peers``: every subject by name; ``absent``: those that cannot run here, and why."""
+class PeerAvailability:
+    """Every peer by name, and the reason for each that cannot run here."""
 
     peers: Mapping[str, Peer]
     absent: Mapping[str, str]
 
     def skipped(self, scenarios: Iterable[Scenario]) -> list[str]:
-        """A sentence for each subject that some scenario names and that cannot run here."""
+        """A sentence for each absent peer that a scenario names as a subject."""
         named: dict[str, list[str]] = {}
         for scenario in scenarios:
             for subject in scenario.subjects:
@@ -35,8 +35,8 @@ class Attendance:
         return [f"{name} in {', '.join(where)}: {self.absent[name]}" for name, where in named.items()]
 
 
-def parse(options: Iterable[str]) -> dict[str, Path]:
-    """``NAME=PATH``, each: where the program of a peer is. Raises :class:`PeerOptionError`."""
+def parse_options(options: Iterable[str]) -> dict[str, Path]:
+    """The paths of ``NAME=PATH`` options, by peer. Raises :class:`PeerOptionError`."""
     chosen: dict[str, Path] = {}
     problems: list[Problem] = []
     for text in options:
@@ -52,16 +52,16 @@ def parse(options: Iterable[str]) -> dict[str, Path]:
     return chosen
 
 
-def attend(chosen: Mapping[str, Path]) -> Attendance:
-    """Look at every peer; raises :class:`PeerOptionError` when one that was chosen cannot be used."""
+def find_peers(chosen: Mapping[str, Path]) -> PeerAvailability:
+    """Look for every peer. Raises :class:`PeerOptionError` if one in ``chosen`` cannot be used."""
     if problems := list(_problems(chosen)):
         raise PeerOptionError(problems)
-    peers = {name: _chosen(peer, chosen.get(name)) for name, peer in PEERS.items()}
+    peers = {name: _located(peer, chosen.get(name)) for name, peer in PEERS.items()}
     reasons = ((name, peer.missing()) for name, peer in peers.items())
-    return Attendance(peers, {name: why for name, why in reasons if why is not None})
+    return PeerAvailability(peers, {name: why for name, why in reasons if why is not None})
 
 
-def _chosen(peer: Peer, path: Path | None) -> Peer:
+def _located(peer: Peer, path: Path | None) -> Peer:
     if path is None or not isinstance(peer, Located):
         return peer
     located: Peer = peer.at(path)
@@ -73,5 +73,5 @@ def _problems(chosen: Mapping[str, Path]) -> Iterator[Problem]:
     for name, path in chosen.items():
         if name not in located:
             yield Problem(OPTION, repr(f"{name}={path}"), f"a path for one of {', '.join(located)}")
-        elif why := _chosen(PEERS[name], path).missing():
+        elif why := _located(PEERS[name], path).missing():
             yield Problem(OPTION, repr(f"{name}={path}"), f"the directory of its programs, or one: {why}")

@@ -1,48 +1,68 @@
-"""One run from the command line: begun or resumed, conducted, reported."""
+"""One run in one directory: started or resumed, then run to its end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from lab.ci import job_summary
-from lab.cli.terminal import FAILED, INTERRUPTED, PASSED, BadInputError, print_json, profile_named, summarise
-from lab.journal.archive import Archive, ArchiveError, steps_done
-from lab.journal.progress import choose
+from lab.journal.archive import Archive, RunError
+from lab.journal.progress import Reporter
 from lab.netns.lend import obstacles
 from lab.peers import mcrd
-from lab.results import Comparison
+from lab.results import RunEnded
 from lab.run import run as runs
-from lab.run.baselines import choose as choose_baseline
-from lab.run.peer_availability import Attendance, attend, parse
-from lab.run.work_trees import checked_out, resolved
+from lab.run.commits import baseline as choose_baseline
+from lab.run.commits import resolved, work_trees
+from lab.run.peer_availability import PeerAvailability, find_peers, parse_options
 from lab.scenario.files import load_scenarios, parse_scenario
 from lab.scenario.gate import FILE, NAME, against
 from lab.scenario.model import Scenario
-from lab.scenario.profiles import ProfileName
+from lab.scenario.profiles import ProfileName, profile_named
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
 from lab.steps.plan import steps
+from lab.steps.step import Step
 
 OUT = Path("reports/out")
 
 
 @dataclass(frozen=True)
 class Session:
-    """What a run is made of."""
+    """Everything that a run needs."""
 
     archive: Archive
     run_id: str
     profile: ProfileName
     scenarios: Sequence[Scenario]
-    present: Attendance
+    availability: PeerAvailability
     wires: Wires | None
     baseline: str | None
-    """What the gate measures against, or why against nothing; ``None``: there is no gate."""
+    """The commit that the gate measures against, or why there is none. ``None`` without a gate."""
+
+    @cached_property
+    def steps(self) -> Sequence[Step]:
+        """Every step of the run in order, finished ones included."""
+        return steps(self.scenarios, self.profile, self.availability.absent)
+
+    def run(self, reporter: Reporter) -> RunEnded:
+        """Perform the steps that are left; the archive is closed afterwards."""
+        commits = (commit for scenario in self.scenarios for commit in scenario.commits())
+        peers = dict(self.availability.peers)
+        with self.archive, work_trees(commits) as trees:
+            if trees:
+                peers[mcrd.PEER.name] = mcrd.PEER.with_trees(trees)
+            skipped = [*self.availability.skipped(self.scenarios), *self._without_gate()]
+            return runs.run(self.steps, self.archive, reporter, self.run_id, peers, skipped, self.wires)
+
+    def _without_gate(self) -> list[str]:
+        """Why there is no gate, if one was asked for."""
+        gated = self.baseline is None or any(scenario.name == NAME for scenario in self.scenarios)
+        return [] if gated else [f"{NAME}: {self.baseline}"]
 
 
-def begun(
+def start(
     scenarios: Mapping[str, Scenario],
     profile: ProfileName,
     directory: Path | None,
@@ -51,18 +71,18 @@ def begun(
     wires: Path | None = None,
     baseline: str | None = None,
 ) -> Session:
-    """A new run in ``directory``, or in one of its own.
+    """Start a run in ``directory``, or in a new one under ``reports/out``.
 
     Args:
-        scenarios: by how each can be loaded again.
+        scenarios: by the name or file that each is loaded from when the run is resumed.
         peers: ``NAME=PATH`` of the programs that the user chose.
-        wires: the file that says which existing interfaces are lent.
-        baseline: the commit of the gate that is added, or ``auto``: see :func:`lab.run.baselines.choose`.
+        wires: the file that names the existing interfaces to use.
+        baseline: add the gate against this commit, or ``auto``: see :func:`lab.run.commits.baseline`.
 
     Raises:
-        BadInputError, ProblemsError: nothing has been touched by then.
+        RunError, ProblemsError: bad input. Nothing has been written by then.
     """
-    _demand_root()
+    _require_root()
     run_id = runs.new_run_id()
     directory = directory or OUT / run_id
     gate = None if baseline is None else choose_baseline(baseline)
@@ -75,115 +95,46 @@ def begun(
     for scenario in scenarios.values():
         for commit in scenario.commits():
             resolved(commit, f"{scenario.name}: commit")
-    paths = parse(peers)
-    present = attend(paths)
+    paths = parse_options(peers)
+    availability = find_peers(paths)
     cables = load_wires(wires) if wires else None
     _check_wires(cables, scenarios.values())
-    try:
-        archive = Archive.create(directory)
-    except ArchiveError as error:
-        raise BadInputError(str(error)) from error
-    sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
+    archive = Archive.create(directory)
     if gate_text:
         (directory / FILE).write_text(gate_text, encoding="utf-8")
+    sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
     why = gate.why if gate else None
-    runs.begin(archive, run_id, profile, list(scenarios), sections, paths, cables, why)
-    return Session(archive, run_id, profile, list(scenarios.values()), present, cables, why)
+    runs.write_start(archive, run_id, profile, list(scenarios), sections, paths, cables, why)
+    return Session(archive, run_id, profile, list(scenarios.values()), availability, cables, why)
 
 
-def resumed(directory: Path) -> Session:
-    """The run in ``directory``, to go on with. Raises BadInputError, ProblemsError."""
-    _demand_root()
-    try:
-        archive = Archive.resume(directory)
-    except ArchiveError as error:
-        raise BadInputError(str(error)) from error
+def resume(directory: Path) -> Session:
+    """Open the run in ``directory`` to finish it. Raises RunError, ProblemsError."""
+    _require_root()
+    archive = Archive.resume(directory)
     started = archive.started
     if started is None:
-        raise BadInputError(f"{directory}: no run was started there")
+        raise RunError(f"{directory}: no run was started there")
     return Session(
         archive,
         started.run_id,
         profile_named(started.profile),
         load_scenarios(started.scenarios),
-        attend({name: Path(path) for name, path in started.peers.items()}),
+        find_peers({name: Path(path) for name, path in started.peers.items()}),
         None if started.wires is None else Wires.model_validate(started.wires),
         started.baseline,
     )
 
 
-def conduct(session: Session, as_json: bool, *, quiet: bool = False, junit: Path | None = None) -> int:
-    """Do what is left of a run, write its report, say what came of it; returns the exit status.
-
-    Args:
-        quiet: no progress is shown; nor is it with ``as_json``.
-        junit: where the same goes as JUnit XML. Markdown goes to where GITHUB_STEP_SUMMARY says, if it does.
-    """
-    from reports.page.html import write_report
-
-    archive, scenarios, present = session.archive, session.scenarios, session.present
-    commits = (commit for scenario in scenarios for commit in scenario.commits())
-    planned = steps(scenarios, session.profile, present.absent)
-    with archive, checked_out(commits) as trees:
-        ended = runs.run(
-            planned,
-            archive,
-            choose(as_json or quiet),
-            session.run_id,
-            {**present.peers, mcrd.PEER.name: mcrd.PEER.with_trees(trees)} if trees else present.peers,
-            [*present.skipped(scenarios), *_without_gate(session)],
-            session.wires,
-        )
-        written = write_report(archive.results, archive.directory)
-        records = list(archive.records)
-    if junit:
-        _write_junit(junit, [step.step_id for step in planned], archive, ended)
-    if summary := os.environ.get(job_summary.VARIABLE):
-        report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
-        told = (ended.outcome, ended.failures, ended.inconclusive, ended.skipped)
-        job_summary.append(Path(summary), job_summary.markdown(records, *told, report))
-    if as_json:
-        print_json(
-            {
-                "outcome": ended.outcome,
-                "failures": ended.failures,
-                "inconclusive": ended.inconclusive,
-                "skipped": ended.skipped,
-                "directory": str(archive.directory),
-                "report": [str(path) for path in written],
-                "comparisons": [r.model_dump() for r in records if isinstance(r, Comparison)],
-            }
-        )
-    else:
-        summarise(records, ended, written or [archive.results])
-    return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
-
-
-def _write_junit(path: Path, planned: Sequence[str], archive: Archive, ended: runs.Ended) -> None:
-    from lab.ci import junit
-
-    made = junit.cases(
-        planned, steps_done(archive.directory), ended.failures, ended.inconclusive, ended.skipped
-    )
-    junit.write(path, made, archive.started.started_at if archive.started else "")
-
-
-def _without_gate(session: Session) -> list[str]:
-    """Why nothing is measured against a baseline, where that was asked for."""
-    gated = session.baseline is None or any(scenario.name == NAME for scenario in session.scenarios)
-    return [] if gated else [f"{NAME}: {session.baseline}"]
-
-
-def _demand_root() -> None:
+def _require_root() -> None:
     if os.geteuid():
-        raise BadInputError("run needs root, for namespaces and packet sockets: try again with sudo")
+        raise RunError("run needs root, for namespaces and packet sockets: try again with sudo")
 
 
 def _check_wires(wires: Wires | None, scenarios: Iterable[Scenario]) -> None:
-    """Raises WiresError and BadInputError: nothing has been touched by then."""
     if wires is None:
         return
     if problems := list(misfits(wires, scenarios)):
         raise WiresError(problems)
     if found := obstacles(wires.names):
-        raise BadInputError("; ".join(found))
+        raise RunError("; ".join(found))

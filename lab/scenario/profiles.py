@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from forwarder.problems import Problem, ProblemsError
 from lab.scenario.tables import Model
 
 ProfileName = Literal["quick", "full", "conservative"]
@@ -70,3 +71,12 @@ class ProfileOverride(Model):
     soak_s: Annotated[int, Field(ge=2)] | None = None
     cases: list[str] | None = None
     demand_targets: bool | None = None
+
+
+def profile_named(name: str) -> ProfileName:
+    """The profile that ``--profile`` names. Raises ProblemsError."""
+    for known in get_args(ProfileName):
+        if name == known:
+            profile: ProfileName = known
+            return profile
+    raise ProblemsError([Problem("--profile", repr(name), " or ".join(get_args(ProfileName)))])

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lab.analysis.search import Observation
 from lab.journal.archive import Archive
-from lab.journal.interrupt import Interruption
+from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
 from lab.load.flows import Request, standing
 from lab.load.jobs import Phase
@@ -77,7 +77,7 @@ class Context:
     reporter: Reporter
     run_id: str
     benches: BenchPool
-    interruption: Interruption
+    interrupt: Interrupt
     failures: list[str] = field(default_factory=list)
     trials: int = 0
     """Number of trials that this step has run so far."""
@@ -199,7 +199,7 @@ class Series:
             phases: rates one after another; ``dps`` is then their mean, ``seconds`` their sum.
             meanwhile: as for :meth:`lab.trial.bench.Bench.measure`.
         """
-        self.context.interruption.check()
+        self.context.interrupt.check()
         self.context.trials += 1
         request = Request(
             trial_id=f"{self.step.step_id}/{self.subject}-{self.context.trials}",

@@ -1,4 +1,4 @@
-"""Series over many runs as a drawing: each point, the level of each stretch, and where it changes."""
+"""A drawing of series over many runs: points, levels, and where a level changes."""
 
 from __future__ import annotations
 
@@ -7,63 +7,21 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from lab.results.series import Series
 from reports.figures import svg
 from reports.model import Drawing
 
 WIDTH, HEIGHT = 880, 170
-"""Of one series, CSS pixels."""
-
-
-class Key(Protocol):
-    """As in :mod:`lab.ci.trend`, which computes what is drawn here."""
-
-    @property
-    def machine(self) -> str: ...
-    @property
-    def scenario(self) -> str: ...
-    @property
-    def case(self) -> str: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-
-
-class Point(Protocol):
-    @property
-    def at(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-
-
-class Change(Protocol):
-    @property
-    def index(self) -> int: ...
-    @property
-    def factor(self) -> float: ...
-
-
-class Series(Protocol):
-    @property
-    def key(self) -> Key: ...
-    @property
-    def points(self) -> Sequence[Point]: ...
-    @property
-    def changes(self) -> Sequence[Change]: ...
-    @property
-    def refused(self) -> str | None: ...
+"""Size of one series in CSS pixels."""
 
 
 def write_plot(series: Sequence[Series], path: Path) -> None:
-    """Draw ``series`` into ``path``: a page when it ends in ``.html``, else one drawing (SVG)."""
+    """Draw ``series`` into ``path``: an HTML page if it ends in ``.html``, else an SVG."""
     drawing = svg.standalone(draw(series))
     if path.suffix == ".html":
         drawing = (
@@ -79,7 +37,7 @@ TITLE = "Figures over many runs"
 
 
 def draw(series: Sequence[Series]) -> str:
-    """One panel under the other, those with changes first; the same series give the same bytes."""
+    """Draw a panel for each series, those with changes first. Equal series give equal bytes."""
     ordered = sorted(series, key=lambda each: (each.refused is not None, not each.changes))
 
     def plot(canvas: Canvas) -> None:
@@ -90,9 +48,9 @@ def draw(series: Sequence[Series]) -> str:
         for axis, each in zip(panels, ordered, strict=True):
             _panel(axis, each)
 
-    words = "; ".join(f"{_name(each)}: {_words(each)}" for each in ordered) or "no series"
+    summary = "; ".join(f"{_name(each)}: {_summary(each)}" for each in ordered) or "no series"
     size = (WIDTH, HEIGHT * max(1, len(ordered)))
-    return svg.draw(Drawing("trend", TITLE, words, size, plot))
+    return svg.draw(Drawing("trend", TITLE, summary, size, plot))
 
 
 def _panel(axis: Axes, each: Series) -> None:
@@ -115,7 +73,7 @@ def _panel(axis: Axes, each: Series) -> None:
         )
     axis.set_ylim(bottom=0, top=max(values) * 1.25)
     axis.set_ylabel(each.key.unit or "ratio")
-    axis.set_title(f"{_name(each)}: {_words(each)}")
+    axis.set_title(f"{_name(each)}: {_summary(each)}")
     axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axis.set_xlabel(f"runs, {each.points[0].at[:10]} to {each.points[-1].at[:10]}")
 
@@ -124,7 +82,7 @@ def _name(each: Series) -> str:
     return f"{each.key.scenario}, {each.key.case}, {each.key.metric}, {each.key.subject}"
 
 
-def _words(each: Series) -> str:
+def _summary(each: Series) -> str:
     if each.refused:
         return "too few runs"
     return ", ".join(f"× {change.factor:.2f}" for change in each.changes) or "no change"

@@ -65,7 +65,7 @@ class DelayStep(TableStep[DelayTable]):
             watcher = stack.enter_context(transfers.watch()) if subject.joins_upstream else None
             left = self.profile.repetitions
             while left:
-                context.interruption.check()
+                context.interrupt.check()
                 transfers.repeat(min(left, BATCH), evidence)
                 left -= min(left, BATCH)
             if watcher is not None:

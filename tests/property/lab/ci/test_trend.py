@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, trends
+from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, series_of
 from lab.cli.main import app
 from lab.cli.terminal import BadInputError
 from lab.results import AnyRecord, Comparison, Provenance, RunStarted, Setting, ZeroLoss, dump_line
@@ -140,34 +140,34 @@ def steps(count: int, cpu: str = "CPU", scenario: str = "bench") -> list[list[An
 
 
 def test_machines_are_apart_and_runs_are_in_the_order_of_time() -> None:
-    found = trends([*reversed(steps(20)), *steps(6, "another")])
+    found = series_of([*reversed(steps(20)), *steps(6, "another")])
     assert [(len(each.points), bool(each.changes), each.refused is None) for each in found] == [
         (20, True, True),
         (6, False, False),
     ]
     (change,) = found[0].changes
-    assert (change.index, "worse" in found[0].words(change)) == (10, True)
-    assert "run-010" in found[0].words(change)
+    assert (change.index, "worse" in found[0].describe(change)) == (10, True)
+    assert "run-010" in found[0].describe(change)
     assert [point.at for point in found[0].points] == sorted(point.at for point in found[0].points)
     assert "6 values" in (found[1].refused or "")
 
 
 def test_a_ratio_stands_for_the_rate_of_its_case_unless_that_is_asked_for() -> None:
     runs = steps(12)
-    assert {each.key.kind for each in trends(runs)} == {"ratio"}
-    assert {each.key.kind for each in trends(runs, absolute=True)} == {"ratio", "absolute"}
+    assert {each.key.kind for each in series_of(runs)} == {"ratio"}
+    assert {each.key.kind for each in series_of(runs, absolute=True)} == {"ratio", "absolute"}
     alone = [[record for record in each if not isinstance(record, Comparison)] for each in runs]
-    assert {each.key.kind for each in trends(alone)} == {"absolute"}
+    assert {each.key.kind for each in series_of(alone)} == {"absolute"}
 
 
 def test_the_gate_is_no_series_and_a_run_counts_once() -> None:
-    assert {each.key.kind for each in trends(steps(12, scenario="gate"))} == {"absolute"}
-    (once,) = trends([*steps(12), *steps(12)])
+    assert {each.key.kind for each in series_of(steps(12, scenario="gate"))} == {"absolute"}
+    (once,) = series_of([*steps(12), *steps(12)])
     assert len(once.points) == 12
 
 
 def test_a_drawing_shows_every_series_and_the_same_each_time() -> None:
-    found = trends([*steps(20), *steps(6, "another")])
+    found = series_of([*steps(20), *steps(6, "another")])
     text = draw(found)
     ElementTree.fromstring(text)
     assert text == draw(found)

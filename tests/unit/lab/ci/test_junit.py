@@ -10,7 +10,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from lab.ci import job_summary
 from lab.ci.junit import cases, write
 from lab.journal.archive import Archive, Done, Mark, steps_done
-from lab.results import AnyRecord, Check, Comparison, Setting
+from lab.results import AnyRecord, Check, Comparison, RunEnded, Setting
 
 BAD = "expected 2 copies, observed 1 <copy> & \x1b[31mred"
 
@@ -50,6 +50,18 @@ def done(step: str, *records: AnyRecord, failures: Sequence[str] = (), seconds: 
     return Done(mark, records)
 
 
+def ended(
+    failures: Sequence[str] = (), inconclusive: Sequence[str] = (), skipped: Sequence[str] = ()
+) -> RunEnded:
+    return RunEnded(
+        ended_at="",
+        outcome="failed" if failures else "passed",
+        failures=list(failures),
+        inconclusive=list(inconclusive),
+        skipped=list(skipped),
+    )
+
+
 PLANNED = ["functional/checks", "gate/1→1/cpu", "gate/1→8/search", "soak/x/soak-1", "later/x"]
 STEPS = [
     done("(start)"),
@@ -60,7 +72,9 @@ FAILURES = [f"two: {BAD}", "gate/1→1/cpu: too slow", "gate/1→8/search: mcrd:
 
 
 def test_every_step_check_and_comparison_is_a_test_case(tmp_path: Path) -> None:
-    made = cases(PLANNED, STEPS, FAILURES, ["soak/x/soak-1: too noisy"], ["socat in soak: not installed"])
+    made = cases(
+        PLANNED, STEPS, ended(FAILURES, ["soak/x/soak-1: too noisy"], ["socat in soak: not installed"])
+    )
     file = tmp_path / "junit.xml"
     write(file, made, "2026-01-02T03:04:05+00:00")
     read = {(suite.name, case.name): case for suite in JUnitXml.fromfile(str(file)) for case in suite}
@@ -86,7 +100,7 @@ def test_every_step_check_and_comparison_is_a_test_case(tmp_path: Path) -> None:
 
 
 def test_what_came_out_of_a_step_is_kept() -> None:
-    (made,) = cases(["gate/x"], [done("gate/x", comparison())], [], [], [])
+    (made,) = cases(["gate/x"], [done("gate/x", comparison())], ended())
     assert made.result == "passed"
     assert "1.25 (1.20 to 1.30)" in made.text
 
@@ -113,7 +127,7 @@ def test_steps_and_what_they_wrote_come_from_the_journal(tmp_path: Path) -> None
         ["Comparison"],
         ["Comparison"],
     ]
-    made = cases(["functional/checks", "gate/x"], found, ["slow"], [], [])
+    made = cases(["functional/checks", "gate/x"], found, ended(["slow"]))
     assert [(case.name, case.result) for case in made] == [
         ("one: 2 copies", "passed"),
         ("checks", "passed"),
@@ -126,7 +140,7 @@ REPORT = "# Title\n\nWhen\n\n## Summary\n\n- **Passed.** All of it.\n\n## Method
 
 def test_the_summary_of_a_job_says_what_matters_first(tmp_path: Path) -> None:
     records = [check("one", True), check("two", False), comparison()]
-    text = job_summary.markdown(records, "failed", FAILURES, ["a: noisy"], ["socat: gone"], REPORT)
+    text = job_summary.markdown(records, ended(FAILURES, ["a: noisy"], ["socat: gone"]), REPORT)
     assert text.startswith("## mcastlab: failed\n")
     assert "1 of 2 checks passed" in text
     order = [text.index(part) for part in ("Failures", "Comparisons", "Without a", "Left out", "All of it")]
@@ -141,13 +155,13 @@ def test_the_summary_of_a_job_says_what_matters_first(tmp_path: Path) -> None:
 
 
 def test_a_summary_is_never_larger_than_is_taken() -> None:
-    text = job_summary.markdown([], "failed", ["é" * 1_000_000], [], [], "")
+    text = job_summary.markdown([], ended(["é" * 1_000_000]), "")
     assert len(text.encode()) < 1 << 20
     assert "cut off" in text
-    many = job_summary.markdown([], "failed", [f"number {n}" for n in range(60)], [], [], "")
+    many = job_summary.markdown([], ended([f"number {n}" for n in range(60)]), "")
     assert "… and 10 more" in many
 
 
 def test_a_report_without_sections_adds_nothing() -> None:
     assert job_summary.first_section("no headings") == ""
-    assert "details" not in job_summary.markdown([], "passed", [], [], [], "no headings")
+    assert "details" not in job_summary.markdown([], ended(), "no headings")

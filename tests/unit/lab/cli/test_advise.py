@@ -28,7 +28,7 @@ from lab.cli.advice import advise, unevenness
 from lab.cli.advise import advise_command, model_command
 from lab.cli.document_layouts import layouts
 from lab.cli.terminal import BadInputError
-from lab.cli.workload import Demand, demand
+from lab.cli.workload import Workload, workload_from
 from lab.results import dump_line
 from reports.capacity.layouts import read_layouts
 from reports.capacity.model import dump_model, read_model
@@ -130,7 +130,7 @@ def test_rows_are_ranked_and_say_all_that_is_asked_of_them(words: str, model_fil
 
 
 def test_what_meets_it_on_fewest_processors_comes_first_and_of_those_what_takes_least_memory() -> None:
-    rows = advise(Demand(interfaces=4, cpus=64, payload_bytes=64, rate_dps=2_000_000), model()).rows
+    rows = advise(Workload(interfaces=4, cpus=64, payload_bytes=64, rate_dps=2_000_000), model()).rows
     meeting = [row for row in rows if row.verdict == "meets it"]
     assert len(meeting) > 2
     assert rows[0] is meeting[0]
@@ -149,7 +149,7 @@ def test_a_recorded_machine_is_advised_on_as_it_is(tmp_path: Path, model_file: P
     assert "2 interfaces" in told, "eth1 is down"
     assert "16 CPUs in 2 memory nodes" in told
     assert "4 interfaces" in _advised(f"{load} --interfaces 4", model_file)
-    with pytest.raises(BadInputError, match="--cpus 4: left out, as --host has them"):
+    with pytest.raises(BadInputError, match="--cpus 4: leave it out, as --host has it"):
         _advised(f"{load} --cpus 4", model_file)
     (wrong := tmp_path / "host.json").write_text("{}")
     with pytest.raises(ProblemsError):
@@ -157,19 +157,19 @@ def test_a_recorded_machine_is_advised_on_as_it_is(tmp_path: Path, model_file: P
 
 
 def test_a_rate_out_of_reach_is_said_to_be_with_what_would_meet_it() -> None:
-    advice = advise(Demand(interfaces=1, cpus=2, payload_bytes=1316, rate_dps=3e6), model())
+    advice = advise(Workload(interfaces=1, cpus=2, payload_bytes=1316, rate_dps=3e6), model())
     assert not advice.met
     text = " ".join(advice.conclusion)
     assert "cannot be forwarded without loss by any strategy here" in text
-    assert "processors instead of 2 would do it" in text
+    assert "CPUs instead of 2 would do" in text
     assert "such machines that share the interfaces" in text
-    assert "--skip-host-stack saves" in text
+    assert "--skip-host-stack keeps datagrams from" in text
 
 
 def test_more_is_never_had_from_fewer_processors_or_more_copies() -> None:
     def best(**changes: Any) -> float:
         asked = {"interfaces": 4, "cpus": 16, "payload_bytes": 512, "rate_dps": 1e9, "rules": 10_000}
-        return advise(Demand(**{**asked, **changes}), model()).rows[0].zero_loss_dps.value
+        return advise(Workload(**{**asked, **changes}), model()).rows[0].zero_loss_dps.value
 
     assert best(cpus=32) > best() > best(cpus=8)
     assert best() > best(outputs=2) > best(outputs=8)
@@ -184,7 +184,9 @@ def test_flows_fall_on_workers_by_chance() -> None:
 
 
 def test_gigabits_are_those_on_the_wire() -> None:
-    assert demand({"cpus": 1, "payload_bytes": 18, "gbps": 1}).dps == pytest.approx(1_488_095, rel=1e-6)
+    assert workload_from({"cpus": 1, "payload_bytes": 18, "gbps": 1}).dps == pytest.approx(
+        1_488_095, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_gigabits_are_those_on_the_wire() -> None:
 )
 def test_all_that_is_wrong_is_said_at_once(given: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ProblemsError) as refused:
-        demand(given)
+        workload_from(given)
     lines = str(refused.value).splitlines()
     assert len(lines) == len(named)
     for name in named:

@@ -12,7 +12,7 @@ from lab.ledger import ledger
 from lab.load.flows import Rule
 from lab.peers import PEERS, mcr, procnet, socat
 from lab.peers.base import Located, fate
-from lab.run.peer_availability import PeerOptionError, attend, parse
+from lab.run.peer_availability import PeerOptionError, find_peers, parse_options
 from lab.scenario.files import ScenarioError, parse_scenario
 from lab.scenario.model import Scenario
 from lab.steps.kinds.compare import CompareStep
@@ -121,7 +121,7 @@ def test_what_is_left_out_is_named_with_its_scenarios_and_the_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    present = attend({})
+    present = find_peers({})
     assert set(present.absent) == {"socat", "mcr"}
     assert present.skipped([scenario()]) == [
         "socat in peers: socat is not installed: apt-get install socat",
@@ -129,7 +129,7 @@ def test_what_is_left_out_is_named_with_its_scenarios_and_the_reason(
     ]
     for name in ("mcrd", "mcrctl"):
         (tmp_path / name).touch(mode=0o755)
-    chosen = attend(parse([f"mcr={tmp_path}"]))
+    chosen = find_peers(parse_options([f"mcr={tmp_path}"]))
     assert set(chosen.absent) == {"socat"}
     assert chosen.peers["mcr"] == mcr.PEER.at(tmp_path)
 
@@ -147,9 +147,9 @@ def test_what_is_left_out_is_named_with_its_scenarios_and_the_reason(
 )
 def test_a_path_that_cannot_be_used_is_bad_input(option: str, words: str) -> None:
     with pytest.raises(PeerOptionError, match=words):
-        attend(parse([option]))
+        find_peers(parse_options([option]))
     with pytest.raises(PeerOptionError, match="once"):
-        parse(["mcr=/a", "mcr=/b"])
+        parse_options(["mcr=/a", "mcr=/b"])
 
 
 def test_the_doctor_says_which_programs_are_here(monkeypatch: pytest.MonkeyPatch) -> None:

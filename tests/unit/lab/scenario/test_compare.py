@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from forwarder.problems import ProblemsError
-from lab.netns.clean import remove_directories
-from lab.run import work_trees as trees
+from forwarder.problems import Problem, ProblemsError
+from lab.run.commits import CommitError
 from lab.scenario.compare import METRICS, Asked, ask
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.compare import CompareStep
@@ -28,7 +23,7 @@ def wrong(
     """What is wrong, by field."""
 
     def unknown(commit: str) -> str:
-        raise trees.TreeError([trees.Problem("commit", repr(commit), "a commit")])
+        raise CommitError([Problem("commit", repr(commit), "a commit")])
 
     with pytest.raises(ProblemsError) as raised:
         ask(a, b, base, metrics, None, profile, unknown)
@@ -104,70 +99,3 @@ def test_what_the_sides_ask_for_together_is_checked_too() -> None:
     assert wrong("mcrd,payload_bytes=8000", "mcrd").keys() == {"A.payload_bytes"}
     assert wrong("mcrd,kernel", "mcrd").keys() == {"A"}
     assert wrong("mcrd,workers=1,workers=2", "mcrd").keys() == {"A.workers"}
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two commits of one file."""
-    root = tmp_path / "repository"
-    root.mkdir()
-    git = ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    for text in ("first", "second"):
-        (root / "file").write_text(text)
-        subprocess.run([*git, "add", "file"], check=True)
-        subprocess.run([*git, "commit", "--quiet", "-m", text], check=True)
-    monkeypatch.setattr(trees, "REPOSITORY", root)
-    return root
-
-
-def test_commits_are_checked_out_beside_each_other_and_removed_whatever_happens(repository: Path) -> None:
-    old, new = trees.resolved("HEAD~1"), trees.resolved("HEAD")
-    kept: list[Path] = []
-
-    def interrupted() -> None:
-        with trees.checked_out([old, new, old]) as made:
-            texts = {commit: (tree / "file").read_text() for commit, tree in made.items()}
-            assert texts == {old: "first", new: "second"}
-            kept.extend(made.values())
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert kept
-    assert not any(tree.parent.exists() for tree in kept)
-    listed = subprocess.run(
-        ["git", "-C", str(repository), "worktree", "list"], capture_output=True, text=True, check=True
-    )
-    assert len(listed.stdout.splitlines()) == 1
-
-
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("commit", ["HEAD~1", "HEAD^", "HEAD@{0}"])
-def test_a_commit_may_be_written_in_any_way_that_git_knows(commit: str) -> None:
-    with trees.checked_out([commit]) as made:
-        assert (made[commit] / "file").is_file()
-
-
-def test_a_commit_whose_tree_a_killed_run_left_and_clean_removed_can_be_checked_out(repository: Path) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path; from lab.run import work_trees as trees\n"
-        "trees.REPOSITORY = Path(sys.argv[1])\n"
-        "with trees.checked_out(['HEAD']) as made:\n"
-        "    print(made['HEAD'].parent, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", code, str(repository)], capture_output=True, text=True, check=False
-    )
-    left = Path(killed.stdout.strip())
-    assert left.is_dir()
-    assert left in remove_directories()
-    with trees.checked_out(["HEAD"]) as made:
-        assert made["HEAD"].parent == left, "compiled code is known by it"
-
-
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("commit", ["HEAD~9", "nonsense", "--all"])
-def test_a_commit_that_there_is_none_of_is_named(commit: str) -> None:
-    with pytest.raises(trees.TreeError, match=commit):
-        trees.resolved(commit)

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from lab.journal.archive import Archive, Mark
-from lab.journal.durations import past_seconds
-from lab.journal.eta import Estimate, Expected, duration
-from lab.journal.progress import Live, Plain, Silent, choose
+from lab.journal.eta import Eta, ExpectedStep, duration, past_seconds
+from lab.journal.progress import Live, Plain, Silent, reporter_for
 from lab.results import Provenance, RunStarted
 
-STEPS = [Expected("a/one", 10.0), Expected("a/two", 20.0), Expected("b/three", 30.0, known_s=40.0)]
+STEPS = [
+    ExpectedStep("a/one", 10.0),
+    ExpectedStep("a/two", 20.0),
+    ExpectedStep("b/three", 30.0, known_s=40.0),
+]
 
 
 def test_plain_progress_is_one_line_for_each_step_and_no_control_codes(
@@ -21,7 +24,7 @@ def test_plain_progress_is_one_line_for_each_step_and_no_control_codes(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as CI has it
     stream = io.StringIO()
-    reporter = choose(False, stream)
+    reporter = reporter_for(stream)
     assert isinstance(reporter, Plain)
     reporter.begin(STEPS)
     for step, seconds in zip(STEPS, (10.0, 20.0, 40.0), strict=True):
@@ -48,7 +51,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_gets_what_moves_and_a_dumb_one_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    live = choose(False, stream)
+    live = reporter_for(stream)
     assert isinstance(live, Live)
     live.begin(STEPS)
     live.step("a/one")
@@ -60,12 +63,12 @@ def test_a_terminal_gets_what_moves_and_a_dumb_one_lines(monkeypatch: pytest.Mon
     assert "1/3" in stream.getvalue()
     assert "about 60 s left" in stream.getvalue()
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(choose(False, Terminal()), Plain)
-    assert isinstance(choose(True, Terminal()), Silent)
+    assert isinstance(reporter_for(Terminal()), Plain)
+    assert isinstance(reporter_for(Terminal(), silent=True), Silent)
 
 
 def test_an_estimate_starts_from_what_is_known_and_is_revised() -> None:
-    estimate = Estimate(STEPS)
+    estimate = Eta(STEPS)
     assert estimate.left_s() == 70.0
     assert estimate.left_s(4.0) == 66.0
     estimate.done(20.0)  # twice as long as planned
@@ -80,7 +83,7 @@ def test_an_estimate_starts_from_what_is_known_and_is_revised() -> None:
 
 
 def test_the_more_has_been_seen_the_more_it_counts() -> None:
-    off = Estimate([Expected(str(number), 10.0) for number in range(20)])
+    off = Eta([ExpectedStep(str(number), 10.0) for number in range(20)])
     errors = []
     for done in range(19):
         off.done(30.0)

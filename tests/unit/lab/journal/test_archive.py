@@ -1,4 +1,4 @@
-"""A run's directory: what survives an interruption, and what does not."""
+"""A run's directory: what survives an interrupt, and what does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.journal.archive import JOURNAL, RESULTS, Archive, ArchiveError
+from lab.journal.archive import JOURNAL, RESULTS, Archive, RunError
 from lab.results import Check, Ledger, RunEnded, Setting, Stage, Trial, read_results
 
 
@@ -86,19 +86,19 @@ def test_a_journal_line_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
 
 def test_a_directory_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
     Archive.create(tmp_path).close()
-    with pytest.raises(ArchiveError, match="--resume"):
+    with pytest.raises(RunError, match="--resume"):
         Archive.create(tmp_path)
 
 
 def test_a_directory_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match="no run to resume"):
+    with pytest.raises(RunError, match="no run to resume"):
         Archive.resume(tmp_path)
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     Archive.create(tmp_path).close()
     (tmp_path / JOURNAL).write_text('{"step": 7}\n')
-    with pytest.raises(ArchiveError, match="not a run that can be resumed"):
+    with pytest.raises(RunError, match="not a run that can be resumed"):
         Archive.resume(tmp_path)
 
 

@@ -1,0 +1,298 @@
+"""``mcastlab list``, ``plan``, ``run`` and ``compare``: scenarios, and runs of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Column, Table
+
+from lab.cli.terminal import (
+    FAILED,
+    INTERRUPTED,
+    PASSED,
+    BadInputError,
+    JsonOption,
+    out,
+    print_comparisons,
+    print_json,
+    say,
+)
+from lab.journal.eta import duration
+from lab.results import AnyRecord, Comparison, RunEnded
+
+if TYPE_CHECKING:
+    from lab.run.session import Session
+    from lab.scenario.model import Scenario
+
+PROFILE_HELP = (
+    "How thorough: quick (the default) takes minutes and suits CI; full has longer trials and more pairs and "
+    "cases; conservative has trials of 60 s, as in RFC 2544, and takes hours."
+)
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SCENARIO]...",
+        help="Names from `mcastlab list`, or TOML files. Without any: all default scenarios.",
+    ),
+]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help=PROFILE_HELP, metavar="quick|full|conservative")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Directory for results and report. Default: a new one in reports/out."),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", help="Finish the interrupted run in this directory, with the options it had."),
+]
+PeerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peer",
+        metavar="NAME=PATH",
+        help="Where the program of a subject is, for instance mcr=PATH for the directory of upstream's mcrd "
+        "and mcrctl. May be repeated.",
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only the outcome, no progress.")]
+
+
+def list_scenarios(as_json: JsonOption = False) -> None:
+    """List the scenarios, and the part of the architecture document that each one covers."""
+    from lab.scenario.files import DIRECTORY, load_scenarios
+
+    scenarios = load_scenarios([str(path) for path in sorted(DIRECTORY.glob("*.toml"))])
+    if as_json:
+        print_json([s.model_dump(include={"name", "title", "seed", "default"}) for s in scenarios])
+        return
+    table = Table(Column("scenario", no_wrap=True), "what it shows", "covers", box=None)
+    for scenario in scenarios:
+        title = scenario.title if scenario.default else f"{scenario.title} (by name only)"
+        table.add_row(scenario.name, title, scenario.seed)
+    out.print(table)
+
+
+def plan(names: Names = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show the steps of a run and about how long they take. Changes nothing and needs no root."""
+    from lab.scenario.files import load_scenarios
+    from lab.scenario.profiles import profile_named
+    from lab.steps.plan import steps
+
+    planned = steps(load_scenarios(names or []), profile_named(profile or "quick"))
+    total = sum(step.seconds for step in planned)
+    if as_json:
+        rows = [{"step": s.step_id, "trials": s.trials, "seconds": round(s.seconds, 1)} for s in planned]
+        print_json({"steps": rows, "seconds": round(total, 1)})
+        return
+    table = Table("step", "trials", "about", box=None)
+    for step in planned:
+        table.add_row(step.step_id, str(step.trials or ""), duration(step.seconds))
+    out.print(table)
+    out.print(f"{len(planned)} steps, about {duration(total)}")
+
+
+def run(
+    names: Names = None,
+    profile: ProfileOption = None,
+    out_dir: OutOption = None,
+    resume: ResumeOption = None,
+    peer: PeerOption = None,
+    wires: Annotated[
+        Path | None,
+        typer.Option(
+            "--wires",
+            metavar="FILE",
+            help="Use existing interfaces instead of veth pairs. This TOML file says how they are cabled: "
+            "inputs and outputs, each a list of pairs of names. An interface with an address is refused. "
+            "All are given back after the run. Functional checks and footprints still use veth.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="COMMIT|auto|none",
+            help="Add the gate: compare the forwarder with that of this commit, and fail if it is slower "
+            "(docs/ci.md). auto takes the merge base with a pull request's target or with origin/main, else "
+            "the parent commit, and skips the gate if there is none.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the outcome as JUnit XML.")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run scenarios, and write results and a report to the run's directory.
+
+    Needs root. Each trial is written to results.jsonl as soon as it ends. Ctrl-C ends the run after the
+    current trial, a second Ctrl-C at once; the report covers what was done, and --resume finishes the run.
+    Subjects that are not installed are skipped and named. A subject that ends while it is measured is a
+    result, not an error of the run.
+
+    Progress goes to stderr: a live display on a terminal, else a line for each step. With --json, stdout is
+    one JSON document. In a GitHub job, the outcome is added to the job's summary.
+
+    Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger did not balance, or a
+    promised ratio was missed in a profile that demands it; 2 bad input; 130 interrupted.
+    """
+    from lab.run import session
+    from lab.run.commits import OFF
+    from lab.scenario.files import load_scenarios
+    from lab.scenario.profiles import profile_named
+
+    if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
+        raise BadInputError(f"--junit {str(junit)!r}: a file in an existing directory is allowed")
+    if resume is not None:
+        if names or out_dir or profile or peer or wires or baseline:
+            raise BadInputError(
+                "--resume takes scenarios, profile, peers, wires, baseline and directory from the run: "
+                "leave them out"
+            )
+        going = session.resume(resume)
+    else:
+        scenarios = load_scenarios(names or [])
+        going = session.start(
+            {_reference(scenario, names or []): scenario for scenario in scenarios},
+            profile_named(profile or "quick"),
+            out_dir,
+            peers=peer or [],
+            wires=wires,
+            baseline=None if baseline == OFF else baseline,
+        )
+    raise typer.Exit(_complete(going, as_json, quiet=quiet, junit=junit))
+
+
+def compare(
+    a: Annotated[str | None, typer.Argument(metavar="A", help="One side.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="B", help="The other side.")] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="KEY=VALUE",
+            help="A setting of both sides, for instance payload_bytes=512, outputs=8, flows=16 or "
+            "rules=1000. May be repeated.",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What to compare: zero-loss, delivered, cpu or latency. May be repeated. Default: all four.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option("--pairs", help="How many pairs of trials; a verdict needs 6. Default: 8."),
+    ] = None,
+    profile: ProfileOption = None,
+    out_dir: OutOption = None,
+    resume: ResumeOption = None,
+    peer: PeerOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two forwarders, two configurations of mcrd, or two commits, and give a verdict.
+
+    A and B are each a subject (mcrd, kernel, socat …), settings of mcrd separated by commas, or both:
+
+    - `mcastlab compare mcrd kernel`
+    - `mcastlab compare strategy=pool,workers=2 strategy=fanout,workers=2 --case flows=16`
+    - `mcastlab compare mcrd,options=--skip-host-stack mcrd --case outputs=8 --metric zero-loss`
+    - `mcastlab compare mcrd commit=HEAD~3 --pairs 8`
+
+    Settings are the keys of a `[[case]]` in a scenario file, and rps=on or rps=off (receive packet steering;
+    without it each side is tried both ways and keeps the faster one). `commit` runs the forwarder of that
+    commit from a temporary work tree, without uncommitted changes.
+
+    The zero-loss rate of each side is searched first; then both are measured in turn (A B B A …). The verdict
+    says whether A is better or worse than B, or no different, from the confidence interval of their ratio.
+    The percentage beside it is the smallest difference that these pairs could show; more --pairs show
+    smaller ones. The scenario is kept in the run's directory as compare.toml, for `mcastlab run`.
+    """
+    from lab.run import session
+    from lab.run.commits import resolved
+    from lab.run.run import new_run_id
+    from lab.scenario import compare as comparison
+
+    if resume is not None:
+        if a or b or case or metric or pairs or profile or out_dir or peer:
+            raise BadInputError("--resume takes everything from the run in its directory: leave the rest out")
+        raise typer.Exit(_complete(session.resume(resume), as_json, quiet=quiet))
+    if a is None or b is None:
+        raise BadInputError("two sides are needed, A and B: see mcastlab compare --help")
+    asked = comparison.ask(a, b, case or [], metric or [], pairs, profile or "quick", resolved)
+    directory = out_dir or session.OUT / new_run_id()
+    file = directory.resolve() / comparison.FILE
+    going = session.start({str(file): asked.scenario}, asked.profile, directory, peers=peer or [])
+    file.write_text(asked.text, encoding="utf-8")
+    raise typer.Exit(_complete(going, as_json, quiet=quiet))
+
+
+def _reference(scenario: Scenario, names: list[str]) -> str:
+    """How to load the scenario again: the path that the user gave, or the name of one of ours."""
+    from lab.scenario.files import load_scenarios
+
+    for name in names:
+        if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:
+            return str(Path(name).resolve())
+    return scenario.name
+
+
+def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | None = None) -> int:
+    """Perform the steps that are left, write the report, show the outcome; returns the exit status."""
+    from lab.ci import job_summary
+    from lab.journal.progress import reporter_for
+    from reports.page.html import write_report
+
+    archive = session.archive
+    ended = session.run(reporter_for(silent=as_json or quiet))
+    written = write_report(archive.results, archive.directory)
+    if junit:
+        _write_junit(junit, session, ended)
+    if summary := os.environ.get(job_summary.VARIABLE):
+        report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
+        job_summary.append(Path(summary), job_summary.markdown(archive.records, ended, report))
+    if as_json:
+        comparisons = [record for record in archive.records if isinstance(record, Comparison)]
+        print_json(
+            {
+                **ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"}),
+                "directory": str(archive.directory),
+                "report": [str(path) for path in written],
+                "comparisons": [record.model_dump() for record in comparisons],
+            }
+        )
+    else:
+        _print_outcome(archive.records, ended, written or [archive.results])
+    return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
+
+
+def _write_junit(path: Path, session: Session, ended: RunEnded) -> None:
+    from lab.ci import junit
+    from lab.journal.archive import steps_done
+
+    archive = session.archive
+    cases = junit.cases([step.step_id for step in session.steps], steps_done(archive.directory), ended)
+    junit.write(path, cases, archive.started.started_at if archive.started else "")
+
+
+def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
+    if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
+        print_comparisons(comparisons)
+    for label, sentences in (
+        ("skipped:", ended.skipped),
+        ("no conclusion:", ended.inconclusive),
+        ("FAILED", ended.failures),
+    ):
+        for sentence in sentences:
+            say(f"{label} {sentence}")
+    for path in written:
+        say(path)
+    out.print(ended.outcome)
