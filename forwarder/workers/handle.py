@@ -134,11 +134,7 @@ class WorkerHandle:
         return int(self.block.cursors[row, CURSOR_CLAIMED])
 
     def prepare(self, tx_ring: socket.socket) -> PreparedWorker:
-        """Make everything else that a process of this slot needs, up to the fork.
-
-        Raises:
-            OSError: no descriptor or memory to be had.
-        """
+        """Make everything else that a process needs, up to the fork; raises OSError if it fails."""
         with mempolicy.preferring(self.plan.memory_node), ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             undo.callback(ours.close)
@@ -255,11 +251,7 @@ class WorkerHandle:
             os.kill(self.pid, signal.SIGKILL)
 
     async def wait_until_running(self) -> None:
-        """Wait until the process runs, or a successor does.
-
-        Raises:
-            OSError: the worker was stopped.
-        """
+        """Wait until the process runs, or a successor does; raises OSError when the worker was stopped."""
         await self._running.wait()
         if self.state is State.STOPPED:
             raise OSError(errno.ECANCELED, f"worker {self.plan.worker_id} was stopped")
