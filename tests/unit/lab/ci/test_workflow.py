@@ -24,17 +24,11 @@ def commands(job: dict[str, Any]) -> list[str]:
     return [step["run"] for step in job["steps"] if "run" in step]
 
 
-def test_every_step_has_an_action_or_a_command_and_a_time_limit(workflow: dict[str, Any]) -> None:
-    assert set(workflow) == {"name", True, "permissions", "concurrency", "jobs"}  # YAML reads "on" as true
-    assert set(workflow[True]) == {"push", "pull_request", "workflow_dispatch"}
+def test_it_may_change_nothing_ends_in_time_and_pins_the_actions_it_uses(workflow: dict[str, Any]) -> None:
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
-        assert job["runs-on"] == "ubuntu-24.04"
         assert job["timeout-minutes"] <= 45
-        for step in job["steps"]:
-            assert ("uses" in step) != ("run" in step)
-            assert set(step) <= {"name", "if", "uses", "with", "run", "env"}
-            assert "uses" not in step or step["uses"].partition("@")[2]
+        assert all(step["uses"].partition("@")[2] for step in job["steps"] if "uses" in step)
 
 
 def test_it_runs_what_the_readme_says(workflow: dict[str, Any]) -> None:
