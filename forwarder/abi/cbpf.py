@@ -25,7 +25,7 @@ RET_A: Final = RET | 0x10
 TAX: Final = MISC | 0x00
 
 RECEIVING_CPU: Final = 0xFFFF_F000 + 36
-"""Of an absolute load: the CPU that the program runs on (SKF_AD_OFF + SKF_AD_CPU, ``linux/filter.h``)."""
+"""Offset that loads the CPU that the program runs on (SKF_AD_OFF + SKF_AD_CPU, ``linux/filter.h``)."""
 
 BPF_MAXINSNS: Final = 4096
 """Instructions that the kernel takes at most (``linux/bpf_common.h``)."""

@@ -27,9 +27,9 @@ from forwarder.abi import syscalls
 MPOL_PREFERRED: Final = 1
 """``include/uapi/linux/mempolicy.h``"""
 WORDS: Final = 16
-"""Of a mask of 1,024 nodes, which is as many as the kernel can be built for (MAX_NUMNODES)."""
+"""Length of a mask of 1,024 nodes, the most that a kernel can be built for (MAX_NUMNODES)."""
 MAXNODE: Final = WORDS * 64 + 1
-"""What says so in a call: one more than the bits that are looked at (``get_nodes`` in ``mm/mempolicy.c``)."""
+"""That length in a call: one more than the bits the kernel reads (``get_nodes`` in ``mm/mempolicy.c``)."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _Mask = ctypes.c_ulong * WORDS

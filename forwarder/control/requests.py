@@ -67,7 +67,7 @@ class Resize(_Request):
 class Apply(_Request):
     command: Literal["apply"]
     config: dict[str, Any]
-    """As in a file for ``--config``, ``rules`` being a list."""
+    """The keys of a ``--config`` file; ``rules`` is a list."""
     dry_run: StrictBool = False
 
 

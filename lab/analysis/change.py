@@ -36,7 +36,7 @@ def reordered(counts: Sequence[int], flows: Sequence[int], those: frozenset[int]
 
 
 def share_of(worker: int, trial: Trial) -> float:
-    """Of the datagrams of a trial, the part that came to one worker."""
+    """Share of a trial's datagrams that one worker received."""
     received = {sample.worker_id: sample.received for sample in trial.workers}
     return received.get(worker, 0) / max(1, sum(received.values()))
 

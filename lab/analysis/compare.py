@@ -49,7 +49,7 @@ class Ratio:
 
     @property
     def half_width(self) -> float:
-        """Of the interval, as a share of the ratio; without bounds where too few pairs make one."""
+        """Half-width of the interval as a share of the ratio; infinite if there are too few pairs."""
         return (self.high - self.low) / 2 / self.value if self.pairs >= FEW_PAIRS else math.inf
 
 

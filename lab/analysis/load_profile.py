@@ -32,7 +32,7 @@ class Bounds:
 
 
 def hot_share(setting: Setting) -> float:
-    """Of the load, the part of the first input, which has a group of its own."""
+    """Share of the load at the first input, which has a group of its own."""
     return setting.skew / (setting.skew + setting.inputs - 1)
 
 

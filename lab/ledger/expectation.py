@@ -22,7 +22,7 @@ def lost_elsewhere(trial: Trial) -> str | None:
 
 
 def name_of(expect: Expect, setting: Setting) -> str:
-    """Of a check: the case, and under which load."""
+    """Name of a check: the case and its load."""
     rate = "flat out" if expect.dps is None else f"at {expect.dps:,} dps"
     inputs = f", in0 gets {setting.skew} times the others" if setting.skew > 1 else ""
     return f"{expect.case}, {rate}{inputs}"

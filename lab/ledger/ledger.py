@@ -99,7 +99,7 @@ class Outside:
     receiver_dropped: int
     arrived: int
     receivers: int = 1
-    """Of the subject's workers, how many get each datagram."""
+    """Workers of the subject that receive each datagram."""
     device_counts_datagrams: bool = True
     """False with offloads on: the output devices then count frames."""
     frame_datagrams: int = 1

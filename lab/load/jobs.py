@@ -17,7 +17,7 @@ from lab.load.stamp import STAMP_BYTES
 MAX_PAYLOAD_BYTES = 65507
 """UDP payload of the largest IPv4 datagram, and of a frame that the kernel cuts up."""
 MAX_LIVE_PAYLOAD_BYTES = 2958
-"""Of a live frame: a page less what the kernel keeps in front of and behind it, and a little."""
+"""Largest payload of a live frame: a page, less the kernel's headroom and tailroom and a small reserve."""
 MAX_SEGMENTS = 64
 """Datagrams that the kernel makes of one frame (UDP_MAX_SEGMENTS in linux/udp.h is no less)."""
 
@@ -306,7 +306,7 @@ class ReceiverReport(Message):
     latency_min: tuple[int, ...] = ()
     latency_max: tuple[int, ...] = ()
     latency_sum: tuple[int, ...] = ()
-    """Of each flow, first copies, nanoseconds; 0 without any."""
+    """Sum over the first copies of each flow, in nanoseconds; 0 if there are none."""
     copies_max: int
     unexpected: int
     malformed: int
@@ -317,7 +317,7 @@ class ReceiverReport(Message):
     last_ns: int | None
     """Arrival of the first and last datagram, CLOCK_REALTIME; ``None`` without any, and in "udp" mode."""
     latency: LatencyReport | None
-    """Of multicast: unicast beside it is load, and has its own figures by flow."""
+    """Latency of multicast only; unicast streams have their own figures by flow."""
     captured: tuple[Frame, ...] = ()
     mode: ReceiverMode = "ring"
     """What received; ``instead``: why it was not what the job asked for."""

@@ -16,7 +16,7 @@ from lab.load.topology import Topology
 from lab.results import Setting
 
 LARGEST_SHARE = 1024
-"""Of a stream in a turn (:class:`lab.load.jobs.Stream`)."""
+"""Largest share of a stream in a turn (:class:`lab.load.jobs.Stream`)."""
 MOST_PERCENT = 95
 
 

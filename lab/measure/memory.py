@@ -30,7 +30,7 @@ _SHARED = " rw-s "
 
 @dataclass(frozen=True, slots=True)
 class ProcessMemory(Reading):
-    """Of one process, or summed. ``ring_bytes``: packet-socket rings, in none of the other figures."""
+    """Memory of one process, or a sum. ``ring_bytes`` (packet-socket rings) is in no other figure."""
 
     private_bytes: int
     dirty_bytes: int
@@ -38,13 +38,13 @@ class ProcessMemory(Reading):
     anonymous_pss_bytes: int
     file_bytes: int
     mapped_dirty_bytes: int
-    """Of the dirty ones, pages that are not anonymous: of shared mappings, as an io_uring's."""
+    """Dirty pages that are not anonymous: those of shared mappings, such as an io_uring's."""
     ring_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class KernelMemory(Reading):
-    """Of the machine, from /proc/meminfo: what grows with sockets, processes and rules."""
+    """The machine's kernel memory that grows with sockets, processes and rules, from /proc/meminfo."""
 
     slab_bytes: int
     page_table_bytes: int
@@ -78,7 +78,7 @@ def process_memory(pid: int) -> ProcessMemory:
 
 
 def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
-    """Of the machine, now."""
+    """Kernel memory of the machine now."""
     sizes = _sizes(path.read_text())
     return KernelMemory(
         slab_bytes=sizes["Slab"],

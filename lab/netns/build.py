@@ -32,8 +32,9 @@ _QUIET = {
 }
 
 FIRST_INDEX = 1000
-"""Of the sending ends. The kernel takes its time, up to a second, to notice the carrier of an interface whose
-index is that of its peer, as the first ones of two new namespaces would be (linkwatch_urgent_event)."""
+"""Interface index of the first sending end. The kernel may take a second to notice the carrier of an
+interface whose index is that of its peer, as the first ones of two new namespaces would have
+(linkwatch_urgent_event)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class Operable(Protocol):
 class Peer(Protocol):
     @property
     def name(self) -> str:
-        """As scenarios and results call it."""
+        """The name in scenarios and results."""
 
     @property
     def sends_bursts(self) -> bool:

@@ -53,7 +53,7 @@ class Routes:
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_INIT, 1)
         self._vifs: dict[str, int] = {}
         self._outputs: dict[tuple[bytes, bytes], int] = {}
-        """Of each route, by source and group."""
+        """Number of outputs of each route, by source and group."""
         self._gone = [0, 0, 0]
         """What routes that were removed had counted: matched, copies due, wrong interface."""
 
@@ -84,7 +84,7 @@ class Routes:
         self._gone = [before + more for before, more in zip(self._gone, counted, strict=True)]
 
     def _count(self, key: tuple[bytes, bytes], outputs: int) -> tuple[int, int, int]:
-        """Of one route: matched, copies due, wrong interface."""
+        """Counts of one route: matched, copies due, wrong interface."""
         request = bytearray(_SG_REQUEST.pack(*key, 0, 0, 0))
         fcntl.ioctl(self._socket, SIOCGETSGCNT, request)
         _, _, packets, _, elsewhere = _SG_REQUEST.unpack(request)

@@ -56,10 +56,10 @@ class Course(Record):
     """What a worker of an elastic group is meant for."""
     min_workers: int
     max_workers: int
-    """Of each group."""
+    """Upper bound of each group."""
     hot_group: int
     hot_share: float
-    """Of the load, the part that the hot group is offered."""
+    """Share of the load that is offered to the hot group."""
     phases: list[OfferedPhase]
     samples: list[ScalingSample]
     resizes: list[Resize]
@@ -80,7 +80,7 @@ class Course(Record):
 
     @property
     def most_workers(self) -> int:
-        """Of the hot group."""
+        """Largest size of the hot group."""
         sizes = [sample.workers for sample in self.samples if sample.group == self.hot_group]
         sizes += [change.after for change in self.resizes if change.group == self.hot_group]
         return max(sizes, default=0)
@@ -112,11 +112,11 @@ class Change(Record):
     reordered_moved: list[int]
     """Copies, of flows that changed it."""
     share: list[float]
-    """Of the load, the part that the change is about: that of the worker that was killed, or all."""
+    """Share of the load that the change affects: that of the killed worker, or all of it."""
     took_ns: list[int]
     """From the request to its answer; until a worker that was killed, or the whole, ran again."""
     flows_moved: int = 0
-    """Of ``setting.flows``, those that change their worker."""
+    """Flows of ``setting.flows`` that change their worker."""
     left_out: int = 0
     """Trials in which something else than the subject lost datagrams, or that were offered too little."""
     blocked_target_ns: int | None = None

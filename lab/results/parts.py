@@ -84,7 +84,7 @@ class Streams(Record):
     copies_max: int | None = None
     """Most intact copies of one datagram on one output: 1 where nothing was duplicated."""
     silent: int | None = None
-    """Of all streams on all outputs, those of which nothing arrived."""
+    """Streams, counted at each output, of which nothing arrived."""
 
 
 class Latency(Record):
@@ -207,9 +207,9 @@ class Setting(Record):
     skew: int = 1
     """Datagrams that the first input gets for each one of another input."""
     unicast_percent: int = 0
-    """Of all datagrams offered; the kernel routes them, whoever forwards the others."""
+    """Unicast share of all datagrams offered; the kernel routes it, whoever forwards the multicast."""
     workers: int | None = None
-    """Of each worker group."""
+    """Workers of each group."""
     strategy: str | None = None
     groups: int | None = None
     """Interface groups, where the strategy makes groups of interfaces."""

@@ -161,7 +161,7 @@ class Comparison(Record):
     target: float | None = None
     """The ratio the project promises, when it does."""
     verdict: Literal["better", "worse", "no difference"] | None = None
-    """Of ``a`` against ``b``; ``None`` where there are too few pairs to tell."""
+    """``a`` against ``b``; ``None`` if there are too few pairs to decide."""
     detectable: float | None = None
     """The smallest relative difference that these pairs could have shown: 0.03 is 3 %."""
     bound_by: Literal["generator", "forwarder", "receiver", "unknown"] = "unknown"
@@ -220,7 +220,7 @@ class Delay(Record):
     interface: str
     """Where."""
     offered_dps: int
-    """Of the group that is joined and left."""
+    """Rate of the group that is joined and left."""
     values_ns: list[int]
     answered_ns: list[int] = []
     """From each request to its answer."""
@@ -276,7 +276,7 @@ class Soak(Record):
     asked_dps: int
     trial_ids: list[str]
     duration_ns: int
-    """Of sending, all trials together."""
+    """Time spent sending, over all trials."""
     offered: int
     expected: int
     delivered: int

@@ -39,7 +39,7 @@ def groups_in(preset: str, inputs: int, groups: int | None = None) -> int:
 
 
 def workers_in_all(setting: Setting) -> int:
-    """Of all groups; 0 for a subject without workers."""
+    """Workers of all groups; 0 for a subject without workers."""
     if setting.workers is None or setting.strategy is None:
         return 0
     return setting.workers * groups_in(setting.strategy, setting.inputs, setting.groups)
@@ -56,7 +56,7 @@ def follows_load(strategy: str) -> bool:
 
 
 def least_workers(setting: Setting) -> int:
-    """Of all groups, while there is no load."""
+    """Workers of all groups while there is no load."""
     if is_elastic(setting) and setting.strategy is not None:
         return groups_in(setting.strategy, setting.inputs, setting.groups)
     return workers_in_all(setting)

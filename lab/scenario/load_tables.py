@@ -28,7 +28,7 @@ class SweepTable(Chosen):
     """``[[sweep]]``: a trial at each of these rates: loss and latency against offered load."""
 
     ceiling_shares: Annotated[list[Share], Field(default_factory=list)]
-    """Of the generator's ceiling, which is measured first."""
+    """Rates as shares of the generator's ceiling, which is measured first."""
     dps: Annotated[list[Dps], Field(default_factory=list)]
 
     @model_validator(mode="after")
@@ -43,11 +43,11 @@ class SoakTable(Chosen):
 
     dps: Dps | None = None
     zero_loss_share: Share | None = None
-    """Of the zero-loss rate that the case's search found."""
+    """Rate as a share of the zero-loss rate that the case's search found."""
     seconds: Annotated[int, Field(ge=2, le=7 * 86_400)]
-    """In all; a profile's ``soak_s`` may make it shorter."""
+    """Total duration; a profile's ``soak_s`` may shorten it."""
     trial_s: Annotated[int, Field(ge=1, le=600)] = 10
-    """Of one trial: counters are read, and loss and latency told apart, so often."""
+    """Duration of one trial: how often counters are read and figures recorded."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> SoakTable:
@@ -97,13 +97,13 @@ class CourseTable(Chosen):
     scaled_within_s: Annotated[float, Field(gt=0)] | None = None
     """From when the hot group is offered more than its workers are meant for until it has enough of them."""
     most_workers: Annotated[int, Field(ge=1)] | None = None
-    """Of the hot group, at its largest."""
+    """Largest size of the hot group."""
     last_workers: Annotated[int, Field(ge=1)] | None = None
-    """Of the hot group, at the end."""
+    """Size of the hot group at the end."""
     other_workers: Annotated[int, Field(ge=1)] | None = None
-    """Of each other group, at its largest."""
+    """Largest size of every other group."""
     changes_at_most: Annotated[int, Field(ge=0)] | None = None
-    """Of the hot group's size."""
+    """Most changes of the hot group's size."""
     lost: Literal[0] | None = None
 
     @model_validator(mode="after")
@@ -130,12 +130,12 @@ class ChangeTable(Chosen):
     kinds: Annotated[list[ChangeKind], Field(min_length=1)]
     dps: Dps
     trials: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Of each kind."""
+    """Trials of each kind of change."""
     trial_s: Annotated[float, Field(ge=0.5, le=60)] = 1.0
     after_ms: Annotated[int, Field(ge=50, le=10_000)] = 300
     """From the beginning of a trial to the change."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Of an elastic group: that a group grows to and shrinks from, and has when something else changes."""
+    """Size that an elastic group grows to and shrinks from; its size during other kinds of change."""
     to: str | None = None
     """The strategy that ``apply`` puts in force, with as many workers in each group."""
     blocked_target_ms: Annotated[float, Field(ge=0)] | None = None

@@ -29,9 +29,9 @@ class Profile(Model):
     """Trials after which a search ends, settled or not."""
     pairs: Annotated[int, Field(ge=1, le=200)]
     repetitions: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Of a change whose delay is measured."""
+    """Repetitions of each change whose delay is measured."""
     soak_s: Annotated[int, Field(ge=2)] | None = None
-    """Soaks last so long at most."""
+    """Longest duration of a soak."""
     cases: list[str] | None = None
     """Cases to run; all when left out. Footprints always run."""
     demand_targets: bool = False

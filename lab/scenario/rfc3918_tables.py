@@ -30,7 +30,7 @@ class LatencyTable(Chosen):
     """``[[latency]]``: one trial at each of these rates, the latency of each output apart."""
 
     shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(default=[])
-    """Of the zero-loss rate that the case's search found."""
+    """Rates as shares of the zero-loss rate that the case's search found."""
     multicast_dps: list[Dps] = Field(default=[])
     """Multicast datagrams a second; the case's unicast comes on top."""
 
@@ -45,9 +45,9 @@ class DelayTable(Chosen):
     """``[[delay]]``: a rule is added and removed, over and over, while datagrams for it arrive."""
 
     dps: Annotated[int, Field(ge=100, le=100_000)] = 10_000
-    """Of the group that is joined: one interval between two datagrams is what delays are known to."""
+    """Rate of the group that is joined: delays are resolved to one interval between two of its datagrams."""
     hold_ms: Annotated[int, Field(ge=10, le=10_000)] = 40
-    """Between two changes."""
+    """Pause between two changes."""
 
 
 class CapacityTable(Chosen):

@@ -80,11 +80,10 @@ Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
 
 
 Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
-"""Of all datagrams offered, those that are unicast, to each output in turn; the kernel routes them."""
+"""Unicast share of all datagrams offered, to each output in turn; the kernel routes them."""
 
 
 Commit = Annotated[str, _like("[A-Za-z0-9][A-Za-z0-9._~^/@{}-]{,99}", "a commit, as git understands it")]
-"""As git understands it."""
 
 
 class Defaults(Model):
@@ -101,7 +100,7 @@ class Defaults(Model):
     unicast_percent: Percent = 0
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Of each worker group; with the elastic strategy the most that one may have."""
+    """Workers of each group; with an elastic strategy the most that a group may have."""
     strategy: StrategyName = "fanout"
     groups: Inputs | None = None
     """Interface groups; left out: as many as the strategy makes."""
@@ -179,8 +178,8 @@ class Compare(Model):
     """Comparisons, each of its own. Several of a subject with itself show what the instrument finds where
     there is nothing to find: at most one in twenty may see a difference."""
     within: Annotated[float, Field(gt=0)] | None = None
-    """Of a subject with itself: how wide the intervals may be, to either side, as a share of the ratio.
-    Pairs are added until they are as narrow, up to three times as many."""
+    """For a subject compared with itself: the half-width that its interval must reach, as a share of the
+    ratio. Pairs are added until it does, up to three times as many."""
 
 
 class Expect(Model):
@@ -218,9 +217,9 @@ class FootprintCase(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     workers: Annotated[int, Field(ge=1, le=4096)]
-    """Of each worker group, as ``--num-workers``."""
+    """Workers of each group, as ``--num-workers``."""
     rules: Annotated[int, Field(ge=1, le=100_000)]
-    """Of all inputs together."""
+    """Rules of all inputs together."""
     inputs: Inputs = 1
     strategy: StrategyName = "fanout"
     groups: Inputs | None = None
@@ -244,7 +243,7 @@ class FootprintCase(Model):
 
     @property
     def setting(self) -> Setting:
-        """As a trial's."""
+        """The same as the setting of a trial."""
         axes = self.model_dump(
             include={"inputs", "rules", "workers", "strategy", "groups", "placement", "steering", "hashing"}
         )

@@ -100,7 +100,7 @@ class Step(ABC):
 
     @property
     def once(self) -> Hashable | None:
-        """Of several steps with the same value, a run has only the first."""
+        """A run keeps only the first of several steps with the same value."""
         return None
 
     @property
@@ -137,7 +137,7 @@ class TableStep(Step, Generic[Table]):
     case: Case
     subject: str
     number: int
-    """Of the table among those of its kind, from 1."""
+    """Position of the table among those of its kind, from 1."""
     table: Table
 
     key: ClassVar[str]

@@ -190,7 +190,7 @@ class _Changer:
 
 
 def _repeat(step: ChangeStep, series: Series, changer: _Changer) -> Change:
-    """As many changes of one kind as the table says, each in a trial that shows what it cost."""
+    """Perform the changes of one kind that the table asks for, each in a trial that shows its cost."""
     taken: list[tuple[Trial, _Done, int, int]] = []
     left_out, why = 0, ""
     those = changer.moved()

@@ -49,13 +49,13 @@ SLOT: Final = np.dtype(
 """``struct slot`` of the program."""
 
 STEP_SHIFT = 16
-"""Of ``step`` and ``due``: 1/65536 ns, so that a rate is kept to a few parts in a hundred million."""
+"""Fraction bits of ``step`` and ``due``: 1/65536 ns keeps a rate to a few parts in a hundred million."""
 
 BATCH = 64
 """Frames that leave together when all are due, or are given back: a flush and a softirq for each batch."""
 
 RUNS = 1 << 16
-"""Of a call: a few milliseconds, after which the generator looks whether it was told to stop."""
+"""Repetitions in one call: a few milliseconds, between which the generator checks for a stop request."""
 
 LEAST_SLOTS = 1024
 

@@ -24,7 +24,7 @@ SYS_CLOCK_NANOSLEEP = 230
 EINTR, ENOBUFS = 4, 105
 
 ROUSE_NS = 100_000
-"""So long before something is due a sender is awake; it sleeps only where twice as much is left."""
+"""How long before a due time a sender wakes; it sleeps only if at least twice as much is left."""
 
 SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES, SLIPPED_NS = range(9)
 OUTCOMES = 9
