@@ -171,9 +171,19 @@ def bytes_at(address: int, count: int) -> Any:
     return np.ctypeslib.as_array((ctypes.c_uint8 * int(count)).from_address(int(address)))
 
 
+def longs_at(address: int, count: int) -> Any:
+    """``uint64[count]`` over the memory at ``address``; the caller keeps the mapping alive."""
+    return np.ctypeslib.as_array((ctypes.c_uint64 * int(count)).from_address(int(address)))
+
+
 @overload(words_at)
 def _overload_words_at(address, count):
     return lambda address, count: carray(_as_pointer(address), (count,), np.uint32)
+
+
+@overload(longs_at)
+def _overload_longs_at(address, count):
+    return lambda address, count: carray(_as_pointer(address), (count,), np.uint64)
 
 
 @overload(bytes_at)

@@ -67,7 +67,7 @@ def main() -> None:
         for number in range(rules):
             sample = datagram(number, 4, rules)
             bench.add_rule(sample.group, sample.port, OUTPUTS)
-        scalars = bench.engine._worker.scalars
+        scalars = bench.engine._worker.state.scalars
         first = words_at(scalars[schema.TX_RING_ADDRESS], 1)
         first[0] = HELD if request["held"] else ap.TP_STATUS_AVAILABLE
         for number in range(request["datagrams"]):

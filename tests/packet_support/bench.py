@@ -141,12 +141,12 @@ class Bench:
         ring = ring or self.ring
         body = encoding.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
         assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(ring.fileno(),)) == 0
-        fd = self.engine._worker.sockets[row, schema.SOCKET_FD]
+        fd = self.engine._worker.state.sockets[row, schema.SOCKET_FD]
         os.dup2(ring.queue.fileno(), fd)
 
     def wake(self, row: int = 0) -> None:
         """The ring has frames, as its poll would say: a memfd cannot be waited for."""
-        self.engine._worker.sockets[row, schema.SOCKET_READY] = 1
+        self.engine._worker.state.sockets[row, schema.SOCKET_READY] = 1
 
     def tell(
         self,

@@ -9,7 +9,7 @@ odd during a change, lets readers take a consistent copy without stopping the wr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,19 +22,21 @@ from forwarder.engines.packet import schema
 
 @dataclass(frozen=True)
 class Block:
-    """One worker's part of the shared memory, as arrays of ``uint64``: see :class:`schema.Shared`."""
+    """One worker's part of the shared memory."""
 
-    counters: NDArray[np.uint64]
-    journal: NDArray[np.uint64]
-    entries: NDArray[np.uint64]
-    cursors: NDArray[np.uint64]
-    rule_matched: NDArray[np.uint64]
-    rule_unsent: NDArray[np.uint64]
-    rule_first: NDArray[np.uint64]
+    shared: Any
+    """A record: see :data:`schema.SHARED`."""
+    counters: NDArray[np.uint64] = field(init=False)
+    journal: NDArray[np.uint64] = field(init=False)
+    entries: NDArray[np.uint64] = field(init=False)
+    cursors: NDArray[np.uint64] = field(init=False)
+    rule_matched: NDArray[np.uint64] = field(init=False)
+    rule_unsent: NDArray[np.uint64] = field(init=False)
+    rule_first: NDArray[np.uint64] = field(init=False)
 
-    @property
-    def shared(self) -> schema.Shared:
-        return schema.Shared(*(getattr(self, name) for name in schema.Shared._fields))
+    def __post_init__(self) -> None:
+        for name in schema.SHARED.names:
+            object.__setattr__(self, name, self.shared[name])
 
     def forget_rules(self, slots: Sequence[int]) -> None:
         """Clear the rows of rules that no worker counts in any more, for other rules."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from forwarder.abi.jit import njit
+from forwarder.abi.native import words_at
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.accounting import drop
 from forwarder.engines.packet.rewrite import copy_payload, outgoing_ttl, write_header
@@ -28,9 +29,10 @@ def rule_of(worker: Any, burst: Any) -> int:
 
 
 @njit
-def output_of(worker: Any, rule: int, nth: int) -> Any:
-    """The row of the ``nth`` output of a rule."""
-    return worker.rules.outputs[np.int64(worker.rules.spans[rule, 0]) + nth]
+def outputs_of(rules: Any, rule: int) -> Any:
+    """The rows of a rule's outputs."""
+    first = np.int64(rules.spans[rule, 0])
+    return rules.outputs[first : first + np.int64(rules.spans[rule, 1])]
 
 
 @njit
@@ -45,11 +47,12 @@ def segment_bytes(burst: Any, frame: Any) -> int:
 @njit
 def copy_to_arena(worker: Any, words: Any, data: Any, burst: Any) -> None:
     """Copy a burst's payload into the arena, which has room, and assign its identifications."""
-    scalars = worker.scalars
+    scalars = worker.state.scalars
     start = scalars[schema.ARENA_USED]
     first = burst[schema.BURST_FIRST]
-    transmit = worker.transmit
-    copy_payload(words, data, worker.batch.frames, first, transmit.arena_words, transmit.arena, start)
+    arena = worker.transmit.arena
+    arena_words = words_at(arena.ctypes.data, schema.ARENA_BYTES >> 2)
+    copy_payload(words, data, worker.batch.frames, first, arena_words, arena, start)
     scalars[schema.ARENA_USED] = (start + burst[schema.BURST_BYTES] + 63) & ~63
     burst[schema.BURST_START] = start
     identification = scalars[schema.IDENTIFICATION]
@@ -75,29 +78,28 @@ def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
 
 
 @njit
-def send_burst(worker: Any, words: Any, data: Any, burst: Any) -> None:
+def send_burst(worker: Any, rules: Any, words: Any, data: Any, burst: Any) -> None:
     """Queue a burst to every output of its rule.
 
     Args:
         words, data: the memory that the frames' payload indices refer to.
     """
-    if worker.scalars[schema.ARENA_USED] + burst[schema.BURST_BYTES] > schema.ARENA_BYTES:
+    if worker.state.scalars[schema.ARENA_USED] + burst[schema.BURST_BYTES] > schema.ARENA_BYTES:
         flush(worker)
     copy_to_arena(worker, words, data, burst)
-    for nth in range(np.int64(worker.rules.spans[rule_of(worker, burst), 1])):
-        send_copy(worker, burst, nth)
+    for output in outputs_of(rules, rule_of(worker, burst)):
+        send_copy(worker, burst, output)
 
 
 @njit
-def send_copy(worker: Any, burst: Any, nth: int) -> None:
-    """Queue a burst, whose payload is in the arena, to the ``nth`` output of its rule."""
+def send_copy(worker: Any, burst: Any, output: Any) -> None:
+    """Queue a burst, whose payload is in the arena, to an output of its rule."""
     transmit = worker.transmit
     frame = worker.batch.frames[burst[schema.BURST_FIRST]]
     rule = np.int64(frame[schema.FRAME_RULE])
     segments = burst[schema.BURST_SEGMENTS]
     payload = burst[schema.BURST_BYTES]
     segment = segment_bytes(burst, frame)
-    output = output_of(worker, rule, nth)
     number = np.int64(output[schema.OUTPUT_INTERFACE])
     link = transmit.links[number]
     ttl = leaving_ttl(frame, output, link, segment if segment else payload)
@@ -111,5 +113,5 @@ def send_copy(worker: Any, burst: Any, nth: int) -> None:
     write_header(transmit.headers[entry], frame, output, link, ttl, payload, segment, identification)
     transmit.vectors[entry, _PAYLOAD_ADDRESS] = transmit.arena.ctypes.data + burst[schema.BURST_START]
     transmit.vectors[entry, _PAYLOAD_BYTES] = payload
-    fd = worker.scalars[schema.TRANSMIT_FD]
+    fd = worker.state.scalars[schema.TRANSMIT_FD]
     queue_send(worker, fd, _VECTORS, number, rule, segments, payload, 1, entry)

@@ -6,14 +6,13 @@ that all workers share otherwise.
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import socket
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from forwarder.abi.af_packet import ETH_P_IP, SOCKADDR_LL
 from forwarder.abi.jit import compiled_entry
@@ -25,18 +24,7 @@ from forwarder.engines.packet.receive import detach
 from forwarder.engines.packet.rewrite import HEADER_BYTES
 from forwarder.engines.packet.rule_table import new_table
 
-_WORKSPACE_BYTES: Final = 1 << 20
-_SECTIONS: Final = {
-    "counters": (schema.COUNTERS,),
-    "journal": (schema.JOURNAL,),
-    "entries": (schema.ENTRIES, schema.ENTRY_COLUMNS),
-    "cursors": (schema.SOCKETS, schema.CURSOR_COLUMNS),
-    "rule_matched": (schema.RULES, 2),
-    "rule_unsent": (schema.RULES, 2),
-    "rule_first": (schema.RULES,),
-}
-"""The arrays of ``uint64`` of a block, and their shapes."""
-BLOCK_BYTES: Final = -(-sum(map(math.prod, _SECTIONS.values())) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+BLOCK_BYTES: Final = -(-schema.SHARED.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 class HasDescriptor(Protocol):
@@ -68,19 +56,17 @@ class PacketEngine:
     ) -> None:
         self._transmitter, self._tx_ring = transmitter, tx_ring  # kept open
         self._uring = open_uring(schema.ENTRIES, schema.COMPLETIONS)
-        space = Workspace(_WORKSPACE_BYTES)
-        self._worker = schema.Worker(
-            sockets=space.zeros((schema.SOCKETS, schema.SOCKET_COLUMNS), np.int64),
-            transmit=_make_transmit(space, block),
-            batch=_make_batch(space),
-            inbox=_make_inbox(space),
-            scalars=space.zeros((schema.SCALARS,), np.int64),
-            rules=new_table(),
-            uring=schema.Uring(*(getattr(self._uring, name) for name in schema.Uring._fields)),
-            shared=block.shared,
+        state, transmit, batch, uring, inbox = _zeroed(
+            schema.STATE, schema.TRANSMIT, schema.FORWARDING, schema.URING, schema.INBOX
         )
+        _prepare_messages(transmit)
+        _prepare_inbox(inbox)
+        for name in uring.dtype.names:
+            uring[name] = getattr(self._uring, name).ctypes.data
+        self._worker = schema.Worker(state, batch, transmit, uring, inbox, block.shared)
+        self._rules = new_table()
         self._serve = compiled_entry(serve)
-        scalars = self._worker.scalars
+        scalars = self._worker.state.scalars
         scalars[schema.RING_FD] = self._uring.fd
         scalars[schema.TRANSMIT_FD] = transmitter.fileno()
         scalars[schema.TX_RING_FD] = -1 if tx_ring is None else tx_ring.fileno()
@@ -107,33 +93,14 @@ class PacketEngine:
 
         The io_uring belongs to the first thread that calls this.
         """
-        self._worker = self._worker._replace(rules=self._serve(self._worker))
+        self._rules = self._serve(self._worker, self._rules)
 
     def close(self) -> None:
         """Give back the io_uring, and with it every armed poll, then rings and receive sockets."""
         self._uring.close()
-        sockets = self._worker.sockets
+        sockets = self._worker.state.sockets
         for row in np.flatnonzero(sockets[:, schema.SOCKET_ADDRESS]):
             detach(sockets[row])
-
-
-class Workspace:
-    """Private memory that costs nothing until it is touched.
-
-    The allocator would place arrays of this size on its heap and clear them, which touches every page in
-    every worker.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._used = 0
-
-    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A zeroed array that starts on a cache line."""
-        count = math.prod(shape)
-        start = self._used
-        self._used = (start + count * np.dtype(dtype).itemsize + 63) & ~63
-        return np.frombuffer(self._memory, dtype, count, start).reshape(shape)
 
 
 class SharedMemory:
@@ -163,68 +130,44 @@ class SharedMemory:
     def block(self, worker: int) -> Block:
         """One worker's block."""
         first, mapped = next(entry for entry in reversed(self._mapped) if entry[0] <= worker)
-        start = (worker - first) * BLOCK_BYTES
-        parts: dict[str, NDArray[np.uint64]] = {}
-        for name, shape in _SECTIONS.items():
-            count = math.prod(shape)
-            parts[name] = np.frombuffer(mapped, np.uint64, count, start).reshape(shape)
-            start += count * 8
-        return Block(**parts)
+        return Block(_record_at(mapped, schema.SHARED, (worker - first) * BLOCK_BYTES))
 
     def close(self) -> None:
         os.close(self.fd)
 
 
-def _make_batch(space: Workspace) -> schema.Batch:
-    oversize = space.zeros((schema.OVERSIZE_BYTES,), np.uint8)
-    return schema.Batch(
-        frames=space.zeros((schema.BATCH, schema.FRAME_COLUMNS), np.uint32),
-        bursts=space.zeros((schema.BATCH, schema.BURST_COLUMNS), np.int64),
-        flows=space.zeros((schema.FLOW_BUCKETS, schema.FLOW_COLUMNS), np.int64),
-        oversize=oversize,
-        oversize_words=oversize.view(np.uint32),
-        totals=space.zeros((schema.COUNTERS,), np.int64),
-    )
+def _record_at(memory: mmap.mmap, layout: Any, offset: int) -> Any:
+    """The record at an offset of mapped memory."""
+    return np.frombuffer(memory, layout, 1, offset).view(np.recarray)[0]
 
 
-def _make_transmit(space: Workspace, block: Block) -> schema.Transmit:
-    arena = space.zeros((schema.ARENA_BYTES,), np.uint8)
-    headers = space.zeros((schema.ENTRIES, 64), np.uint8)
-    vectors = space.zeros((schema.ENTRIES, 4), np.uint64)
-    messages = space.zeros((schema.ENTRIES, schema.MSGHDR_COLUMNS), np.uint64)
+def _zeroed(*layouts: Any) -> list[Any]:
+    """Records in private memory that costs nothing until it is touched.
+
+    The allocator would place arrays of this size on its heap and clear them, which touches every page in
+    every worker.
+    """
+    ends = list(accumulate((layout.itemsize + 63) & ~63 for layout in layouts))
+    memory = mmap.mmap(-1, ends[-1], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return [_record_at(memory, *each) for each in zip(layouts, [0, *ends], strict=False)]
+
+
+def _prepare_messages(transmit: Any) -> None:
+    """Point each message at its header and its parts, and name no interface yet."""
     entries = np.arange(schema.ENTRIES, dtype=np.uint64)
-    vectors[:, 0] = np.uint64(headers.ctypes.data) + entries * np.uint64(64)
-    vectors[:, 1] = HEADER_BYTES
-    messages[:, schema.MSGHDR_NAME_BYTES] = SOCKADDR_LL.size
-    messages[:, schema.MSGHDR_VECTORS] = np.uint64(vectors.ctypes.data) + entries * np.uint64(32)
-    links = space.zeros((schema.LINKS, schema.LINK_COLUMNS), np.uint32)
-    names = space.zeros((schema.LINKS, 8), np.uint32)
+    transmit.vectors[:, 0] = np.uint64(transmit.headers.ctypes.data) + entries * np.uint64(64)
+    transmit.vectors[:, 1] = HEADER_BYTES
+    vectors = np.uint64(transmit.vectors.ctypes.data) + entries * np.uint64(32)
+    transmit.messages[:, schema.MSGHDR_VECTORS] = vectors
+    transmit.messages[:, schema.MSGHDR_NAME_BYTES] = SOCKADDR_LL.size
     name = SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ETH_P_IP), 0, 0, 0, 6, b"")
-    names[:] = np.frombuffer(name.ljust(32, b"\0"), np.uint32)
-    return schema.Transmit(
-        headers=headers,
-        messages=messages,
-        vectors=vectors,
-        entries=block.entries,
-        links=links,
-        names=names,
-        addresses=np.uint64(names.ctypes.data) + np.arange(schema.LINKS, dtype=np.uint64) * np.uint64(32),
-        arena=arena,
-        arena_words=arena.view(np.uint32),
-        slot_bursts=space.zeros((schema.TX_SLOTS,), np.int64),
-    )
+    transmit.names[:] = np.frombuffer(name.ljust(32, b"\0"), np.uint32)
 
 
-def _make_inbox(space: Workspace) -> schema.Inbox:
-    longs = space.zeros((schema.MESSAGE_BYTES // 8,), np.uint64)
-    ancillary = space.zeros((8,), np.uint32)
-    vector = space.zeros((2,), np.uint64)
-    vector[:] = longs.ctypes.data, longs.nbytes
-    header = space.zeros((schema.MSGHDR_COLUMNS,), np.uint64)
-    header[schema.MSGHDR_VECTORS], header[schema.MSGHDR_VECTOR_COUNT] = vector.ctypes.data, 1
-    header[schema.MSGHDR_CONTROL], header[schema.MSGHDR_CONTROL_BYTES] = (
-        ancillary.ctypes.data,
-        ancillary.nbytes,
-    )
-    reply = space.zeros((schema.HEADER_WORDS,), np.uint32)
-    return schema.Inbox(longs.view(np.uint32), longs, header, ancillary, reply)
+def _prepare_inbox(inbox: Any) -> None:
+    """Point the header of a received message at its buffers."""
+    inbox.vector[:] = inbox.words.ctypes.data, inbox.words.nbytes
+    inbox.header[schema.MSGHDR_VECTORS] = inbox.vector.ctypes.data
+    inbox.header[schema.MSGHDR_VECTOR_COUNT] = 1
+    inbox.header[schema.MSGHDR_CONTROL] = inbox.ancillary.ctypes.data
+    inbox.header[schema.MSGHDR_CONTROL_BYTES] = inbox.ancillary.nbytes

@@ -48,7 +48,7 @@ _LINK_WORDS: Final = 1 + schema.LINK_COLUMNS
 
 
 @njit
-def run(worker: Any, turns: int) -> int:
+def run(worker: Any, rules: Any, turns: int) -> int:
     """Forward until the control channel has something to read, sleeping when there is nothing to do.
 
     With ``turns`` from 1 it takes at most that many turns and never sleeps.
@@ -56,7 +56,7 @@ def run(worker: Any, turns: int) -> int:
     Returns:
         The number of turns taken.
     """
-    sockets, scalars = worker.sockets, worker.scalars
+    sockets, scalars = worker.state.sockets, worker.state.scalars
     clock = np.zeros(2, np.int64)
     busy_poll_ns = scalars[schema.BUSY_POLL_NS]
     now = np.int64(0)
@@ -73,7 +73,7 @@ def run(worker: Any, turns: int) -> int:
         for row in range(scalars[schema.ROWS_USED]):
             if sockets[row, schema.SOCKET_ADDRESS] == 0 or sockets[row, schema.SOCKET_READY] == 0:
                 continue
-            taken, empty = _forward_batch(worker, row)
+            taken, empty = _forward_batch(worker, rules, row)
             if taken:
                 last_work = now
             if empty and not spinning:
@@ -88,29 +88,29 @@ def run(worker: Any, turns: int) -> int:
 
 
 @njit
-def _forward_batch(worker: Any, row: int) -> tuple[int, bool]:
+def _forward_batch(worker: Any, rules: Any, row: int) -> tuple[int, bool]:
     """Forward up to a batch of frames of one socket.
 
     Returns:
         frames taken, and whether the ring is empty.
     """
-    taken, bursts, oversize, empty = receive_batch(worker, row)
+    taken, bursts, oversize, empty = receive_batch(worker, rules, row)
     if bursts:
-        socket = worker.sockets[row]
+        socket = worker.state.sockets[row]
         ring_bytes = socket[schema.SOCKET_FRAMES] * socket[schema.SOCKET_FRAME_BYTES]
         words = words_at(socket[schema.SOCKET_ADDRESS], ring_bytes >> 2)
         data = bytes_at(socket[schema.SOCKET_ADDRESS], ring_bytes)
         if oversize:
-            words = worker.batch.oversize_words
-            data = worker.batch.oversize
+            words = words_at(worker.batch.oversize.ctypes.data, schema.OVERSIZE_BYTES >> 2)
+            data = bytes_at(worker.batch.oversize.ctypes.data, schema.OVERSIZE_BYTES)
         index = 0
         while index < bursts:
-            count = bursts_for_ring(worker, index, bursts)
+            count = bursts_for_ring(worker, rules, index, bursts)
             if count:
-                send_bursts(worker, words, data, index, count)
+                send_bursts(worker, rules, words, data, index, count)
                 index += count
             else:
-                send_burst(worker, words, data, worker.batch.bursts[index])
+                send_burst(worker, rules, words, data, worker.batch.bursts[index])
                 index += 1
     if taken:
         release(worker, row)
@@ -120,22 +120,22 @@ def _forward_batch(worker: Any, row: int) -> tuple[int, bool]:
 @njit
 def _any_ready(worker: Any) -> bool:
     """Whether a socket is to be served."""
-    sockets = worker.sockets
-    for row in range(worker.scalars[schema.ROWS_USED]):
+    sockets = worker.state.sockets
+    for row in range(worker.state.scalars[schema.ROWS_USED]):
         if sockets[row, schema.SOCKET_READY] and sockets[row, schema.SOCKET_ADDRESS]:
             return True
     return False
 
 
 @njit
-def _drain(worker: Any) -> None:
+def _drain(worker: Any, rules: Any) -> None:
     """Forward what the rings hold by now."""
-    rows = worker.scalars[schema.ROWS_USED]
+    rows = worker.state.scalars[schema.ROWS_USED]
     claimed = worker.shared.cursors[:rows, schema.CURSOR_CLAIMED]
     while True:
         before = claimed.sum()
-        worker.sockets[:rows, schema.SOCKET_READY] = 1
-        run(worker, 1)
+        worker.state.sockets[:rows, schema.SOCKET_READY] = 1
+        run(worker, rules, 1)
         if claimed.sum() == before:
             return
 
@@ -144,49 +144,49 @@ def _drain(worker: Any) -> None:
 
 
 @njit
-def serve(worker: Any) -> Any:
+def serve(worker: Any, rules: Any) -> Any:
     """Forward until told to stop, or until the supervisor is gone.
 
     Returns:
         The rule table as it is at the end.
     """
-    scalars, inbox = worker.scalars, worker.inbox
+    scalars, inbox = worker.state.scalars, worker.inbox
     attach_tx_ring(worker)
     enable_rings(scalars[schema.RING_FD])  # changes nothing the second time
     _reply(worker, _READY, 0, 0)
     while True:
         scalars[schema.CONTROL_READY] = 0
-        run(worker, NO_LIMIT)
+        run(worker, rules, NO_LIMIT)
         length = _receive_message(worker)
         if length in (-_EAGAIN, -_EINTR):
             continue
         if length < HEADER_WORDS * 4:
-            return worker.rules
+            return rules
         kind = np.int64(inbox.words[schema.HEADER_KIND])
         count = np.int64(inbox.words[schema.HEADER_COUNT])
         argument = np.int64(inbox.words[schema.HEADER_ARGUMENT])
         error = 0
         if kind == _ADD_RULES:
-            worker = _with_rules(worker, _add_rules(worker, count, length))
+            rules = _add_rules(worker, rules, count, length)
         elif kind == _REMOVE_RULES:
-            for key in inbox.longs[HEADER_WORDS // 2 : HEADER_WORDS // 2 + count]:
-                remove_rule(worker.rules, key)
+            for key in _keys(worker, count):
+                remove_rule(rules, key)
         elif kind == _SET_LINKS:
             _set_links(worker, length)
         elif kind == _ADD_SOCKET:
             error = -_add_socket(worker)
         elif kind == _REMOVE_SOCKET:
-            if worker.sockets[argument, schema.SOCKET_ADDRESS] != 0:
+            if worker.state.sockets[argument, schema.SOCKET_ADDRESS] != 0:
                 # An armed poll keeps the socket open, and in its fanout group, however often it is closed.
                 cancel_poll(worker, argument)
-                detach(worker.sockets[argument])
+                detach(worker.state.sockets[argument])
         elif kind == _STOP:
-            _drain(worker)
+            _drain(worker, rules)
         else:
             error = _EPROTO
         _reply(worker, _DONE, inbox.words[schema.HEADER_SEQUENCE], error)
         if kind == _STOP:
-            return worker.rules
+            return rules
 
 
 @njit
@@ -196,7 +196,7 @@ def _receive_message(worker: Any) -> int:
     inbox.header[schema.MSGHDR_CONTROL_BYTES] = inbox.ancillary.nbytes
     inbox.header[schema.MSGHDR_FLAGS] = 0
     inbox.ancillary[_DESCRIPTOR_WORD] = _NO_DESCRIPTOR
-    fd, flags = worker.scalars[schema.CONTROL_FD], _MSG_DONTWAIT | _MSG_CMSG_CLOEXEC
+    fd, flags = worker.state.scalars[schema.CONTROL_FD], _MSG_DONTWAIT | _MSG_CMSG_CLOEXEC
     return syscall(syscalls.RECVMSG, fd, inbox.header.ctypes.data, flags)
 
 
@@ -208,36 +208,26 @@ def _reply(worker: Any, kind: int, sequence: int, argument: int) -> None:
     reply[schema.HEADER_SEQUENCE] = sequence
     reply[schema.HEADER_COUNT] = 0
     reply[schema.HEADER_ARGUMENT] = argument
-    fd = worker.scalars[schema.CONTROL_FD]
+    fd = worker.state.scalars[schema.CONTROL_FD]
     syscall(syscalls.SENDTO, fd, reply.ctypes.data, reply.nbytes, _MSG_NOSIGNAL)
 
 
 @njit
-def _with_rules(worker: Any, rules: Any) -> Any:
-    """The worker with another rule table."""
-    return schema.Worker(
-        worker.sockets,
-        worker.scalars,
-        rules,
-        worker.batch,
-        worker.transmit,
-        worker.uring,
-        worker.shared,
-        worker.inbox,
-    )
+def _keys(worker: Any, count: int) -> Any:
+    """The keys that a message begins with."""
+    return worker.inbox.words[HEADER_WORDS : HEADER_WORDS + 2 * count].view(np.uint64)
 
 
 @njit
-def _add_rules(worker: Any, count: int, length: int) -> Any:
+def _add_rules(worker: Any, rules: Any, count: int, length: int) -> Any:
     """The rule table after ADD_RULES."""
     inbox = worker.inbox
-    keys = inbox.longs[HEADER_WORDS // 2 : HEADER_WORDS // 2 + count]
     slots = HEADER_WORDS + 2 * count
     counts = slots + count
     outputs = inbox.words[counts + count : length // 4]
     return add_rules(
-        worker.rules,
-        keys,
+        rules,
+        _keys(worker, count),
         inbox.words[slots:counts],
         inbox.words[counts : counts + count],
         outputs.reshape(len(outputs) // schema.OUTPUT_COLUMNS, schema.OUTPUT_COLUMNS),
@@ -257,7 +247,7 @@ def _set_links(worker: Any, length: int) -> None:
     for link in transmit.links:
         if link[schema.LINK_INDEX]:
             longest = min(longest, np.int64(link[schema.LINK_MTU]) - 28)
-    worker.scalars[schema.SHORTER_LAST] = longest
+    worker.state.scalars[schema.SHORTER_LAST] = longest
 
 
 @njit

@@ -40,15 +40,15 @@ _MSG_DONTWAIT: Final = 0x40
 
 
 @njit
-def receive_batch(worker: Any, row: int) -> tuple[int, int, bool, bool]:
+def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bool]:
     """Parse, match and sort up to a batch of frames of one socket, and claim them.
 
     Returns:
         frames taken, bursts made, whether their payloads are in the buffer for an oversize frame, whether the
         ring is empty.
     """
-    socket, cursor = worker.sockets[row], worker.shared.cursors[row]
-    rules, batch, scalars = worker.rules, worker.batch, worker.scalars
+    socket, cursor = worker.state.sockets[row], worker.shared.cursors[row]
+    batch, scalars = worker.batch, worker.state.scalars
     totals = batch.totals
     frame_count = socket[schema.SOCKET_FRAMES]
     frame_bytes = socket[schema.SOCKET_FRAME_BYTES]
@@ -86,8 +86,8 @@ def receive_batch(worker: Any, row: int) -> tuple[int, int, bool, bool]:
             if taken:
                 break
             oversize = True
-            words = batch.oversize_words
-            data = batch.oversize
+            words = words_at(batch.oversize.ctypes.data, schema.OVERSIZE_BYTES >> 2)
+            data = bytes_at(batch.oversize.ctypes.data, schema.OVERSIZE_BYTES)
             network = NET_OFFSET
             captured = _receive_oversize(batch, socket[schema.SOCKET_FD])
         vnet = network - (NET_OFFSET - VNET_OFFSET)
@@ -165,7 +165,7 @@ def _claim(worker: Any, row: int, taken: int, kept: int, owed: int) -> None:
 @njit
 def release(worker: Any, row: int) -> None:
     """Give every claimed slot back to the kernel."""
-    socket, cursor = worker.sockets[row], worker.shared.cursors[row]
+    socket, cursor = worker.state.sockets[row], worker.shared.cursors[row]
     frame_count = socket[schema.SOCKET_FRAMES]
     frame_bytes = socket[schema.SOCKET_FRAME_BYTES]
     ring_words = words_at(socket[schema.SOCKET_ADDRESS], (frame_count * frame_bytes) >> 2)
@@ -192,14 +192,14 @@ def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interf
     address = map_shared(fd, frames * frame_bytes)
     if address < 0:
         return address
-    socket = worker.sockets[row]
+    socket = worker.state.sockets[row]
     socket[schema.SOCKET_FD] = fd
     socket[schema.SOCKET_FRAMES] = frames
     socket[schema.SOCKET_FRAME_BYTES] = frame_bytes
     socket[schema.SOCKET_INTERFACE] = interface
     socket[schema.SOCKET_READY] = 1
     socket[schema.SOCKET_ADDRESS] = address
-    worker.scalars[schema.ROWS_USED] = max(worker.scalars[schema.ROWS_USED], row + 1)
+    worker.state.scalars[schema.ROWS_USED] = max(worker.state.scalars[schema.ROWS_USED], row + 1)
     # A predecessor may have died between claiming frames and giving them back.
     release(worker, row)
     return 0

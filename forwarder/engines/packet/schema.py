@@ -3,7 +3,7 @@
 Addresses, ports and checksums are kept in network byte order as they stand in memory ("raw"): matching and
 one's complement arithmetic need no byte swaps (RFC 1071 section 2 B).
 
-Compiled functions take a worker's arrays as one :class:`Worker`, a named tuple. Every array is made once by
+Compiled functions take a worker's arrays as one :class:`Worker`. Every array is made once by
 :mod:`forwarder.engines.packet.engine`; nothing is allocated per packet.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from forwarder.plan.resources import TX_RING
 
@@ -245,122 +247,6 @@ LINKS: Final = 256
 RULES: Final = 131_072
 """Rules of one worker."""
 
-
-class Rules(NamedTuple):
-    """The rule table: ``keys`` and ``values`` lead to a rule's slot, its span to its outputs."""
-
-    keys: Any
-    """uint64[2^k]"""
-    values: Any
-    """uint32[2^k]: slots"""
-    spans: Any
-    """uint32[slots, 2]: first output, count"""
-    outputs: Any
-    """uint32[n, OUTPUT_COLUMNS]"""
-    sizes: Any
-    """int64[3]: see :mod:`forwarder.engines.packet.rule_table`"""
-
-
-class Batch(NamedTuple):
-    """The frames that are being forwarded."""
-
-    frames: Any
-    """uint32[BATCH, FRAME_COLUMNS]"""
-    bursts: Any
-    """int64[BATCH, BURST_COLUMNS]"""
-    flows: Any
-    """int64[FLOW_BUCKETS, FLOW_COLUMNS]"""
-    oversize: Any
-    """uint8[OVERSIZE_BYTES]: a frame too large for its ring slot"""
-    oversize_words: Any
-    """uint32 view of it"""
-    totals: Any
-    """int64[COUNTERS]: this batch's counters, added to the shared ones when it is claimed; zeros between"""
-
-
-class Transmit(NamedTuple):
-    """Messages that are being sent, and how output interfaces are reached."""
-
-    headers: Any
-    """uint8[ENTRIES, 64]"""
-    messages: Any
-    """uint64[ENTRIES, MSGHDR_COLUMNS]"""
-    vectors: Any
-    """uint64[ENTRIES, 4]: two struct iovec each, header and payload"""
-    entries: Any
-    """uint64[ENTRIES, ENTRY_COLUMNS], shared memory"""
-    links: Any
-    """uint32[LINKS, LINK_COLUMNS]"""
-    names: Any
-    """uint32[LINKS, 8]: each link's sockaddr_ll"""
-    addresses: Any
-    """uint64[LINKS]: the address of each of ``names``"""
-    arena: Any
-    """uint8[ARENA_BYTES]: payloads"""
-    arena_words: Any
-    """uint32 view of it"""
-    slot_bursts: Any
-    """int64[TX_SLOTS]: rows of the bursts that are ready in the transmit ring"""
-
-
-class Uring(NamedTuple):
-    """The kernel's rings: see :class:`forwarder.abi.uring_setup.Uring`."""
-
-    sq_head: Any
-    sq_tail: Any
-    cq_head: Any
-    cq_tail: Any
-    sqes: Any
-    cqes: Any
-
-
-class Shared(NamedTuple):
-    """Counters in memory shared with the supervisor; they outlive the process."""
-
-    counters: Any
-    """uint64[COUNTERS]"""
-    journal: Any
-    """uint64[JOURNAL]"""
-    cursors: Any
-    """uint64[SOCKETS, CURSOR_COLUMNS]"""
-    rule_matched: Any
-    """uint64[RULES, 2]: datagrams, payload bytes"""
-    rule_unsent: Any
-    """uint64[RULES, 2]: copies that did not leave, their payload bytes"""
-    rule_first: Any
-    """uint64[RULES]: when a rule's first datagram was claimed, nanoseconds of the monotonic clock"""
-
-
-class Inbox(NamedTuple):
-    """The buffers of the worker's channel."""
-
-    words: Any
-    """uint32[MESSAGE_BYTES / 4]: one message"""
-    longs: Any
-    """uint64 view of it"""
-    header: Any
-    """uint64[MSGHDR_COLUMNS]"""
-    ancillary: Any
-    """uint32[8]: a struct cmsghdr and one descriptor"""
-    reply: Any
-    """uint32[HEADER_WORDS]"""
-
-
-class Worker(NamedTuple):
-    """Everything that the compiled code of one worker works on."""
-
-    sockets: Any
-    """int64[SOCKETS, SOCKET_COLUMNS]; rows from ROWS_USED on are unused"""
-    scalars: Any
-    """int64[SCALARS]"""
-    rules: Rules
-    batch: Batch
-    transmit: Transmit
-    uring: Uring
-    shared: Shared
-    inbox: Inbox
-
-
 # -- messages between supervisor and worker: a header of four 32-bit words, then packed arrays --
 # Every message to a worker is answered by its sequence number once it is in force.
 MESSAGE_BYTES: Final = 128 * 1024
@@ -391,3 +277,95 @@ class Kind(IntEnum):
     """The worker's reply; the argument is 0 or an errno."""
     READY = 8
     """The worker's first message."""
+
+
+class Rules(NamedTuple):
+    """The rule table: ``keys`` and ``values`` lead to a rule's slot, its span to its outputs."""
+
+    keys: Any
+    """uint64[2^k]"""
+    values: Any
+    """uint32[2^k]: slots"""
+    spans: Any
+    """uint32[slots, 2]: first output, count"""
+    outputs: Any
+    """uint32[n, OUTPUT_COLUMNS]"""
+    sizes: Any
+    """int64[3]: see :mod:`forwarder.engines.packet.rule_table`"""
+
+
+def _record(**arrays: tuple[str, tuple[int, ...]]) -> Any:
+    """The type of a record of arrays, each starting on a cache line."""
+    formats, offsets, end = [], [], 0
+    for element, shape in arrays.values():
+        formats.append(np.dtype(f"{shape}{element}"))
+        offsets.append(end)
+        end = (end + formats[-1].itemsize + 63) & ~63
+    layout: Any = {"names": list(arrays), "formats": formats, "offsets": offsets, "itemsize": end}
+    return np.dtype(layout, align=True)
+
+
+STATE: Final = _record(sockets=("i8", (SOCKETS, SOCKET_COLUMNS)), scalars=("i8", (SCALARS,)))
+"""A worker's receive sockets (rows from ROWS_USED on are unused) and scalars."""
+FORWARDING: Final = _record(
+    frames=("u4", (BATCH, FRAME_COLUMNS)),
+    bursts=("i8", (BATCH, BURST_COLUMNS)),
+    flows=("i8", (FLOW_BUCKETS, FLOW_COLUMNS)),
+    oversize=("u1", (OVERSIZE_BYTES,)),  # a frame too large for its ring slot
+    totals=("i8", (COUNTERS,)),  # added to the shared counters when the batch is claimed, then zeroed
+)
+"""The batch that is being forwarded."""
+TRANSMIT: Final = _record(
+    headers=("u1", (ENTRIES, 64)),
+    messages=("u8", (ENTRIES, MSGHDR_COLUMNS)),
+    vectors=("u8", (ENTRIES, 4)),  # two struct iovec each, header and payload
+    links=("u4", (LINKS, LINK_COLUMNS)),
+    names=("u4", (LINKS, 8)),  # each link's sockaddr_ll
+    arena=("u1", (ARENA_BYTES,)),  # payloads
+    slot_bursts=("i8", (TX_SLOTS,)),  # rows of the bursts that are ready in the transmit ring
+)
+"""Messages that are being sent, and how output interfaces are reached."""
+INBOX: Final = _record(
+    words=("u4", (MESSAGE_BYTES // 4,)),  # one message
+    ancillary=("u4", (8,)),  # a struct cmsghdr and one descriptor
+    vector=("u8", (2,)),  # struct iovec
+    header=("u8", (MSGHDR_COLUMNS,)),
+    reply=("u4", (HEADER_WORDS,)),
+)
+"""The buffers of the worker's channel."""
+URING: Final = np.dtype(
+    [(name, "i8") for name in ("sq_head", "sq_tail", "cq_head", "cq_tail", "sqes", "cqes")]
+)
+"""Addresses of the parts of the io_uring: see :class:`forwarder.abi.uring_setup.Uring`."""
+SHARED: Final = _record(
+    counters=("u8", (COUNTERS,)),
+    journal=("u8", (JOURNAL,)),
+    entries=("u8", (ENTRIES, ENTRY_COLUMNS)),
+    cursors=("u8", (SOCKETS, CURSOR_COLUMNS)),
+    rule_matched=("u8", (RULES, 2)),  # datagrams, payload bytes
+    rule_unsent=("u8", (RULES, 2)),  # copies that did not leave, their payload bytes
+    rule_first=("u8", (RULES,)),  # when a rule's first datagram was claimed, monotonic ns
+)
+"""Counters in memory shared with the supervisor; they outlive the process."""
+
+
+class Worker(NamedTuple):
+    """Everything that the compiled code of one worker works on.
+
+    Its arrays are fields of records: to a compiled function a record is one pointer, while every array in a
+    tuple costs each call seven words and a reference count. The rule table is apart, since it is replaced
+    when it grows.
+    """
+
+    state: Any
+    """STATE"""
+    batch: Any
+    """FORWARDING"""
+    transmit: Any
+    """TRANSMIT"""
+    uring: Any
+    """URING"""
+    inbox: Any
+    """INBOX"""
+    shared: Any
+    """SHARED"""

@@ -12,15 +12,17 @@ import numpy as np
 
 from forwarder.abi import syscalls
 from forwarder.abi.io_uring import (
+    CQE_WORDS,
     IORING_ENTER_GETEVENTS,
     IORING_OP_ASYNC_CANCEL,
     IORING_OP_POLL_ADD,
     IORING_OP_SENDMSG,
     IOSQE_CQE_SKIP_SUCCESS,
     NR_IO_URING_ENTER,
+    SQE_WORDS,
 )
 from forwarder.abi.jit import njit
-from forwarder.abi.native import load_acquire, store_release, syscall
+from forwarder.abi.native import load_acquire, longs_at, store_release, syscall, words_at
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.accounting import begin_update, drop, end_update, take_back
 
@@ -41,19 +43,20 @@ _POLL_ADD = np.uint64(IORING_OP_POLL_ADD)
 _ASYNC_CANCEL = np.uint64(IORING_OP_ASYNC_CANCEL)
 _SEND_FLAGS = np.uint64(1 | (_MSG_DONTWAIT << 32))
 """Fourth word of a ``sendmsg`` entry: one message, and the call's flags."""
+_NAME_BYTES: Final = 32
 _POLL_FLAGS = np.uint64(_POLLIN << 32)
 
 
 @njit
 def queued(worker: Any) -> int:
     """How many submission entries wait for the next flush."""
-    return worker.scalars[schema.QUEUED_TAIL] - worker.scalars[schema.QUEUED_HEAD]
+    return worker.state.scalars[schema.QUEUED_TAIL] - worker.state.scalars[schema.QUEUED_HEAD]
 
 
 @njit
 def next_entry(worker: Any) -> int:
     """Index of the submission entry that is queued next."""
-    return worker.scalars[schema.QUEUED_TAIL] & (schema.ENTRIES - 1)
+    return worker.state.scalars[schema.QUEUED_TAIL] & (schema.ENTRIES - 1)
 
 
 @njit
@@ -65,7 +68,7 @@ def _queue(worker: Any, head: int, address: int, flags: int, user: int) -> None:
         flags: length and the operation's flags.
         user: returned with the completion.
     """
-    entry = worker.uring.sqes[next_entry(worker)]
+    entry = longs_at(worker.uring.sqes + next_entry(worker) * SQE_WORDS * 8, SQE_WORDS)
     entry[0] = head
     entry[1] = 0
     entry[2] = address
@@ -74,7 +77,7 @@ def _queue(worker: Any, head: int, address: int, flags: int, user: int) -> None:
     entry[5] = 0
     entry[6] = 0
     entry[7] = 0
-    worker.scalars[schema.QUEUED_TAIL] += 1
+    worker.state.scalars[schema.QUEUED_TAIL] += 1
 
 
 @njit
@@ -99,11 +102,11 @@ def queue_send(
     """
     transmit = worker.transmit
     index = next_entry(worker)
-    transmit.entries[index, schema.ENTRY_COPIES] = copies
-    transmit.entries[index, schema.ENTRY_RULE] = rule
-    transmit.entries[index, schema.ENTRY_BYTES] = payload
-    transmit.entries[index, schema.ENTRY_FRAMES] = frames
-    transmit.messages[index, schema.MSGHDR_NAME] = transmit.addresses[link]
+    worker.shared.entries[index, schema.ENTRY_COPIES] = copies
+    worker.shared.entries[index, schema.ENTRY_RULE] = rule
+    worker.shared.entries[index, schema.ENTRY_BYTES] = payload
+    worker.shared.entries[index, schema.ENTRY_FRAMES] = frames
+    transmit.messages[index, schema.MSGHDR_NAME] = transmit.names.ctypes.data + link * _NAME_BYTES
     transmit.messages[index, schema.MSGHDR_VECTOR_COUNT] = vectors
     address = transmit.messages.ctypes.data + index * schema.MSGHDR_BYTES
     _queue(worker, _SENDMSG | (np.uint64(fd) << np.uint64(32)), address, _SEND_FLAGS, user)
@@ -112,7 +115,7 @@ def queue_send(
 @njit
 def _clear_error(worker: Any, fd: int) -> None:
     """Take a socket's pending error (SO_ERROR) and forget it."""
-    scalars = worker.scalars
+    scalars = worker.state.scalars
     scalars[schema.OPTION_LENGTH] = 4
     value = scalars.ctypes.data + schema.OPTION_VALUE * 8
     length = scalars.ctypes.data + schema.OPTION_LENGTH * 8
@@ -122,38 +125,40 @@ def _clear_error(worker: Any, fd: int) -> None:
 @njit
 def _reap(worker: Any) -> None:
     """Take in completions: sends that failed, sockets and the control channel that became ready."""
-    uring, sockets = worker.uring, worker.sockets
-    head = np.int64(uring.cq_head[0])
-    tail = np.int64(load_acquire(uring.cq_tail, 0))
+    sockets = worker.state.sockets
+    cq_head = words_at(worker.uring.cq_head, 1)
+    head = np.int64(cq_head[0])
+    tail = np.int64(load_acquire(words_at(worker.uring.cq_tail, 1), 0))
     mask = schema.COMPLETIONS - 1
     while head != tail:
-        user = np.uint64(uring.cqes[head & mask, 0])
+        completion = longs_at(worker.uring.cqes + (head & mask) * CQE_WORDS * 8, CQE_WORDS)
+        user = completion[0]
         low = np.int64(user & np.uint64(0xFFFFFFFF))
         if user >= KIND_IGNORED:
             pass
         elif user >= KIND_CONTROL:
-            worker.scalars[schema.CONTROL_READY] = 1
-            worker.scalars[schema.CONTROL_ARMED] = 0
+            worker.state.scalars[schema.CONTROL_READY] = 1
+            worker.state.scalars[schema.CONTROL_ARMED] = 0
         elif user >= KIND_SOCKET:
             sockets[low, schema.SOCKET_READY] = 1
-            outcome = np.int64(uring.cqes[head & mask, 1] & np.uint64(0xFFFFFFFF))
+            outcome = np.int64(completion[1] & np.uint64(0xFFFFFFFF))
             if outcome & _POLLERR and outcome < _FIRST_ERRNO:
                 # The interface went down. Until somebody asks for the error, every poll fires at once.
                 _clear_error(worker, sockets[low, schema.SOCKET_FD])
         else:
-            refused = worker.transmit.entries[low]
+            refused = worker.shared.entries[low]
             copies, payload = refused[schema.ENTRY_COPIES], refused[schema.ENTRY_BYTES]
             take_back(worker.shared, copies, payload, refused[schema.ENTRY_FRAMES])
             rule = np.int64(refused[schema.ENTRY_RULE])
             drop(worker.shared, schema.TRANSMIT_REFUSED, rule, copies, payload)
         head = (head + 1) & 0xFFFFFFFF
-    store_release(uring.cq_head, 0, head)
+    store_release(cq_head, 0, head)
 
 
 @njit
 def flush(worker: Any, sleep: bool = False) -> None:
     """Hand the queued entries to the kernel, sleep until a completion if asked to, and reap."""
-    scalars, uring = worker.scalars, worker.uring
+    scalars = worker.state.scalars
     counters, journal = worker.shared.counters, worker.shared.journal
     head = scalars[schema.QUEUED_HEAD]
     tail = scalars[schema.QUEUED_TAIL]
@@ -161,7 +166,7 @@ def flush(worker: Any, sleep: bool = False) -> None:
     payload = np.uint64(0)
     frames = np.uint64(0)
     for index in range(head, tail):
-        entry = worker.transmit.entries[index & (schema.ENTRIES - 1)]
+        entry = worker.shared.entries[index & (schema.ENTRIES - 1)]
         if entry[schema.ENTRY_COPIES]:
             copies += entry[schema.ENTRY_COPIES]
             payload += entry[schema.ENTRY_BYTES]
@@ -176,10 +181,10 @@ def flush(worker: Any, sleep: bool = False) -> None:
     journal[schema.JOURNAL_FLUSH_TAIL] = np.uint64(tail)
     store_release(journal, schema.JOURNAL_FLUSH, 1)
     end_update(journal)
-    store_release(uring.sq_tail, 0, tail & 0xFFFFFFFF)
+    store_release(words_at(worker.uring.sq_tail, 1), 0, tail & 0xFFFFFFFF)
     least = 1 if sleep else 0
     while True:
-        left = (tail - np.int64(load_acquire(uring.sq_head, 0))) & 0xFFFFFFFF
+        left = (tail - np.int64(load_acquire(words_at(worker.uring.sq_head, 1), 0))) & 0xFFFFFFFF
         ring_fd = scalars[schema.RING_FD]
         outcome = syscall(NR_IO_URING_ENTER, ring_fd, left, least, IORING_ENTER_GETEVENTS)
         _reap(worker)
@@ -197,9 +202,9 @@ def flush(worker: Any, sleep: bool = False) -> None:
 @njit
 def flush_and_keep(worker: Any) -> None:
     """Flush while bursts in the arena have not been sent everywhere: it is filled behind them afterwards."""
-    used = worker.scalars[schema.ARENA_USED]
+    used = worker.state.scalars[schema.ARENA_USED]
     flush(worker)
-    worker.scalars[schema.ARENA_USED] = used
+    worker.state.scalars[schema.ARENA_USED] = used
 
 
 @njit
@@ -207,7 +212,7 @@ def arm(worker: Any, fd: int, user: int) -> None:
     """Queue a one-shot poll for input, making room first when the submission ring is full."""
     if queued(worker) == schema.ENTRIES:
         flush(worker)
-    worker.transmit.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
+    worker.shared.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
     _queue(worker, _POLL_ADD | (np.uint64(fd) << np.uint64(32)), 0, _POLL_FLAGS, user)
 
 
@@ -215,6 +220,6 @@ def arm(worker: Any, fd: int, user: int) -> None:
 def cancel_poll(worker: Any, row: int) -> None:
     """Cancel the poll of a socket that is about to go; what is queued goes to the kernel first."""
     flush(worker)
-    worker.transmit.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
+    worker.shared.entries[next_entry(worker), schema.ENTRY_COPIES] = 0
     _queue(worker, _ASYNC_CANCEL, KIND_SOCKET | np.uint64(row), 0, KIND_IGNORED)
     flush(worker)

@@ -36,7 +36,7 @@ from forwarder.engines.packet.accounting import drop, take_back
 from forwarder.engines.packet.emit import (
     copy_to_arena,
     leaving_ttl,
-    output_of,
+    outputs_of,
     rule_of,
     segment_bytes,
     send_copy,
@@ -54,16 +54,16 @@ _NO_VECTORS: Final = 0
 @njit
 def attach_tx_ring(worker: Any) -> None:
     """Map the transmit ring, if there is one; if that fails it is as if there were none."""
-    scalars = worker.scalars
+    scalars = worker.state.scalars
     if scalars[schema.TX_RING_FD] >= 0 and not scalars[schema.TX_RING_ADDRESS]:
         address = map_shared(scalars[schema.TX_RING_FD], schema.TX_SLOTS * schema.TX_SLOT_BYTES)
         scalars[schema.TX_RING_ADDRESS] = max(address, 0)
 
 
 @njit
-def bursts_for_ring(worker: Any, first: int, end: int) -> int:
+def bursts_for_ring(worker: Any, rules: Any, first: int, end: int) -> int:
     """How many of the bursts from ``first`` to before ``end`` go through the ring together, 0: none."""
-    if worker.scalars[schema.TX_RING_ADDRESS] == 0:
+    if worker.state.scalars[schema.TX_RING_ADDRESS] == 0:
         return 0
     bursts = worker.batch.bursts
     most = min(end - first, schema.TX_SLOTS)
@@ -82,7 +82,7 @@ def bursts_for_ring(worker: Any, first: int, end: int) -> int:
             burst[schema.BURST_SEGMENTS] < 2
             or burst[schema.BURST_BYTES] > MOST_PAYLOAD
             or segment_bytes(burst, frame) > SHORT_SEGMENT
-            or not _same_interfaces(worker.rules, rule, rule_of(worker, burst))
+            or not _same_interfaces(rules, rule, rule_of(worker, burst))
         ):
             break
         segments += burst[schema.BURST_SEGMENTS]
@@ -106,7 +106,7 @@ def _same_interfaces(rules: Any, rule: int, other: int) -> bool:
 
 
 @njit
-def send_bursts(worker: Any, words: Any, data: Any, first: int, count: int) -> None:
+def send_bursts(worker: Any, rules: Any, words: Any, data: Any, first: int, count: int) -> None:
     """Send bursts that go through the ring together to every output of their rules.
 
     Args:
@@ -115,16 +115,16 @@ def send_bursts(worker: Any, words: Any, data: Any, first: int, count: int) -> N
     """
     if queued(worker):
         flush(worker)
-    worker.scalars[schema.ARENA_USED] = 0
+    worker.state.scalars[schema.ARENA_USED] = 0
     bursts = worker.batch.bursts
     for index in range(first, first + count):
         copy_to_arena(worker, words, data, bursts[index])
-    for nth in range(np.int64(worker.rules.spans[rule_of(worker, bursts[first]), 1])):
-        _send_to_output(worker, first, count, nth)
+    for nth in range(np.int64(rules.spans[rule_of(worker, bursts[first]), 1])):
+        _send_to_output(worker, rules, first, count, nth)
 
 
 @njit
-def _send_to_output(worker: Any, first: int, count: int, nth: int) -> None:
+def _send_to_output(worker: Any, rules: Any, first: int, count: int, nth: int) -> None:
     """Send bursts, whose payloads are in the arena, to the ``nth`` output of their rules."""
     ready = 0
     room = True
@@ -132,7 +132,7 @@ def _send_to_output(worker: Any, first: int, count: int, nth: int) -> None:
         burst = worker.batch.bursts[index]
         frame = worker.batch.frames[burst[schema.BURST_FIRST]]
         rule = rule_of(worker, burst)
-        output = output_of(worker, rule, nth)
+        output = outputs_of(rules, rule)[nth]
         link = worker.transmit.links[np.int64(output[schema.OUTPUT_INTERFACE])]
         segment = segment_bytes(burst, frame)
         ttl = leaving_ttl(frame, output, link, segment)
@@ -154,22 +154,22 @@ def _send_to_output(worker: Any, first: int, count: int, nth: int) -> None:
             ready += 1
         else:
             if ready:
-                _send_slots(worker, ready, nth)
+                _send_slots(worker, rules, ready, nth)
                 ready = 0
-            send_copy(worker, burst, nth)
+            send_copy(worker, burst, output)
     if ready:
-        _send_slots(worker, ready, nth)
+        _send_slots(worker, rules, ready, nth)
 
 
 @njit
 def _slot_address(worker: Any, ahead: int) -> int:
     """Address of the slot that the kernel will look at ``ahead`` slots after the next one."""
-    slot = (worker.scalars[schema.TX_RING_NEXT] + ahead) % schema.TX_SLOTS
-    return worker.scalars[schema.TX_RING_ADDRESS] + slot * schema.TX_SLOT_BYTES
+    slot = (worker.state.scalars[schema.TX_RING_NEXT] + ahead) % schema.TX_SLOTS
+    return worker.state.scalars[schema.TX_RING_ADDRESS] + slot * schema.TX_SLOT_BYTES
 
 
 @njit
-def _send_slots(worker: Any, ready: int, nth: int) -> None:
+def _send_slots(worker: Any, rules: Any, ready: int, nth: int) -> None:
     """Have the kernel send the slots that are ready to the ``nth`` output of their rules, and deal with what
     it did not send."""
     bursts, slot_bursts = worker.batch.bursts, worker.transmit.slot_bursts
@@ -183,8 +183,8 @@ def _send_slots(worker: Any, ready: int, nth: int) -> None:
             rule = schema.NONE
     if queued(worker) == schema.ENTRIES:
         flush_and_keep(worker)
-    link = np.int64(output_of(worker, first, nth)[schema.OUTPUT_INTERFACE])
-    fd = worker.scalars[schema.TX_RING_FD]
+    link = np.int64(outputs_of(rules, first)[nth, schema.OUTPUT_INTERFACE])
+    fd = worker.state.scalars[schema.TX_RING_FD]
     queue_send(worker, fd, _NO_VECTORS, link, rule, copies, payload, ready, KIND_IGNORED)
     flush_and_keep(worker)
     sent = 0
@@ -193,7 +193,9 @@ def _send_slots(worker: Any, ready: int, nth: int) -> None:
         if status in (TP_STATUS_SEND_REQUEST, TP_STATUS_WRONG_FORMAT):
             break
         sent += 1
-    worker.scalars[schema.TX_RING_NEXT] = (worker.scalars[schema.TX_RING_NEXT] + sent) % schema.TX_SLOTS
+    worker.state.scalars[schema.TX_RING_NEXT] = (
+        worker.state.scalars[schema.TX_RING_NEXT] + sent
+    ) % schema.TX_SLOTS
     for slot in range(sent, ready):
         store_release(words_at(_slot_address(worker, slot - sent), 1), 0, TP_STATUS_AVAILABLE)
         burst = bursts[slot_bursts[slot]]
@@ -202,4 +204,4 @@ def _send_slots(worker: Any, ready: int, nth: int) -> None:
         if slot == sent:
             drop(worker.shared, schema.TRANSMIT_REFUSED, rule_of(worker, burst), copies, payload)
         else:
-            send_copy(worker, burst, nth)
+            send_copy(worker, burst, outputs_of(rules, rule_of(worker, burst))[nth])

@@ -79,24 +79,18 @@ class Sorter:
 
     def __init__(self, fits_all: int = schema.MAX_PAYLOAD) -> None:
         self.fits_all = fits_all
-        oversize = np.zeros(8, np.uint8)
-        self.arrays = schema.Batch(
-            frames=np.zeros((0, schema.FRAME_COLUMNS), np.uint32),
-            bursts=np.zeros((0, schema.BURST_COLUMNS), np.int64),
-            flows=np.zeros((schema.FLOW_BUCKETS, schema.FLOW_COLUMNS), np.int64),
-            oversize=oversize,
-            oversize_words=oversize.view(np.uint32),
-            totals=np.zeros(schema.COUNTERS, np.int64),
-        )
+        self.arrays = np.zeros(1, schema.FORWARDING).view(np.recarray)[0]
         self.stamp = 0
 
     def sort(self, batch: list[Arrival]) -> list[tuple[NDArray[np.int64], list[int]]]:
         """Each burst's row with the positions of its frames, in the order in which the bursts leave."""
-        frames, data = _received(batch)
-        bursts = np.full((schema.BATCH, schema.BURST_COLUMNS), -1, np.int64)
+        received, data = _received(batch)
+        arrays = self.arrays
+        frames, bursts = arrays.frames, arrays.bursts
+        frames[: len(batch)] = received
+        bursts[:] = -1
         self.stamp += 1
         count = 0
-        arrays = self.arrays._replace(frames=frames, bursts=bursts)
         words = data.view(np.uint32)
         for row in range(len(batch)):
             count = coalesce.add_to_burst(words, data, arrays, row, count, self.stamp, self.fits_all)
@@ -106,7 +100,7 @@ class Sorter:
             while frames[members[-1], schema.FRAME_NEXT] != schema.NONE:
                 members.append(int(frames[members[-1], schema.FRAME_NEXT]))
             assert members[-1] == burst[schema.BURST_LAST]
-            sorted_bursts.append((burst, members))
+            sorted_bursts.append((burst.copy(), members))
         return sorted_bursts
 
 

@@ -280,7 +280,7 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     """Claimed, then killed: their copies are settled as interrupted, the ring must not stay full."""
     for datagram in numbered(5):
         bench.ring.receive(datagram.frame())
-    receive_batch(bench.engine._worker, 0)
+    receive_batch(bench.engine._worker, bench.engine._rules, 0)
     assert bench.block.cursors[0].tolist() == [5, 0]
     assert bench.block.journal[schema.JOURNAL_PENDING] == 5
     bench.add_ring()
