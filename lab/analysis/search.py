@@ -134,7 +134,7 @@ def find_rates(
     """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order."""
     record = _Measurer(measure, goal.trials_max * len(loss_ratios))
     high = record.reach(goal.first_s, ceiling_dps)
-    low = min(ceiling_dps * _LOWEST_SHARE, high * 0.9)
+    low = min(ceiling_dps * _LOWEST_SHARE, _below(high, goal))
     bounds, warnings = _search(record, goal, loss_ratios, low, high)
     return tuple(
         _conclude(record, loss_ratio, lower, upper, low, high, warnings)
@@ -153,7 +153,7 @@ def find_zero_loss(
     high = min(high, ceiling_dps)
     record = _Measurer(measure, goal.trials_max)
     high = record.reach(goal.first_s, high)
-    low = min(low, high * 0.9)
+    low = min(low, _below(high, goal))
     ((lower, upper),), warnings = _search(record, goal, (0.0,), low, high)
     rest = replace(goal, trials_max=record.trials_left)
     if lower is None and within is not None and rest.trials_max:
@@ -164,6 +164,15 @@ def find_zero_loss(
         above = find_zero_loss(measure, ceiling_dps, rest, (high, ceiling_dps))
         return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
     return _conclude(record, 0.0, lower, upper, low, high, warnings)
+
+
+def _below(high: float, goal: Goal) -> float:
+    """A lowest rate for a search whose highest rate turned out to be low.
+
+    One and a half widths below. MLRsearch never ends where a range is a multiple of the goal's width but for
+    rounding: it looks for a number of steps of slightly less than a width (``LoadRounding._find_ints``, 1.2.1).
+    """
+    return high * (1 - 1.5 * goal.width)
 
 
 Bounds = tuple[float | None, float | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -192,3 +193,14 @@ def test_a_conservative_search_decides_by_one_long_trial_that_shorter_ones_led_t
     assert 90_000 * (1 - 0.005) <= found.lower_dps <= 90_000
     assert lengths[0] == 1.0
     assert set(lengths) >= {1.0, 60.0}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("generator", [199_066.69709833694, 200_000, 195_000, 150_000, 33_333])
+def test_a_search_ends_where_the_generator_reaches_less_than_was_likely(generator: float) -> None:
+    """A range of exactly one width would keep MLRsearch busy for ever."""
+    subject = Subject(capacity=400_000, generator=generator)
+    found = find_zero_loss(subject.measure, 651_176.0, replace(GOAL, width=0.1), (193_720.7, 516_588.6))
+    assert found.bound_by == "generator"
+    assert found.lower_dps is not None
+    assert 0.8 * generator <= found.lower_dps <= generator
