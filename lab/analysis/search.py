@@ -170,7 +170,7 @@ def _below(high: float, goal: Goal) -> float:
     """A lowest rate for a search whose highest rate turned out to be low.
 
     One and a half widths below. MLRsearch never ends where a range is a multiple of the goal's width but for
-    rounding: it looks for a number of steps of slightly less than a width (``LoadRounding._find_ints``, 1.2.1).
+    rounding: it looks for a number of steps of just below a width (``LoadRounding._find_ints``, 1.2.1).
     """
     return high * (1 - 1.5 * goal.width)
 
