@@ -231,11 +231,6 @@ def _set_up_tx(sock: socket.socket, memory_node: int | None) -> None:
     _make_ring(sock, ap.PACKET_TX_RING, Ring(TX_RING.frames, TX_RING.frame_bytes, memory_node))
 
 
-def link_address(ifindex: int) -> bytes:
-    """``struct sockaddr_ll`` for sending IPv4 out of an interface."""
-    return ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_IP), ifindex, 0, 0, 6, b"")
-
-
 def _set_program(sock: socket.socket, level: int, option: int, program: Program) -> None:
     code = assemble(program)
     buffer = ctypes.create_string_buffer(code, len(code))
