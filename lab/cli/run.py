@@ -218,8 +218,8 @@ def compare(
     """
     from lab.run import session
     from lab.run.commits import resolved
-    from lab.run.run import new_run_id
     from lab.scenario import compare as comparison
+    from lab.scenario.profiles import profile_named
 
     if resume is not None:
         if a or b or case or metric or pairs or profile or out_dir or peer:
@@ -227,11 +227,9 @@ def compare(
         raise typer.Exit(_complete(session.resume(resume), as_json, quiet=quiet))
     if a is None or b is None:
         raise BadInputError("two sides are needed, A and B: see mcastlab compare --help")
-    asked = comparison.ask(a, b, case or [], metric or [], pairs, profile or "quick", resolved)
-    directory = out_dir or session.OUT / new_run_id()
-    file = directory.resolve() / comparison.FILE
-    going = session.start({str(file): asked.scenario}, asked.profile, directory, peers=peer or [])
-    file.write_text(asked.text, encoding="utf-8")
+    profile = profile or "quick"
+    scenario = comparison.ask(a, b, case or [], metric or [], pairs, profile, resolved)
+    going = session.start({}, profile_named(profile), out_dir, made=[scenario], peers=peer or [])
     raise typer.Exit(_complete(going, as_json, quiet=quiet))
 
 

@@ -17,8 +17,8 @@ from lab.run import run as runs
 from lab.run.commits import baseline as choose_baseline
 from lab.run.commits import resolved, work_trees
 from lab.run.peer_availability import PeerAvailability, find_peers, parse_options
-from lab.scenario.files import load_scenarios, parse_scenario
-from lab.scenario.gate import FILE, NAME, against
+from lab.scenario.files import load_scenarios, scenario_text
+from lab.scenario.gate import NAME, against
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import ProfileName, profile_named
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
@@ -67,6 +67,7 @@ def start(
     profile: ProfileName,
     directory: Path | None,
     *,
+    made: Sequence[Scenario] = (),
     peers: Sequence[str] = (),
     wires: Path | None = None,
     baseline: str | None = None,
@@ -75,6 +76,7 @@ def start(
 
     Args:
         scenarios: by the name or file that each is loaded from when the run is resumed.
+        made: scenarios without a file, which are written to the directory.
         peers: ``NAME=PATH`` of the programs that the user chose.
         wires: the file that names the existing interfaces to use.
         baseline: add the gate against this commit, or ``auto``: see :func:`lab.run.commits.baseline`.
@@ -86,12 +88,11 @@ def start(
     run_id = runs.new_run_id()
     directory = directory or OUT / run_id
     gate = None if baseline is None else choose_baseline(baseline)
-    gate_text = ""
     if gate and gate.commit:
-        file = directory.resolve() / FILE
-        gate_text = against(load_scenarios([NAME])[0], gate.commit)
-        others = {name: scenario for name, scenario in scenarios.items() if scenario.name != NAME}
-        scenarios = {**others, str(file): parse_scenario(gate_text, NAME)}
+        made = [*made, against(load_scenarios([NAME])[0], gate.commit)]
+        scenarios = {name: scenario for name, scenario in scenarios.items() if scenario.name != NAME}
+    files = {directory.resolve() / f"{scenario.name}.toml": scenario for scenario in made}
+    scenarios = {**scenarios, **{str(file): scenario for file, scenario in files.items()}}
     for scenario in scenarios.values():
         for commit in scenario.commits():
             resolved(commit, f"{scenario.name}: commit")
@@ -100,8 +101,8 @@ def start(
     cables = load_wires(wires) if wires else None
     _check_wires(cables, scenarios.values())
     archive = Archive.create(directory)
-    if gate_text:
-        (directory / FILE).write_text(gate_text, encoding="utf-8")
+    for file, scenario in files.items():
+        file.write_text(scenario_text(scenario), encoding="utf-8")
     sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
     why = gate.why if gate else None
     runs.write_start(archive, run_id, profile, list(scenarios), sections, paths, cables, why)

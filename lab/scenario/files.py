@@ -1,4 +1,4 @@
-"""Scenario files: TOML in, checked scenarios out. Every problem of a file is reported at once, by key."""
+"""Scenario files: TOML in, checked scenarios out, and back. All problems of a file are reported, by key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import tomli_w
 from pydantic import ValidationError
 
 from forwarder.problems import Problem, ProblemsError, from_pydantic
@@ -31,6 +33,11 @@ def parse_scenario(text: str, source: str) -> Scenario:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError([Problem(source, "not TOML", str(error))]) from None
+    return check_scenario(data, source)
+
+
+def check_scenario(data: Mapping[str, Any], source: str) -> Scenario:
+    """The scenario in a file's tables; ``source`` names it in messages. Raises :class:`ScenarioError`."""
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
@@ -41,6 +48,11 @@ def parse_scenario(text: str, source: str) -> Scenario:
     if problems := sense_problems(scenario):
         raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """The file from which :func:`parse_scenario` reads ``scenario`` again."""
+    return tomli_w.dumps(scenario.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
 
 def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Scenario]:

@@ -6,14 +6,16 @@ import pytest
 
 from forwarder.problems import Problem, ProblemsError
 from lab.run.commits import CommitError
-from lab.scenario.compare import METRICS, Asked, ask
+from lab.scenario.compare import METRICS, NAME, ask
+from lab.scenario.files import parse_scenario, scenario_text
+from lab.scenario.model import Scenario
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.compare import CompareStep
 from lab.steps.kinds.search import SearchStep
 from lab.steps.plan import steps
 
 
-def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Asked:
+def asked(a: str, b: str, *base: str, metrics: tuple[str, ...] = (), pairs: int | None = None) -> Scenario:
     return ask(a, b, base, metrics, pairs, "quick", lambda commit: f"hash-of-{commit}")
 
 
@@ -32,7 +34,7 @@ def wrong(
 
 def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_metric() -> None:
     made = asked("mcrd,options=--skip-host-stack", "kernel,rps=on", "outputs=8", "flows=16", pairs=3)
-    planned = steps([made.scenario], made.profile)
+    planned = steps([made], "quick")
     searches = [(s.subject, s.rps) for s in planned if isinstance(s, SearchStep)]
     assert searches == [("mcrd", False), ("mcrd", True), ("kernel", True)]
     assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
@@ -41,8 +43,7 @@ def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_met
     assert {step.profile.pairs for step in compared} == {3}
     assert {(step.a.subject, step.b.subject, step.b.rps) for step in compared} == {("mcrd", "kernel", True)}
     ours, theirs = (
-        made.scenario.result_setting(side.case, side.subject, rps=False)
-        for side in (compared[0].a, compared[0].b)
+        made.result_setting(side.case, side.subject, rps=False) for side in (compared[0].a, compared[0].b)
     )
     assert (ours.options, ours.outputs, ours.flows) == (("--skip-host-stack",), 8, 16)
     assert (theirs.options, theirs.outputs) == ((), 8)
@@ -50,29 +51,29 @@ def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_met
 
 def test_a_side_without_a_subject_is_ours_and_values_have_their_types() -> None:
     made = asked("strategy=pool,workers=2", "strategy=fanout,workers=2", metrics=("zero-loss", "cpu"))
-    first, second = (made.scenario.settings_of(case) for case in made.scenario.case)
+    first, second = (made.settings_of(case) for case in made.case)
     assert (first.strategy, first.workers) == ("pool", 2)
     assert (second.strategy, second.workers) == ("fanout", 2)
-    assert [compare.metric for compare in made.scenario.compare] == ["zero-loss rate", "CPU per copy"]
+    assert [compare.metric for compare in made.compare] == ["zero-loss rate", "CPU per copy"]
 
 
 def test_options_are_words_and_a_part_in_quotes_may_hold_a_comma() -> None:
     made = asked('mcrd,commit=HEAD,"options=--worker-cpus 0,1 --skip-host-stack"', "mcrd")
-    options = made.scenario.settings_of(made.scenario.case[0]).options
+    options = made.settings_of(made.case[0]).options
     assert options == ["--worker-cpus", "0,1", "--skip-host-stack"]
 
 
 def test_one_thing_may_be_compared_with_itself() -> None:
     made = asked("mcrd", "mcrd")
-    names = [case.name for case in made.scenario.case]
+    names = [case.name for case in made.case]
     assert len(set(names)) == 2
-    assert {(c.a_case, c.b_case) for c in made.scenario.compare} == {tuple(names)}
+    assert {(c.a_case, c.b_case) for c in made.compare} == {tuple(names)}
 
 
 def test_a_commit_is_recorded_by_its_name_for_good() -> None:
     made = asked("mcrd", "commit=HEAD~3")
-    assert made.scenario.commits() == ["hash-of-HEAD~3"]
-    setting = made.scenario.result_setting(made.scenario.case[1], "mcrd", rps=False)
+    assert made.commits() == ["hash-of-HEAD~3"]
+    setting = made.result_setting(made.case[1], "mcrd", rps=False)
     assert setting.commit == "hash-of-HEAD~3"
 
 
@@ -91,6 +92,7 @@ def test_everything_wrong_is_said_at_once_and_by_side() -> None:
     }
     assert "kernel" in found["A"]
     assert "workers" in found["B.colour"]
+    assert "'full'" in found["--profile"]
 
 
 def test_what_the_sides_ask_for_together_is_checked_too() -> None:
@@ -99,3 +101,10 @@ def test_what_the_sides_ask_for_together_is_checked_too() -> None:
     assert wrong("mcrd,payload_bytes=8000", "mcrd").keys() == {"A.payload_bytes"}
     assert wrong("mcrd,kernel", "mcrd").keys() == {"A"}
     assert wrong("mcrd,workers=1,workers=2", "mcrd").keys() == {"A.workers"}
+    assert wrong("", "mcrd").keys() == {"A"}
+    assert wrong("options='x", "mcrd") == {"A.options": "words as in a shell: No closing quotation"}
+
+
+def test_the_file_that_a_run_keeps_has_the_same_scenario() -> None:
+    made = asked('mcrd,"options=--skip-host-stack",rps=off', "kernel", "outputs=8", metrics=("cpu",), pairs=3)
+    assert parse_scenario(scenario_text(made), NAME) == made

@@ -7,7 +7,7 @@ import pytest
 from lab.analysis.compare import falls_short
 from lab.results import Comparison as Record
 from lab.results import Setting
-from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario, scenario_text
 from lab.scenario.gate import NAME, against
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.compare import CompareStep, is_worse, tolerated
@@ -20,7 +20,7 @@ COMMIT = "0123456789ab"
 
 def test_each_case_is_measured_twice_and_each_comparison_is_of_now_with_the_commit() -> None:
     scenario = load_scenarios([NAME])[0]
-    made = parse_scenario(against(scenario, COMMIT), NAME)
+    made = against(scenario, COMMIT)
     assert made.commits() == [COMMIT]
     planned = steps([made], "quick")
     assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
@@ -40,7 +40,7 @@ def test_each_case_is_measured_twice_and_each_comparison_is_of_now_with_the_comm
 
 
 def test_the_gate_takes_no_more_than_a_minute_once_the_commit_is_compiled() -> None:
-    made = parse_scenario(against(load_scenarios([NAME])[0], COMMIT), NAME)
+    made = against(load_scenarios([NAME])[0], COMMIT)
     planned = steps([made], "quick")
     assert sum(step.seconds for step in planned if not made.commits() or not _compiles(step)) < 60
 
@@ -50,7 +50,9 @@ def _compiles(step: object) -> bool:
 
 
 def test_what_a_scenario_file_may_ask_for_beside_is_named() -> None:
-    text = against(load_scenarios([NAME])[0], COMMIT)
+    made = against(load_scenarios([NAME])[0], COMMIT)
+    text = scenario_text(made)
+    assert parse_scenario(text, NAME) == made
     wrong = text.replace('metric = "CPU per copy"', 'metric = "latency p99"')
     with pytest.raises(ScenarioError, match="'CPU per copy'"):
         parse_scenario(wrong, NAME)

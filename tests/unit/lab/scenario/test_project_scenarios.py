@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwarder.plan.strategy import PRESETS
-from lab.scenario.files import DIRECTORY, load_scenarios
+from lab.scenario.files import DIRECTORY, load_scenarios, parse_scenario, scenario_text
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.compare import CompareStep
 from lab.steps.kinds.search import SearchStep
@@ -35,6 +35,8 @@ def test_every_scenario_of_the_project_loads_and_has_its_own_name() -> None:
     paths = sorted(DIRECTORY.glob("*.toml"))
     scenarios = load_scenarios([str(path) for path in paths])
     assert {scenario.name for scenario in scenarios} == {path.stem for path in paths}
+    for scenario in scenarios:
+        assert parse_scenario(scenario_text(scenario), scenario.name) == scenario
 
 
 def test_without_names_the_default_ones_run_and_the_checks_come_first() -> None:

@@ -5,17 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from forwarder.plan.document import ROWS, DocumentRow
+from lab.journal.archive import Archive
+from lab.journal.interrupt import Interrupt
+from lab.journal.progress import Silent
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
-from lab.scenario.files import DIRECTORY, load_scenarios
+from lab.scenario.files import DIRECTORY, load_scenarios, parse_scenario
 from lab.scenario.layout import workers_in_all
 from lab.scenario.tables import FootprintCase
+from lab.steps.context import BenchPool, Context
+from lab.steps.kinds import footprint
 from lab.steps.kinds.footprint import compared, misses, sampled
+from lab.steps.plan import steps
 
+TWO_WORKERS = """
+name = "s"
+title = "Two workers"
+[[footprint]]
+name = "c"
+workers = 2
+rules = 1
+"""
 STARTED = [row for row in ROWS if row.workers is not None]
 
 
@@ -78,6 +93,20 @@ def test_a_promise_is_missed_beyond_it_and_only_then(
     assert misses(record()) == []
     assert misses(record(**{target: met})) == []
     assert misses(record(**{target: missed})) == [words]
+
+
+def test_a_wrong_number_of_workers_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = parse_scenario(TWO_WORKERS, "s.toml")
+    (step,) = steps([scenario], "quick")
+    failures = []
+    for workers in (2, 1):
+        measured = record(workers=workers)
+        monkeypatch.setattr(footprint, "run_footprint", lambda *_, of=measured: of)
+        with Archive.create(tmp_path / str(workers)) as archive:
+            context = Context(archive, Silent(), "r", BenchPool("r", {}), Interrupt())
+            step.perform(context)
+        failures.append(context.failures)
+    assert failures == [[], ["s/c/footprint: expected 2 workers, observed 1 workers"]]
 
 
 def test_a_sample_goes_from_end_to_end() -> None:
