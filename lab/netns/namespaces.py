@@ -26,6 +26,7 @@ from typing import Any
 
 import pyroute2.netns
 
+from lab.netns.ownership import NetnsError as NetnsError
 from lab.netns.ownership import is_owned, maker_is_gone, new_name
 
 DIRECTORY = Path("/run/netns")
@@ -33,10 +34,6 @@ _LAUNCHER = Path(__file__).with_name("enter.py")
 _OPENER = Path(__file__).with_name("open.py")
 OPEN_TIMEOUT_S = 30.0
 """The kernel makes one only after it has taken down others, which takes seconds on a busy machine."""
-
-
-class NetnsError(RuntimeError):
-    """A namespace could not be made, entered or removed."""
 
 
 def create(name: str) -> None:

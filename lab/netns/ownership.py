@@ -18,6 +18,10 @@ _NAME = re.compile(r"mcl-(?P<pid>\d+)-(?P<started>\d+)-(?P<label>.+)")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
+class NetnsError(RuntimeError):
+    """A namespace could not be named, made, entered or removed."""
+
+
 def start_time(pid: int) -> int | None:
     """When ``pid`` started, in clock ticks since boot (proc_pid_stat(5), field 22); ``None`` once gone."""
     try:
@@ -30,10 +34,10 @@ def start_time(pid: int) -> int | None:
 def new_name(label: str) -> str:
     """A name that this process owns; ``label`` must make it unique within the process.
 
-    Raises ValueError for a label that is not allowed.
+    Raises :class:`NetnsError` for a label that is not allowed.
     """
     if not _LABEL.fullmatch(label):
-        raise ValueError(f"label {label!r}: 1 to 100 letters, digits, '.', '_' or '-' are allowed")
+        raise NetnsError(f"label {label!r}: 1 to 100 letters, digits, '.', '_' or '-' are allowed")
     return f"{PREFIX}{os.getpid()}-{start_time(os.getpid())}-{label}"
 
 

@@ -161,7 +161,7 @@ def test_a_name_that_exists_is_refused() -> None:
         with pytest.raises(netns.NetnsError, match="exists already"):
             netns.create(name)
         assert name in own_names()
-    with pytest.raises(ValueError, match="label"):
+    with pytest.raises(netns.NetnsError, match="label"):
         ownership.new_name("no/slash")
 
 
