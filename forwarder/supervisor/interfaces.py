@@ -122,27 +122,32 @@ class Interfaces:
                 delay_s = min(max(FIRST_RETRY_S, 2 * delay_s), LONGEST_RETRY_S)
                 self._log(f"interfaces could not be opened: {error}; trying again in {delay_s:g} s at most")
 
-    async def follow_rules(self, names: Collection[str]) -> None:
-        """Serve those of the interfaces that have rules now, and close those that have none.
-
-        Raises:
-            OSError: a socket could not be had.
-            HostError: the machine cannot be read, which a plan is made for.
-        """
+    async def serve(self, names: Collection[str]) -> None:
+        """Open those of the interfaces that have rules now; raises OSError or HostError if that fails."""
         state = self._state
         async with state.sockets_lock:
-            served = set(state.plan.interfaces)
             wanted = {name for name in names if state.pool.index.rules_on(name)}
-            unused, new = (set(names) - wanted) & served, wanted - served
-            if unused or new:
-                # For all rules in force at once, not for one interface after another.
-                state.adopt(state.pool.spec.replan(list(state.book), {}))
-            for name in sorted(unused):
-                self._log(f"interface {name} has no rule any more")
-                await settled(self._close(name))
-            for name in sorted(new):
+            self._replan(wanted - {*state.plan.interfaces})
+            for name in sorted(
+                wanted - self._served.keys()
+            ):  # planned ones, too: another rule's may have failed
                 if (link := state.links.find(name)) is not None:
                     await self._open(name, link)
+
+    async def leave(self, names: Collection[str]) -> None:
+        """Close those of the interfaces that have no rule any more; raises HostError if there is no plan."""
+        state = self._state
+        async with state.sockets_lock:
+            unused = {name for name in names if not state.pool.index.rules_on(name)}
+            self._replan(unused & {*state.plan.interfaces})
+            for name in sorted(unused & self._served.keys()):
+                self._log(f"interface {name} has no rule any more")
+                await settled(self._close(name))
+
+    def _replan(self, changed: Collection[str]) -> None:
+        """Plan for all rules in force at once, if interfaces come or go."""
+        if changed:
+            self._state.adopt(self._state.pool.spec.replan(list(self._state.book), {}))
 
     async def _refit(self) -> None:
         """Make sockets, links and memberships fit the interfaces as they are now.

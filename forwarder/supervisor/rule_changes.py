@@ -79,7 +79,7 @@ class RuleChanges:
                 self.timing.ask((rule.rule_id for rule in rules), asked_ns)
                 await settled(state.pool.add_rules(rules))
                 if state.plan.follows_rules:
-                    await self._interfaces.follow_rules(interfaces)
+                    await self._interfaces.serve(interfaces)
             except BaseException as error:
                 await self._roll_back(self._still_in_force(rules), interfaces, persisted)
                 if not isinstance(error, OSError | HostError):
@@ -213,7 +213,7 @@ class RuleChanges:
         if not self._state.plan.follows_rules:
             return
         try:
-            await self._interfaces.follow_rules(interfaces)
+            await self._interfaces.leave(interfaces)
         except (OSError, HostError) as error:
             self._log(f"interfaces without rules are served still, until one of their rules changes: {error}")
 

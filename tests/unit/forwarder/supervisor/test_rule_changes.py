@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import struct
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from forwarder.supervisor.interfaces import Interfaces
 from forwarder.supervisor.rule_changes import ReadersWriterLock, RuleChanges, RuleTiming, Timing
 from forwarder.supervisor.rule_store import RuleStore
 from forwarder.supervisor.state import ForwarderState
+from forwarder.workers import receive_sockets
 from forwarder.workers.handle import WorkerHandle
 from forwarder.workers.pool import ForwarderSpec, WorkerPool
 from forwarder.workers.rule_index import rule_key
@@ -58,6 +59,7 @@ class Worker:
     plan: WorkerPlan
     block: Any
     keys: set[int] = field(default_factory=set)
+    receivers: dict[int, Any] = field(default_factory=dict)
     replies: bool = True
     due: list[asyncio.Future[int]] = field(default_factory=list)
 
@@ -90,14 +92,15 @@ class FakeInterfaces:
     next: Callable[[], Awaitable[None]] | None = None
     opened: set[str] = field(default_factory=set)
 
-    async def follow_rules(self, names: Collection[str]) -> None:
+    async def serve(self, names: Collection[str]) -> None:
         for name in names:
-            if not self.state.pool.index.rules_on(name):
-                self.opened.discard(name)
-            elif name not in self.opened:
+            if self.state.pool.index.rules_on(name) and name not in self.opened:
                 self.opened.add(name)  # as far as it came
                 if self.next is not None:
                     await self.next()
+
+    async def leave(self, names: Collection[str]) -> None:
+        self.opened -= {name for name in names if not self.state.pool.index.rules_on(name)}
 
 
 class Running:
@@ -281,6 +284,53 @@ def test_rules_whose_interface_cannot_be_opened_are_taken_back(
         running.interfaces.next = None
         await running.try_to_add(3, 4)
         assert running.everything()["interfaces"] == {"in0"}
+
+    run(tmp_path, work, without_rules=True)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_rule_opens_its_new_interface_itself_where_that_failed_for_another_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    async def work(running: Running) -> None:
+        state, tried = running.state, list[str]()
+
+        def open_receivers(_: InterfaceState, name: str, *__: object) -> None:
+            tried.append(name)
+            if len(tried) <= failures:
+                raise OSError(errno.ENOMEM, "no memory for rings")
+
+        def replan(wanted: Sequence[ForwardingRule], _: object) -> Plan:
+            sizing = Sizing(workers=WORKERS, follow_rules=True)
+            return plan(described_host(WORKERS, []), [], wanted, PRESETS["pool"], sizing)
+
+        monkeypatch.setattr(receive_sockets, "open_receivers", open_receivers)
+        monkeypatch.setattr(receive_sockets, "listen", lambda *_: None)
+        state.pool.spec = replace(state.pool.spec, replan=replan)
+        interfaces = Interfaces(state, None, asyncio.ensure_future, running.said.append)
+        changes = RuleChanges(state, interfaces, running.store, running.said.append)
+        adding = [asyncio.create_task(changes.add(rules(number))) for number in (3, 4)]
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        assert [isinstance(outcome, RulesError) for outcome in outcomes] == [True, failures == 2]
+        assert tried == ["in0", "in0"]
+        assert list(state.book) == (rules(4) if failures == 1 else [])
+        assert state.plan.interfaces == (("in0",) if failures == 1 else ())
+        assert interfaces.trouble(rules(4)[0]) == (
+            "output interface out0 does not exist" if failures == 1 else "input interface in0 is being opened"
+        )
+
+    run(tmp_path, work, without_rules=True)
+
+
+def test_an_interface_without_rules_is_closed_though_another_change_took_it_out_of_the_plan(
+    tmp_path: Path,
+) -> None:
+    async def work(running: Running) -> None:
+        interfaces = Interfaces(running.state, None, asyncio.ensure_future, running.said.append)
+        interfaces._mark_served("in0", LOOPBACK.ifindex)
+        assert "in0" not in running.state.plan.interfaces
+        await interfaces.leave({"in0"})
+        assert interfaces.trouble(rules(1)[0]) == "input interface in0 is being opened"
 
     run(tmp_path, work, without_rules=True)
 
