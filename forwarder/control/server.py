@@ -153,7 +153,14 @@ def _refusal(problems: Iterable[Problem]) -> bytes:
 async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, request: Request) -> Any:
     match request:
         case requests.Add():
-            return await _add(supervisor, request.rules)
+            rules, began_ns = parse_rules(request.rules), time.monotonic_ns()
+            await supervisor.rules.add(rules)
+            took_ns, troubles = time.monotonic_ns() - began_ns, map(supervisor.interfaces.trouble, rules)
+            added = [
+                {"rule_id": rule.rule_id, "state": "waiting" if trouble else "running", "reason": trouble}
+                for rule, trouble in zip(rules, troubles, strict=True)
+            ]
+            return {"in_force_after_ns": took_ns, "added": added}
         case requests.Remove():
             await supervisor.rules.remove(request.rule_id)
             return {"removed": request.rule_id}
@@ -181,20 +188,6 @@ async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, req
         case requests.Shutdown():
             supervisor.state.stopping.set()
             return {"stopping": True}
-
-
-async def _add(supervisor: Supervisor, data: list[Any]) -> dict[str, Any]:
-    rules = parse_rules(data)
-    began = time.monotonic_ns()
-    await supervisor.rules.add(rules)
-    return {
-        "in_force_after_ns": time.monotonic_ns() - began,
-        "added": [
-            {"rule_id": rule.rule_id, "state": "waiting" if reason else "running", "reason": reason}
-            for rule in rules
-            for reason in [supervisor.interfaces.trouble(rule)]
-        ],
-    }
 
 
 def _list(supervisor: Supervisor) -> dict[str, Any]:
