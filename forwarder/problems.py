@@ -5,7 +5,7 @@ Input is checked as a whole: every :class:`Problem` is collected, then all are r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -56,6 +56,12 @@ def shown(value: object) -> str:
     if len(text) > _LONGEST_VALUE:
         text = f"{text[: _LONGEST_VALUE // 2]}…{text[-_LONGEST_VALUE // 3 :]} ({len(text)} characters)"
     return text
+
+
+def first_of(names: Sequence[str], most: int = 8, separator: str = ", ") -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def field_key(location: Location, prefix: str = "") -> str:

@@ -12,6 +12,7 @@ import tomli_w
 from forwarder.plan.host import Host
 from forwarder.plan.model import InterfaceGroup
 from forwarder.plan.numa import homes, interface_nodes, runs_by_node
+from forwarder.problems import first_of
 from forwarder.rules.model import ForwardingRule
 
 _FEW: Final = 4
@@ -80,12 +81,12 @@ def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...
     on = Counter(rule.input_interface for rule in rules)
     if on:
         absent = [name for name in on if host.interface(name) is None]
-        reasons = [f"{len(on)} interfaces have rules: {_some(tuple(on))}."]
+        reasons = [f"{len(on)} interfaces have rules: {first_of(tuple(on))}."]
         if absent:
-            reasons.append(f"Of these do not exist yet: {_some(absent)}.")
+            reasons.append(f"Of these do not exist yet: {first_of(absent)}.")
         return tuple(on), reasons
     if cards := host.cards:
-        return cards, [f"No rules given: the network cards that are up, {_some(cards)}."]
+        return cards, [f"No rules given: the network cards that are up, {first_of(cards)}."]
     return (), ["No rules given, and no network card is up."]
 
 
@@ -95,7 +96,3 @@ def _groups(host: Host, names: Sequence[str]) -> tuple[tuple[InterfaceGroup, ...
     parts = runs_by_node(names, nodes, _GROUPS)
     why = "of neighbours" if len(set(nodes.values())) == 1 else "by memory node"
     return tuple(InterfaceGroup(number, part) for number, part in enumerate(parts)), why
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

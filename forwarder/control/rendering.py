@@ -12,6 +12,7 @@ from rich.table import Table
 from forwarder.control import top
 from forwarder.plan.memory import plural
 from forwarder.plan.strategy import Strategy
+from forwarder.problems import first_of
 from forwarder.rules.notation import output_text
 
 
@@ -145,8 +146,7 @@ def changes(result: Any) -> Group:
         table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
     for what in ("added", "changed", "removed"):
         if names := result[f"rules_{what}"]:
-            shown = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
-            table.add_row(f"rules {what}", "", f"{len(names):,}: {shown}")
+            table.add_row(f"rules {what}", "", f"{len(names):,}: {first_of(names)}")
     if result["rules_moved"]:
         table.add_row("rules in another table", "", f"{result['rules_moved']:,}")
     warnings = [f"warning: {warning}" for warning in result["warnings"]]

@@ -36,13 +36,8 @@ class DocumentRow:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The options of ``mcrd plan`` that reproduce this row."""
-        return (
-            *("--strategy", self.strategy),
-            *("--interface-count", str(self.interfaces)),
-            *("--cpus", str(self.cpus)),
-            *("--rules-count", str(self.rules)),
-            *self.options,
-        )
+        sizes = f"--interface-count {self.interfaces} --cpus {self.cpus} --rules-count {self.rules}"
+        return ("--strategy", self.strategy, *sizes.split(), *self.options)
 
 
 class Stars(NamedTuple):
@@ -169,10 +164,8 @@ def documented(plan: Plan) -> Documented:
     wanted = (plan.strategy.name, len(plan.interfaces), plan.cpus, plan.rules)
     rows = tuple(row for row in ROWS if (row.strategy, row.interfaces, row.cpus, row.rules) == wanted)
     modelled = plan.figures.modelled
-    return Documented(
-        rows,
-        tuple(f"{row.source}: {sentence}" for row in rows for sentence in discrepancies(row, modelled)),
-    )
+    differing = [f"{row.source}: {sentence}" for row in rows for sentence in discrepancies(row, modelled)]
+    return Documented(rows, tuple(differing))
 
 
 def discrepancies(row: DocumentRow, modelled: Estimate) -> tuple[str, ...]:

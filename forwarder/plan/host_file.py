@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,22 +78,22 @@ def as_document(host: Host, source: str | None = None) -> dict[str, Any]:
     for cpu in host.cpus:
         if cpu.core is not None:
             cores.setdefault(cpu.core, []).append(cpu.cpu)
-    memory = {found.node: found for found in host.memory}
-    nodes = []
-    for number in sorted({*memory, *host.nodes}):
-        found = memory.get(number, Node(number))
-        nodes.append(
+    nodes = {
+        **{number: Node(number) for number in host.nodes},
+        **{found.node: found for found in host.memory},
+    }
+    return {
+        "schema": "mcrd.host/1",
+        "source": source,
+        "nodes": [
             {
                 "node": number,
                 "cpus": cpu_list([cpu.cpu for cpu in host.cpus_of(number)]),
                 "memory_bytes": found.memory_bytes,
                 "distances": {str(other): distance for other, distance in found.distances},
             }
-        )
-    return {
-        "schema": "mcrd.host/1",
-        "source": source,
-        "nodes": nodes,
+            for number, found in sorted(nodes.items())
+        ],
         "cores": [cpu_list(siblings) for siblings in cores.values() if len(siblings) > 1],
         "interfaces": [asdict(one) for one in host.interfaces],
     }
@@ -111,21 +112,24 @@ def as_text(host: Host, source: str | None = None) -> str:
 
 def load_host(path: Path) -> Host:
     """The machine that a file describes; raises :class:`HostFileError` with every problem."""
+
+    def refused(allowed: str) -> HostFileError:
+        return HostFileError([Problem("--host", str(path), allowed)])
+
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HostFileError([Problem("--host", str(path), f"a readable file: {error.strerror}")]) from error
+        raise refused(f"a readable file: {error.strerror}") from error
     except ValueError as error:
-        raise HostFileError([Problem("--host", str(path), f"JSON in UTF-8: {error}")]) from error
+        raise refused(f"JSON in UTF-8: {error}") from error
     if not isinstance(document, dict):
-        raise HostFileError([Problem("--host", str(path), "an object of schema mcrd.host/1")])
+        raise refused("an object of schema mcrd.host/1")
     try:
         found = _File.model_validate(document)
     except ValidationError as error:
         raise HostFileError(from_pydantic(error, _ALLOWED, f"{path.name}: ")) from error
-    wrong = _problems(found)
-    if wrong:
-        raise HostFileError([Problem(f"{path.name}: {p.field}", p.value, p.allowed) for p in wrong])
+    if wrong := [replace(problem, field=f"{path.name}: {problem.field}") for problem in _problems(found)]:
+        raise HostFileError(wrong)
     core_of = {cpu: siblings[0] for siblings in found.cores for cpu in siblings if len(siblings) > 1}
     cpus = sorted((cpu, node.node) for node in found.nodes for cpu in node.cpus)
     return Host(
@@ -138,35 +142,29 @@ def load_host(path: Path) -> Host:
     )
 
 
-def _problems(found: _File) -> list[Problem]:
+def _problems(found: _File) -> Iterator[Problem]:
     """Cross-checks of fields that are valid one by one."""
-    problems = []
     seen: set[int] = set()
     nodes: set[int] = set()
     for place, node in enumerate(found.nodes):
         if node.node in nodes:
-            problems.append(Problem(f"nodes[{place}].node", str(node.node), "each node once"))
+            yield Problem(f"nodes[{place}].node", str(node.node), "each node once")
         nodes.add(node.node)
-        twice = [cpu for cpu in node.cpus if cpu in seen]
-        if twice:
-            problems.append(Problem(f"nodes[{place}].cpus", cpu_list(twice), "each CPU on one node"))
+        if twice := seen.intersection(node.cpus):
+            yield Problem(f"nodes[{place}].cpus", cpu_list(twice), "each CPU on one node")
         seen.update(node.cpus)
     if not seen:
-        problems.append(Problem("nodes", "no CPU", "at least one CPU on one of the nodes"))
+        yield Problem("nodes", "no CPU", "at least one CPU on one of the nodes")
     shared: set[int] = set()
     for place, siblings in enumerate(found.cores):
         if not seen.issuperset(siblings) or shared.intersection(siblings):
-            problems.append(
-                Problem(f"cores[{place}]", cpu_list(siblings), "CPUs of the nodes, on one core each")
-            )
+            yield Problem(f"cores[{place}]", cpu_list(siblings), "CPUs of the nodes, on one core each")
         shared.update(siblings)
     names: set[str] = set()
     for place, interface in enumerate(found.interfaces):
         if interface.name in names:
-            problems.append(Problem(f"interfaces[{place}].name", interface.name, "each interface once"))
+            yield Problem(f"interfaces[{place}].name", interface.name, "each interface once")
         names.add(interface.name)
         if interface.node is not None and interface.node not in nodes:
-            problems.append(
-                Problem(f"interfaces[{place}].node", str(interface.node), "one of the nodes, or null")
-            )
-    return problems
+            allowed = "one of the nodes, or null"
+            yield Problem(f"interfaces[{place}].node", str(interface.node), allowed)

@@ -32,14 +32,7 @@ from forwarder.plan.model import (
 from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
 from forwarder.plan.resources import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
-from forwarder.plan.strategy import (
-    Grouping,
-    Hashing,
-    RulePlacement,
-    Steering,
-    Strategy,
-    Width,
-)
+from forwarder.plan.strategy import Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from forwarder.plan.validate import binding_problems, group_problems, plan_problems
 from forwarder.plan.warnings import plan_warnings
 from forwarder.rules.model import ForwardingRule
@@ -70,13 +63,11 @@ def plan(
         interfaces = [name for group in sizing.groups for name in group.interfaces]
     elif sizing.follow_rules:
         interfaces = list(dict.fromkeys(rule.input_interface for rule in rules))
-    problems = [*plan_problems(strategy, interfaces, sizing), *binding_problems(host, sizing)]
-    if problems:
+    if problems := [*plan_problems(strategy, interfaces, sizing), *binding_problems(host, sizing)]:
         raise PlanError(problems)
     nodes = interface_nodes(host, interfaces, dict(sizing.interface_nodes))
     groups = _groups(host, interfaces, nodes, rules, strategy, sizing)
-    problems = group_problems(groups, strategy)
-    if problems:
+    if problems := [*group_problems(groups, strategy)]:
         raise PlanError(problems)
     partitions, of_worker, movements = _partitions(groups, rules, strategy)
     workers = _workers(host, groups, strategy, sizing, of_worker)
@@ -186,30 +177,18 @@ def _partitions(
             tables: list[list[str]] = [[] for _ in range(width)]
             for rule, slot in zip(own, owners(keys, width, strategy.hashing), strict=True):
                 tables[slot].append(rule.rule_id)
-            more = {hashing: moved(keys, width, width + 1, hashing) for hashing in Hashing}
-            less = {
-                hashing: moved(keys, width, width - 1, hashing) if width > 1 else None for hashing in Hashing
-            }
-            movements.append(
-                Movement(
-                    group.group_id,
-                    len(own),
-                    width,
-                    more[Hashing.RENDEZVOUS],
-                    more[Hashing.MODULO],
-                    less[Hashing.RENDEZVOUS],
-                    less[Hashing.MODULO],
-                    imbalance([len(table) for table in tables]),
-                )
-            )
+            more = [moved(keys, width, width + 1, hashing) for hashing in Hashing]
+            less = [moved(keys, width, width - 1, hashing) if width > 1 else None for hashing in Hashing]
+            uneven = imbalance([len(table) for table in tables])
+            movements.append(Movement(group.group_id, len(own), width, *more, *less, uneven))
             for place, table in enumerate(tables):
                 of_worker[group.group_id, place] = len(partitions)
                 partitions.append(Partition(len(partitions), tuple(table)))
         else:
-            ids = tuple(rule.rule_id for rule in own)
+            replicated = strategy.placement is RulePlacement.REPLICATE
+            ids = everything if replicated else tuple(rule.rule_id for rule in own)
             of_worker.update({(group.group_id, place): len(partitions) for place in range(width)})
-            table_ids = everything if strategy.placement is RulePlacement.REPLICATE else ids
-            partitions.append(Partition(len(partitions), table_ids))
+            partitions.append(Partition(len(partitions), ids))
     return tuple(partitions), of_worker, tuple(movements)
 
 

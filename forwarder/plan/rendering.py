@@ -23,18 +23,18 @@ WIDTH = 110
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The plan in JSON's types (schema ``mcrd.plan/1``), with what the architecture document says of it."""
     stated, figures = documented(plan), plan.figures
-    document: dict[str, Any] = {"schema": SCHEMA, **asdict(plan)}
-    document["figures"] = {
+    estimates = {
+        name: estimate and {**asdict(estimate), "total_bytes": estimate.total_bytes}
+        for name in ("modelled", "projected", "modelled_at_most")
+        for estimate in [getattr(figures, name)]
+    }
+    documented_figures = {
         "documented": [asdict(row) for row in stated.rows],
-        **{
-            name: estimate and {**asdict(estimate), "total_bytes": estimate.total_bytes}
-            for name in ("modelled", "projected", "modelled_at_most")
-            for estimate in [getattr(figures, name)]
-        },
+        **estimates,
         "discrepancies": stated.discrepancies,
         "documented_bytes": stated.total_bytes,
     }
-    return document
+    return {"schema": SCHEMA, **asdict(plan), "figures": documented_figures}
 
 
 def plan_as_text(plan: Plan, width: int = WIDTH) -> str:
@@ -57,16 +57,13 @@ def plan_as_text(plan: Plan, width: int = WIDTH) -> str:
         ("Warnings", plan.warnings),
     ):
         if sentences:
-            console.print(f"{title}:")
-            for sentence in sentences:
-                console.print(f"- {sentence}")
-            console.print()
+            console.print(f"{title}:", *(f"- {sentence}" for sentence in sentences), "", sep="\n")
     assert isinstance(console.file, io.StringIO)
     lines = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
     return lines.replace("\n\n\n", "\n\n").rstrip("\n")  # tables bring an empty line above and below
 
 
-def _table(columns: Iterable[str], left: Sequence[str] = ()) -> Table:
+def _table(*columns: str, left: Sequence[str] = ()) -> Table:
     """An empty table; columns are aligned right but for those in ``left``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
@@ -77,10 +74,8 @@ def _table(columns: Iterable[str], left: Sequence[str] = ()) -> Table:
 def _groups(plan: Plan) -> Table:
     several = len(plan.nodes) > 1
     table = _table(
-        (
-            *("group", "interfaces", "workers", "CPUs", *(("node",) if several else ())),
-            *("fanout", "rules a worker", "sockets", "ring of each"),
-        ),
+        *("group", "interfaces", "workers", "CPUs", *(("node",) if several else ())),
+        *("fanout", "rules a worker", "sockets", "ring of each"),
         left=("interfaces", "fanout"),
     )
     sizes = {partition.partition_id: len(partition.rule_ids) for partition in plan.partitions}
@@ -90,9 +85,8 @@ def _groups(plan: Plan) -> Table:
         socket = workers[0].sockets[0] if group.interfaces else None
         rings = sorted({s.ring.ring_bytes for worker in workers for s in worker.sockets})
         most = f" to {group.max_workers}" if group.max_workers > group.workers else ""
-        fanout = "none"
-        if socket:
-            fanout = socket.fanout.mode if socket.fanout else "filter" if socket.filter else "none"
+        filtered = "filter" if socket and socket.filter else "none"
+        fanout = socket.fanout.mode if socket and socket.fanout else filtered
         table.add_row(
             str(group.group_id),
             _names(group.interfaces),
@@ -110,16 +104,8 @@ def _groups(plan: Plan) -> Table:
 def _nodes(plan: Plan) -> Table:
     """What each memory node has and serves; memory is this forwarder's own estimate."""
     table = _table(
-        (
-            "node",
-            "CPUs",
-            "interfaces",
-            "groups",
-            "workers",
-            "rings",
-            "rules and\nprocesses",
-            "memory\nthere is",
-        ),
+        *("node", "CPUs", "interfaces", "groups", "workers", "rings"),
+        *("rules and\nprocesses", "memory\nthere is"),
         left=("interfaces",),
     )
     held = {partition.partition_id: len(partition.rule_ids) for partition in plan.partitions}
@@ -143,14 +129,10 @@ def _nodes(plan: Plan) -> Table:
 
 def _movements(plan: Plan) -> Table:
     """How evenly rules are hashed, and how many move when a group gets one worker more or less."""
-    hashings = ("rendezvous", "modulo")
-    moved = (f"moved by one\nmore, less,\n{name}" for name in hashings)
-    table = _table(("group", "rules", "workers", "fullest / mean", *moved))
+    moved = (f"moved by one\nmore, less,\n{name}" for name in ("rendezvous", "modulo"))
+    table = _table("group", "rules", "workers", "fullest / mean", *moved)
     for m in plan.movements:
-        pairs = (
-            (m.moved_rendezvous, m.moved_rendezvous_less),
-            (m.moved_modulo, m.moved_modulo_less),
-        )
+        pairs = ((m.moved_rendezvous, m.moved_rendezvous_less), (m.moved_modulo, m.moved_modulo_less))
         cells = (f"{more:,}, {'–' if less is None else f'{less:,}'}" for more, less in pairs)
         table.add_row(str(m.group_id), f"{m.rules:,}", str(m.members), f"{m.imbalance:.2f}", *cells)
     return table
@@ -162,7 +144,7 @@ def _figures(figures: Figures, stated: Documented) -> Table:
     if figures.modelled_at_most:
         estimates["modelled,\nall groups full"] = figures.modelled_at_most
     estimates["projected"] = figures.projected
-    table = _table(("", *(f"documented\n{row.source}" for row in stated.rows), *estimates), left=("",))
+    table = _table("", *(f"documented\n{row.source}" for row in stated.rows), *estimates, left=("",))
 
     def add(label: str, cells: Iterable[str], documented: Iterable[str] = ()) -> None:
         table.add_row(label, *(documented or [""] * len(stated.rows)), *cells)

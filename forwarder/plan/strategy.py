@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from forwarder.problems import Problem
 
@@ -124,48 +125,21 @@ PRESETS: dict[str, Strategy] = {
 
 def strategy_problems(strategy: Strategy) -> list[Problem]:
     """Combinations of axes that cannot work."""
+    steering, placement, elastic = strategy.steering, strategy.placement, strategy.width is Width.ELASTIC
     problems = []
-    if strategy.steers_by_rule and strategy.placement is not RulePlacement.HASH:
-        problems.append(
-            Problem(
-                "steering",
-                strategy.steering.value,
-                f"none, cpu, hash, lb or ungrouped where rules are placed {strategy.placement.value}: "
-                "steering by rule goes with hashed rules",
-            )
-        )
-    if strategy.width is Width.ELASTIC and strategy.steering is not Steering.HASH:
-        problems.append(
-            Problem(
-                "steering",
-                strategy.steering.value,
-                "hash where the number of workers is elastic: by any other, a worker that joins or leaves "
-                "takes datagrams with it",
-            )
-        )
-    if strategy.width is Width.ELASTIC and strategy.placement is RulePlacement.HASH:
-        allowed = (
-            "replicate or by-interface where the number of workers is elastic: a worker that joins has all"
-        )
-        problems.append(Problem("placement", strategy.placement.value, allowed))
+    if strategy.steers_by_rule and placement is not RulePlacement.HASH:
+        others = f"none, cpu, hash, lb or ungrouped where rules are placed {placement.value}"
+        problems.append(Problem("steering", steering, f"{others}: steering by rule goes with hashed rules"))
+    if elastic and steering is not Steering.HASH:
+        why = "by any other, a worker that joins or leaves takes datagrams with it"
+        problems.append(Problem("steering", steering, f"hash where the number of workers is elastic: {why}"))
+    if elastic and placement is RulePlacement.HASH:
+        others = "replicate or by-interface where the number of workers is elastic"
+        problems.append(Problem("placement", placement, f"{others}: a worker that joins has all"))
     return problems
 
 
-def customised(
-    strategy: Strategy,
-    *,
-    grouping: Grouping | None = None,
-    width: Width | None = None,
-    placement: RulePlacement | None = None,
-    steering: Steering | None = None,
-    hashing: Hashing | None = None,
-) -> Strategy:
+def customised(strategy: Strategy, **axes: StrEnum | None) -> Strategy:
     """``strategy`` with other values on some axes; it keeps its name, the preset's."""
-    return replace(
-        strategy,
-        grouping=grouping or strategy.grouping,
-        width=width or strategy.width,
-        placement=placement or strategy.placement,
-        steering=steering or strategy.steering,
-        hashing=hashing or strategy.hashing,
-    )
+    given: dict[str, Any] = {axis: value for axis, value in axes.items() if value is not None}
+    return replace(strategy, **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from forwarder.plan.host import Host
 from forwarder.plan.model import MAX_FANOUT_MEMBERS, MAX_INTERFACES, MAX_WORKERS, GroupPlan, Sizing
@@ -14,53 +14,40 @@ from forwarder.problems import Problem
 
 def plan_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> list[Problem]:
     """Problems on any host; fields are those of :class:`Strategy` and :class:`Sizing`."""
-    problems = strategy_problems(strategy)
-    counts = Counter(interfaces)
-    problems += [
-        Problem("interfaces", repr(name), f"each interface once: it is there {count} times")
-        for name, count in counts.items()
-        if count > 1
-    ]
-    name, grouping = strategy.name, strategy.grouping
+    return [*strategy_problems(strategy), *_sizing_problems(strategy, interfaces, sizing)]
+
+
+def _sizing_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizing) -> Iterator[Problem]:
+    counts, name, grouping = Counter(interfaces), strategy.name, strategy.grouping
+    for interface, count in counts.items():
+        if count > 1:
+            yield Problem("interfaces", repr(interface), f"each interface once: it is there {count} times")
     if sizing.follow_rules:
         if grouping is not Grouping.ALL_INTERFACES:
-            wanted = (
-                "one interface" if grouping is Grouping.ONE_INTERFACE else "interfaces or interface groups"
-            )
+            one = grouping is Grouping.ONE_INTERFACE
+            wanted = f"{'one interface' if one else 'interfaces or interface groups'} with strategy {name}"
             following = [one for one, preset in PRESETS.items() if preset.grouping is Grouping.ALL_INTERFACES]
-            allowed = (
-                f"{wanted} with strategy {name}: only {' and '.join(following)} take them from the rules"
-            )
-            problems.append(Problem("interfaces", "none", allowed))
+            only = f"only {' and '.join(following)} take them from the rules"
+            yield Problem("interfaces", "none", f"{wanted}: {only}")
         elif strategy.width is Width.ELASTIC:
             allowed = f"interfaces with strategy {name}: a group that grows does not take them from the rules"
-            problems.append(Problem("interfaces", "none", allowed))
+            yield Problem("interfaces", "none", allowed)
     elif not interfaces:
-        problems.append(Problem("interfaces", "none", "at least one interface"))
+        yield Problem("interfaces", "none", "at least one interface")
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
-        problems.append(Problem("interfaces", ",".join(counts), f"one interface with {_which(strategy)}"))
+        yield Problem("interfaces", ",".join(counts), f"one interface with {_which(strategy)}")
     if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
-        problems.append(Problem("interface_group", name, "a strategy that works in interface groups"))
-    ids = Counter(group.group_id for group in sizing.groups)
-    problems += [
-        Problem("interface_group", str(group_id), f"each group id once: it is there {count} times")
-        for group_id, count in ids.items()
-        if count > 1
-    ]
-    if grouping is Grouping.PER_INTERFACE:
-        problems += [
-            Problem(
-                "interface_group",
-                f"{group.group_id}:{','.join(group.interfaces)}",
-                f"one interface in each group with strategy {name}",
-            )
-            for group in sizing.groups
-            if len(group.interfaces) > 1
-        ]
+        yield Problem("interface_group", name, "a strategy that works in interface groups")
+    for group_id, count in Counter(group.group_id for group in sizing.groups).items():
+        if count > 1:
+            yield Problem("interface_group", str(group_id), f"each group id once: it is there {count} times")
+    for group in sizing.groups:
+        if grouping is Grouping.PER_INTERFACE and len(group.interfaces) > 1:
+            value = f"{group.group_id}:{','.join(group.interfaces)}"
+            yield Problem("interface_group", value, f"one interface in each group with strategy {name}")
     if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
         allowed = f"the least, {sizing.min_workers}, or more"
-        problems.append(Problem("max_workers", str(sizing.max_workers), allowed))
-    return problems
+        yield Problem("max_workers", str(sizing.max_workers), allowed)
 
 
 def _which(strategy: Strategy) -> str:
@@ -79,11 +66,10 @@ def binding_problems(host: Host, sizing: Sizing) -> list[Problem]:
     ]
 
 
-def group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Problem]:
+def group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> Iterator[Problem]:
     """Groups that are too large for the kernel or for a worker."""
-    problems = []
     if (total := sum(group.workers for group in groups)) > MAX_WORKERS:
-        problems.append(Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}"))
+        yield Problem("workers", f"{total:,} in all groups", f"up to {MAX_WORKERS:,}")
     for group in groups:
         most, why = MAX_FANOUT_MEMBERS, "in a fanout group"
         # Longer programs than these are not taken (BPF_MAXINSNS).
@@ -92,10 +78,7 @@ def group_problems(groups: Sequence[GroupPlan], strategy: Strategy) -> list[Prob
         if group.elastic:
             most, why = MAX_MEMBERS, "in an elastic group"
         if group.max_workers > most:
-            problems.append(Problem("workers", f"{group.max_workers:,}", f"up to {most:,} {why}"))
+            yield Problem("workers", f"{group.max_workers:,}", f"up to {most:,} {why}")
         if len(group.interfaces) > MAX_INTERFACES:
-            allowed = f"up to {MAX_INTERFACES} interfaces in a group"
-            problems.append(
-                Problem("interfaces", f"{len(group.interfaces):,} of group {group.group_id}", allowed)
-            )
-    return problems
+            value = f"{len(group.interfaces):,} of group {group.group_id}"
+            yield Problem("interfaces", value, f"up to {MAX_INTERFACES} interfaces in a group")
