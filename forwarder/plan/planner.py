@@ -177,10 +177,14 @@ def _partitions(
             tables: list[list[str]] = [[] for _ in range(width)]
             for rule, slot in zip(own, owners(keys, width, strategy.hashing), strict=True):
                 tables[slot].append(rule.rule_id)
-            more = [moved(keys, width, width + 1, hashing) for hashing in Hashing]
-            less = [moved(keys, width, width - 1, hashing) if width > 1 else None for hashing in Hashing]
+            hashings = (Hashing.RENDEZVOUS, Hashing.MODULO)
+            more, modulo_more = (moved(keys, width, width + 1, hashing) for hashing in hashings)
+            less, modulo_less = (
+                moved(keys, width, width - 1, hashing) if width > 1 else None for hashing in hashings
+            )
             uneven = imbalance([len(table) for table in tables])
-            movements.append(Movement(group.group_id, len(own), width, *more, *less, uneven))
+            moves = Movement(group.group_id, len(own), width, more, modulo_more, less, modulo_less, uneven)
+            movements.append(moves)
             for place, table in enumerate(tables):
                 of_worker[group.group_id, place] = len(partitions)
                 partitions.append(Partition(len(partitions), tuple(table)))
