@@ -7,103 +7,50 @@ Rules:
 * a *datagram* is one UDP packet on the wire; a *copy* is one datagram on one output; times are nanoseconds.
 """
 
-from lab.results.changing import (
-    CHANGE_KINDS,
-    Change,
-    ChangeKind,
-    Course,
-    OfferedPhase,
-    Resize,
-    ScalingSample,
-)
-from lab.results.files import AnyRecord, ResultsError, dump_line, first_problem, parse_line, read_results
-from lab.results.parts import (
-    DRAIN_ALLOWED_NS,
-    DRAIN_ALLOWED_SHARE,
-    NONE,
-    NS_PER_S,
-    CapacityStep,
-    Cpu,
-    Drop,
-    Generated,
-    InputSample,
-    Latency,
-    Ledger,
-    Memory,
-    OutputSample,
-    Provenance,
-    Record,
-    Setting,
-    SoakSample,
-    Stage,
-    Streams,
-    Subject,
-    Validity,
-    WorkerSample,
-    keeps_up,
-)
-from lab.results.records import (
-    SCHEMA,
-    Capacity,
-    Check,
-    Comparison,
-    Delay,
-    Footprint,
-    Purpose,
-    RunEnded,
-    RunStarted,
-    Soak,
-    Trial,
-    ZeroLoss,
-)
-
-__all__ = [
-    "CHANGE_KINDS",
-    "DRAIN_ALLOWED_NS",
-    "DRAIN_ALLOWED_SHARE",
-    "NONE",
-    "NS_PER_S",
-    "SCHEMA",
-    "AnyRecord",
-    "Capacity",
-    "CapacityStep",
-    "Change",
-    "ChangeKind",
-    "Check",
-    "Comparison",
-    "Course",
-    "Cpu",
-    "Delay",
-    "Drop",
-    "Footprint",
-    "Generated",
-    "InputSample",
-    "Latency",
-    "Ledger",
-    "Memory",
-    "OfferedPhase",
-    "OutputSample",
-    "Provenance",
-    "Purpose",
-    "Record",
-    "Resize",
-    "ResultsError",
-    "RunEnded",
-    "RunStarted",
-    "ScalingSample",
-    "Setting",
-    "Soak",
-    "SoakSample",
-    "Stage",
-    "Streams",
-    "Subject",
-    "Trial",
-    "Validity",
-    "WorkerSample",
-    "ZeroLoss",
-    "dump_line",
-    "first_problem",
-    "keeps_up",
-    "parse_line",
-    "read_results",
-]
+from lab.results.changing import Change as Change
+from lab.results.changing import ChangeKind as ChangeKind
+from lab.results.changing import Course as Course
+from lab.results.changing import OfferedPhase as OfferedPhase
+from lab.results.changing import Resize as Resize
+from lab.results.changing import ScalingSample as ScalingSample
+from lab.results.files import AnyRecord as AnyRecord
+from lab.results.files import ResultsError as ResultsError
+from lab.results.files import dump_line as dump_line
+from lab.results.files import first_problem as first_problem
+from lab.results.files import parse_line as parse_line
+from lab.results.files import read_results as read_results
+from lab.results.parts import DRAIN_ALLOWED_NS as DRAIN_ALLOWED_NS
+from lab.results.parts import DRAIN_ALLOWED_SHARE as DRAIN_ALLOWED_SHARE
+from lab.results.parts import NONE as NONE
+from lab.results.parts import NS_PER_S as NS_PER_S
+from lab.results.parts import CapacityStep as CapacityStep
+from lab.results.parts import Cpu as Cpu
+from lab.results.parts import Drop as Drop
+from lab.results.parts import Generated as Generated
+from lab.results.parts import InputSample as InputSample
+from lab.results.parts import Latency as Latency
+from lab.results.parts import Ledger as Ledger
+from lab.results.parts import Memory as Memory
+from lab.results.parts import OutputSample as OutputSample
+from lab.results.parts import Provenance as Provenance
+from lab.results.parts import Record as Record
+from lab.results.parts import Setting as Setting
+from lab.results.parts import SoakSample as SoakSample
+from lab.results.parts import Stage as Stage
+from lab.results.parts import Streams as Streams
+from lab.results.parts import Subject as Subject
+from lab.results.parts import Validity as Validity
+from lab.results.parts import WorkerSample as WorkerSample
+from lab.results.parts import keeps_up as keeps_up
+from lab.results.records import SCHEMA as SCHEMA
+from lab.results.records import Capacity as Capacity
+from lab.results.records import Check as Check
+from lab.results.records import Comparison as Comparison
+from lab.results.records import Delay as Delay
+from lab.results.records import Footprint as Footprint
+from lab.results.records import Purpose as Purpose
+from lab.results.records import RunEnded as RunEnded
+from lab.results.records import RunStarted as RunStarted
+from lab.results.records import Soak as Soak
+from lab.results.records import Trial as Trial
+from lab.results.records import ZeroLoss as ZeroLoss

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
-from lab.results.parts import NS_PER_S, Record, Setting, Subject
+from lab.results.parts import NS_PER_S, Measured, Record
 
 ChangeKind = Literal["grow", "shrink", "add rule", "remove rule", "crash", "restart", "apply"]
 """A worker more and one less in an elastic group; a rule of another group; a worker that is killed; the whole
 forwarder stopped, and started with the rules that it had; another strategy put in force."""
-CHANGE_KINDS: tuple[ChangeKind, ...] = get_args(ChangeKind)
 
 
 class OfferedPhase(Record):
@@ -43,14 +42,10 @@ class Resize(Record):
     failed: str | None = None
 
 
-class Course(Record):
+class Course(Measured):
     """A load that changed over time, and the workers that a forwarder had for it."""
 
     kind: Literal["course"] = "course"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
     trial_ids: list[str]
     threshold_dps: int
     """What a worker of an elastic group is meant for."""
@@ -86,17 +81,13 @@ class Course(Record):
         return max(sizes, default=0)
 
 
-class Change(Record):
+class Change(Measured):
     """What a change of a running forwarder cost, over several trials with one change in each.
 
     The lists have an entry for each trial of ``trial_ids``.
     """
 
     kind: Literal["change"] = "change"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
     change: ChangeKind
     to: str | None = None
     """The strategy that ``apply`` puts in force."""

@@ -226,10 +226,23 @@ class Setting(Record):
 
 
 Validity = Literal["valid", "invalid", "doubtful"]
+Bound = Literal["generator", "forwarder", "receiver", "unknown"]
+"""What limited a rate."""
 NONE = "none"
 """The subject of a calibration: generator straight into the receivers."""
 Subject = str
 """``none`` (generator straight to receivers), ``mcrd``, ``kernel``, or a later peer's name."""
+
+
+class Measured(Record):
+    """What was measured of one subject in one case of a scenario."""
+
+    kind: str
+    scenario: str
+    case: str
+    """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
+    subject: Subject
+    setting: Setting
 
 
 class CapacityStep(Record):

@@ -6,12 +6,14 @@ from typing import Literal
 
 from lab.results.parts import (
     NS_PER_S,
+    Bound,
     CapacityStep,
     Cpu,
     Generated,
     InputSample,
     Latency,
     Ledger,
+    Measured,
     Memory,
     OutputSample,
     Provenance,
@@ -66,7 +68,6 @@ class Trial(Record):
     trial_id: str
     scenario: str
     case: str
-    """The row of the scenario, for people: "64 B", "1→8", "10,000 rules"."""
     subject: Subject
     setting: Setting
     purpose: Purpose
@@ -116,24 +117,20 @@ class Trial(Record):
         return 1 - self.delivered / self.expected if self.expected else 0.0
 
 
-class ZeroLoss(Record):
+class ZeroLoss(Measured):
     """The outcome of a search: the highest offered rate that met a goal, and between what it lies.
 
     With a goal of 0 it is the rate without loss (NDR), else the one with little (PDR).
     """
 
     kind: Literal["zero-loss"] = "zero-loss"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
     goal_loss_ratio: float
     lower_dps: float | None
     """Highest offered rate that met the goal; ``None`` when no rate did."""
     upper_dps: float | None
     """Lowest offered rate that did not; ``None`` when the generator's ceiling met the goal."""
     generator_ceiling_dps: float
-    bound_by: Literal["generator", "forwarder", "receiver", "unknown"]
+    bound_by: Bound
     trial_ids: list[str]
     warnings: list[str] = []
 
@@ -164,7 +161,7 @@ class Comparison(Record):
     """``a`` against ``b``; ``None`` if there are too few pairs to decide."""
     detectable: float | None = None
     """The smallest relative difference that these pairs could have shown: 0.03 is 3 %."""
-    bound_by: Literal["generator", "forwarder", "receiver", "unknown"] = "unknown"
+    bound_by: Bound = "unknown"
     trial_ids: list[str] = []
     warnings: list[str] = []
 
@@ -205,14 +202,10 @@ class Footprint(Record):
     warnings: list[str] = []
 
 
-class Delay(Record):
+class Delay(Measured):
     """How long after a request to add or remove a rule its effect was seen, over all repetitions."""
 
     kind: Literal["delay"] = "delay"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
     change: Literal["add", "remove"]
     sign: Literal["datagram", "membership report"]
     """What was waited for: the group's first datagram after an addition, its last one after a removal; or
@@ -238,15 +231,13 @@ class Delay(Record):
         return NS_PER_S // self.offered_dps if self.sign == "datagram" else 0
 
 
-class Capacity(Record):
-    """The largest number of groups, a rule each, that were all forwarded without loss."""
+class Capacity(Measured):
+    """The largest number of groups, a rule each, that were all forwarded without loss.
+
+    ``rules`` and ``flows`` of ``setting`` are those of the last step that held, or of the first.
+    """
 
     kind: Literal["capacity"] = "capacity"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
-    """``rules`` and ``flows`` are those of the last step that held, or of the first."""
     offered_dps: int
     steps: list[CapacityStep]
     bound_by: Literal["limit", "loss", "refused", "generator"]
@@ -265,14 +256,10 @@ SETTLED_NS = 600_000_000_000
 in the second half of 30 s), which says nothing of what they would come to."""
 
 
-class Soak(Record):
+class Soak(Measured):
     """One rate for a long time, in trials one after another."""
 
     kind: Literal["soak"] = "soak"
-    scenario: str
-    case: str
-    subject: Subject
-    setting: Setting
     asked_dps: int
     trial_ids: list[str]
     duration_ns: int
@@ -291,36 +278,23 @@ class Soak(Record):
     warnings: list[str] = []
 
     @property
-    def comparable(self) -> bool:
-        return self.first is not None and self.last is not None and self.first.pids == self.last.pids
-
-    @property
     def grown_bytes(self) -> int | None:
         """Private memory, from first to last; ``None`` where the processes are not the same."""
-        if self.first is None or self.last is None or not self.comparable:
-            return None
-        return self.last.private_bytes - self.first.private_bytes
+        return _growth(self.first, self.last, "private_bytes")
 
     @property
     def late_bytes(self) -> int | None:
         """The part of :attr:`grown_bytes` that came in the second half; all where that is not known."""
-        if self.last is None or self.middle is None or self.middle.pids != self.last.pids:
-            return self.grown_bytes
-        return self.last.private_bytes - self.middle.private_bytes
+        late = _growth(self.middle, self.last, "private_bytes")
+        return self.grown_bytes if late is None else late
 
     @property
     def grown_descriptors(self) -> int | None:
-        if self.first is None or self.last is None or not self.comparable:
-            return None
-        return self.last.descriptors - self.first.descriptors
+        return _growth(self.first, self.last, "descriptors")
 
     @property
     def grown_threads(self) -> int | None:
-        if self.first is None or self.last is None or not self.comparable:
-            return None
-        if self.first.threads is None or self.last.threads is None:
-            return None
-        return self.last.threads - self.first.threads
+        return _growth(self.first, self.last, "threads")
 
     @property
     def judges_memory(self) -> bool:
@@ -334,6 +308,18 @@ class Soak(Record):
             return None
         more = self.judges_memory and self.late_bytes > NOISE_BYTES * len(self.first.pids)
         return more or self.grown_descriptors > 0 or (self.grown_threads or 0) > 0
+
+
+def _growth(
+    first: SoakSample | None,
+    last: SoakSample | None,
+    what: Literal["private_bytes", "descriptors", "threads"],
+) -> int | None:
+    """From one sample to another; ``None`` where either is missing or has other processes."""
+    if first is None or last is None or first.pids != last.pids:
+        return None
+    before, after = getattr(first, what), getattr(last, what)
+    return None if before is None or after is None else after - before
 
 
 class Check(Record):

@@ -7,17 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from forwarder.problems import Problem, ProblemsError, from_pydantic
-from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.scenario.model import Scenario
-from lab.scenario.profiles import ProfileOverride
-from lab.scenario.rfc3918_tables import CapacityTable, DelayTable, LatencyTable
-from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase, Model
 from lab.scenario.validate import sense_problems
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "scenarios"
@@ -41,10 +37,7 @@ def check_scenario(data: Mapping[str, Any], source: str) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        unknown = "no such key; here are: {}"
-        raise ScenarioError(
-            from_pydantic(error, prefix=f"{source}: ", unknown=lambda loc: unknown.format(_keys_beside(loc)))
-        ) from None
+        raise ScenarioError(from_pydantic(error, prefix=f"{source}: ", unknown=_unknown)) from None
     if problems := sense_problems(scenario):
         raise ScenarioError(replace(problem, field=f"{source}: {problem.field}") for problem in problems)
     return scenario
@@ -104,23 +97,12 @@ def _named(name: str, available: Mapping[str, Path]) -> list[Path]:
     return [path for stem, path in available.items() if stem.startswith(f"{name}-")] or [Path(name)]
 
 
-_TABLES: Mapping[str, type[Model]] = {
-    "setting": Defaults,
-    "case": Case,
-    "expect": Expect,
-    "compare": Compare,
-    "footprint": FootprintCase,
-    "latency": LatencyTable,
-    "delay": DelayTable,
-    "capacity": CapacityTable,
-    "sweep": SweepTable,
-    "soak": SoakTable,
-    "course": CourseTable,
-    "change": ChangeTable,
-    "profile": ProfileOverride,
-}
-
-
-def _keys_beside(loc: tuple[str | int, ...]) -> str:
-    model = _TABLES.get(str(loc[0]), Scenario) if len(loc) > 1 else Scenario
-    return ", ".join(model.model_fields)
+def _unknown(loc: tuple[str | int, ...]) -> str:
+    """What to say of a key that the table around it does not have."""
+    table: type[BaseModel] = Scenario
+    for part in loc[:-1]:
+        if isinstance(part, str) and part in table.model_fields:
+            annotation = table.model_fields[part].annotation
+            kinds = (annotation, *get_args(annotation))
+            table = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), table)
+    return f"no such key; here are: {', '.join(table.model_fields)}"

@@ -22,7 +22,7 @@ from forwarder.plan.strategy import PRESETS, Grouping
 from lab.results import Setting
 from lab.scenario.layout import groups_in
 from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
-from lab.scenario.profiles import PROFILES, Profile, ProfileName, ProfileOverride
+from lab.scenario.profiles import PROFILES, Profile, ProfileName
 from lab.scenario.rfc3918_tables import CapacityTable, Chosen, DelayTable, LatencyTable, Section
 from lab.scenario.tables import (
     BOTH_STEERINGS,
@@ -37,6 +37,10 @@ from lab.scenario.tables import (
     PacketSteering,
     SubjectName,
 )
+
+_OURS = {"workers", "strategy", "groups", "placement", "steering", "hashing", "options", "commit"}
+"""What a setting says of mcrd alone."""
+_GENERATED = {"payload_bytes", "inputs", "skew", "flows", "burst", "generator", "egress"}
 
 
 class Scenario(BaseModel):
@@ -70,24 +74,23 @@ class Scenario(BaseModel):
     change: list[ChangeTable] = []
     rfc3918: list[Section] = []
     """The tests of RFC 3918 that this makes, by their sections."""
-    profile: dict[ProfileName, ProfileOverride] = {}
+    profile: dict[ProfileName, Profile] = {}
 
     def chosen_tables(self) -> Mapping[str, Sequence[Chosen]]:
         """The tables that choose cases and subjects, by their key."""
-        fields = {key: getattr(self, key) for key in type(self).model_fields}
         return {
             key: tables
-            for key, tables in fields.items()
+            for key, tables in self
             if isinstance(tables, list) and any(isinstance(table, Chosen) for table in tables)
         }
 
     def profile_named(self, name: ProfileName) -> Profile:
         override = self.profile.get(name)
-        changes = override.model_dump(exclude_none=True) if override else {}
+        changes = override.model_dump(exclude_unset=True) if override else {}
         return PROFILES[name].model_copy(update=changes)
 
     def settings_of(self, case: Case) -> Defaults:
-        own = case.model_dump(exclude_none=True, exclude={"name", "measure", "subjects"})
+        own = case.model_dump(exclude_unset=True, exclude={"name", "measure", "subjects"})
         return self.setting.model_copy(update=own)
 
     def rps_of(self, subject: str) -> list[bool]:
@@ -109,34 +112,19 @@ class Scenario(BaseModel):
     def result_setting(self, case: Case, subject: str, rps: bool) -> Setting:
         """The record's setting; what does not apply to a subject is left out."""
         values = self.settings_of(case)
-        loads = {
-            key: getattr(values, key)
-            for key in (
-                "payload_bytes",
-                "inputs",
-                "skew",
-                "outputs",
-                "flows",
-                "burst",
-                "generator",
-                "unicast_percent",
-                "rules",
-                "egress",
-            )
-        }
+        load = values.model_dump(include=Setting.model_fields.keys() - _OURS)
         if subject != "mcrd":
-            return Setting(**loads, rps=rps)
+            return Setting(**load, rps=rps)
         own = PRESETS[values.strategy]
         grouped = own.grouping is Grouping.INTERFACE_GROUPS
+        axes = {key: getattr(values, key) for key in ("placement", "steering", "hashing")}
         return Setting(
-            **loads,
+            **load,
+            **{key: chosen for key, chosen in axes.items() if chosen != getattr(own, key)},
             rps=rps,
             workers=values.workers,
             strategy=values.strategy,
             groups=groups_in(values.strategy, values.inputs, values.groups) if grouped else None,
-            placement=values.placement if values.placement != own.placement else None,
-            steering=values.steering if values.steering != own.steering else None,
-            hashing=values.hashing if values.hashing != own.hashing else None,
             options=tuple(values.options),
             commit=values.commit,
         )
@@ -144,16 +132,7 @@ class Scenario(BaseModel):
     def generator_setting(self, case: Case) -> Setting:
         """What the generator's ceiling depends on. Cases in which this is equal share one calibration."""
         values = self.settings_of(case)
-        return Setting(
-            payload_bytes=values.payload_bytes,
-            inputs=values.inputs,
-            skew=values.skew,
-            flows=values.flows,
-            burst=values.burst,
-            generator=values.generator,
-            rules=values.inputs,
-            egress=values.egress,
-        )
+        return Setting(**values.model_dump(include=_GENERATED), rules=values.inputs)
 
     def cases_in(self, profile: Profile) -> list[Case]:
         return [case for case in self.case if profile.cases is None or case.name in profile.cases]

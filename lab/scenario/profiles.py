@@ -1,9 +1,9 @@
-"""Profiles: how long and how often. ``[profile.NAME]`` of a scenario overrides single keys. Pure."""
+"""Profiles: how long and how often. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,20 +14,20 @@ ProfileName = Literal["quick", "full", "conservative"]
 
 
 class Profile(Model):
-    """How long and how often. A scenario's ``[profile.*]`` overrides single keys."""
+    """How long and how often. ``[profile.NAME]`` of a scenario overrides the keys that it gives."""
 
-    trial_ms: Annotated[int, Field(ge=50, le=600_000)]
-    search_width: Annotated[float, Field(gt=0, lt=1)]
+    trial_ms: Annotated[int, Field(ge=50, le=600_000)] = 200
+    search_width: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Relative distance of the two bounds at which a search ends."""
-    search_trials: Annotated[int, Field(ge=1, le=100)]
+    search_trials: Annotated[int, Field(ge=1, le=100)] = 2
     """Trials of ``trial_ms`` that decide about one rate (together: MLRsearch's duration sum)."""
     search_exceed: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """The share of them that may lose more than the goal allows (exceed ratio)."""
     search_initial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
     """Length of the trials with which a search begins (initial trial duration); ``trial_ms`` if left out."""
-    search_trials_max: Annotated[int, Field(ge=2, le=1000)]
+    search_trials_max: Annotated[int, Field(ge=2, le=1000)] = 10
     """Trials after which a search ends, settled or not."""
-    pairs: Annotated[int, Field(ge=1, le=200)]
+    pairs: Annotated[int, Field(ge=1, le=200)] = 2
     repetitions: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Repetitions of each change whose delay is measured."""
     soak_s: Annotated[int, Field(ge=2)] | None = None
@@ -39,9 +39,7 @@ class Profile(Model):
 
 
 PROFILES: Mapping[ProfileName, Profile] = {
-    "quick": Profile(
-        trial_ms=200, search_width=0.1, search_trials=2, search_trials_max=10, pairs=2, soak_s=60
-    ),
+    "quick": Profile(soak_s=60),
     "full": Profile(
         trial_ms=2000, search_width=0.02, search_trials=4, search_trials_max=48, pairs=8, repetitions=200
     ),
@@ -59,24 +57,9 @@ PROFILES: Mapping[ProfileName, Profile] = {
 which none may be bad. It takes hours."""
 
 
-class ProfileOverride(Model):
-    trial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
-    search_width: Annotated[float, Field(gt=0, lt=1)] | None = None
-    search_trials: Annotated[int, Field(ge=1, le=100)] | None = None
-    search_exceed: Annotated[float, Field(ge=0, lt=1)] | None = None
-    search_initial_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
-    search_trials_max: Annotated[int, Field(ge=2, le=1000)] | None = None
-    pairs: Annotated[int, Field(ge=1, le=200)] | None = None
-    repetitions: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    soak_s: Annotated[int, Field(ge=2)] | None = None
-    cases: list[str] | None = None
-    demand_targets: bool | None = None
-
-
 def profile_named(name: str) -> ProfileName:
     """The profile that ``--profile`` names. Raises ProblemsError."""
-    for known in get_args(ProfileName):
+    for known in PROFILES:
         if name == known:
-            profile: ProfileName = known
-            return profile
-    raise ProblemsError([Problem("--profile", repr(name), " or ".join(get_args(ProfileName)))])
+            return known
+    raise ProblemsError([Problem("--profile", repr(name), " or ".join(PROFILES))])

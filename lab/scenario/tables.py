@@ -118,33 +118,16 @@ class Defaults(Model):
     mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
 
 
-class Case(Model):
-    """``[[case]]``: one row; a key left out takes the value in ``[setting]``, ``measure`` the scenario's."""
+class Case(Defaults):
+    """``[[case]]``: one row; a key left out takes the value in ``[setting]``, ``measure`` the scenario's.
+
+    What a case comes to is told by :meth:`lab.scenario.model.Scenario.settings_of` alone.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     measure: list[Measure] | None = None
     subjects: list[SubjectName] | None = None
     """Those of the scenario's that are measured in it; all when left out."""
-    payload_bytes: Payload | None = None
-    inputs: Inputs | None = None
-    skew: Skew | None = None
-    outputs: Annotated[int, Field(ge=1, le=64)] | None = None
-    flows: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    burst: Burst | None = None
-    generator: GeneratorName | None = None
-    unicast_percent: Percent | None = None
-    rules: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
-    strategy: StrategyName | None = None
-    groups: Inputs | None = None
-    placement: PlacementName | None = None
-    steering: SteeringName | None = None
-    hashing: HashingName | None = None
-    options: list[str] | None = None
-    commit: Commit | None = None
-    generator_apart: bool | None = None
-    egress: Literal["wire-like", "offload"] | None = None
-    mtu: Annotated[int, Field(ge=576, le=9000)] | None = None
 
 
 PacketSteering = Annotated[list[bool], Field(min_length=1, max_length=2)]
