@@ -176,6 +176,11 @@ def longs_at(address: int, count: int) -> Any:
     return np.ctypeslib.as_array((ctypes.c_uint64 * int(count)).from_address(int(address)))
 
 
+def record_at(address: int, layout: Any) -> Any:
+    """The record of dtype ``layout`` at ``address``; the caller keeps the memory alive."""
+    return bytes_at(address, layout.itemsize).view(layout).view(np.recarray)[0]
+
+
 @overload(words_at)
 def _overload_words_at(address, count):
     return lambda address, count: carray(_as_pointer(address), (count,), np.uint32)
@@ -189,6 +194,11 @@ def _overload_longs_at(address, count):
 @overload(bytes_at)
 def _overload_bytes_at(address, count):
     return lambda address, count: carray(_as_pointer(address), (count,), np.uint8)
+
+
+@overload(record_at)
+def _overload_record_at(address, layout):
+    return lambda address, layout: carray(_as_pointer(address), (1,), layout)[0]
 
 
 @njit

@@ -64,6 +64,8 @@ class PacketEngine:
         for name in uring.dtype.names:
             uring[name] = getattr(self._uring, name).ctypes.data
         self._worker = schema.Worker(state, batch, transmit, uring, inbox, block.shared)
+        addresses = [record.__array_interface__["data"][0] for record in self._worker]
+        self._addresses = np.array(addresses, np.int64)
         self._rules = new_table()
         self._serve = compiled_entry(serve)
         scalars = self._worker.state.scalars
@@ -93,7 +95,7 @@ class PacketEngine:
 
         The io_uring belongs to the first thread that calls this.
         """
-        self._rules = self._serve(self._worker, self._rules)
+        self._rules = self._serve(self._addresses, self._rules)
 
     def close(self) -> None:
         """Give back the io_uring, and with it every armed poll, then rings and receive sockets."""

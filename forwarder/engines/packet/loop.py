@@ -19,7 +19,7 @@ import numpy as np
 from forwarder.abi import syscalls
 from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
-from forwarder.abi.native import bytes_at, monotonic_ns, syscall, words_at
+from forwarder.abi.native import bytes_at, monotonic_ns, record_at, syscall, words_at
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.emit import send_burst
 from forwarder.engines.packet.receive import attach, detach, receive_batch, release
@@ -144,12 +144,23 @@ def _drain(worker: Any, rules: Any) -> None:
 
 
 @njit
-def serve(worker: Any, rules: Any) -> Any:
+def serve(addresses: Any, rules: Any) -> Any:
     """Forward until told to stop, or until the supervisor is gone.
+
+    ``addresses`` are those of a worker's records, ``int64[6]``: as objects, they would make every worker
+    write to 0.2 MB of the interpreter's pages.
 
     Returns:
         The rule table as it is at the end.
     """
+    worker = schema.Worker(
+        record_at(addresses[0], schema.STATE),
+        record_at(addresses[1], schema.FORWARDING),
+        record_at(addresses[2], schema.TRANSMIT),
+        record_at(addresses[3], schema.URING),
+        record_at(addresses[4], schema.INBOX),
+        record_at(addresses[5], schema.SHARED),
+    )
     scalars, inbox = worker.state.scalars, worker.inbox
     attach_tx_ring(worker)
     enable_rings(scalars[schema.RING_FD])  # changes nothing the second time
