@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ from lab.results import (
 from reports.reading import read
 
 Kind = TypeVar("Kind")
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 RowKey = tuple[str, str, str, bool, str]
 """Scenario, case, subject, receive packet steering, egress: what every row of a table shows."""
@@ -33,6 +35,14 @@ RowKey = tuple[str, str, str, bool, str]
 
 def row_key(scenario: str, case: str, subject: str, setting: Setting) -> RowKey:
     return scenario, case, subject, setting.rps, setting.egress
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by their key, in order of first appearance."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +133,15 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
 
 
 def _varied(records: Iterable[Trial | ZeroLoss]) -> dict[RowKey, tuple[str, ...]]:
-    seen: dict[RowKey, dict[str, Setting]] = {}
-    for record in records:
-        key = row_key(record.scenario, record.case, record.subject, record.setting)
-        seen.setdefault(key, {})[record.setting.model_dump_json()] = record.setting
-    return {
-        key: tuple(
-            name
-            for name in Setting.model_fields
-            if len({str(getattr(setting, name)) for setting in settings.values()}) > 1
-        )
-        for key, settings in seen.items()
-        if len(settings) > 1
-    }
+    rows = grouped(records, lambda r: row_key(r.scenario, r.case, r.subject, r.setting))
+    varied = {}
+    for key, found in rows.items():
+        settings = {record.setting for record in found}
+        names = (name for name in Setting.model_fields if len({getattr(s, name) for s in settings}) > 1)
+        varied[key] = tuple(names)
+    return varied
 
 
 def _shared_cases(records: Iterable[AnyRecord]) -> frozenset[str]:
-    scenarios: dict[str, set[str]] = {}
-    for record in records:
-        if not isinstance(record, RunStarted | RunEnded):
-            scenarios.setdefault(record.case, set()).add(record.scenario)
-    return frozenset(case for case, found in scenarios.items() if len(found) > 1)
+    cases = grouped((r for r in records if not isinstance(r, RunStarted | RunEnded)), lambda r: r.case)
+    return frozenset(case for case, found in cases.items() if len({r.scenario for r in found}) > 1)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure as Canvas
 
 from reports import quantity
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.figures import svg
 from reports.figures.style import draw_rows, figure, row_heights, set_ticks
 from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone
 from reports.page import compare
-from reports.page.compare import ComparedFigure, Difference, Measured
+from reports.page.compare import ComparedFigure, Difference, Measured, Metric
 from reports.quantity import capitalized, listed, plural
 from reports.tables.build import CASE, Columns, number, table, tables
 
@@ -33,15 +33,14 @@ METHOD = (
 def build(a: Dataset, b: Dataset) -> Page:
     found = compare.compared_figures(a, b)
     differing = compare.differences(a, b)
-    sections = [Section("differences", "How the runs differ", (), _present(_differences(differing)))]
+    sections = [Section("differences", "How the runs differ", (), tuple(_differences(differing)))]
     text: tuple[str, ...] = (METHOD,)
-    for place, metric in enumerate(compare.METRICS):
-        name, members = f"compare-{place}", [c for c in found if c.metric == metric]
-        if members:
-            parts: tuple[Table | Figure, ...] = (*_drawn(name, members), *_tables(name, members))
-            sections.append(Section(name, capitalized(metric.name), text, parts))
-            text = ()
-    sections.append(Section("only", "In one run only", (), _present(_only("A", a, b), _only("B", b, a))))
+    for name, metric, members in _by_metric(found):
+        parts: tuple[Table | Figure, ...] = (*_drawn(name, members), *_tables(name, members))
+        sections.append(Section(name, capitalized(metric.name), text, parts))
+        text = ()
+    alone = (*_only("A", a, b), *_only("B", b, a))
+    sections.append(Section("only", "In one run only", (), alone))
     return Page(
         title="Two runs against each other",
         subtitle=f"A: {_description(a)} B: {_description(b)}",
@@ -50,8 +49,10 @@ def build(a: Dataset, b: Dataset) -> Page:
     )
 
 
-def _present(*parts: Table | None) -> tuple[Table, ...]:
-    return tuple(part for part in parts if part is not None)
+def _by_metric(found: Sequence[ComparedFigure]) -> list[tuple[str, Metric, list[ComparedFigure]]]:
+    """``(name of its section, metric, its figures)``."""
+    groups = grouped(found, lambda c: c.metric)
+    return [(f"compare-{compare.METRICS.index(metric)}", metric, each) for metric, each in groups.items()]
 
 
 def _description(data: Dataset) -> str:
@@ -87,10 +88,7 @@ def _summary(
     if not found:
         points.append(Point("Nothing to compare.", "The runs have no figure in common.", "bad"))
         return points
-    for place, metric in enumerate(compare.METRICS):
-        members = [c for c in found if c.metric == metric]
-        if members:
-            points.append(_metric_point(f"compare-{place}", members))
+    points += [_metric_point(name, members) for name, _, members in _by_metric(found)]
     points.append(Point("Not in turn.", NOT_IN_TURN))
     others = [each.what for each in differing if not each.machine]
     if others:
@@ -130,11 +128,11 @@ def _interval(c: ComparedFigure) -> str:
     return quantity.interval(*c.interval) if c.interval else "no interval"
 
 
-def _differences(differing: Sequence[Difference]) -> Table | None:
-    def weight(each: Difference) -> Cell:
+def _differences(differing: Sequence[Difference]) -> list[Table]:
+    def weight(each: Difference) -> Cell | str:
         if each.machine:
             return Cell("another machine: no verdicts", tone="bad")
-        return Cell("may explain a difference")
+        return "may explain a difference"
 
     columns: Columns[Difference] = [
         (Column("What"), lambda each: each.what),
@@ -209,13 +207,12 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
     ]
 
 
-def _only(name: str, one: Dataset, other: Dataset) -> Table | None:
+def _only(name: str, one: Dataset, other: Dataset) -> list[Table]:
     found = compare.missing(one, other)
     columns: Columns[tuple[str, str]] = [
         (CASE, lambda each: each[0]),
         (Column("Subject"), lambda each: each[1]),
     ]
     caption = f"Only in {name}: {plural(len(found), 'figure')}"
-    return table(
-        f"only-{name.lower()}", caption, columns, found, folded=caption if len(found) > DRAWN else ""
-    )
+    folded = caption if len(found) > DRAWN else ""
+    return table(f"only-{name.lower()}", caption, columns, found, folded=folded)

@@ -125,9 +125,9 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
     checks = _section("checks", "Checks", (CHECKS,), *ledgers.checks(data))
     failed = any(not check.passed for check in data.checks)
     sections = (
-        _section("scenarios", "Scenarios", (), overview.scenarios(data)),
+        _section("scenarios", "Scenarios", (), *overview.scenarios(data)),
         *((checks,) if failed else ()),
-        _section("targets", "Targets", (), trials.targets(data)),
+        _section("targets", "Targets", (), *trials.targets(data)),
         _section(
             "strategies",
             "Strategies on the same load",
@@ -166,8 +166,8 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         _section("latency", "Latency", (LATENCY,), *rate_figures.latency(data), *trials.latency(data)),
         _section("rfc3918", "RFC 3918", (RFC_3918, RFC_3918_OMITTED), *rfc3918.all_tables(data)),
         _section("processor", "Processor time", (CPU,), *trials.cpu(data)),
-        _section("workers", "Workers", (SHARES,), footprints.workers(data), *trials.worker_shares(data)),
-        _section("memory", "Memory", (MEMORY,), *memory_figures.stacks(data), footprints.memory(data)),
+        _section("workers", "Workers", (SHARES,), *footprints.workers(data), *trials.worker_shares(data)),
+        _section("memory", "Memory", (MEMORY,), *memory_figures.stacks(data), *footprints.memory(data)),
         *capacity_sections(data),
         *(() if failed else (checks,)),
         _section("ledger", "Ledger", (LEDGER,), *ledgers.ledgers(data)),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from lab.results import Check, Footprint
-from reports import labels
-from reports.collapse import split
+from reports import labels, quantity
+from reports.collapse import ROWS_SHOWN, by_scenario, row_counts
 from reports.dataset import Dataset
 from reports.model import Cell, Column, Row, Table
 
 Kind = TypeVar("Kind")
 
-Columns = Sequence[tuple[Column, Callable[[Kind], Cell | str]]]
+Shown = Cell | str | int | None
+"""What a column reads: an integer is a count, ``None`` an empty cell."""
+Columns = Sequence[tuple[Column, Callable[[Kind], Shown]]]
 
 CASE, SUBJECT, BOUND_BY = Column("Case"), Column("Subject", word=True), Column("Bounded by", word=True)
 
@@ -30,6 +33,11 @@ def plain(*texts: str) -> tuple[Cell, ...]:
     return tuple(map(Cell, texts))
 
 
+def first(source: Any) -> Any:
+    """The record itself, or the first one of a group."""
+    return source[0] if isinstance(source, list) else source
+
+
 def trial_ids(source: Any) -> tuple[str, ...]:
     """The ids of the trials that a record, or a group of trials, was made from."""
     if isinstance(source, list):
@@ -38,18 +46,10 @@ def trial_ids(source: Any) -> tuple[str, ...]:
     return (one,) if one is not None else tuple(getattr(source, "trial_ids", ()))
 
 
-def row(
-    record: Kind,
-    columns: Columns[Kind],
-    notes: Sequence[str] = (),
-    trials: Callable[[Kind], tuple[str, ...]] = trial_ids,
-) -> Row:
-    cells = (read(record) for _, read in columns)
-    return Row(tuple(c if isinstance(c, Cell) else Cell(c) for c in cells), tuple(notes), trials(record))
-
-
-def headings(columns: Columns[Kind]) -> tuple[Column, ...]:
-    return tuple(column for column, _ in columns)
+def cell(found: Shown) -> Cell:
+    if isinstance(found, Cell):
+        return found
+    return Cell(found if isinstance(found, str) else quantity.count(found))
 
 
 def table(
@@ -57,24 +57,28 @@ def table(
     caption: str,
     columns: Columns[Kind],
     records: Iterable[Kind],
-    notes: Callable[[Kind], Sequence[str]] = lambda _: (),
+    notes: Callable[[Kind], Iterable[str]] = lambda _: (),
     trials: Callable[[Kind], tuple[str, ...]] = trial_ids,
     folded: str = "",
-) -> Table | None:
-    """One row a record; ``None`` without records, as in a run that was interrupted."""
-    rows = tuple(row(record, columns, notes(record), trials) for record in records)
-    return Table(name, caption, headings(columns), rows, folded) if rows else None
+) -> list[Table]:
+    """A table with one row a record; none without records, as in a run that was interrupted."""
+    rows = tuple(
+        Row(tuple(cell(read(record)) for _, read in columns), tuple(notes(record)), trials(record))
+        for record in records
+    )
+    return [Table(name, caption, tuple(column for column, _ in columns), rows, folded)] if rows else []
 
 
 def tables(name: str, caption: str, columns: Columns[Kind], records: Iterable[Kind]) -> list[Table]:
     """One table, or one folded table a scenario where there are many records."""
-    rows = [(_scenario(record), row(record, columns)) for record in records]
-    return split(name, caption, headings(columns), rows)
-
-
-def _scenario(source: Any) -> str:
-    found: str = source[0].scenario if isinstance(source, list) else source.scenario
-    return found
+    made = []
+    for scenario, members in by_scenario(records, lambda record: first(record).scenario, ROWS_SHOWN):
+        if scenario:
+            (part,) = table(f"{name}-{scenario}", f"{caption}: {scenario}", columns, members)
+            made.append(replace(part, folded=f"{scenario}: {row_counts(part.rows)}"))
+        else:
+            made += table(name, caption, columns, members)
+    return made
 
 
 def row_name(data: Dataset, record: labels.Named, doubts: tuple[str, ...] = ()) -> Cell:
@@ -83,3 +87,11 @@ def row_name(data: Dataset, record: labels.Named, doubts: tuple[str, ...] = ()) 
     if not isinstance(record, Footprint | Check):
         where += f", {labels.egress(record.setting)}"
     return Cell(labels.case_name(data, record), where, doubts)
+
+
+def case_and_subject(data: Dataset) -> Columns[Any]:
+    """The first two columns of records, or groups of records, of a subject."""
+    return [
+        (CASE, lambda source: row_name(data, first(source))),
+        (SUBJECT, lambda source: labels.subject_with_rps(first(source))),
+    ]

@@ -6,7 +6,7 @@ from lab.results import Footprint
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset
 from reports.model import Cell, Column, Table
-from reports.quantity import megabytes
+from reports.quantity import megabytes, plural, seconds
 from reports.tables.build import CASE, Columns, number, row_name, table
 
 
@@ -14,7 +14,7 @@ def in_size_order(data: Dataset) -> list[Footprint]:
     return sorted(data.footprints, key=lambda f: f.workers)
 
 
-def workers(data: Dataset) -> Table | None:
+def workers(data: Dataset) -> list[Table]:
     """From the fewest workers to the most, each figure with its target."""
 
     def strategy(f: Footprint) -> str:
@@ -25,23 +25,19 @@ def workers(data: Dataset) -> Table | None:
         return _with_target(f, verdicts.IDLE, quantity.NONE if share is None else f"{share:.2%}")
 
     def ready(f: Footprint) -> Cell:
-        doubts = verdicts.distinct(f.warnings)
-        return _with_target(f, verdicts.READY, quantity.seconds(f.ready_ns), doubts)
+        return _with_target(f, verdicts.READY, seconds(f.ready_ns), verdicts.distinct(f.warnings))
+
+    def stopped(f: Footprint) -> Cell:
+        return _with_target(f, verdicts.STOPPED, seconds(f.stopped_ns))
 
     columns: Columns[Footprint] = [
         (CASE, lambda f: row_name(data, f)),
         (Column("Strategy"), strategy),
-        (number("Interfaces"), lambda f: quantity.count(f.interfaces)),
-        (
-            number("Workers"),
-            lambda f: Cell(quantity.count(f.workers), f"planned for {quantity.plural(f.cpus, 'CPU')}"),
-        ),
-        (number("Rules per worker", "most"), lambda f: Cell(quantity.count(f.rules_per_worker), _spread(f))),
+        (number("Interfaces"), lambda f: f.interfaces),
+        (number("Workers"), lambda f: Cell(f"{f.workers:,}", f"planned for {plural(f.cpus, 'CPU')}")),
+        (number("Rules per worker", "most"), lambda f: Cell(f"{f.rules_per_worker:,}", _spread(f))),
         (number("Ready", "s from start"), ready),
-        (
-            number("Stopped", "s from the signal"),
-            lambda f: _with_target(f, verdicts.STOPPED, quantity.seconds(f.stopped_ns)),
-        ),
+        (number("Stopped", "s from the signal"), stopped),
         (number("Idle", "% of one CPU, all of them"), idle),
     ]
     return table("workers", "Workers really started, by their number", columns, in_size_order(data))
@@ -63,24 +59,24 @@ def _with_target(f: Footprint, what: str, text: str, doubts: tuple[str, ...] = (
     return Cell(text, f"at most {target.limit}: {outcome}", doubts, "good" if target.met else "bad")
 
 
-def memory(data: Dataset) -> Table | None:
+def memory(data: Dataset) -> list[Table]:
     """Documented, modelled and measured memory, each difference in words under its row."""
 
     def documented(f: Footprint) -> str:
         return "not in the document" if f.documented_bytes is None else megabytes(f.documented_bytes)
+
+    def measured(f: Footprint) -> Cell:
+        return Cell(megabytes(verdicts.measured_bytes(f)), doubts=verdicts.footprint_doubts(f))
 
     def private(f: Footprint) -> Cell:
         return _with_target(f, verdicts.PRIVATE, megabytes(f.memory.private_bytes_per_worker))
 
     columns: Columns[Footprint] = [
         (CASE, lambda f: row_name(data, f)),
-        (number("Workers"), lambda f: quantity.count(f.workers)),
+        (number("Workers"), lambda f: f.workers),
         (number("Documented", "MB"), documented),
         (number("Modelled", "MB"), lambda f: megabytes(f.modelled_bytes)),
-        (
-            number("Measured", "MB, no rings"),
-            lambda f: Cell(megabytes(verdicts.measured_bytes(f)), doubts=verdicts.footprint_doubts(f)),
-        ),
+        (number("Measured", "MB, no rings"), measured),
         (number("Private per worker", "MB, median"), private),
         (number("Template", "MB"), lambda f: megabytes(f.memory.template_bytes)),
         (number("Shared", "MB, held once"), lambda f: megabytes(f.memory.shared_bytes)),

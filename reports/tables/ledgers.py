@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lab.results import Check, Drop, Stage, Trial
 from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.frames import provenance_rows
-from reports.labels import unique
-from reports.model import Cell, Column, Row, Table
-from reports.tables.build import CASE, Columns, number, plain, table, word
+from reports.model import Cell, Column, Table
+from reports.tables.build import CASE, Columns, number, table, word
 
 CHECKS: Columns[Check] = [
     (Column("Check"), lambda c: c.case),
@@ -29,8 +29,8 @@ def checks(data: Dataset) -> list[Table]:
         outcome = f"{scenario}: {met} of {quantity.plural(len(found), 'check')} passed"
         folded = outcome if met == len(found) and len(data.checks) > ROWS_SHOWN else ""
         ordered = sorted(found, key=lambda check: check.passed)
-        tables.append(table(f"checks-{scenario}", outcome, CHECKS, ordered, folded=folded))
-    return sorted(filter(None, tables), key=lambda each: bool(each.folded))
+        tables += table(f"checks-{scenario}", outcome, CHECKS, ordered, folded=folded)
+    return sorted(tables, key=lambda each: bool(each.folded))
 
 
 TRIALS_LISTED = 40
@@ -39,24 +39,24 @@ TRIALS_LISTED = 40
 
 def ledgers(data: Dataset) -> list[Table]:
     """One table a scenario, one row a trial; of many trials, similar ones that are balanced share a row."""
+
+    def case(group: list[Trial]) -> Cell:
+        return Cell(labels.case_name(data, group[0]), labels.egress(group[0].setting))
+
+    def offered(group: list[Trial]) -> Cell:
+        return Cell(quantity.count(_ingress(group).entered), doubts=verdicts.counted_doubts(group))
+
+    places = "by place and reason"
     columns: Columns[list[Trial]] = [
-        (CASE, lambda group: Cell(labels.case_name(data, group[0]), labels.egress(group[0].setting))),
+        (CASE, case),
         (Column("Trial"), _name),
         (Column("Subject"), lambda group: labels.subject_with_rps(group[0])),
-        (
-            number("Offered", "datagrams"),
-            lambda group: Cell(
-                quantity.count(_ingress(group).entered), doubts=verdicts.counted_doubts(group)
-            ),
-        ),
-        (number("Matched a rule", "datagrams"), lambda group: quantity.count(_ingress(group).left)),
-        (
-            Column("Dropped before a rule", "datagrams, by place and reason"),
-            lambda group: _drops(_ingress(group)),
-        ),
-        (number("Copies due", "copies"), lambda group: quantity.count(_egress(group).entered)),
-        (number("Delivered", "copies"), lambda group: quantity.count(_egress(group).left)),
-        (Column("Dropped after a rule", "copies, by place and reason"), lambda group: _drops(_egress(group))),
+        (number("Offered", "datagrams"), offered),
+        (number("Matched a rule", "datagrams"), lambda group: _ingress(group).left),
+        (Column("Dropped before a rule", f"datagrams, {places}"), lambda group: _drops(_ingress(group))),
+        (number("Copies due", "copies"), lambda group: _egress(group).entered),
+        (number("Delivered", "copies"), lambda group: _egress(group).left),
+        (Column("Dropped after a rule", f"copies, {places}"), lambda group: _drops(_egress(group))),
         (Column("Balance"), _balance),
     ]
     tables = []
@@ -64,25 +64,24 @@ def ledgers(data: Dataset) -> list[Table]:
         unbalanced = sum(not t.ledger.balanced for t in trials)
         state = f"{unbalanced} not balanced" if unbalanced else "all balanced"
         lost = sum(d.count for t in trials for s in (t.ledger.ingress, t.ledger.egress) for d in s.drops)
-        number_of = quantity.plural(len(trials), "trial")
-        summary = f"{scenario}: {number_of}, {state}, {lost:,} drops accounted for"
+        summary = (
+            f"{scenario}: {quantity.plural(len(trials), 'trial')}, {state}, {lost:,} drops accounted for"
+        )
         name, caption = f"ledger-{scenario}", f"Ledger of {scenario}"
-        tables.append(table(name, caption, columns, _groups(trials), folded=summary))
-    return [each for each in tables if each is not None]
+        tables += table(name, caption, columns, _groups(trials), folded=summary)
+    return tables
 
 
 def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
     """One trial each, or many of one case, subject and purpose that are balanced and have the same doubts."""
-    if len(trials) <= TRIALS_LISTED:
-        return [[t] for t in trials]
-    groups: dict[object, list[Trial]] = {}
-    for t in trials:
-        key: object = t.trial_id
-        if t.ledger.balanced:
-            doubts = tuple(map(verdicts.without_numbers, verdicts.trial_doubts(t)))
-            key = (t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose, doubts)
-        groups.setdefault(key, []).append(t)
-    return list(groups.values())
+
+    def alike(t: Trial) -> object:
+        if len(trials) <= TRIALS_LISTED or not t.ledger.balanced:
+            return t.trial_id
+        doubts = tuple(map(verdicts.without_numbers, verdicts.trial_doubts(t)))
+        return t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose, doubts
+
+    return list(grouped(trials, alike).values())
 
 
 def _name(group: list[Trial]) -> Cell:
@@ -112,9 +111,9 @@ def _egress(group: Sequence[Trial]) -> Stage:
 
 
 def _sum(stages: Sequence[Stage]) -> Stage:
-    dropped: dict[tuple[str, str], int] = {}
+    dropped: Counter[tuple[str, str]] = Counter()
     for drop in (drop for stage in stages for drop in stage.drops):
-        dropped[drop.place, drop.reason] = dropped.get((drop.place, drop.reason), 0) + drop.count
+        dropped[drop.place, drop.reason] += drop.count
     return Stage(
         entered=sum(stage.entered for stage in stages),
         left=sum(stage.left for stage in stages),
@@ -153,22 +152,21 @@ PROVENANCE = {
 
 def provenance(data: Dataset) -> list[Table]:
     """The machine and the run; folded, the packages, sysctls and mitigations."""
-    rows = provenance_rows(data)
-    parts = unique(key.split(".", 1)[0] for key, _ in rows if "." in key)
-    head = tuple(
-        Row(plain(PROVENANCE.get(key, key), _provenance_value(key, value)))
-        for key, value in rows
-        if "." not in key
-    )
-    columns = (Column("What"), Column("Value"))
-    tables = [Table("provenance", "What ran, and on what", columns, head)] if head else []
-    for part in parts:
-        prefix = f"{part}."
-        inner = tuple(
-            Row(plain(key.removeprefix(prefix), value)) for key, value in rows if key.startswith(prefix)
-        )
+    columns: Columns[tuple[str, str]] = [
+        (Column("What"), lambda row: row[0]),
+        (Column("Value"), lambda row: row[1]),
+    ]
+    parts: dict[str, list[tuple[str, str]]] = {"": []}
+    for key, value in provenance_rows(data):
+        part, _, name = key.partition(".")
+        if name:
+            parts.setdefault(part, []).append((name, value))
+        else:
+            parts[""].append((PROVENANCE.get(key, key), _provenance_value(key, value)))
+    tables = table("provenance", "What ran, and on what", columns, parts.pop(""))
+    for part, rows in parts.items():
         title = PROVENANCE.get(part, part)
-        tables.append(Table(f"provenance-{part}", title, columns, inner, f"{title} ({len(inner)})"))
+        tables += table(f"provenance-{part}", title, columns, rows, folded=f"{title} ({len(rows)})")
     return tables
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from lab.results import NS_PER_S, Change, Course, Soak, Trial
-from reports import labels, quantity, verdicts
+from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.model import Cell, Table, Tone
-from reports.tables.build import BOUND_BY, CASE, SUBJECT, Columns, number, row_name, tables, word
+from reports.tables.build import BOUND_BY, CASE, Columns, case_and_subject, number, row_name, tables, word
 from reports.tables.trials import PERCENTILES
 
 NS_PER_MS = 1_000_000
@@ -29,8 +29,7 @@ def sweeps(data: Dataset) -> list[Table]:
         return lambda t: quantity.microseconds(getattr(t.latency, field, None))
 
     columns: Columns[Trial] = [
-        (CASE, lambda t: row_name(data, t)),
-        (SUBJECT, labels.subject_with_rps),
+        *case_and_subject(data),
         (number("Offered", "datagrams/s"), offered),
         (number("Delivered", "copies/s"), lambda t: quantity.rate(t.delivered_dps)),
         (number("Loss", "of copies due"), lambda t: quantity.percent(t.loss_ratio)),
@@ -43,60 +42,54 @@ def sweeps(data: Dataset) -> list[Table]:
 
 def soaks(data: Dataset) -> list[Table]:
     """What was lost in a long time, and what grew between the first trial and the last."""
+
+    def offered(soak: Soak) -> Cell:
+        asked, doubts = f"asked {quantity.rate(soak.asked_dps)}", verdicts.distinct(soak.warnings)
+        return Cell(quantity.rate(soak.offered * NS_PER_S / soak.duration_ns), asked, doubts)
+
+    def p99(soak: Soak) -> str | None:
+        if not soak.p99_ns:
+            return None
+        return f"{quantity.microseconds(soak.p99_ns[0])} / {quantity.microseconds(soak.p99_ns[-1])}"
+
+    def memory(soak: Soak) -> str | None:
+        if soak.first is None or soak.grown_bytes is None:
+            return None
+        grown, late = (size / quantity.BYTES_PER_MB for size in (soak.grown_bytes, soak.late_bytes or 0))
+        return f"{quantity.megabytes(soak.first.private_bytes)} {grown:+.2f}, {late:+.2f}"
+
+    def descriptors(soak: Soak) -> str | None:
+        if soak.first is None or soak.grown_descriptors is None:
+            return None
+        return f"{soak.first.descriptors:,} {soak.grown_descriptors:+,}"
+
+    def threads(soak: Soak) -> str | None:
+        if soak.first is None or soak.grown_threads is None:
+            return None
+        return f"{soak.first.threads:,} {soak.grown_threads:+,}"
+
+    def grew(soak: Soak) -> Cell | None:
+        if soak.grew is None:
+            return None
+        return Cell("yes", tone="bad") if soak.grew else Cell("no", tone="good")
+
     columns: Columns[Soak] = [
-        (CASE, lambda s: row_name(data, s)),
-        (SUBJECT, labels.subject_with_rps),
-        (number("Offered", "datagrams/s"), _soak_rate),
+        *case_and_subject(data),
+        (number("Offered", "datagrams/s"), offered),
         (number("Lasted", "s"), lambda s: quantity.seconds(s.duration_ns)),
-        (number("Lost", "copies"), lambda s: _lost(s.expected, s.delivered)),
-        (number("p99", "µs, first and last trial"), _first_and_last_p99),
-        (number("Private memory", "MB, then its growth, in the second half"), _memory),
-        (number("Descriptors", "then their growth"), _descriptors),
-        (number("Threads", "then their growth"), _threads),
-        (word("Grew"), _grew),
+        (number("Lost", "copies"), _lost),
+        (number("p99", "µs, first and last trial"), p99),
+        (number("Private memory", "MB, then its growth, in the second half"), memory),
+        (number("Descriptors", "then their growth"), descriptors),
+        (number("Threads", "then their growth"), threads),
+        (word("Grew"), grew),
     ]
     return tables("soaks", "One rate for a long time", columns, data.soaks)
 
 
-def _soak_rate(soak: Soak) -> Cell:
-    asked, doubts = f"asked {quantity.rate(soak.asked_dps)}", verdicts.distinct(soak.warnings)
-    return Cell(quantity.rate(soak.offered * NS_PER_S / soak.duration_ns), asked, doubts)
-
-
-def _lost(expected: int, delivered: int) -> Cell:
-    lost = expected - delivered
-    return Cell(quantity.count(lost), f"of {expected:,}", tone="bad" if lost else "good")
-
-
-def _first_and_last_p99(soak: Soak) -> str:
-    if not soak.p99_ns:
-        return quantity.NONE
-    return f"{quantity.microseconds(soak.p99_ns[0])} / {quantity.microseconds(soak.p99_ns[-1])}"
-
-
-def _memory(soak: Soak) -> str:
-    if soak.first is None or soak.grown_bytes is None:
-        return quantity.NONE
-    grown, late = (size / quantity.BYTES_PER_MB for size in (soak.grown_bytes, soak.late_bytes or 0))
-    return f"{quantity.megabytes(soak.first.private_bytes)} {grown:+.2f}, {late:+.2f}"
-
-
-def _descriptors(soak: Soak) -> str:
-    if soak.first is None or soak.grown_bytes is None:
-        return quantity.NONE
-    return f"{soak.first.descriptors:,} {soak.grown_descriptors:+,}"
-
-
-def _threads(soak: Soak) -> str:
-    if soak.first is None or soak.grown_threads is None:
-        return quantity.NONE
-    return f"{soak.first.threads:,} {soak.grown_threads:+,}"
-
-
-def _grew(soak: Soak) -> Cell:
-    if soak.grew is None:
-        return Cell(quantity.NONE)
-    return Cell("yes", tone="bad") if soak.grew else Cell("no", tone="good")
+def _lost(record: Soak | Course) -> Cell:
+    lost = record.expected - record.delivered
+    return Cell(quantity.count(lost), f"of {record.expected:,}", tone="bad" if lost else "good")
 
 
 def offered_steps(record: Course) -> Steps:
@@ -135,11 +128,11 @@ def load_profiles(data: Dataset) -> list[Table]:
         (number("Offered", "datagrams/s, least and most"), rates),
         (number("A worker is meant for", "datagrams/s"), lambda c: quantity.rate(c.threshold_dps)),
         (number("Workers", "least, most, at the end"), workers),
-        (number("Changes"), lambda c: quantity.count(len(sizes(c)) - 2)),
+        (number("Changes"), lambda c: len(sizes(c)) - 2),
         (number("Overload to scaled", "s"), _scaled),
-        (number("Lost", "copies"), lambda c: _lost(c.expected, c.delivered)),
-        (number("Again", "copies"), lambda c: quantity.count(c.duplicated)),
-        (number("Out of order", "copies"), lambda c: quantity.count(c.reordered)),
+        (number("Lost", "copies"), _lost),
+        (number("Again", "copies"), lambda c: c.duplicated),
+        (number("Out of order", "copies"), lambda c: c.reordered),
     ]
     return tables("courses", "Loads that change over time", columns, data.courses)
 
@@ -177,7 +170,7 @@ def changes(data: Dataset) -> list[Table]:
         (CASE, lambda c: row_name(data, c, verdicts.distinct(c.warnings))),
         (word("Change"), lambda c: c.title),
         (number("Offered", "datagrams/s"), offered),
-        (number("Times"), lambda c: quantity.count(len(c.trial_ids))),
+        (number("Times"), lambda c: len(c.trial_ids)),
         (number("Lost", "copies"), lost),
         (number("Again", "copies"), duplicated),
         (number("Out of order", "copies of flows that stayed / moved"), reordered),

@@ -6,22 +6,15 @@ from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, Ze
 from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.labels import unique
-from reports.model import Cell, Column, Row, Table, Tone
-from reports.tables.build import number, plain
+from reports.model import Cell, Column, Table
+from reports.tables.build import Columns, number, table
+
+Scenario = tuple[str, Dataset]
+"""Its name, and its records."""
 
 
-def scenarios(data: Dataset) -> Table | None:
-    """``None`` for a run of one scenario."""
-    columns = (
-        Column("Scenario"),
-        number("Cases"),
-        number("Trials"),
-        number("Checks", "met of made"),
-        number("Targets", "met of set"),
-        number("Highest rate without loss", "datagrams/s"),
-        Column("Ledger"),
-        number("Doubts", "records"),
-    )
+def scenarios(data: Dataset) -> list[Table]:
+    """None for a run of one scenario."""
     records: list[Check | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity]
     records = [*data.checks, *data.trials, *data.zero_losses, *data.comparisons, *data.footprints]
     records += [*data.delays, *data.group_capacities]
@@ -29,40 +22,43 @@ def scenarios(data: Dataset) -> Table | None:
     if data.run is not None:
         names = unique([*(n for n in data.run.scenarios if n in names), *names])
     if len(names) < 2:
-        return None
-    rows = tuple(_row(name, data.of_scenario(name)) for name in names)
-    return Table("scenarios", "Scenarios of this run", columns, rows)
+        return []
+    columns: Columns[Scenario] = [
+        (Column("Scenario"), lambda part: part[0]),
+        (number("Cases"), lambda part: _cases(part[1]) or None),
+        (number("Trials"), lambda part: len(part[1].trials) or None),
+        (number("Checks", "met of made"), lambda part: _met([c.passed for c in part[1].checks])),
+        (
+            number("Targets", "met of set"),
+            lambda part: _met([t.target.met for t in verdicts.targets(part[1])]),
+        ),
+        (number("Highest rate without loss", "datagrams/s"), lambda part: _best(part[1])),
+        (Column("Ledger"), lambda part: _ledger(part[1])),
+        (number("Doubts", "records"), lambda part: sum(verdicts.doubtful_records(part[1]).values()) or None),
+    ]
+    parts = [(name, data.of_scenario(name)) for name in names]
+    return table("scenarios", "Scenarios of this run", columns, parts)
 
 
-def _row(name: str, part: Dataset) -> Row:
-    """``part``: the records of this scenario."""
+def _cases(part: Dataset) -> int:
     named: list[Trial | ZeroLoss | Footprint | Delay]
     named = [*part.trials, *part.zero_losses, *part.footprints, *part.delays]
-    met = [target.met for c in part.comparisons if (target := verdicts.target(c)) is not None]
-    met += [target.met for f in part.footprints for target in verdicts.footprint_targets(f)]
-    best = max((z for z in part.zero_losses if z.lower_dps), key=lambda z: z.lower_dps or 0, default=None)
-    unbalanced = sum(not t.ledger.balanced for t in part.trials)
-    ledger = quantity.NONE
-    if part.trials:
-        ledger = f"{unbalanced:,} not balanced" if unbalanced else "balanced"
-    return Row(
-        (
-            *plain(name, _some(len(unique(each.case for each in named))), _some(len(part.trials))),
-            _of(sum(c.passed for c in part.checks), len(part.checks)),
-            _of(sum(met), len(met)),
-            Cell(verdicts.zero_loss_rate(best) if best else quantity.NONE, best.case if best else ""),
-            Cell(ledger, tone="bad" if unbalanced else "plain"),
-            Cell(_some(sum(verdicts.doubtful_records(part).values()))),
-        )
-    )
+    return len({each.case for each in named})
 
 
-def _some(number: int) -> str:
-    return quantity.count(number) if number else quantity.NONE
-
-
-def _of(met: int, number: int) -> Cell:
-    if not number:
+def _met(met: list[bool]) -> Cell:
+    if not met:
         return Cell(quantity.NONE)
-    tone: Tone = "good" if met == number else "bad"
-    return Cell(f"{met:,} of {number:,}", tone=tone)
+    return Cell(f"{sum(met):,} of {len(met):,}", tone="good" if all(met) else "bad")
+
+
+def _best(part: Dataset) -> Cell:
+    best = max((z for z in part.zero_losses if z.lower_dps), key=lambda z: z.lower_dps or 0, default=None)
+    return Cell(verdicts.zero_loss_rate(best), best.case) if best else Cell(quantity.NONE)
+
+
+def _ledger(part: Dataset) -> Cell:
+    if not part.trials:
+        return Cell(quantity.NONE)
+    unbalanced = sum(not t.ledger.balanced for t in part.trials)
+    return Cell(f"{unbalanced:,} not balanced", tone="bad") if unbalanced else Cell("balanced")

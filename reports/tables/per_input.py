@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lab.results import InputSample, Trial
 from reports import labels, quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Cell, Column, Table
 from reports.tables.build import CASE, Columns, number, row_name, tables
@@ -67,12 +67,9 @@ def per_input(data: Dataset) -> list[Table]:
         (Column("Trial"), trial),
         (Column("Input"), lambda i: i.name),
         (number("Offered", "datagrams/s"), lambda i: i.offered),
-        (number("Copies due", "copies"), lambda i: quantity.count(sum(s.expected for s in i.samples))),
+        (number("Copies due", "copies"), lambda i: sum(s.expected for s in i.samples)),
         (number("Loss", "of copies due"), lambda i: i.loss),
-        (
-            number("Beyond the first", "copies"),
-            lambda i: quantity.count(sum(s.duplicated for s in i.samples)),
-        ),
+        (number("Beyond the first", "copies"), lambda i: sum(s.duplicated for s in i.samples)),
     ]
     rows = [inputs for trial in differing(data) for inputs in _rows(trial)]
     return tables("inputs", "Inputs that fared differently in one trial", columns, rows)
@@ -83,13 +80,13 @@ def differing(data: Dataset) -> list[Trial]:
 
     Trials at a fixed rate come first: a search overloads on purpose.
     """
-    groups: dict[object, list[Trial]] = {}
-    for t in data.trials:
-        if t.subject == "none" or t.validity == "invalid" or len(t.inputs) < 2:
-            continue
-        if t.setting.skew > 1 or _spread(t) > 0:
-            key = (t.scenario, t.case, t.subject, t.setting.model_dump_json())
-            groups.setdefault(key, []).append(t)
+    uneven = (
+        t
+        for t in data.trials
+        if t.subject != "none" and t.validity != "invalid" and len(t.inputs) > 1
+        if t.setting.skew > 1 or _spread(t) > 0
+    )
+    groups = grouped(uneven, lambda t: (t.scenario, t.case, t.subject, t.setting))
     return [max(group, key=lambda t: (t.purpose != "search", _spread(t))) for group in groups.values()]
 
 

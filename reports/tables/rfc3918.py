@@ -18,7 +18,7 @@ from reports.dataset import Dataset
 from reports.labels import unique
 from reports.model import Cell, Column, Table
 from reports.quantity import microseconds
-from reports.tables.build import CASE, SUBJECT, Columns, number, table, tables, trial_ids
+from reports.tables.build import CASE, SUBJECT, Columns, Shown, number, table, tables, trial_ids
 
 Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)
 
@@ -32,17 +32,8 @@ NEXT_TO = 0.01
 
 
 def all_tables(data: Dataset) -> list[Table]:
-    parts = (
-        mixed_class(data),
-        forwarding_matrix(data),
-        aggregated(data),
-        *latency(data),
-        min_max_latency(data),
-        *delays(data),
-        group_capacity(data),
-        burdened_latency(data),
-    )
-    return [part for part in parts if part is not None]
+    tests = (mixed_class, forwarding_matrix, aggregated, latency, min_max_latency, delays, group_capacity)
+    return [table for test in (*tests, burdened_latency) for table in test(data)]
 
 
 def _of(data: Dataset, test: str, records: Sequence[Tested]) -> list[Tested]:
@@ -77,20 +68,20 @@ class Measured:
             doubts = verdicts.distinct(self.record.warnings)
         return Cell(rate, doubts=doubts)
 
-    def shown(self, text: Callable[[Trial], str]) -> str:
-        return quantity.NONE if self.trial is None else text(self.trial)
+    def shown(self, read: Callable[[Trial], Shown]) -> Shown:
+        return None if self.trial is None else read(self.trial)
 
 
-def mixed_class(data: Dataset) -> Table | None:
+def mixed_class(data: Dataset) -> list[Table]:
     def share(m: Measured) -> str:
         percent = m.record.setting.unicast_percent
         return f"{100 - percent} : {percent}"
 
-    def multicast(t: Trial) -> str:
-        return quantity.count(max((each.offered for each in _class(t, "multicast")), default=0))
+    def multicast(t: Trial) -> int:
+        return max((each.offered for each in _class(t, "multicast")), default=0)
 
-    def unicast(t: Trial) -> str:
-        return quantity.count(sum(each.offered for each in _class(t, "unicast")))
+    def unicast(t: Trial) -> int:
+        return sum(each.offered for each in _class(t, "unicast"))
 
     columns: Columns[Measured] = [
         *_setup("Multicast : unicast", share),
@@ -103,74 +94,66 @@ def mixed_class(data: Dataset) -> Table | None:
     return table("rfc3918-mixed", "4.1 Mixed class throughput", columns, _searched(data, "4.1"))
 
 
-def forwarding_matrix(data: Dataset) -> Table | None:
+def forwarding_matrix(data: Dataset) -> list[Table]:
+    def received(t: Trial) -> Cell:
+        return Cell(quantity.count(t.delivered), f"{quantity.percent(t.loss_ratio)} lost")
+
+    def all_outputs(t: Trial) -> str:
+        return quantity.rate(t.delivered_dps)
+
     def each_output(t: Trial) -> str:
         return quantity.rate(t.delivered_dps / t.setting.outputs)
 
     columns: Columns[Measured] = [
         *_setup("Offered", lambda m: "zero loss" if isinstance(m.record, ZeroLoss) else "as fast as it can"),
         (number("Intended load", "frames/s"), lambda m: m.load),
-        (number("Frames offered"), lambda m: m.shown(lambda t: quantity.count(t.offered))),
-        (
-            number("Frames received", "all outputs"),
-            lambda m: Cell(
-                m.shown(lambda t: quantity.count(t.delivered)),
-                f"{quantity.percent(m.trial.loss_ratio)} lost" if m.trial else "",
-            ),
-        ),
-        (
-            number("Forwarding rate", "frames/s out, all outputs"),
-            lambda m: m.shown(lambda t: quantity.rate(t.delivered_dps)),
-        ),
+        (number("Frames offered"), lambda m: m.shown(lambda t: t.offered)),
+        (number("Frames received", "all outputs"), lambda m: m.shown(received)),
+        (number("Forwarding rate", "frames/s out, all outputs"), lambda m: m.shown(all_outputs)),
         (number("and of each output", "frames/s, mean"), lambda m: m.shown(each_output)),
     ]
+    fastest = [t for t in data.trials if t.purpose == "fixed" and t.asked_dps is None]
     found = []
     for searched in _searched(data, "4.2"):
-        found.append(searched)
-        found += [
-            Measured(t, t)
-            for t in data.trials
-            if _same(t, searched.record) and t.purpose == "fixed" and t.asked_dps is None
-        ]
+        found += [searched, *(Measured(t, t) for t in fastest if _same(t, searched.record))]
     return table("rfc3918-matrix", "4.2 Scaled group forwarding matrix", columns, found)
 
 
-def aggregated(data: Dataset) -> Table | None:
+def aggregated(data: Dataset) -> list[Table]:
     def out(m: Measured) -> str:
         lower = m.record.lower_dps if isinstance(m.record, ZeroLoss) else None
         return quantity.rate(None if lower is None else lower * m.record.setting.outputs)
 
-    def received(t: Trial) -> str:
+    def received(t: Trial) -> str | None:
         found = [each.delivered for each in t.outputs]
-        ends = unique(map(quantity.count, (min(found), max(found)))) if found else []
-        return " to ".join(ends) or quantity.NONE
+        return " to ".join(unique(map(quantity.count, (min(found), max(found))))) if found else None
 
     columns: Columns[Measured] = [
         *_setup("Bounded by", lambda m: verdicts.bound(m.record.bound_by)),
         (number("Aggregated throughput", "frames/s in"), lambda m: m.load),
         (number("the same", "frames/s out"), out),
-        (number("Frames offered"), lambda m: m.shown(lambda t: quantity.count(t.offered))),
+        (number("Frames offered"), lambda m: m.shown(lambda t: t.offered)),
         (number("Frames received", "on each output"), lambda m: m.shown(received)),
     ]
     caption = "4.3 Aggregated multicast throughput"
     return table("rfc3918-aggregated", caption, columns, _searched(data, "4.3"))
 
 
-def _setup(title: str, more: Callable[[Measured], str | Cell]) -> Columns[Measured]:
+def _setup(title: str, more: Callable[[Measured], Shown]) -> Columns[Measured]:
     """What the RFC wants reported of every test, and one column more."""
     return [
         (CASE, lambda m: Cell(m.record.case, m.record.scenario)),
         (SUBJECT, lambda m: labels.subject_with_rps(m.record)),
         (number("Frame size", "B"), lambda m: _frame_size(m.record.setting)),
-        (number("Outputs"), lambda m: quantity.count(m.record.setting.outputs)),
-        (number("Groups"), lambda m: quantity.count(m.record.setting.rules)),
+        (number("Outputs"), lambda m: m.record.setting.outputs),
+        (number("Groups"), lambda m: m.record.setting.rules),
         (number("Duration", "s"), lambda m: m.shown(lambda t: quantity.seconds(t.duration_ns))),
         (Column(title), more),
     ]
 
 
-def _frame_size(setting: Setting) -> str:
-    return quantity.count(max(LEAST_FRAME, setting.payload_bytes + ETHERNET_OVERHEAD))
+def _frame_size(setting: Setting) -> int:
+    return max(LEAST_FRAME, setting.payload_bytes + ETHERNET_OVERHEAD)
 
 
 def _searched(data: Dataset, test: str) -> list[Measured]:
@@ -184,17 +167,13 @@ def _same(trial: Trial, other: Trial | ZeroLoss) -> bool:
 
 def _trial_at_rate(data: Dataset, z: ZeroLoss) -> Trial | None:
     """The last trial without loss at the rate that was found."""
+    rate = z.lower_dps
+    if rate is None:
+        return None
     wanted = set(z.trial_ids)
-    found = [
-        t
-        for t in data.trials
-        if t.trial_id in wanted
-        and t.asked_dps is not None
-        and z.lower_dps is not None
-        and abs(t.asked_dps - z.lower_dps) <= NEXT_TO * z.lower_dps
-        and t.delivered >= t.expected
-    ]
-    return found[-1] if found else None
+    lossless = [t for t in data.trials if t.trial_id in wanted and t.delivered >= t.expected]
+    near = [t for t in lossless if t.asked_dps is not None and abs(t.asked_dps - rate) <= NEXT_TO * rate]
+    return near[-1] if near else None
 
 
 def _class(trial: Trial, traffic: str) -> list[OutputSample]:
@@ -240,7 +219,7 @@ def latency(data: Dataset) -> list[Table]:
     return tables("rfc3918-latency", "5.1 Multicast latency, of each output over its groups", columns, found)
 
 
-def min_max_latency(data: Dataset) -> Table | None:
+def min_max_latency(data: Dataset) -> list[Table]:
     found = []
     for t in _latency_trials(data, "5.2"):
         low, high = _extremes(t)
@@ -250,7 +229,7 @@ def min_max_latency(data: Dataset) -> Table | None:
     return table("rfc3918-extremes", "5.2 Min/max multicast latency, over outputs and groups", columns, found)
 
 
-def burdened_latency(data: Dataset) -> Table | None:
+def burdened_latency(data: Dataset) -> list[Table]:
     found = []
     for t in _latency_trials(data, "8.1"):
         if t.latency is None:
@@ -299,26 +278,32 @@ def _extremes(t: Trial) -> tuple[int | None, int | None]:
 
 
 def delays(data: Dataset) -> list[Table]:
+    def of_values(figure: Callable[[list[int]], float]) -> Callable[[Delay], str]:
+        return lambda d: microseconds(figure(d.values_ns) if d.values_ns else None)
+
+    def p99(d: Delay) -> str:
+        return microseconds(percentile(d.values_ns, 0.99) if len(d.values_ns) >= P99_NEEDS else None)
+
+    def resolution(d: Delay) -> str:
+        return microseconds(d.resolution_ns) if d.resolution_ns else "time stamp"
+
+    def answered(d: Delay) -> str:
+        return microseconds(median(d.answered_ns) if d.answered_ns else None)
+
     columns: Columns[Delay] = [
         (CASE, lambda d: Cell(d.case, d.scenario)),
         (SUBJECT, labels.subject_with_rps),
         (Column("Delay"), lambda d: "join" if d.change == "add" else "leave"),
         (Column("Seen"), _sign),
-        (number("Groups beside"), lambda d: quantity.count(d.setting.rules)),
+        (number("Groups beside"), lambda d: d.setting.rules),
         (number("Offered load", "frames/s of the group"), _delay_load),
         (number("Repetitions"), lambda d: Cell(quantity.count(len(d.values_ns)), doubts=_delay_doubts(d))),
-        (number("Least", "µs"), lambda d: microseconds(min(d.values_ns, default=None))),
-        (number("Median", "µs"), lambda d: microseconds(median(d.values_ns) if d.values_ns else None)),
-        (number("p99", "µs"), _p99),
-        (number("Largest", "µs"), lambda d: microseconds(max(d.values_ns, default=None))),
-        (
-            number("Resolution", "µs"),
-            lambda d: microseconds(d.resolution_ns) if d.resolution_ns else "time stamp",
-        ),
-        (
-            number("Request answered", "µs, median"),
-            lambda d: microseconds(median(d.answered_ns) if d.answered_ns else None),
-        ),
+        (number("Least", "µs"), of_values(min)),
+        (number("Median", "µs"), of_values(median)),
+        (number("p99", "µs"), p99),
+        (number("Largest", "µs"), of_values(max)),
+        (number("Resolution", "µs"), resolution),
+        (number("Request answered", "µs, median"), answered),
     ]
     chosen = [each for test in ("6.1", "6.2", "8.2") for each in _of(data, test, data.delays)]
     caption = "6.1 Group join delay, 6.2 group leave delay, 8.2 both beside unicast"
@@ -347,10 +332,6 @@ def _delay_doubts(d: Delay) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-def _p99(d: Delay) -> str:
-    return microseconds(percentile(d.values_ns, 0.99) if len(d.values_ns) >= P99_NEEDS else None)
-
-
 def percentile(values: Sequence[int], share: float) -> int:
     """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
@@ -364,18 +345,17 @@ ENDED = {
 }
 
 
-def group_capacity(data: Dataset) -> Table | None:
+def group_capacity(data: Dataset) -> list[Table]:
     def groups(c: Capacity) -> Cell:
         least = "≥ " if c.bound_by == "limit" else ""
-        return Cell(
-            "none" if c.groups is None else f"{least}{c.groups:,}", doubts=verdicts.distinct(c.warnings)
-        )
+        number = "none" if c.groups is None else f"{least}{c.groups:,}"
+        return Cell(number, doubts=verdicts.distinct(c.warnings))
 
     columns: Columns[Capacity] = [
         (CASE, lambda c: Cell(c.case, c.scenario)),
         (SUBJECT, labels.subject_with_rps),
         (number("Frame size", "B"), lambda c: _frame_size(c.setting)),
-        (number("Outputs"), lambda c: quantity.count(c.setting.outputs)),
+        (number("Outputs"), lambda c: c.setting.outputs),
         (number("Offered load", "frames/s"), lambda c: quantity.rate(c.offered_dps)),
         (Column("Groups tried"), lambda c: "\n".join(map(_step, c.steps))),
         (number("Group capacity", "groups"), groups),

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from lab.results import Footprint, Setting, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import AXES, LOAD, unique
 from reports.model import Cell, Column, Table
-from reports.tables.build import Columns, headings, number, row
+from reports.tables import build
+from reports.tables.build import Columns, cell, number
 from reports.tables.trials import HALF, received_by_worker
 
 WRONG_WORKER = "wrong worker"
@@ -145,33 +146,31 @@ class Group:
 
 def groups(data: Dataset) -> list[Group]:
     """Each load that two strategies or variants of one had; the load of most strategies first."""
-    members: dict[tuple[str, tuple[object, ...]], list[Trial | ZeroLoss]] = {}
-    every: list[Trial | ZeroLoss] = [*data.zero_losses, *data.trials]
-    for record in every:
-        if record.setting.strategy is not None:
-            key = (record.scenario, tuple(getattr(record.setting, name) for name in LOAD))
-            members.setdefault(key, []).append(record)
+    records: list[Trial | ZeroLoss] = [*data.zero_losses, *data.trials]
+    loads = grouped(
+        (r for r in records if r.setting.strategy is not None),
+        lambda r: (r.scenario, tuple(getattr(r.setting, name) for name in LOAD)),
+    )
     found: list[Group] = []
-    for (scenario, _), records in members.items():
-        variants = {tuple(getattr(r.setting, name) for name in AXES) for r in records}
-        if len(variants) < 2:
-            continue
-        number = 1 + sum(group.scenario == scenario for group in found)
-        cases = unique(r.case for r in records)
-        entries = tuple(_entry(data, scenario, [r for r in records if r.case == case]) for case in cases)
-        if sum(entry.measured for entry in entries) < 2:
-            continue
-        found.append(Group(scenario, records[0].setting, number, entries))
+    for (scenario, _), members in loads.items():
+        entries = tuple(
+            _entry(data, case) for case in grouped(members, lambda r: (r.scenario, r.case)).values()
+        )
+        variants = {tuple(getattr(r.setting, name) for name in AXES) for r in members}
+        if len(variants) > 1 and sum(entry.measured for entry in entries) > 1:
+            number = 1 + sum(group.scenario == scenario for group in found)
+            found.append(Group(scenario, members[0].setting, number, entries))
     return sorted(found, key=lambda group: -group.strategies)
 
 
-def _entry(data: Dataset, scenario: str, records: Sequence[Trial | ZeroLoss]) -> Entry:
+def _entry(data: Dataset, records: Sequence[Trial | ZeroLoss]) -> Entry:
+    """The entry of one case's records."""
+    scenario, case = records[0].scenario, records[0].case
     searches = [r for r in records if isinstance(r, ZeroLoss)]
     trials = [r for r in records if isinstance(r, Trial)]
     found = max(searches, key=lambda z: z.lower_dps or 0, default=None)
     if found is not None:
         trials = [t for t in trials if t.setting.rps == found.setting.rps]
-    case = records[0].case
     footprints = [f for f in data.footprints if (f.scenario, f.case) == (scenario, case)]
     return Entry(
         case=case,
@@ -197,20 +196,12 @@ def table(group: Group) -> Table:
         (number("p50 / p99", "µs"), lambda entry: _latency(entry.latency)),
         (number("CPU", "µs a copy"), _cpu),
         (Column("Worker shares", "1 is even"), _shares),
-        (
-            number("Wrong worker", "datagrams"),
-            lambda entry: Cell(
-                quantity.count(entry.wrong_worker), tone="bad" if entry.wrong_worker else "plain"
-            ),
-        ),
+        (number("Wrong worker", "datagrams"), _wrong_worker),
     ]
-    columns = [
-        (column, read)
-        for column, read in columns
-        if any(read(entry) not in (quantity.NONE, Cell(quantity.NONE)) for entry in group.entries)
-    ]
-    rows = tuple(row(entry, columns, _notes(entry)) for entry in group.entries)
-    return Table(f"strategies-{group.name}", f"{group.scenario}: {group.load_text}", headings(columns), rows)
+    empty = Cell(quantity.NONE)
+    columns = [each for each in columns if any(cell(each[1](entry)) != empty for entry in group.entries)]
+    caption = f"{group.scenario}: {group.load_text}"
+    return build.table(f"strategies-{group.name}", caption, columns, group.entries, _notes)[0]
 
 
 def _name(group: Group, entry: Entry) -> Cell:
@@ -235,46 +226,48 @@ def _footprint(entry: Entry, size: Callable[[Footprint], int | None]) -> str:
     return quantity.megabytes(size(entry.footprint) if entry.footprint else None)
 
 
-def _measured_memory(entry: Entry) -> Cell:
+def _measured_memory(entry: Entry) -> Cell | None:
     if entry.footprint is None:
-        return Cell(quantity.NONE)
+        return None
     rings = f"rings {quantity.megabytes(entry.footprint.memory.ring_bytes_total)}"
     doubts = verdicts.footprint_doubts(entry.footprint)
     return Cell(quantity.megabytes(verdicts.measured_bytes(entry.footprint)), rings, doubts)
 
 
-def _rate(entry: Entry, show_rps: bool) -> Cell:
+def _rate(entry: Entry, show_rps: bool) -> Cell | None:
     found = entry.found
     if found is None:
-        return Cell(quantity.NONE)
+        return None
     rps = ", RPS on" if show_rps and found.setting.rps else ""
     text = verdicts.rate_or_none_found(found)
     return Cell(text, f"{verdicts.bound(found.bound_by)}{rps}", verdicts.distinct(found.warnings))
 
 
-def _latency(trial: Trial | None) -> Cell:
+def _latency(trial: Trial | None) -> Cell | None:
     if trial is None or trial.latency is None:
-        return Cell(quantity.NONE)
-    seen = trial.latency
-    text = f"{quantity.microseconds(seen.p50)} / {quantity.microseconds(seen.p99)}"
+        return None
+    text = f"{quantity.microseconds(trial.latency.p50)} / {quantity.microseconds(trial.latency.p99)}"
     return Cell(text, f"at {quantity.rate(trial.offered_dps)}/s", verdicts.trial_doubts(trial))
 
 
-def _cpu(entry: Entry) -> Cell:
+def _cpu(entry: Entry) -> Cell | None:
     trial = entry.cpu
     if trial is None or trial.cpu is None or trial.cpu.ns_per_copy is None:
-        return Cell(quantity.NONE)
+        return None
     included = "" if trial.cpu.baseline_ns is not None else "with generator"
     detail = "\n".join(filter(None, (included, _elsewhere(entry, trial))))
     return Cell(f"{trial.cpu.ns_per_copy / quantity.NS_PER_US:.2f}", detail)
 
 
-def _shares(entry: Entry) -> Cell:
-    trial = entry.shared
-    if trial is None:
-        return Cell(quantity.NONE)
-    detail = "\n".join(filter(None, (idle_workers(entry.shares), _elsewhere(entry, trial))))
+def _shares(entry: Entry) -> Cell | None:
+    if entry.shared is None:
+        return None
+    detail = "\n".join(filter(None, (idle_workers(entry.shares), _elsewhere(entry, entry.shared))))
     return Cell(shares_text(entry.shares), detail)
+
+
+def _wrong_worker(entry: Entry) -> Cell:
+    return Cell(quantity.count(entry.wrong_worker), tone="bad" if entry.wrong_worker else "plain")
 
 
 def _elsewhere(entry: Entry, trial: Trial) -> str:

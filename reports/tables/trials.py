@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from lab.results import Comparison, Cpu, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Cell, Column, Table
-from reports.tables.build import BOUND_BY, CASE, SUBJECT, Columns, number, row_name, table, tables, word
+from reports.tables.build import (
+    BOUND_BY,
+    CASE,
+    Columns,
+    case_and_subject,
+    number,
+    row_name,
+    table,
+    tables,
+    word,
+)
 
 HALF = 0.5
 """Share of the zero-loss rate at which processor time is compared."""
@@ -21,13 +31,13 @@ SHARES_LISTED = 8
 # ------------------------------------------------------------------------------- targets and comparisons
 
 
-def targets(data: Dataset) -> Table | None:
+def targets(data: Dataset) -> list[Table]:
     columns: Columns[verdicts.MeasuredTarget] = [
         (Column("Target"), lambda t: t.what),
         (word("Promised"), lambda t: t.wanted),
         (Column("Measured"), lambda t: Cell(t.measured, doubts=t.doubts)),
         (Column("Outcome"), lambda t: Cell(t.target.outcome, tone="good" if t.target.met else "bad")),
-        (BOUND_BY, lambda t: verdicts.bound(t.bound_by) if t.bound_by else quantity.NONE),
+        (BOUND_BY, lambda t: verdicts.bound(t.bound_by) if t.bound_by else None),
     ]
     found = sorted(verdicts.targets(data), key=lambda t: t.target.met)
     return table("targets", "What the project promises, and what was measured", columns, found)
@@ -38,18 +48,20 @@ def comparisons(data: Dataset) -> list[Table]:
         direction = "higher is better" if c.higher_is_better else "lower is better"
         return Cell(c.metric, f"{labels.compared(data, c)}\n{direction}")
 
+    def medians(c: Comparison) -> str:
+        return f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()
+
+    def ratio(c: Comparison) -> Cell:
+        interval = f"{quantity.interval(c.low, c.high)} at {quantity.percent(c.confidence)}"
+        detail = interval if c.pairs > 1 else "no interval"
+        return Cell(quantity.ratio(c.ratio), detail, verdicts.distinct(c.warnings))
+
     columns: Columns[Comparison] = [
         (CASE, lambda c: row_name(data, c)),
         (word("Metric", "a / b"), metric),
-        (
-            Column("Medians", "a / b"),
-            lambda c: f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip(),
-        ),
-        (
-            number("Ratio", "×, with interval"),
-            lambda c: Cell(quantity.ratio(c.ratio), _interval(c), verdicts.distinct(c.warnings)),
-        ),
-        (number("Pairs"), lambda c: quantity.count(c.pairs)),
+        (Column("Medians", "a / b"), medians),
+        (number("Ratio", "×, with interval"), ratio),
+        (number("Pairs"), lambda c: c.pairs),
         (word("Verdict"), lambda c: Cell(verdicts.verdict(c), _visible(c), tone=verdicts.verdict_tone(c))),
         (Column("Target"), _target),
         (BOUND_BY, lambda c: verdicts.bound(c.bound_by)),
@@ -59,12 +71,6 @@ def comparisons(data: Dataset) -> list[Table]:
 
 def _median(values: Sequence[float]) -> str:
     return quantity.rate(median(values)) if values else quantity.NONE
-
-
-def _interval(c: Comparison) -> str:
-    if c.pairs < 2:
-        return "no interval"
-    return f"{quantity.interval(c.low, c.high)} at {quantity.percent(c.confidence)}"
 
 
 def _visible(c: Comparison) -> str:
@@ -102,19 +108,18 @@ def _rate_columns(data: Dataset, found: str, beyond: str) -> Columns[ZeroLoss]:
         allowed = f"with {quantity.percent(goal)} loss allowed" if goal else ""
         return Cell(verdicts.rate_or_none_found(z), allowed, verdicts.distinct(z.warnings))
 
-    def copies(z: ZeroLoss) -> str:
+    def first_lost(z: ZeroLoss) -> str:
+        return "not reached" if z.upper_dps is None else quantity.rate(z.upper_dps)
+
+    def copies(z: ZeroLoss) -> str | None:
         if z.lower_dps is None:
-            return quantity.NONE
+            return None
         return quantity.rate(z.lower_dps * z.setting.outputs * (1 - z.goal_loss_ratio))
 
     return [
-        (CASE, lambda z: row_name(data, z)),
-        (SUBJECT, labels.subject_with_rps),
+        *case_and_subject(data),
         (number(found, "datagrams/s"), rate),
-        (
-            number(beyond, "datagrams/s"),
-            lambda z: "not reached" if z.upper_dps is None else quantity.rate(z.upper_dps),
-        ),
+        (number(beyond, "datagrams/s"), first_lost),
         (number("Copies delivered", "copies/s"), copies),
         (number("Generator's ceiling", "datagrams/s"), lambda z: quantity.rate(z.generator_ceiling_dps)),
         (BOUND_BY, lambda z: verdicts.bound(z.bound_by)),
@@ -128,23 +133,19 @@ def fixed_rates(data: Dataset) -> list[Table]:
         asked = "as fast as it can" if t.asked_dps is None else f"asked {quantity.rate(t.asked_dps)}"
         return Cell(quantity.rate(t.offered_dps), asked)
 
+    def delivered(t: Trial) -> Cell:
+        return Cell(quantity.rate(t.delivered_dps), doubts=verdicts.trial_doubts(t))
+
     columns: Columns[Trial] = [
-        (CASE, lambda t: row_name(data, t)),
-        (SUBJECT, labels.subject_with_rps),
+        *case_and_subject(data),
         (number("Offered", "datagrams/s"), offered),
-        (
-            number("Delivered", "copies/s"),
-            lambda t: Cell(quantity.rate(t.delivered_dps), doubts=verdicts.trial_doubts(t)),
-        ),
+        (number("Delivered", "copies/s"), delivered),
         (number("Loss", "of copies due"), lambda t: quantity.percent(t.loss_ratio)),
         (BOUND_BY, lambda t: verdicts.bound(t.bound_by)),
     ]
     # A calibration tries rates until the generator holds one; the rates that it did not hold are no result.
-    shown = [
-        t
-        for t in data.trials
-        if t.purpose == "fixed" or (t.purpose == "calibration" and t.validity != "invalid")
-    ]
+    held = [t for t in data.trials if t.purpose == "fixed" or t.validity != "invalid"]
+    shown = [t for t in held if t.purpose in ("fixed", "calibration")]
     return tables("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, shown)
 
 
@@ -167,18 +168,15 @@ def cpu(data: Dataset) -> list[Table]:
 
     unit = "µs per copy, median"
     columns: Columns[list[Trial]] = [
-        (CASE, lambda trials: row_name(data, trials[0])),
-        (SUBJECT, lambda trials: labels.subject_with_rps(trials[0])),
+        *case_and_subject(data),
         (number("Net of the baseline", unit), net),
         (number("Whole machine", unit), per_copy("busy_ns")),
         (number("of that in softirq", unit), per_copy("softirq_ns")),
-        (number("Trials"), lambda trials: quantity.count(len(trials))),
+        (number("Trials"), len),
     ]
+    candidates = [t for t in data.trials if t.subject != "none" and t.load_share in (None, HALF)]
     groups = _preferred(
-        data,
-        lambda t: (
-            t.cpu is not None and t.cpu.copies > 0 and t.subject != "none" and t.load_share in (None, HALF)
-        ),
+        [t for t in candidates if t.cpu is not None and t.cpu.copies > 0],
         lambda t: t.cpu is not None and t.cpu.baseline_ns is not None,
     )
     return tables("cpu", "Processor time of the whole machine per copy, softirq included", columns, groups)
@@ -199,11 +197,10 @@ def latency(data: Dataset) -> list[Table]:
         )
 
     columns: Columns[list[Trial]] = [
-        (CASE, lambda trials: row_name(data, trials[0])),
-        (SUBJECT, lambda trials: labels.subject_with_rps(trials[0])),
+        *case_and_subject(data),
         (number("Offered", "datagrams/s"), offered),
         *((number(title, "µs"), percentile(place)) for place, title in enumerate(PERCENTILES)),
-        (number("Trials"), lambda trials: quantity.count(len(trials))),
+        (number("Trials"), len),
     ]
     return tables("latency", "Latency percentiles, medians over the trials", columns, latency_groups(data))
 
@@ -215,7 +212,7 @@ def load_share(trial: Trial) -> str:
 
 def latency_groups(data: Dataset) -> list[list[Trial]]:
     """Trials made for latency; where a case has none, others at one rate."""
-    return _preferred(data, lambda t: t.latency is not None, lambda t: t.purpose == "latency")
+    return _preferred([t for t in data.trials if t.latency is not None], lambda t: t.purpose == "latency")
 
 
 def latency_medians(trials: Sequence[Trial]) -> list[float]:
@@ -224,28 +221,20 @@ def latency_medians(trials: Sequence[Trial]) -> list[float]:
     return [median(getattr(each, field) for each in seen) for field in PERCENTILES.values()]
 
 
-def _preferred(
-    data: Dataset, wanted: Callable[[Trial], bool], best: Callable[[Trial], bool]
-) -> list[list[Trial]]:
-    """Groups of the wanted trials that are best; where a case has none, of those at one rate."""
-    made = _grouped(data, lambda t: wanted(t) and best(t))
-    covered = {(trials[0].scenario, trials[0].case) for trials in made}
-    rest = _grouped(
-        data,
-        lambda t: wanted(t) and (t.scenario, t.case) not in covered and t.purpose in ("fixed", "comparison"),
-    )
-    return made + rest
+def _preferred(trials: Sequence[Trial], best: Callable[[Trial], bool]) -> list[list[Trial]]:
+    """Groups of the trials that are best; where a case has none, of those at one rate."""
+    made = _grouped(filter(best, trials))
+    covered = {(group[0].scenario, group[0].case) for group in made}
+    rest = [t for t in trials if (t.scenario, t.case) not in covered]
+    return made + _grouped(t for t in rest if t.purpose in ("fixed", "comparison"))
 
 
-def _grouped(data: Dataset, wanted: Callable[[Trial], bool]) -> list[list[Trial]]:
+def _grouped(trials: Iterable[Trial]) -> list[list[Trial]]:
     """Trials of equal scenario, case, subject, setting and share of the zero-loss rate.
 
     Invalid ones only where there are no others.
     """
-    groups: dict[object, list[Trial]] = {}
-    for t in filter(wanted, data.trials):
-        key = (t.scenario, t.case, t.subject, t.setting.model_dump_json(), t.load_share)
-        groups.setdefault(key, []).append(t)
+    groups = grouped(trials, lambda t: (t.scenario, t.case, t.subject, t.setting, t.load_share))
     return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
 
 
@@ -261,19 +250,18 @@ def worker_shares(data: Dataset) -> list[Table]:
             doubts += (f"{quantity.plural(idle, 'worker')} of {len(received)} received nothing",)
         return Cell(_shares(received), doubts=doubts)
 
-    def busiest(trial: Trial) -> str:
+    def busiest(trial: Trial) -> str | None:
         received = received_by_worker(trial)
-        return f"{max(received) * len(received) / sum(received):.2f}" if sum(received) else quantity.NONE
+        return f"{max(received) * len(received) / sum(received):.2f}" if sum(received) else None
 
     columns: Columns[Trial] = [
-        (CASE, lambda t: row_name(data, t)),
-        (SUBJECT, labels.subject_with_rps),
-        (number("Workers"), lambda t: quantity.count(len(t.workers))),
+        *case_and_subject(data),
+        (number("Workers"), lambda t: len(t.workers)),
         (number("Offered", "datagrams/s"), lambda t: quantity.rate(t.offered_dps)),
         (Column("Share of datagrams received", "by worker, in order of CPU"), shares),
         (number("Busiest", "times an even share"), busiest),
     ]
-    groups = _grouped(data, lambda t: len(t.workers) > 0)
+    groups = _grouped(t for t in data.trials if t.workers)
     chosen = [max(trials, key=lambda t: t.offered) for trials in groups]
     return tables("worker-shares", "How the load was spread over the workers", columns, chosen)
 

@@ -15,11 +15,11 @@ from reports.capacity.law import Prediction
 from reports.capacity.layouts import Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.model import CapacityModel
 from reports.capacity.predict import MemoryPrediction
-from reports.capacity.rank import Candidate, evaluate, ranked
 from reports.capacity.rank import Row as Ranked
+from reports.capacity.rank import evaluate, ranked
 from reports.dataset import Dataset
 from reports.model import Cell, Column, Section, Table, Tone
-from reports.tables.build import Columns, headings, number, row
+from reports.tables.build import Columns, number, table
 
 WIRE_BYTES = 66
 """Bytes on the wire around a payload on Ethernet (see ``mcastlab advise --gbps``)."""
@@ -42,32 +42,35 @@ RATES = (
 
 def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
     """Empty where the model knows nothing about memory, or about workers that also receive."""
+    title = "The document's tables, answered"
     if model.memory is None or not model.steered:
-        return Section("seed", "The document's tables, answered")
-    text = [MEMORY, RATES.format(payload=layouts.payload_bytes)]
+        return Section("seed", title)
     tables = (
-        _worker_counts(data, model, layouts.rows),
-        _characteristics(data, model, layouts),
-        _use_cases(model, layouts),
+        *_worker_counts(data, model, layouts.rows),
+        *_characteristics(data, model, layouts),
+        *_use_cases(model, layouts),
     )
-    return Section("seed", "The document's tables, answered", tuple(text), tables)
+    return Section("seed", title, (MEMORY, RATES.format(payload=layouts.payload_bytes)), tables)
 
 
-def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> Table:
+def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> list[Table]:
     def memory(r: DocumentedRow) -> MemoryPrediction:
         return evaluate(r.planned, 1.0, model).memory
 
     def kernel(r: DocumentedRow) -> str:
         found = memory(r).kernel
-        return quantity.megabytes(found.value) if found else quantity.NONE
+        return quantity.megabytes(found.value if found else None)
+
+    def name(r: DocumentedRow) -> Cell:
+        return Cell(r.source.rsplit(", ", 1)[1], f"{r.interfaces} IF, {r.cpus} CPUs, {r.strategy}")
+
+    def rules(r: DocumentedRow) -> Cell:
+        return _against(r.planned.held.rules_per_worker, r.rules_per_worker)
 
     columns: Columns[DocumentedRow] = [
-        (Column("Row"), lambda r: Cell(r.source.rsplit(", ", 1)[1], _setting(r))),
+        (Column("Row"), name),
         (number("Workers"), lambda r: _against(r.planned.workers, r.workers)),
-        (
-            number("Rules per worker"),
-            lambda r: _against(r.planned.held.rules_per_worker, r.rules_per_worker),
-        ),
+        (number("Rules per worker"), rules),
         (number("Documented", "MB"), lambda r: quantity.megabytes(r.total_bytes)),
         (number("Modelled", "MB"), lambda r: quantity.megabytes(r.modelled_bytes)),
         (number("Measured", "MB"), lambda r: _measured(_footprint(data, r))),
@@ -75,12 +78,11 @@ def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[Documente
         (number("Rings", "MB"), lambda r: quantity.megabytes(r.planned.rings_bytes)),
         (number("Kernel growth", "MB, predicted"), kernel),
     ]
-    made = tuple(row(r, columns, tuple(_differences(r, _footprint(data, r), memory(r).total))) for r in rows)
-    return Table("seed-workers", "Worker Count Table", headings(columns), made)
 
+    def notes(r: DocumentedRow) -> Iterator[str]:
+        return _differences(r, _footprint(data, r), memory(r).total)
 
-def _setting(row: DocumentedRow) -> str:
-    return f"{row.interfaces} IF, {row.cpus} CPUs, {row.strategy}"
+    return table("seed-workers", "Worker Count Table", columns, rows, notes)
 
 
 def _against(planned: int, documented: int | None) -> Cell:
@@ -128,92 +130,83 @@ def _differences(row: DocumentedRow, started: Footprint | None, predicted: Predi
         yield f"Predicted is {off} off the measurement, which is {within} its interval."
 
 
-def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> Table:
-    made = {id(each): evaluate(each.planned, 1.0, model) for each in layouts.configurations}
-    best = max(layouts.configurations, key=lambda each: made[id(each)].zero_loss_dps.value)
+def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> list[Table]:
+    made = {each.name: evaluate(each.planned, 1.0, model) for each in layouts.configurations}
+    best = max(layouts.configurations, key=lambda each: made[each.name].zero_loss_dps.value)
 
-    def throughput(each: Configuration) -> Cell:
-        rate = made[id(each)].zero_loss_dps
-        gbps = rate.value * (layouts.payload_bytes + WIRE_BYTES) * 8 / 1e9
-        span = f"{quantity.rate(rate.low)} to {quantity.rate(rate.high)}\n{rate.basis}; {gbps:.3g} Gbit/s"
-        return Cell(f"{_stars_of(each.throughput)} {quantity.rate(rate.value)}", span)
-
-    def latency(each: Configuration) -> Cell:
-        stars, strategy = _stars_of(each.latency), each.planned.strategy
-        seen = [t.latency for t in _latency_trials(data, strategy) if t.latency]
-        if not seen:
-            return Cell(f"{stars} not measured")
-        p50, p99 = median(one.p50 for one in seen), median(one.p99 for one in seen)
-        text = f"p50 {quantity.microseconds(p50)}\np99 {quantity.microseconds(p99)}"
-        return Cell(f"{stars} {text}", f"{quantity.plural(len(seen), 'trial')} of strategy {strategy}")
-
-    def cpu(each: Configuration) -> Cell:
-        machine = each.planned.machine
-        return Cell(
-            quantity.rate(made[id(each)].cost_ns.value),
-            f"{each.cpu_usage}: {quantity.plural(machine.cpus, 'processor')}\n"
-            f"busiest {1 / machine.evenness:.2g} × the mean",
-        )
-
-    def overhead(each: Configuration) -> Cell:
-        needs = made[id(each)].memory
-        size = needs.processes.value + (needs.kernel.value if needs.kernel else 0.0)
-        return Cell(quantity.megabytes(size), each.overhead)
+    def trials(each: Configuration) -> list[Trial]:
+        latency = [t for t in data.trials if t.subject == "mcrd" and t.purpose == "latency" and t.latency]
+        return [t for t in latency if t.setting.strategy == each.planned.strategy]
 
     def name(each: Configuration) -> Cell:
         workers = quantity.plural(each.planned.workers, "worker")
         return Cell(each.name, f"{workers}, {each.planned.strategy}")
+
+    def throughput(each: Configuration) -> Cell:
+        rate = made[each.name].zero_loss_dps
+        gbps = rate.value * (layouts.payload_bytes + WIRE_BYTES) * 8 / 1e9
+        return Cell(
+            f"{'★' * each.throughput} {quantity.rate(rate.value)}", f"{_span(rate)}; {gbps:.3g} Gbit/s"
+        )
+
+    def latency(each: Configuration) -> Cell:
+        stars, seen = "★" * each.latency, [t.latency for t in trials(each) if t.latency]
+        if not seen:
+            return Cell(f"{stars} not measured")
+        p50, p99 = median(one.p50 for one in seen), median(one.p99 for one in seen)
+        text = f"p50 {quantity.microseconds(p50)}\np99 {quantity.microseconds(p99)}"
+        number_of = quantity.plural(len(seen), "trial")
+        return Cell(f"{stars} {text}", f"{number_of} of strategy {each.planned.strategy}")
+
+    def cpu(each: Configuration) -> Cell:
+        machine = each.planned.machine
+        used = f"{each.cpu_usage}: {quantity.plural(machine.cpus, 'processor')}"
+        busiest = f"busiest {1 / machine.evenness:.2g} × the mean"
+        return Cell(quantity.rate(made[each.name].cost_ns.value), f"{used}\n{busiest}")
+
+    def memory(each: Configuration) -> Cell:
+        return Cell(quantity.megabytes(made[each.name].memory.everything), each.memory)
+
+    def overhead(each: Configuration) -> Cell:
+        needs = made[each.name].memory
+        size = needs.processes.value + (needs.kernel.value if needs.kernel else 0.0)
+        return Cell(quantity.megabytes(size), each.overhead)
 
     columns: Columns[Configuration] = [
         (Column("Configuration"), name),
         (number("Throughput", "datagrams/s, predicted"), throughput),
         (number("Latency", "µs, measured here"), latency),
         (number("CPU usage", "ns a datagram, predicted"), cpu),
-        (
-            number("Memory", "MB with rings, predicted"),
-            lambda each: Cell(quantity.megabytes(made[id(each)].memory.everything), each.memory),
-        ),
+        (number("Memory", "MB with rings, predicted"), memory),
         (number("Process overhead", "MB, predicted"), overhead),
     ]
 
-    def trials(each: Configuration) -> tuple[str, ...]:
-        return tuple(t.trial_id for t in _latency_trials(data, each.planned.strategy))
+    def notes(each: Configuration) -> list[str]:
+        """What the stars of a configuration mean in figures."""
+        stars = f"{'★' * each.throughput} of throughput"
+        if each is best:
+            return [f"{stars}: the highest rate of the four."]
+        mine, most = made[each.name].zero_loss_dps, made[best.name].zero_loss_dps
+        text = f"{stars}: {mine.value / most.value:.0%} of the rate of {best.name}, which has "
+        text += f"{'★' * best.throughput}."
+        if mine.high >= most.low:
+            text += " Their intervals overlap."
+        if each.planned.workers > each.planned.machine.cpus:
+            text += " More workers than processors add no processor: they take turns, and share its cost."
+        return [text]
 
-    rows = tuple(row(each, columns, (_stars(each, best, model),), trials) for each in layouts.configurations)
-    caption = "Performance Characteristics: stars become figures"
-    return Table("seed-performance", caption, headings(columns), rows)
-
-
-def _stars_of(number: int) -> str:
-    return "★" * number
-
-
-def _rate(planned: Candidate, model: CapacityModel) -> Prediction:
-    return evaluate(planned, 1.0, model).zero_loss_dps
-
-
-def _stars(each: Configuration, best: Configuration, model: CapacityModel) -> str:
-    """What the stars of a configuration mean in figures."""
-    mine, most = _rate(each.planned, model), _rate(best.planned, model)
-    share = mine.value / most.value
-    if each is best:
-        return f"{_stars_of(each.throughput)} of throughput: the highest rate of the four."
-    apart = " Their intervals overlap." if mine.high >= most.low else ""
-    text = (
-        f"{_stars_of(each.throughput)} of throughput: {share:.0%} of the rate of {best.name}, which has "
-        f"{_stars_of(best.throughput)}.{apart}"
+    return table(
+        "seed-performance",
+        "Performance Characteristics: stars become figures",
+        columns,
+        layouts.configurations,
+        notes,
+        lambda each: tuple(t.trial_id for t in trials(each)),
     )
-    if each.planned.workers > each.planned.machine.cpus:
-        text += " More workers than processors add no processor: they take turns, and share its cost."
-    return text
 
 
-def _latency_trials(data: Dataset, strategy: str) -> list[Trial]:
-    return [
-        t
-        for t in data.trials
-        if t.subject == "mcrd" and t.purpose == "latency" and t.latency and t.setting.strategy == strategy
-    ]
+def _span(rate: Prediction) -> str:
+    return f"{quantity.rate(rate.low)} to {quantity.rate(rate.high)}\n{rate.basis}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +218,7 @@ class Answer:
     ours: Ranked
 
 
-def _use_cases(model: CapacityModel, layouts: Layouts) -> Table:
+def _use_cases(model: CapacityModel, layouts: Layouts) -> list[Table]:
     columns: Columns[Answer] = [
         (
             Column("Use case"),
@@ -237,60 +230,50 @@ def _use_cases(model: CapacityModel, layouts: Layouts) -> Table:
         ),
         (Column("The document recommends"), lambda a: Cell(a.case.recommendation, a.case.claims)),
         (number("It does", "datagrams/s"), lambda a: _does(a.theirs)),
-        (Column("We recommend"), lambda a: _options(a.ours.candidate)),
+        (Column("We recommend"), lambda a: " ".join(map(_shortened, a.ours.candidate.options))),
         (number("It does", "datagrams/s"), lambda a: _does(a.ours)),
     ]
-    answers = [
-        Answer(
-            case,
-            evaluate(case.documented, case.dps, model),
-            ranked(evaluate(each, case.dps, model) for each in case.candidates)[0],
-        )
-        for case in layouts.use_cases
-    ]
+
+    def answer(case: UseCase) -> Answer:
+        theirs = evaluate(case.documented, case.dps, model)
+        return Answer(case, theirs, ranked(evaluate(each, case.dps, model) for each in case.candidates)[0])
+
     caption = "Use cases: the document's recommendation and ours"
-    rows = tuple(row(each, columns, (why(each.theirs, each.ours),)) for each in answers)
-    return Table("seed-use-cases", caption, headings(columns), rows)
+    answers = map(answer, layouts.use_cases)
+    return table("seed-use-cases", caption, columns, answers, lambda a: [why(a.theirs, a.ours)])
 
 
-def _options(candidate: Candidate) -> str:
-    """The options, with a long list of interfaces cut as the document does."""
-    return " ".join(_shortened(word) for word in candidate.options)
-
-
-def _shortened(word: str) -> str:
-    names = word.split(",")
-    return word if len(names) <= MOST_NAMES else f"{names[0]},{names[1]},…,{names[-1]}"
+def _shortened(option: str) -> str:
+    """A long list of interfaces is cut as the document does."""
+    names = option.split(",")
+    return option if len(names) <= MOST_NAMES else f"{names[0]},{names[1]},…,{names[-1]}"
 
 
 def _does(row: Ranked) -> Cell:
     rate = row.zero_loss_dps
-    memory = f"{quantity.megabytes(row.memory.everything)} MB"
-    span = f"{row.verdict}\n{quantity.rate(rate.low)} to {quantity.rate(rate.high)}\n{rate.basis}\n{memory}"
+    detail = f"{row.verdict}\n{_span(rate)}\n{quantity.megabytes(row.memory.everything)} MB"
     tone: Tone = "good" if row.verdict == "meets it" else "bad" if row.verdict == "falls short" else "plain"
-    return Cell(quantity.rate(rate.value), span, tone=tone)
+    return Cell(quantity.rate(rate.value), detail, tone=tone)
 
 
 def why(theirs: Ranked, ours: Ranked) -> str:
     """Why we recommend ``ours``."""
     gain = ours.zero_loss_dps.value / theirs.zero_loss_dps.value - 1
     saved = theirs.memory.everything - ours.memory.everything
-    parts = []
     a, b = ours.candidate, theirs.candidate
     same = (a.strategy, a.workers) == (b.strategy, b.workers)
     if same:
-        parts.append("Ours is the document's")
+        parts = ["Ours is the document's"]
     elif gain > SAME_CHOICE:
-        parts.append(f"Ours forwards {gain:.0%} more")
+        parts = [f"Ours forwards {gain:.0%} more"]
     elif ours.verdict == theirs.verdict == "meets it":
-        parts.append("Both meet what is asked; ours with as much or less memory")
+        parts = ["Both meet what is asked; ours with as much or less memory"]
     else:
-        parts.append("Both forward about the same")
+        parts = ["Both forward about the same"]
     if not same and saved > 0:
         parts.append(f"it takes {quantity.megabytes(saved)} MB less")
     if ours.verdict == "falls short":
         parts.append("what is asked is out of reach of this machine, as far as the model knows")
     elif ours.verdict != "meets it":
         parts.append("whether it meets what is asked is within the interval, so not certain")
-    parts += ours.candidate.why
-    return "; ".join(parts) + "."
+    return "; ".join([*parts, *a.why]) + "."

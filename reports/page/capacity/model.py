@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -22,7 +22,7 @@ from reports.figures import svg
 from reports.figures.style import figure, grid, thousands
 from reports.model import Cell, Column, Figure, Section, Table
 from reports.page.capacity import document
-from reports.tables.build import CASE, Columns, headings, number, row
+from reports.tables.build import CASE, Columns, number, table
 
 PROMISED = 0.15
 """Median relative error that the model promises for cases that it has not seen."""
@@ -67,17 +67,19 @@ def sections(data: Dataset) -> tuple[Section, ...]:
 
 def section(model: CapacityModel) -> Section:
     held = [each for each in model.held_out if each.cases]
-    parts: list[Table | Figure] = [_errors(held, model)]
     rates = [each for each in held if each.what != "memory"]
-    if rates:
-        parts.append(_predicted_figure(rates))
-    parts += [_terms(model), _scaling_figure(model), *(_cases(each, model) for each in held)]
-    return Section(
-        "capacity", "Capacity model", (HELD_OUT, SUM, f"The model was {model.provenance}."), tuple(parts)
-    )
+    parts: list[Table | Figure] = [
+        *_errors(held, model),
+        *([_predicted_figure(rates)] if rates else []),
+        *_terms(model),
+        _scaling_figure(model),
+        *(cases for each in held for cases in _cases(each, model)),
+    ]
+    text = (HELD_OUT, SUM, f"The model was {model.provenance}.")
+    return Section("capacity", "Capacity model", text, tuple(parts))
 
 
-def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
+def _errors(held: Sequence[HeldOut], model: CapacityModel) -> list[Table]:
     def median_error(each: HeldOut) -> Cell:
         met = each.median_error <= PROMISED
         detail = f"at most {PROMISED:.0%}: {'met' if met else 'NOT MET'}"
@@ -85,7 +87,7 @@ def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
 
     columns: Columns[HeldOut] = [
         (Column("Predicted"), lambda each: each.what.capitalize()),
-        (number("Cases", "each held out"), lambda each: quantity.count(len(each.cases))),
+        (number("Cases", "each held out"), lambda each: len(each.cases)),
         (number("Off by", "median"), median_error),
         (number("Off by", "worst"), lambda each: f"{each.errors[-1]:.0%}"),
         (number("Within its interval", "of 95 %"), lambda each: f"{each.within} of {len(each.cases)}"),
@@ -95,19 +97,19 @@ def _errors(held: Sequence[HeldOut], model: CapacityModel) -> Table:
         records = [record for case in each.cases for record in case.records]
         return () if each.what == "memory" else own_trials(records, model)
 
-    rows = tuple(row(each, columns, trials=trials) for each in held)
-    return Table("capacity-errors", "Predicted against measured, of cases held out", headings(columns), rows)
+    caption = "Predicted against measured, of cases held out"
+    return table("capacity-errors", caption, columns, held, trials=trials)
 
 
-def _terms(model: CapacityModel) -> Table:
+def _terms(model: CapacityModel) -> list[Table]:
     law = model.cost
 
     def cost(name: str) -> str:
         return f"{law.coefficients[name]:,.0f}" if name in law.coefficients else "not measured"
 
-    def interval(name: str) -> str:
+    def interval(name: str) -> str | None:
         if name not in law.coefficients or not law.resamples:
-            return quantity.NONE
+            return None
         each = sorted(resample[name] for resample in law.resamples)
         cut = len(each) // 40
         return f"{each[cut]:,.0f} to {each[-1 - cut]:,.0f}"
@@ -118,11 +120,10 @@ def _terms(model: CapacityModel) -> Table:
         (number("Interval", "of 95 %, ns"), interval),
         (Column("Counted"), lambda name: TERMS[name][1]),
     ]
-    rows = tuple(row(name, columns) for name in TERMS)
-    return Table("capacity-terms", "What a datagram costs a worker's processor", headings(columns), rows)
+    return table("capacity-terms", "What a datagram costs a worker's processor", columns, TERMS)
 
 
-def _cases(held: HeldOut, model: CapacityModel) -> Table:
+def _cases(held: HeldOut, model: CapacityModel) -> list[Table]:
     memory = held.what == "memory"
     unit, shown = ("MB", quantity.megabytes) if memory else ("datagrams/s", quantity.rate)
     columns: Columns[HeldOutCase] = [
@@ -132,15 +133,12 @@ def _cases(held: HeldOut, model: CapacityModel) -> Table:
         (number("Interval", unit), lambda case: f"{shown(case.low)} to {shown(case.high)}"),
         (number("Off by"), lambda case: f"{case.predicted / case.measured - 1:+.0%}"),
     ]
-
-    def trials(case: HeldOutCase) -> tuple[str, ...]:
-        return () if memory else own_trials(case.records, model)
-
-    return Table(
+    return table(
         f"capacity-cases-{held.what.replace(' ', '-')}",
         f"Held out: {held.what}",
-        headings(columns),
-        tuple(row(case, columns, trials=trials) for case in held.cases),
+        columns,
+        held.cases,
+        trials=lambda case: () if memory else own_trials(case.records, model),
         folded=f"{held.what.capitalize()}: all {len(held.cases)} cases that were held out",
     )
 
@@ -155,6 +153,7 @@ def _predicted_figure(held: Sequence[HeldOut]) -> Figure:
     every = [case for each in held for case in each.cases]
     least = min(min(case.predicted, case.measured) for case in every) / 1.3
     most = max(max(case.predicted, case.measured) for case in every) * 1.3
+    ends = np.array([least, most])
     looks = {held[0].what: ("o", svg.SERIES[0]), held[-1].what: ("s", svg.SERIES[1])}
 
     def plot(canvas: Canvas, narrow: bool) -> None:
@@ -164,14 +163,9 @@ def _predicted_figure(held: Sequence[HeldOut]) -> Figure:
             if kind == "predicted":
                 axis.set_yscale("log")
                 axis.set_ylim(least, most)
-                axis.plot([least, most], [least, most], color=svg.MUTED, linewidth=1)
-                axis.fill_between(
-                    [least, most],
-                    [least * (1 - PROMISED), most * (1 - PROMISED)],
-                    [least * (1 + PROMISED), most * (1 + PROMISED)],
-                    color=svg.GRID,
-                    linewidth=0,
-                )
+                axis.plot(ends, ends, color=svg.MUTED, linewidth=1)
+                low, high = ends * (1 - PROMISED), ends * (1 + PROMISED)
+                axis.fill_between(ends, low, high, color=svg.GRID, linewidth=0)
                 axis.set_title("Predicted")
                 _plain(axis.yaxis)
             else:
@@ -182,27 +176,22 @@ def _predicted_figure(held: Sequence[HeldOut]) -> Figure:
             axis.set_xlabel("measured, datagrams/s")
             _plain(axis.xaxis)
             for each in held:
-                _marks(axis, each.cases, kind == "predicted", *looks[each.what])
+                marker, colour = looks[each.what]
+                measured = np.array([case.measured for case in each.cases])
+                predicted = np.array([case.predicted for case in each.cases])
+                values = predicted if kind == "predicted" else predicted / measured - 1
+                axis.plot(measured, values, marker, color=colour, markerfacecolor="none")
 
     errors = ", ".join(f"{each.what} off by {each.median_error:.0%} in the median" for each in held)
-    key = (
-        f"Circles: rate of a worker that cannot keep up; squares: rate without loss. The band is "
-        f"{PROMISED:.0%} to either side; on the right the residuals."
-    )
     return figure(
         "capacity-predicted",
         "Predicted against measured, and the residuals",
-        key,
+        f"Circles: rate of a worker that cannot keep up; squares: rate without loss. The band is "
+        f"{PROMISED:.0%} to either side; on the right the residuals.",
         f"Both axes in datagrams a second, logarithmic. {len(every)} points: {errors}.",
         plot,
         lambda narrow: 640 if narrow else 330,
     )
-
-
-def _marks(axis: Axes, cases: Sequence[HeldOutCase], absolute: bool, marker: str, colour: str) -> None:
-    measured = [case.measured for case in cases]
-    values = [case.predicted if absolute else case.predicted / case.measured - 1 for case in cases]
-    axis.plot(measured, values, marker=marker, color=colour, linestyle="none", markerfacecolor="none")
 
 
 def _plain(axis: Axis) -> None:
@@ -217,27 +206,14 @@ def _scaling_figure(model: CapacityModel) -> Figure:
 
     def plot(canvas: Canvas, _narrow: bool) -> None:
         axis = canvas.subplots()
-        axis.fill_between(
-            cpus,
-            [p.low for p in curve],
-            [p.high for p in curve],
-            color=svg.GRID,
-            linewidth=0,
-            label="interval",
-        )
+        low, high = [p.low for p in curve], [p.high for p in curve]
+        axis.fill_between(cpus, low, high, color=svg.GRID, linewidth=0, label="interval")
         axis.plot(cpus, [p.value for p in curve], color=svg.SERIES[0], label="predicted")
         if scaling.amdahl is not None:
             amdahl = [scaling.amdahl.speedup(each) for each in cpus]
             axis.plot(cpus, amdahl, color=svg.SERIES[1], linestyle="--", label="Amdahl")
-        counts = scaling.counts
-        axis.plot(
-            [count.cpus for count in counts],
-            [count.speedup for count in counts],
-            marker="o",
-            linestyle="none",
-            color=svg.INK,
-            label="measured",
-        )
+        counts, speedups = [each.cpus for each in scaling.counts], [each.speedup for each in scaling.counts]
+        axis.plot(counts, speedups, "o", color=svg.INK, label="measured")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)
         for each in (axis.xaxis, axis.yaxis):

@@ -95,8 +95,7 @@ def test_each_figure_of_a_footprint_stands_beside_its_promise() -> None:
     assert [p.met for p in verdicts.footprint_targets(full.model_copy(update={"idle_cpu_ns": 30_000_001}))][
         1
     ] is False
-    table = footprints.workers(sort_records([full, footprint("few", 4)]))
-    assert table is not None
+    (table,) = footprints.workers(sort_records([full, footprint("few", 4)]))
     assert [row["Case"] for row in rows(table)] == ["few", "full"]
     details = {c.title: cell for c, cell in zip(table.columns, table.rows[1].cells, strict=True)}
     assert (details["Stopped"].detail, details["Stopped"].tone) == ("at most 10.00 s: NOT MET", "bad")
