@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
 from lab.results import Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Tone
 from reports.quantity import listed, plural
@@ -50,9 +51,6 @@ def bound(name: str) -> str:
     return BOUNDS.get(name, name)
 
 
-# --------------------------------------------------------------------------------- verdicts and targets
-
-
 def verdict(comparison: Comparison) -> Verdict:
     """The run's own verdict on ``a`` against ``b``, or what its interval says.
 
@@ -80,9 +78,10 @@ def concluded(comparison: Comparison) -> str:
 
 def verdict_tone(comparison: Comparison) -> Tone:
     """The verdict's colour; being slower is not bad where a target allows for it and is met."""
-    tones: dict[Verdict, Tone] = {"better": "good", "worse": "bad"}
-    tone = tones.get(verdict(comparison), "plain")
-    return "plain" if tone == "bad" and (goal := target(comparison)) is not None and goal.met else tone
+    found, goal = verdict(comparison), target(comparison)
+    if found == "worse":
+        return "plain" if goal is not None and goal.met else "bad"
+    return "good" if found == "better" else "plain"
 
 
 def outcome_tone(comparison: Comparison) -> Tone:
@@ -109,9 +108,8 @@ def target(comparison: Comparison) -> Target | None:
     if comparison.target is None:
         return None
     sign = 1 if comparison.higher_is_better else -1
-    low, middle, high = sorted(
-        sign * (value - comparison.target) for value in (comparison.low, comparison.ratio, comparison.high)
-    )
+    figures = (comparison.low, comparison.ratio, comparison.high)
+    low, middle, high = sorted(sign * (value - comparison.target) for value in figures)
     return Target(met=middle >= 0, sure=comparison.pairs > 1 and (low >= 0 or high < 0))
 
 
@@ -124,12 +122,10 @@ def target_text(comparison: Comparison) -> str:
 
 def measured(comparison: Comparison) -> str:
     """``1.42 × (95 % interval 1.35 to 1.51, 8 pairs)``."""
-    if comparison.pairs < 2:
-        return f"{quantity.ratio(comparison.ratio)} × (one pair, no interval)"
-    return (
-        f"{quantity.ratio(comparison.ratio)} × ({quantity.percent(comparison.confidence)} interval "
-        f"{quantity.interval(comparison.low, comparison.high)}, {plural(comparison.pairs, 'pair')})"
-    )
+    interval = quantity.interval(comparison.low, comparison.high)
+    how = f"{quantity.percent(comparison.confidence)} interval {interval}, {plural(comparison.pairs, 'pair')}"
+    known = how if comparison.pairs > 1 else "one pair, no interval"
+    return f"{quantity.ratio(comparison.ratio)} × ({known})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +136,8 @@ class MeasuredTarget:
     wanted: str
     measured: str
     target: Target
-    bound_by: str
     doubts: tuple[str, ...]
+    bound_by: str = ""
     trial_ids: tuple[str, ...] = ()
     """Empty for a footprint."""
 
@@ -151,15 +147,15 @@ def targets(data: Dataset) -> list[MeasuredTarget]:
     found = []
     for c in data.comparisons:
         if (goal := target(c)) is not None:
-            what, ids = f"{c.metric}, {labels.label(data, c)}", tuple(c.trial_ids)
+            what, origin = f"{c.metric}, {labels.label(data, c)}", (c.bound_by, tuple(c.trial_ids))
             found.append(
-                MeasuredTarget(what, target_text(c), measured(c), goal, c.bound_by, distinct(c.warnings), ids)
+                MeasuredTarget(what, target_text(c), measured(c), goal, distinct(c.warnings), *origin)
             )
     for f in data.footprints:
         for each in footprint_targets(f):
             what, limit = f"{labels.label(data, f)}: {each.what}", f"at most {each.limit}"
             doubts = footprint_doubts(f) if each.what == PRIVATE else distinct(f.warnings)
-            found.append(MeasuredTarget(what, limit, each.measured, Target(each.met, True), "", doubts))
+            found.append(MeasuredTarget(what, limit, each.measured, Target(each.met, True), doubts))
     return found
 
 
@@ -202,19 +198,13 @@ def idle_share(f: Footprint) -> float | None:
     return f.idle_cpu_ns / f.idle_ns if f.idle_cpu_ns is not None and f.idle_ns else None
 
 
-# ------------------------------------------------------------------------------------------------ doubts
-
-
 def distinct(warnings: Iterable[str]) -> tuple[str, ...]:
     """One record's warnings; those that differ only in their numbers count as one.
 
     Left out is what :func:`oversubscribed` says once for all records.
     """
-    kinds: dict[str, list[str]] = {}
-    for warning in unique(warnings):
-        if not _is_oversubscription(warning):
-            kinds.setdefault(without_numbers(warning), []).append(warning)
-    return tuple(_with_count(texts) for texts in kinds.values())
+    own = (warning for warning in unique(warnings) if not _is_oversubscription(warning))
+    return tuple(map(_with_count, grouped(own, without_numbers).values()))
 
 
 def without_numbers(doubt: str) -> str:
@@ -231,14 +221,12 @@ def _is_oversubscription(warning: str) -> bool:
 
 def oversubscribed(data: Dataset) -> tuple[str, ...]:
     """Each warning of more workers than CPUs once, with its cases."""
-    cases: dict[str, list[str]] = {}
     records: list[Trial | ZeroLoss | Comparison | Footprint] = [*data.footprints, *data.zero_losses]
-    for record in (*records, *data.comparisons, *data.trials):
-        for warning in filter(_is_oversubscription, record.warnings):
-            cases.setdefault(warning, []).append(labels.label(data, record))
+    records += [*data.comparisons, *data.trials]
+    said = ((w, labels.label(data, r)) for r in records for w in filter(_is_oversubscription, r.warnings))
     found = []
-    for warning, each in cases.items():
-        names = unique(each)
+    for warning, each in grouped(said, itemgetter(0)).items():
+        names = unique(name for _, name in each)
         where = listed(names) if len(names) <= NAMED else plural(len(names), "case")
         found.append(f"{where}: {warning}")
     return tuple(found)
@@ -278,12 +266,9 @@ def merged(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
 
     Doubts that differ only in their numbers count as one.
     """
-    kinds: dict[str, list[tuple[int, str, str]]] = {}
-    for place, (name, each) in enumerate(doubts):
-        for doubt in each:
-            kinds.setdefault(without_numbers(doubt), []).append((place, name, doubt))
+    each = ((place, name, doubt) for place, (name, own) in enumerate(doubts) for doubt in own)
     said = []
-    for found in kinds.values():
+    for found in grouped(each, lambda one: without_numbers(one[2])).values():
         doubt = _with_count(unique(doubt for _, _, doubt in found))
         number = len({place for place, _, _ in found})
         names = unique(name for _, name, _ in found)
@@ -299,14 +284,16 @@ def merged(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
 def discrepancies(footprint: Footprint) -> tuple[str, ...]:
     """The run's own discrepancies, and how far the measurement is from the document and the model."""
     total = measured_bytes(footprint)
-    found = list(footprint.discrepancies)
-    for name, size in (("documented", footprint.documented_bytes), ("modelled", footprint.modelled_bytes)):
-        if size and abs(total - size) > AGREES * size:
-            found.append(
-                f"{quantity.megabytes(total)} MB measured is {quantity.ratio(total / size)} × the "
-                f"{quantity.megabytes(size)} MB {name}"
-            )
-    return tuple(found)
+    known = {"documented": footprint.documented_bytes, "modelled": footprint.modelled_bytes}
+    return (
+        *footprint.discrepancies,
+        *(
+            f"{quantity.megabytes(total)} MB measured is {quantity.ratio(total / size)} × the "
+            f"{quantity.megabytes(size)} MB {name}"
+            for name, size in known.items()
+            if size and abs(total - size) > AGREES * size
+        ),
+    )
 
 
 def group_doubts(trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
@@ -68,6 +68,8 @@ class Key:
     """Every setting but the forwarder's commit, as JSON."""
     load: str
     """The share of the zero-loss rate, or the rate asked for, in words."""
+    names: tuple[str, str] = field(default=("", ""), compare=False)
+    """The case and the subject with its load, as a reader sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,6 @@ class ComparedFigure:
     """One figure in both runs: ``ratio`` is a / b."""
 
     key: Key
-    name: str
-    subject: str
     metric: Metric
     a: Measured
     b: Measured
@@ -110,6 +110,14 @@ class ComparedFigure:
     @property
     def scenario(self) -> str:
         return self.key.scenario
+
+    @property
+    def name(self) -> str:
+        return self.key.names[0]
+
+    @property
+    def subject(self) -> str:
+        return self.key.names[1]
 
     @property
     def trial_ids(self) -> tuple[str, ...]:
@@ -129,8 +137,23 @@ class ComparedFigure:
         return math.exp(found.low), math.exp(found.high)
 
     @property
+    def unjudged(self) -> str:
+        """Why there is no verdict; empty where there is one."""
+        if self.refused:
+            return f"no verdict: {self.refused}"
+        if self.a.open_end or self.b.open_end:
+            return "no verdict: limited by the generator"
+        if self.interval is not None:
+            return ""
+        numbers = len(self.a.values), len(self.b.values)
+        if numbers == (1, 1):
+            return "one measurement each: no verdict"
+        few = min(numbers) < LEAST_REPEATED
+        return f"{numbers[0]} and {numbers[1]} measurements: no verdict" if few else "no spread: no verdict"
+
+    @property
     def verdict(self) -> Verdict | None:
-        if self.refused or self.interval is None or self.a.open_end or self.b.open_end:
+        if self.unjudged or self.interval is None:
             return None
         low, high = self.interval
         if low <= 1 <= high:
@@ -139,19 +162,7 @@ class ComparedFigure:
 
     @property
     def verdict_text(self) -> str:
-        """The verdict, or why there is none."""
-        if self.refused:
-            return f"no verdict: {self.refused}"
-        if self.verdict is not None:
-            return self.verdict
-        if self.a.open_end or self.b.open_end:
-            return "no verdict: limited by the generator"
-        numbers = len(self.a.values), len(self.b.values)
-        if numbers == (1, 1):
-            return "one measurement each: no verdict"
-        if min(numbers) < LEAST_REPEATED:
-            return f"{numbers[0]} and {numbers[1]} measurements: no verdict"
-        return "no spread: no verdict"
+        return self.verdict or self.unjudged
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,19 +182,17 @@ def differences(a: Dataset, b: Dataset) -> list[Difference]:
         return []
     found = [Difference("profile", a.run.profile, b.run.profile, False)]
     one, other = a.run.provenance, b.run.provenance
-    for field in Provenance.model_fields:
-        if field == "command":
-            continue
-        left, right = getattr(one, field), getattr(other, field)
-        if field == "memory_bytes" and abs(left - right) <= MEMORY_ALIKE * max(left, right):
-            continue
+    for what in Provenance.model_fields:
+        left, right = getattr(one, what), getattr(other, what)
         if isinstance(left, dict):
             found += [
-                Difference(f"{field}: {name}", str(left.get(name, "–")), str(right.get(name, "–")), False)
+                Difference(f"{what}: {name}", str(left.get(name, "–")), str(right.get(name, "–")), False)
                 for name in sorted({*left, *right})
             ]
-        else:
-            found.append(Difference(field, str(left), str(right), field in MACHINE))
+        elif what == "memory_bytes" and abs(left - right) <= MEMORY_ALIKE * max(left, right):
+            continue
+        elif what != "command":
+            found.append(Difference(what, str(left), str(right), what in MACHINE))
     return [each for each in found if each.a != each.b]
 
 
@@ -199,20 +208,16 @@ def refusal(a: Dataset, b: Dataset) -> str:
 def compared_figures(a: Dataset, b: Dataset) -> list[ComparedFigure]:
     """Every figure that both runs have, by metric and in the order of ``a``."""
     left, right, refused = figures(a), figures(b), refusal(a, b)
-    names = _names(a)
+    both = sorted((each for each in left if each in right), key=lambda each: METRICS.index(each[0]))
     return [
-        ComparedFigure(key, *names[key], metric, left[metric, key], right[metric, key], refused)
-        for metric in METRICS
-        for found, key in left
-        if found == metric and (found, key) in right
+        ComparedFigure(key, metric, left[metric, key], right[metric, key], refused) for metric, key in both
     ]
 
 
 def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
     """Names and subjects of the figures that ``a`` has and ``b`` has not."""
     there = {key for _, key in figures(b)}
-    names = _names(a)
-    return list(dict.fromkeys(names[key] for _, key in figures(a) if key not in there))
+    return list(dict.fromkeys(key.names for _, key in figures(a) if key not in there))
 
 
 def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
@@ -226,39 +231,28 @@ def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
 def _each(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
     for z in data.zero_losses:
         if z.lower_dps:
-            doubtful = int(bool(z.warnings))
-            yield RATE, _key(z), Measured((z.lower_dps,), tuple(z.trial_ids), doubtful, z.upper_dps is None)
-    yield from _paired(data)
+            measured = Measured(
+                (z.lower_dps,), tuple(z.trial_ids), int(bool(z.warnings)), z.upper_dps is None
+            )
+            yield RATE, _key(data, z), measured
+    for c in data.comparisons:
+        if c.metric in PAIRED and c.a != c.b:
+            yield from _paired(data, c, PAIRED[c.metric])
     for t in data.trials:
         if t.validity == "invalid" or t.subject == "none" or t.purpose not in REPEATABLE:
             continue
         for metric, value in _of_trial(t).items():
             if value > 0:
                 measured = Measured((value * metric.scale,), (t.trial_id,), int(t.validity != "valid"))
-                yield metric, _key(t), measured
+                yield metric, _key(data, t), measured
     for f in data.footprints:
-        doubtful = int(bool(f.warnings))
-        sizes = {PRIVATE: f.memory.private_bytes_per_worker, READY: f.ready_ns}
-        for metric, size in sizes.items():
+        for metric, size in ((PRIVATE, f.memory.private_bytes_per_worker), (READY, f.ready_ns)):
             if size > 0:
-                yield metric, _key(f), Measured((size * metric.scale,), (), doubtful)
+                yield metric, _key(data, f), Measured((size * metric.scale,), (), int(bool(f.warnings)))
 
 
-def _paired(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
-    """Both sides of each paired comparison: a measurement repeated once for each pair."""
-    for c in data.comparisons:
-        metric = PAIRED.get(c.metric)
-        if metric is None or c.a == c.b:
-            continue
-        doubtful = len(c.a_values) if c.warnings else 0
-        for (key, ids), values in zip(_sides(data, c), (c.a_values, c.b_values), strict=True):
-            scaled = tuple(value * metric.scale for value in values if value > 0)
-            if scaled:
-                yield metric, key, Measured(scaled, ids, doubtful)
-
-
-def _sides(data: Dataset, c: Comparison) -> list[tuple[Key, tuple[str, ...]]]:
-    """Each side with its steering, and the ids of its trials."""
+def _paired(data: Dataset, c: Comparison, metric: Metric) -> Iterator[tuple[Metric, Key, Measured]]:
+    """Both sides of a paired comparison, each with its steering: a measurement for each pair."""
     wanted = set(c.trial_ids)
     trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
     sides = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
@@ -266,14 +260,14 @@ def _sides(data: Dataset, c: Comparison) -> list[tuple[Key, tuple[str, ...]]]:
         labels.subject_with_rps(side[0]) if side else labels.subject(subject)
         for subject, side in zip((c.a, c.b), sides, strict=True)
     )
-    setting = _setting(c.setting)
-    return [
-        (
-            Key(c.scenario, c.case, name, setting, f"in turn with {other}"),
-            tuple(t.trial_id for t in side),
-        )
-        for name, other, side in ((a, b, sides[0]), (b, a, sides[1]))
-    ]
+    case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
+    for name, other, side, values in ((a, b, sides[0], c.a_values), (b, a, sides[1], c.b_values)):
+        load = f"in turn with {other}"
+        key = Key(c.scenario, c.case, name, _setting(c.setting), load, (case, f"{name}, {load}"))
+        scaled = tuple(value * metric.scale for value in values if value > 0)
+        if scaled:
+            doubtful = len(values) if c.warnings else 0
+            yield metric, key, Measured(scaled, tuple(t.trial_id for t in side), doubtful)
 
 
 def _of_trial(t: Trial) -> Mapping[Metric, float]:
@@ -287,12 +281,17 @@ def _of_trial(t: Trial) -> Mapping[Metric, float]:
     return found
 
 
-def _key(record: ZeroLoss | Trial | Footprint) -> Key:
+def _key(data: Dataset, record: ZeroLoss | Trial | Footprint) -> Key:
     setting = "" if record.setting is None else _setting(record.setting)
+    case = f"{record.scenario}: {labels.case_name(data, record)}"
     if isinstance(record, Footprint):
         started = f"{record.strategy} {record.interfaces} {record.cpus} {record.workers} {record.rules}"
-        return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "")
-    return Key(record.scenario, record.case, record.subject, setting, _load(record))
+        names = case, f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
+        return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "", names)
+    load = _load(record)
+    subject = ", ".join(filter(None, (labels.subject_with_rps(record), load)))
+    names = f"{case}, {labels.egress(record.setting)}", subject
+    return Key(record.scenario, record.case, record.subject, setting, load, names)
 
 
 def _setting(setting: Setting) -> str:
@@ -305,25 +304,3 @@ def _load(record: ZeroLoss | Trial) -> str:
     if record.load_share is not None:
         return f"at {quantity.percent(record.load_share)} of its zero-loss rate"
     return "as fast as it can" if record.asked_dps is None else f"at {quantity.rate(record.asked_dps)}/s"
-
-
-def _names(data: Dataset) -> dict[Key, tuple[str, str]]:
-    """What a reader sees for each key: the case, and the subject with its load."""
-    records: list[ZeroLoss | Trial | Footprint] = [*data.zero_losses, *data.trials, *data.footprints]
-    names = {_key(record): _name(data, record) for record in records}
-    for c in data.comparisons:
-        case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
-        for key, _ in _sides(data, c):
-            names[key] = case, f"{key.subject}, {key.load}"
-    return names
-
-
-def _name(data: Dataset, record: ZeroLoss | Trial | Footprint) -> tuple[str, str]:
-    case = f"{record.scenario}: {labels.case_name(data, record)}"
-    if isinstance(record, Footprint):
-        return case, f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
-    load = _load(record)
-    return (
-        f"{case}, {labels.egress(record.setting)}",
-        f"{labels.subject_with_rps(record)}{', ' if load else ''}{load}",
-    )

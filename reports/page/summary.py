@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lab.results import Comparison, Trial
 from reports import labels, quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Point, Tone
 from reports.quantity import capitalized, listed, plural
@@ -19,22 +19,11 @@ UNGROUPED = "ungrouped"
 
 
 def summary(data: Dataset) -> tuple[Point, ...]:
+    parts = [left_out_points, target_points, strategy_points, comparison_points, inconclusive_points]
+    parts += [rate_points, footprint_points, ledger_points, oversubscription_points, doubt_points]
     failed = any(not check.passed for check in data.checks)
-    return (
-        outcome(data),
-        *left_out_points(data),
-        *(check_points(data) if failed else ()),
-        *target_points(data),
-        *strategy_points(data),
-        *comparison_points(data),
-        *inconclusive_points(data),
-        *rate_points(data),
-        *footprint_points(data),
-        *(() if failed else check_points(data)),
-        *ledger_points(data.trials),
-        *oversubscription_points(data),
-        *doubt_points(data),
-    )
+    parts.insert(parts.index(target_points) if failed else parts.index(ledger_points), check_points)
+    return (outcome(data), *(point for part in parts for point in part(data)))
 
 
 def outcome(data: Dataset) -> Point:
@@ -56,19 +45,15 @@ def outcome(data: Dataset) -> Point:
     return Point("Passed.", f"{which} ran to its end.", "good")
 
 
-def left_out_points(data: Dataset) -> list[Point]:
+def left_out_points(data: Dataset) -> Iterator[Point]:
     """Parts of the results file that are not on the page."""
-    if not data.left_out:
-        return []
-    return [Point("Left out.", "The results file held more than could be used:", "bad", items=data.left_out)]
+    if data.left_out:
+        yield Point("Left out.", "The results file held more than could be used:", "bad", (), data.left_out)
 
 
-def comparison_points(data: Dataset) -> list[Point]:
+def comparison_points(data: Dataset) -> Iterator[Point]:
     """One point a metric, pair of subjects and egress; one line a case."""
-    groups: dict[tuple[str, str, str, str], list[Comparison]] = {}
-    for c in data.comparisons:
-        groups.setdefault((c.metric, c.a, c.b, c.setting.egress), []).append(c)
-    points = []
+    groups = grouped(data.comparisons, lambda c: (c.metric, c.a, c.b, c.setting.egress))
     for (metric, a, b, _), group in groups.items():
         tally = listed([f"{v} in {n}" for v, n in Counter(map(verdicts.verdict, group)).items()])
         tally = f" {tally} of {len(group)} cases." if len(group) > 1 and a != b else ""
@@ -84,8 +69,7 @@ def comparison_points(data: Dataset) -> list[Point]:
         tones = {verdicts.outcome_tone(c) for c in group}
         tone: Tone = "bad" if "bad" in tones else "good" if tones == {"good"} else "plain"
         doubts = verdicts.merged([(labels.label(data, c), verdicts.distinct(c.warnings)) for c in group])
-        points.append(Point(f"{capitalized(metric)}.", text, tone, doubts, items, "peer"))
-    return points
+        yield Point(f"{capitalized(metric)}.", text, tone, doubts, items, "peer")
 
 
 def _outcome(c: Comparison) -> str:
@@ -96,7 +80,7 @@ def _outcome(c: Comparison) -> str:
     return f"{verdicts.target_text(c)} promised: {target.outcome}"
 
 
-def strategy_points(data: Dataset) -> list[Point]:
+def strategy_points(data: Dataset) -> Iterator[Point]:
     """For each load the strategy with the highest rate, and the one with the least memory."""
     items = []
     for group in strategies.groups(data):
@@ -112,22 +96,21 @@ def strategy_points(data: Dataset) -> list[Point]:
         if held:
             size, case = min(held)
             parts.append(f"least memory with {case}, {quantity.megabytes(size)} MB measured without rings")
-        astray = [e.case for e in group.entries if e.wrong_worker]
-        if astray:
+        if astray := [e.case for e in group.entries if e.wrong_worker]:
             parts.append(f"datagrams at a wrong worker with {listed(astray)}")
         if parts:
             number = plural(len(group.entries), "case")
             items.append(f"{group.scenario}, {number}, {group.load_text}: {'; '.join(parts)}")
-    return [Point("Strategies.", "On the same load:", items=tuple(items), see="strategies")] if items else []
+    if items:
+        yield Point("Strategies.", "On the same load:", items=tuple(items), see="strategies")
 
 
-def inconclusive_points(data: Dataset) -> list[Point]:
+def inconclusive_points(data: Dataset) -> Iterator[Point]:
     """Comparisons that gave no ratio."""
-    reasons = tuple(data.ended.inconclusive) if data.ended else ()
-    if not reasons:
-        return []
-    text = f"{plural(len(reasons), 'comparison')} without a result; a resumed run tries again:"
-    return [Point("Inconclusive.", text, "plain", items=reasons)]
+    if data.ended and data.ended.inconclusive:
+        reasons = tuple(data.ended.inconclusive)
+        text = f"{plural(len(reasons), 'comparison')} without a result; a resumed run tries again:"
+        yield Point("Inconclusive.", text, items=reasons)
 
 
 def spread(data: Dataset, group: Sequence[Comparison]) -> str:
@@ -139,58 +122,57 @@ def spread(data: Dataset, group: Sequence[Comparison]) -> str:
     return f"from {verdicts.measured(least)} in {low} to {verdicts.measured(most)} in {high}{by}"
 
 
-def target_points(data: Dataset) -> list[Point]:
-    found = verdicts.targets(data)
+def target_points(data: Dataset) -> Iterator[Point]:
+    found = sorted(verdicts.targets(data), key=lambda each: each.target.met)
     if not found:
-        return []
+        return
     met = sum(each.target.met for each in found)
     rest = tuple(
         f"{each.what}: {each.target.outcome}: {each.measured} against {each.wanted}"
-        for each in sorted(found, key=lambda each: each.target.met)
+        for each in found
         if not (each.target.met and each.target.sure)
     )
     text = f"{met} of {plural(len(found), 'target')} met."
-    if rest:
-        text += " Missed, or only probably met:"
-    return [Point("Targets.", text, "good" if met == len(found) else "bad", items=rest, see="targets")]
+    text += " Missed, or only probably met:" if rest else ""
+    yield Point("Targets.", text, "good" if met == len(found) else "bad", items=rest, see="targets")
 
 
-def rate_points(data: Dataset) -> list[Point]:
+def rate_points(data: Dataset) -> Iterator[Point]:
     """The highest zero-loss rate of each subject."""
-    zero_losses = data.zero_losses
-    if not zero_losses:
-        return []
-    items, doubts = [], []
-    for name in unique(z.subject for z in zero_losses):
-        found = [z for z in zero_losses if z.subject == name and z.lower_dps is not None]
-        if not found:
+    items: list[str] = []
+    doubts: list[str] = []
+    for name, searches in grouped(data.zero_losses, lambda z: z.subject).items():
+        best = max(searches, key=lambda z: z.lower_dps or -1)
+        if best.lower_dps is None:
             items.append(f"{labels.subject(name)}: no rate met the goal in any case")
             continue
-        best = max(found, key=lambda z: z.lower_dps or 0)
+        subject, outputs = labels.subject_with_rps(best), best.setting.outputs
         least = "at least " if best.upper_dps is None else ""
-        outputs = best.setting.outputs
-        copies = f", {quantity.rate((best.lower_dps or 0) * outputs)} copies/s" if outputs > 1 else ""
+        copies = f", {quantity.rate(best.lower_dps * outputs)} copies/s" if outputs > 1 else ""
         items.append(
-            f"{labels.subject_with_rps(best)}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
+            f"{subject}: {least}{quantity.rate(best.lower_dps)} datagrams/s{copies} "
             f"({labels.label(data, best)}){bounded(best.bound_by)}"
         )
-        doubts += [
-            f"{labels.subject_with_rps(best)}: {warning}" for warning in verdicts.distinct(best.warnings)
-        ]
-    lead, text = "Highest rate without loss.", "By subject, over all cases:"
-    return [Point(lead, text, "plain", tuple(doubts), tuple(items), "throughput")]
+        doubts += [f"{subject}: {warning}" for warning in verdicts.distinct(best.warnings)]
+    if items:
+        lead, text = "Highest rate without loss.", "By subject, over all cases:"
+        yield Point(lead, text, "plain", tuple(doubts), tuple(items), "throughput")
 
 
 def bounded(name: str) -> str:
     return "; what bounded it is not known" if name == "unknown" else f"; bounded by {verdicts.bound(name)}"
 
 
-def footprint_points(data: Dataset) -> list[Point]:
+def footprint_points(data: Dataset) -> Iterator[Point]:
     """Every footprint, or the smallest and the largest of many."""
     footprints = in_size_order(data)
     if not footprints:
-        return []
-    shown = footprints if len(footprints) <= verdicts.NAMED else [footprints[0], footprints[-1]]
+        return
+    text, shown = "Workers really started:", footprints
+    if len(footprints) > verdicts.NAMED:
+        shown = [footprints[0], footprints[-1]]
+        least, most = (f.workers for f in shown)
+        text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
     items = []
     for f in shown:
         documented = "not" if f.documented_bytes is None else f"{quantity.megabytes(f.documented_bytes)} MB"
@@ -200,68 +182,67 @@ def footprint_points(data: Dataset) -> list[Point]:
             f"in all {quantity.megabytes(verdicts.measured_bytes(f))} MB measured without rings, "
             f"{quantity.megabytes(f.modelled_bytes)} MB modelled, {documented} documented"
         )
-    least, most = footprints[0].workers, footprints[-1].workers
-    text = "Workers really started:"
-    if shown is not footprints:
-        text = f"Workers really started, {least:,} to {most:,} at a time; the fewest and the most:"
     doubts = verdicts.merged([(labels.label(data, f), verdicts.footprint_doubts(f)) for f in footprints])
-    return [Point("Footprint.", text, "plain", doubts, tuple(items), "memory")]
+    yield Point("Footprint.", text, "plain", doubts, tuple(items), "memory")
 
 
-def check_points(data: Dataset) -> list[Point]:
+def check_points(data: Dataset) -> Iterator[Point]:
     if not data.checks:
-        return []
+        return
     failed = tuple(
         f"{c.scenario}, {c.case}: expected {c.expected}; observed {c.observed}"
         for c in data.checks
         if not c.passed
     )
-    scenarios = unique(c.scenario for c in data.checks)
-    among = f" in {plural(len(scenarios), 'scenario')}" if len(scenarios) > 1 else ""
+    scenarios = len({c.scenario for c in data.checks})
+    among = f" in {plural(scenarios, 'scenario')}" if scenarios > 1 else ""
     text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
-    if failed:
-        text += " Failed:"
-    return [Point("Checks.", text, "bad" if failed else "good", items=failed, see="checks")]
+    text += " Failed:" if failed else ""
+    yield Point("Checks.", text, "bad" if failed else "good", items=failed, see="checks")
 
 
-def oversubscription_points(data: Dataset) -> list[Point]:
+def oversubscription_points(data: Dataset) -> Iterator[Point]:
     """One point for all: it affects every figure of these cases."""
-    items = verdicts.oversubscribed(data)
-    if not items:
-        return []
-    text = "More workers than CPUs: rates, latency and start times are those of workers that share CPUs."
-    return [Point("Oversubscribed.", text, items=items)]
+    if items := verdicts.oversubscribed(data):
+        text = "More workers than CPUs: rates, latency and start times are those of workers that share CPUs."
+        yield Point("Oversubscribed.", text, items=items)
 
 
-def ledger_points(trials: tuple[Trial, ...]) -> list[Point]:
-    if not trials:
-        return []
-    unbalanced = [t for t in trials if not t.ledger.balanced]
-    offered = quantity.count(sum(t.offered for t in trials))
-    if unbalanced:
-        text = f"{len(unbalanced)} of {plural(len(trials), 'trial')} not balanced:"
-        items = tuple(
-            f"{t.scenario}, {t.case}, {labels.subject_with_rps(t)}, trial {t.trial_id}: "
-            f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
-            for t in unbalanced
-        )
-        return [Point("Ledger.", text, "bad", items=items, see="ledger")]
-    every = f"All {len(trials)} trials balance" if len(trials) > 1 else "The one trial balances"
-    text = f"{every} to the datagram: {offered} datagrams offered, each delivered or counted as a drop."
+def ledger_points(data: Dataset) -> Iterator[Point]:
+    trials = data.trials
+    items = tuple(
+        f"{t.scenario}, {t.case}, {labels.subject_with_rps(t)}, trial {t.trial_id}: "
+        f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
+        for t in trials
+        if not t.ledger.balanced
+    )
+    if items:
+        text = f"{len(items)} of {plural(len(trials), 'trial')} not balanced:"
+        yield Point("Ledger.", text, "bad", items=items, see="ledger")
+    elif trials:
+        every = f"All {len(trials)} trials balance" if len(trials) > 1 else "The one trial balances"
+        offered = quantity.count(sum(t.offered for t in trials))
+        text = f"{every} to the datagram: {offered} datagrams offered, each delivered or counted as a drop."
+        text_of_streams, tone = _received(trials)
+        yield Point("Ledger.", text + text_of_streams, tone, see="ledger")
+
+
+def _received(trials: Sequence[Trial]) -> tuple[str, Tone]:
+    """What receivers saw beside the first copies in order, and the tone of it."""
+    streams = [(t.streams, t.setting.steering) for t in trials if t.streams is not None]
     wrong = {
-        name: sum(getattr(t.streams, name) for t in trials if t.streams is not None)
+        name: sum(getattr(seen, name) for seen, _ in streams)
         for name in ("duplicated", "reordered", "corrupted")
     }
-    meant = sum(t.streams.duplicated for t in trials if t.streams and t.setting.steering == UNGROUPED)
-    seen = [f"{quantity.count(number)} {name}" for name, number in wrong.items() if number]
-    if any(t.streams is not None for t in trials):
-        text += f" Receivers saw {listed(seen) if seen else 'none duplicated, reordered or corrupted'}."
+    meant = sum(seen.duplicated for seen, steering in streams if steering == UNGROUPED)
+    counts = [f"{quantity.count(number)} {name}" for name, number in wrong.items() if number]
+    text = f" Receivers saw {listed(counts) or 'none duplicated, reordered or corrupted'}." if streams else ""
     if meant:
         text += f" Of the duplicated, {quantity.count(meant)} are due to workers that share no fanout group."
-    unmeant = wrong["duplicated"] - meant or wrong["reordered"] or wrong["corrupted"]
-    return [Point("Ledger.", text, "bad" if unmeant else "plain" if meant else "good", see="ledger")]
+    return text, "bad" if sum(wrong.values()) > meant else "plain" if meant else "good"
 
 
-def doubt_points(data: Dataset) -> list[Point]:
+def doubt_points(data: Dataset) -> Iterator[Point]:
     found = [plural(number, noun) for noun, number in verdicts.doubtful_records(data).items() if number]
-    return [Point("Doubts.", f"{listed(found)}: each is marked ⚠ beside its figure.")] if found else []
+    if found:
+        yield Point("Doubts.", f"{listed(found)}: each is marked ⚠ beside its figure.")

@@ -40,7 +40,7 @@ def data(records: list[AnyRecord]) -> Dataset:
 
 
 def pair(a: tuple[float, ...], b: tuple[float, ...], refused: str = "") -> ComparedFigure:
-    return ComparedFigure(KEY, "s: c", "mcrd", DELIVERED, Measured(a), Measured(b), refused)
+    return ComparedFigure(KEY, DELIVERED, Measured(a), Measured(b), refused)
 
 
 def test_verdict_follows_the_interval_of_repeated_figures() -> None:
