@@ -81,6 +81,15 @@ class Dataset:
     def finished(self) -> bool:
         return self.ended is not None and self.ended.outcome != "interrupted"
 
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id if self.run else "unknown"
+
+    @property
+    def cpus(self) -> int:
+        """Processors of the machine; 0 where they are not known."""
+        return self.run.provenance.cpus if self.run else 0
+
     def of_scenario(self, name: str) -> Dataset:
         """The same run with the records of one scenario only."""
         parts: dict[str, Any] = {

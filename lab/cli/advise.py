@@ -46,11 +46,10 @@ def model_command(
     """
     from reports.capacity.fit.model import fit
     from reports.capacity.fit.regression import FitError
-    from reports.capacity.fit.samples import Run
     from reports.capacity.model import dump_model
     from reports.dataset import load
 
-    runs = [Run(data.run, data.trials, data.zero_losses, data.footprints) for data in map(load, results)]
+    runs = [load(path) for path in results]
     try:
         model = fit(runs)
     except FitError as error:

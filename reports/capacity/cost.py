@@ -55,13 +55,8 @@ class Load:
     @property
     def quantities(self) -> dict[str, float]:
         """What a model must have measured to predict this load, by the name that messages use."""
-        return {
-            "payload_bytes": self.payload_bytes,
-            "outputs": self.outputs,
-            "rules": self.rules,
-            "datagrams_per_frame": self.datagrams_per_frame,
-            "interfaces": self.interfaces,
-        }
+        names = ("payload_bytes", "outputs", "rules", "datagrams_per_frame", "interfaces")
+        return {name: getattr(self, name) for name in names}
 
 
 def terms(load: Load, arrived_per_forwarded: float = 1.0) -> dict[str, float]:

@@ -86,11 +86,8 @@ class Range(Part):
 
 def ranges(measured: Sequence[Mapping[str, float]]) -> dict[str, Range]:
     """The range of each quantity over all that was measured."""
-    names = measured[0]
-    return {
-        name: Range(least=min(q[name] for q in measured), most=max(q[name] for q in measured))
-        for name in names
-    }
+    values = {name: [each[name] for each in measured] for name in measured[0]}
+    return {name: Range(least=min(each), most=max(each)) for name, each in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +100,11 @@ class Prediction:
     basis: Basis
     reasons: tuple[str, ...]
     """Why it is not measured; if it is, by what."""
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the value's logarithm, from the upper end."""
+        return math.log(self.high / self.value) / NORMAL_95
 
 
 def around(value: float, deviation: float) -> tuple[float, float]:

@@ -11,9 +11,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from lab.results import Footprint
+from lab.results import Footprint, Memory
 from reports.capacity.law import Law, Part, Range
 
 ALONE = 1
@@ -32,12 +32,7 @@ class Holding:
 
     @property
     def quantities(self) -> dict[str, float]:
-        return {
-            "workers": self.workers,
-            "rules": self.rules,
-            "rules_per_worker": self.rules_per_worker,
-            "sockets": self.sockets,
-        }
+        return asdict(self)
 
 
 def private_terms(held: Holding) -> dict[str, float]:
@@ -89,26 +84,12 @@ class Measured:
 
     case: str
     held: Holding
-    private_bytes: int
-    template_bytes: int
-    shared_bytes: int | None
-    kernel_bytes: int | None
-
-    @property
-    def total_bytes(self) -> int:
-        return self.held.workers * self.private_bytes + self.template_bytes
+    memory: Memory
 
 
 def measured(run_id: str, footprints: Iterable[Footprint]) -> list[Measured]:
     return [
-        Measured(
-            case=f"{run_id}:{f.scenario}: {f.case}",
-            held=holding_of(f),
-            private_bytes=f.memory.private_bytes_per_worker,
-            template_bytes=f.memory.template_bytes,
-            shared_bytes=f.memory.shared_bytes,
-            kernel_bytes=f.memory.kernel_bytes,
-        )
+        Measured(f"{run_id}:{f.scenario}: {f.case}", holding_of(f), f.memory)
         for f in footprints
         if f.memory.workers and not f.warnings
     ]

@@ -12,15 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.law import (
-    OUTSIDE_DOUBLING,
-    Basis,
-    Law,
-    Prediction,
-    Range,
-    around,
-    weakest,
-)
+from reports.capacity.law import OUTSIDE_DOUBLING, Basis, Law, Prediction, Range, around, weakest
 from reports.capacity.memory import Holding, kernel_terms, private_terms, shared_terms, template_terms
 from reports.capacity.model import CapacityModel
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
@@ -63,8 +55,7 @@ def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
     cost = cost_ns(model, load)
     share = model.zero_loss_share
     value = NS_PER_S / cost.value * share.value
-    deviation = math.hypot(math.log(cost.high / cost.value) / 1.96, share.scatter)
-    low, high = around(value, deviation)
+    low, high = around(value, math.hypot(cost.deviation, share.scatter))
     return Prediction(value, low, high, cost.basis, cost.reasons)
 
 
@@ -93,7 +84,7 @@ def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
     one = zero_loss_dps(model, machine.load)
     more = model.scaling.speedup(machine.cpus)
     crowd = _crowding(model, machine.workers_per_cpu)
-    factors = [more, crowd]
+    factors = [one, more, crowd]
     reasons = [] if one.basis == "measured" else [*one.reasons]
     reasons += [*more.reasons, *crowd.reasons]
     if machine.crosses_nodes:
@@ -103,22 +94,11 @@ def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
             f"Workers on another memory node than their interface: not measured; {OTHER_NODE_LEAST:.0%} to "
             "100 % of the rate."
         )
-    value, low, high = one.value, 0.0, 0.0
-    for factor in factors:
-        value *= factor.value
-        low += math.log(factor.value / factor.low) ** 2
-        high += math.log(factor.high / factor.value) ** 2
+    value = math.prod(factor.value for factor in factors) * machine.evenness
     # Independent of one another: logarithms add as their squares do.
-    low = value / math.exp(math.hypot(math.log(one.value / one.low), math.sqrt(low)))
-    high = value * math.exp(math.hypot(math.log(one.high / one.value), math.sqrt(high)))
-    even = machine.evenness
-    return Prediction(
-        value * even,
-        low * even,
-        high * even,
-        weakest(one.basis, *(factor.basis for factor in factors)),
-        tuple(reasons),
-    )
+    low = value / math.exp(math.hypot(*(math.log(factor.value / factor.low) for factor in factors)))
+    high = value * math.exp(math.hypot(*(math.log(factor.high / factor.value) for factor in factors)))
+    return Prediction(value, low, high, weakest(*(factor.basis for factor in factors)), tuple(reasons))
 
 
 def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
@@ -168,28 +148,27 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     if found is None:
         raise UnknownError("the model has no footprints; allowed: a model fitted to a run that has some")
     basis, reasons, outside = _basis(held.quantities, found.ranges)
-    private = _of_law(found.private, private_terms(held), basis, reasons, outside)
-    template = _of_law(found.template, template_terms(held), basis, reasons, outside)
-    deviation = max(math.log(private.high / private.value), math.log(template.high / template.value)) / 1.96
-    each = found.private.coefficients
-    own = found.template.coefficients
-    rules = held.workers * held.rules_per_worker * each.get("rule", 0.0) + held.rules * own.get("rule", 0.0)
+
+    def of_law(law: Law, terms: Mapping[str, float]) -> Prediction:
+        return _of_law(law, terms, basis, reasons, outside)
+
+    private = of_law(found.private, private_terms(held))
+    template = of_law(found.template, template_terms(held))
+    a_rule, own_rule = (law.coefficients.get("rule", 0.0) for law in (found.private, found.template))
+    rules = held.workers * held.rules_per_worker * a_rule + held.rules * own_rule
     total = held.workers * private.value + template.value
 
     def part(value: float) -> Prediction:
-        return Prediction(value, *around(value, deviation), basis, reasons)
-
-    def beside(law: Law | None, terms: Mapping[str, float]) -> Prediction | None:
-        return None if law is None else _of_law(law, terms, basis, reasons, outside)
+        return Prediction(value, *around(value, max(private.deviation, template.deviation)), basis, reasons)
 
     return MemoryPrediction(
-        private,
-        part(total - rules),
-        part(rules),
-        part(total),
-        beside(found.shared, shared_terms(held)),
-        beside(found.kernel, kernel_terms(held)),
-        rings_bytes,
+        private_per_worker=private,
+        processes=part(total - rules),
+        rules=part(rules),
+        total=part(total),
+        shared=of_law(found.shared, shared_terms(held)) if found.shared else None,
+        kernel=of_law(found.kernel, kernel_terms(held)) if found.kernel else None,
+        rings_bytes=rings_bytes,
     )
 
 

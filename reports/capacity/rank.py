@@ -10,20 +10,15 @@ from reports.capacity.law import Prediction
 from reports.capacity.memory import Holding
 from reports.capacity.model import CapacityModel
 from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
+from reports.dataset import grouped
 
 Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
 """What reaches the rate asked for: the whole interval, the figure, only the interval's end, or nothing."""
 ALIKE = 0.05
 """Relative difference up to which rates or sizes count as equal, so that the next merit decides."""
 SIMPLEST = (
-    "pool",
-    "fanout",
-    "fanout-per-interface",
-    "hybrid",
-    "dynamic",
-    "rule-hash",
-    "hybrid-hash",
-    "full-fanout",
+    *("pool", "fanout", "fanout-per-interface", "hybrid", "dynamic"),
+    *("rule-hash", "hybrid-hash", "full-fanout"),
 )
 """Strategies, simplest first: hashed rules need steering programs, and move when workers change."""
 
@@ -87,12 +82,10 @@ def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
 
     The others follow by highest rate, fewest processors and least memory; then the simpler one wins.
     """
-    every = list(rows)
-    meeting = [row for row in every if row.verdict == "meets it"]
-    others = [row for row in every if row.verdict != "meets it"]
+    by_meeting = grouped(rows, lambda row: row.verdict == "meets it")
     return (
-        *_in_turn(meeting, (_frugality, _smallness, _rate)),
-        *_in_turn(others, (_rate, _frugality, _smallness)),
+        *_in_turn(by_meeting.get(True, []), (_frugality, _smallness, _rate)),
+        *_in_turn(by_meeting.get(False, []), (_rate, _frugality, _smallness)),
     )
 
 

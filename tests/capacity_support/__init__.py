@@ -19,11 +19,11 @@ from lab.results import (
     ZeroLoss,
 )
 from reports.capacity.cost import Load, terms
-from reports.capacity.fit.samples import Run
 from reports.capacity.law import Law, Range, Spread
 from reports.capacity.memory import MemoryModel
 from reports.capacity.model import CapacityModel, Point, Source
 from reports.capacity.scaling import Scaling
+from reports.dataset import Dataset, sort_records
 
 COST = {
     "receive": 300.0,
@@ -117,7 +117,7 @@ def run(
     cpus: int = 2,
     run_id: str = "20250102-030405-ab12",
     machine: str = "a machine",
-) -> Run:
+) -> Dataset:
     provenance = Provenance(
         kernel="6.18",
         machine="x86_64",
@@ -130,7 +130,7 @@ def run(
     started = RunStarted(
         run_id=run_id, started_at="2025-01-02T03:04:05Z", profile="quick", scenarios=[], provenance=provenance
     )
-    return Run(started, tuple(trials), tuple(zero_losses), tuple(footprints))
+    return sort_records([started, *trials, *zero_losses, *footprints])
 
 
 _GRID = [

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 
 from reports.capacity.cost import Load, terms
 from reports.capacity.fit.regression import FitError, Observation, fit_coefficients, robust_scatter
 from reports.capacity.fit.samples import Rate, Sample
 from reports.capacity.law import Law, around
-from reports.capacity.memory import Measured, private_terms, template_terms
+from reports.capacity.memory import Holding, Measured, private_terms, template_terms
 from reports.capacity.model import HeldOut, HeldOutCase
+from reports.dataset import grouped
+
+Terms = Callable[[Holding], dict[str, float]]
 
 
 def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOut:
     """For each load that showed it, the rate of a worker that cannot keep up."""
-    loads = list(dict.fromkeys(sample.load for sample in single if sample.says == "cost"))
     cases = []
-    for load in loads:
-        of_case = [sample for sample in single if sample.load == load and sample.says == "cost"]
-        law = laws.get(load)
-        if law is None:
-            continue
-        # At the load that each trial had: overload costs the receiving side, too.
-        ratios = [
-            sample.cost_ns / law.at(terms(sample.load, sample.arrived_per_forwarded)) for sample in of_case
-        ]
-        rate = median(sample.forwarded_dps for sample in of_case)
-        predicted = rate * median(ratios)
-        cases.append(
-            _case(of_case[0].case, predicted, rate, law.scatter, [sample.trial for sample in of_case])
-        )
+    for load, own in costs_by_load(single).items():
+        if law := laws.get(load):
+            # At the load that each trial had: overload costs the receiving side, too.
+            ratios = [s.cost_ns / law.at(terms(s.load, s.arrived_per_forwarded)) for s in own]
+            rate = median(sample.forwarded_dps for sample in own)
+            trials = [sample.trial for sample in own]
+            cases.append(_case(own[0].case, rate * median(ratios), rate, law.scatter, trials))
     return HeldOut(what="rate of a worker", cases=cases)
 
 
@@ -41,50 +37,39 @@ def hold_out_zero_loss(found: Sequence[Rate], laws: Mapping[Load, Law], every: L
     ``every`` is the law of all cases, for a load that showed no cost itself.
     """
     cases = []
-    for load in dict.fromkeys(rate.load for rate in found):
+    for load, own in grouped(found, lambda rate: rate.load).items():
         law = laws.get(load, every)
-        others = [rate for rate in found if rate.load != load]
-        if not others:
-            continue
-        shares = [math.log(rate.dps * law.at(terms(rate.load))) for rate in others]
-        middle = median(shares)
-        scatter = math.hypot(law.scatter, robust_scatter([share - middle for share in shares]))
-        own = [rate for rate in found if rate.load == load]
-        predicted = math.exp(middle) / law.at(terms(load))
-        cases.append(
-            _case(
-                own[0].case,
-                predicted,
-                median(rate.dps for rate in own),
-                scatter,
-                [trial for rate in own for trial in rate.trials],
-            )
-        )
+        shares = [math.log(rate.dps * law.at(terms(rate.load))) for rate in found if rate.load != load]
+        if shares:
+            middle = median(shares)
+            scatter = math.hypot(law.scatter, robust_scatter([share - middle for share in shares]))
+            predicted, measured = math.exp(middle) / law.at(terms(load)), median(rate.dps for rate in own)
+            trials = [trial for rate in own for trial in rate.trials]
+            cases.append(_case(own[0].case, predicted, measured, scatter, trials))
     return HeldOut(what="zero-loss rate", cases=cases)
 
 
 def hold_out_memory(footprints: Sequence[Measured]) -> HeldOut:
     """Private memory of workers and supervisor, for each number of workers and rules."""
     cases = []
-    for held in dict.fromkeys(each.held for each in footprints):
+    for held, own in grouped(footprints, lambda each: each.held).items():
         rest = [each for each in footprints if each.held != held]
-        own = [each for each in footprints if each.held == held]
         try:
-            private = fit_coefficients(
-                [Observation(each.held, private_terms(each.held), each.private_bytes) for each in rest],
-                "memory",
-            )
-            template = fit_coefficients(
-                [Observation(each.held, template_terms(each.held), each.template_bytes) for each in rest],
-                "memory",
-            )
+            private = fit_coefficients(sizes(rest, private_terms, "private_bytes_per_worker"), "memory")
+            template = fit_coefficients(sizes(rest, template_terms, "template_bytes"), "memory")
         except FitError:
             continue
         predicted = held.workers * private.at(private_terms(held)) + template.at(template_terms(held))
-        total = median(each.total_bytes for each in own)
+        total = median(each.memory.own_bytes for each in own)
         scatter = max(private.scatter, template.scatter)
         cases.append(_case(own[0].case, predicted, total, scatter, [each.case for each in own]))
     return HeldOut(what="memory", cases=cases)
+
+
+def sizes(footprints: Sequence[Measured], terms_of: Terms, size: str) -> list[Observation]:
+    """One kind of memory (a field of :class:`lab.results.Memory`), where it was measured and is not 0."""
+    known = ((each.held, getattr(each.memory, size)) for each in footprints)
+    return [Observation(held, terms_of(held), value) for held, value in known if value]
 
 
 def observation(sample: Sample) -> Observation:
@@ -92,29 +77,23 @@ def observation(sample: Sample) -> Observation:
     return Observation(sample.key, found, sample.cost_ns, sample.says == "bound")
 
 
+def costs_by_load(single: Sequence[Sample]) -> dict[Load, list[Sample]]:
+    return grouped((sample for sample in single if sample.says == "cost"), lambda sample: sample.load)
+
+
 def laws_without(single: Sequence[Sample]) -> dict[Load, Law]:
     """For each load that showed its cost, the law of all the others if they are enough."""
-    loads = dict.fromkeys(sample.load for sample in single if sample.says == "cost")
-    found = {load: _without(single, load) for load in loads}
-    return {load: law for load, law in found.items() if law is not None}
-
-
-def _without(single: Sequence[Sample], load: Load) -> Law | None:
-    try:
-        return fit_coefficients([observation(s) for s in single if s.load != load], "cost of a datagram")
-    except FitError:
-        return None
+    found = {}
+    for load in costs_by_load(single):
+        others = [observation(sample) for sample in single if sample.load != load]
+        with suppress(FitError):
+            found[load] = fit_coefficients(others, "cost of a datagram")
+    return found
 
 
 def _case(
     case: str, predicted: float, measured: float, scatter: float, records: Sequence[str]
 ) -> HeldOutCase:
-    low, high = around(predicted, scatter)
-    return HeldOutCase(
-        case=case,
-        predicted=round(predicted, 1),
-        measured=round(measured, 1),
-        low=round(low, 1),
-        high=round(high, 1),
-        records=list(records),
-    )
+    ends = (predicted, measured, *around(predicted, scatter))
+    figures = zip(("predicted", "measured", "low", "high"), (round(each, 1) for each in ends), strict=True)
+    return HeldOutCase(case=case, records=list(records), **dict(figures))

@@ -96,8 +96,7 @@ class _Table:
         self.each = 1 / counts[self.case]
 
     def weights(self, of_case: Array) -> Array:
-        weight: Array = np.sqrt(self.each * of_case[self.case])
-        return weight
+        return np.asarray(np.sqrt(self.each * of_case[self.case]))
 
     def solve(self, weights: Array, start: Array | None) -> Array:
         kept = weights > 0
@@ -108,19 +107,16 @@ class _Table:
             start = nnls(rows[~bound] * scale[:, None], np.exp(logs[~bound]) * scale)[0]
 
         def predicted(theta: Array) -> Array:
-            value: Array = np.maximum(rows @ theta, 1e-9)
-            return value
+            return np.asarray(np.maximum(rows @ theta, 1e-9))
 
         def residuals(theta: Array) -> Array:
             off = np.log(predicted(theta)) - logs
-            residual: Array = np.where(bound, np.maximum(off, 0.0), off) * weight
-            return residual
+            return np.asarray(np.where(bound, np.maximum(off, 0.0), off) * weight)
 
         def slopes(theta: Array) -> Array:
             value = predicted(theta)
             counted = np.where(bound & (np.log(value) <= logs), 0.0, weight / value)
-            slope: Array = rows * counted[:, None]
-            return slope
+            return np.asarray(rows * counted[:, None])
 
         found = least_squares(
             residuals,

@@ -10,12 +10,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lab.results import NS_PER_S, Footprint, RunStarted, Setting, Trial, ZeroLoss
+from lab.results import NS_PER_S, Setting, Trial
 from reports.capacity.cost import Load
+from reports.dataset import Dataset, grouped
 
 SUBJECT = "mcrd"
 LOST_BEHIND = 0.03
@@ -39,26 +40,9 @@ SKIPPED = "--skip-host-stack"
 Says = Literal["cost", "bound"]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The records of one run that the model may use."""
-
-    run: RunStarted | None
-    trials: Sequence[Trial]
-    zero_losses: Sequence[ZeroLoss]
-    footprints: Sequence[Footprint]
-
-    @property
-    def run_id(self) -> str:
-        return self.run.run_id if self.run else "unknown"
-
-    @property
-    def cpus(self) -> int | None:
-        return self.run.provenance.cpus if self.run else None
-
-    def cited(self, trial_id: str) -> str:
-        """The run's id and the trial's."""
-        return f"{self.run_id}:{trial_id}"
+def cited(data: Dataset, trial_id: str) -> str:
+    """The run's id and the trial's."""
+    return f"{data.run_id}:{trial_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +77,11 @@ class Sample:
         return self.workers / self.cpus
 
 
-def samples(runs: Iterable[Run]) -> list[Sample]:
+def samples(runs: Iterable[Dataset]) -> list[Sample]:
     """Usable samples: costs, up to :data:`MOST_TRIALS` a case; for other cases the best bound."""
-    cases: dict[tuple[object, ...], list[Sample]] = {}
-    for sample in (sample for run in runs for sample in _of_run(run)):
-        cases.setdefault(sample.key, []).append(sample)
+    every = (sample for run in runs for trial in run.trials if (sample := _sample(run, trial)) is not None)
     kept: list[Sample] = []
-    for case in cases.values():
+    for case in grouped(every, lambda sample: sample.key).values():
         best = max(case, key=lambda sample: sample.forwarded_dps)
         costs = [sample for sample in case if _shows_cost(sample, best)]
         kept += _spread(costs) or [replace(best, says="bound")]
@@ -119,22 +101,13 @@ def _spread(case: list[Sample]) -> list[Sample]:
     return [case[place * (len(case) - 1) // (MOST_TRIALS - 1)] for place in range(MOST_TRIALS)]
 
 
-def _of_run(run: Run) -> Iterator[Sample]:
-    for trial in run.trials:
-        sample = _sample(run, trial)
-        if sample is not None:
-            yield sample
-
-
-def _sample(run: Run, trial: Trial) -> Sample | None:
+def _sample(run: Dataset, trial: Trial) -> Sample | None:
     if not usable(trial.subject, trial.setting) or trial.ended or not trial.ledger.balanced:
-        return None
-    if trial.purpose in CHANGING:
         return None
     cpus = {worker.cpu for worker in trial.workers}
     forwarded = sum(worker.matched for worker in trial.workers)
     # The generator has the first processor; workers that take all of them share with it.
-    if not cpus or not forwarded or run.cpus is None or len(cpus) >= run.cpus:
+    if trial.purpose in CHANGING or not cpus or not forwarded or len(cpus) >= run.cpus:
         return None
     drops = trial.ledger.ingress.drops
     ring = sum(drop.count for drop in drops if drop.place == RING)
@@ -142,7 +115,7 @@ def _sample(run: Run, trial: Trial) -> Sample | None:
     held_up = trial.cpu is not None and trial.cpu.steal_ns > STOLEN_MOST * trial.duration_ns * run.cpus
     seconds = (trial.duration_ns + trial.drain_ns) / NS_PER_S
     return Sample(
-        trial=run.cited(trial.trial_id),
+        trial=cited(run, trial.trial_id),
         case=f"{trial.scenario}: {trial.case}",
         load=load_of(trial.setting, len(trial.workers), max(worker.rules for worker in trial.workers)),
         says="cost" if behind and not held_up else "bound",
@@ -192,22 +165,17 @@ class Rate:
     dps: float
 
 
-def rates(runs: Iterable[Run]) -> list[Rate]:
+def rates(runs: Iterable[Dataset]) -> list[Rate]:
     """Zero-loss rates of a single worker with its own processor, limited by the forwarder."""
     found = []
     for run in runs:
-        alone = {
-            trial.trial_id: trial
-            for trial in run.trials
-            if len(trial.workers) == 1 and run.cpus is not None and run.cpus > 1
-        }
+        alone = {t.trial_id: t for t in run.trials if len(t.workers) == 1 and run.cpus > 1}
         for zero in run.zero_losses:
             first = next((alone[one] for one in zero.trial_ids if one in alone), None)
             if first is None or not zero.lower_dps or zero.upper_dps is None:
                 continue
-            if zero.bound_by != "forwarder" or not usable(zero.subject, zero.setting):
-                continue
-            load = load_of(zero.setting, 1, first.workers[0].rules)
-            ids = tuple(run.cited(one) for one in zero.trial_ids)
-            found.append(Rate(ids, f"{zero.scenario}: {zero.case}", load, zero.lower_dps))
+            if zero.bound_by == "forwarder" and usable(zero.subject, zero.setting):
+                load = load_of(zero.setting, 1, first.workers[0].rules)
+                ids = tuple(cited(run, one) for one in zero.trial_ids)
+                found.append(Rate(ids, f"{zero.scenario}: {zero.case}", load, zero.lower_dps))
     return found

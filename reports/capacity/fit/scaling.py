@@ -31,12 +31,10 @@ def fit_scaling(samples: Sequence[Sample], cost: Law) -> Scaling:
             crowded.append((sample.workers_per_cpu, -math.log(times)))
         else:
             speedups.setdefault(sample.cpus, []).append((sample.cpus * times, sample.trial))
-    counts = [
-        CountMeasured(
-            cpus=cpus, speedup=median(value for value, _ in found), trials=[trial for _, trial in found]
-        )
-        for cpus, found in sorted(speedups.items())
-    ]
+    counts = []
+    for cpus, found in sorted(speedups.items()):
+        values, trials = zip(*found, strict=True)
+        counts.append(CountMeasured(cpus=cpus, speedup=median(values), trials=list(trials)))
     crowding, most = _crowding(crowded), max((k for k, _ in crowded), default=1.0)
     if len(counts) < FEWEST_COUNTS:
         there = ", ".join(str(count.cpus) for count in counts) or "none"

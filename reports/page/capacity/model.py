@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from reports import quantity
 from reports.capacity.fit.model import fit
 from reports.capacity.fit.regression import FitError
-from reports.capacity.fit.samples import Run
 from reports.capacity.layouts import read_layouts
 from reports.capacity.model import CapacityModel, HeldOut, HeldOutCase
 from reports.capacity.scaling import PESSIMISTIC_SIGMA
@@ -59,7 +58,7 @@ def sections(data: Dataset) -> tuple[Section, ...]:
     None where the run has too little to fit a model; another run's model is not this run's result.
     """
     try:
-        model = fit([Run(data.run, data.trials, data.zero_losses, data.footprints)])
+        model = fit([data])
     except FitError:
         return ()
     return section(model), document.section(data, model, read_layouts())
