@@ -7,8 +7,8 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
 * A trial counts as lossy, too, when what it offered piled up in a buffer that had not run over yet: what the
   subject was late with is as good as lost.
 * Each loss ratio is a goal of one search: a trial says something about every one of them. With the quick and
-  the full profile a rate holds when at most half of ``trials`` trials at it (``exceed_ratio``) lost more: one
-  stall of a shared machine must not decide. The conservative profile is the draft's goal that complies with
+  the full profile a rate holds when at most half of the trials at it (exceed ratio) lost more: one stall of a
+  shared machine must not decide. The conservative profile is the draft's goal that complies with
   RFC 2544: one trial of 60 s, none of which may be bad, after shorter ones that lead to it.
 * ``max_load`` is the generator's ceiling measured in the same run, so a subject that loses nothing there
   is bound by the generator, and the search says so rather than extrapolating.
@@ -18,9 +18,8 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
   reach counts as such (the library sees what was not offered as unsent): the generator is bound, not the
   subject.
 * The library ends when its bounds are close enough, which noise can put off for long, or by raising
-  RuntimeError after a time. Here a search ends after ``trials_max`` trials at the latest, repeated and
-  widened ones included, with the bounds
-  that these support and a warning.
+  RuntimeError after a time. Here a search ends after ``search_trials_max`` trials at the latest, repeated
+  and widened ones included, with the bounds that these support and a warning.
 * A narrowed search that finds loss at its lowest rate goes on below it, and one that finds none at its
   highest goes on above.
 """
@@ -49,39 +48,6 @@ _REACH_STEP = 0.4
 
 _LOWEST_SHARE = 0.002
 """The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What ends a search, in the terms of MLRsearch.
-
-    ``trials`` of ``trial_s`` seconds (final trial duration; their sum is the duration sum) decide about a
-    rate; it holds when at most the share ``exceed_ratio`` of them is bad. Bounds ``width`` apart suffice.
-    ``initial_s``: shorter trials lead to the final ones; as long as those when ``None``.
-    """
-
-    trial_s: float
-    width: float
-    trials: int
-    trials_max: int
-    exceed_ratio: float = 0.5
-    initial_s: float | None = None
-
-    @classmethod
-    def of(cls, profile: Profile) -> Goal:
-        return cls(
-            trial_s=profile.trial_ms / 1000,
-            width=profile.search_width,
-            trials=profile.search_trials,
-            trials_max=profile.search_trials_max,
-            exceed_ratio=profile.search_exceed,
-            initial_s=None if profile.search_initial_ms is None else profile.search_initial_ms / 1000,
-        )
-
-    @property
-    def first_s(self) -> float:
-        """Seconds of the first trial."""
-        return self.trial_s if self.initial_s is None else min(self.initial_s, self.trial_s)
 
 
 @dataclass(frozen=True)
@@ -129,13 +95,13 @@ class Found:
 
 
 def find_rates(
-    measure: Measure, ceiling_dps: float, goal: Goal, loss_ratios: Sequence[float]
+    measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float]
 ) -> tuple[Found, ...]:
     """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order."""
-    record = _Measurer(measure, goal.trials_max * len(loss_ratios))
-    high = record.reach(goal.first_s, ceiling_dps)
-    low = min(ceiling_dps * _LOWEST_SHARE, _below(high, goal))
-    bounds, warnings = _search(record, goal, loss_ratios, low, high)
+    record = _Measurer(measure, profile.search_trials_max * len(loss_ratios))
+    high = record.reach(profile.first_s, ceiling_dps)
+    low = min(ceiling_dps * _LOWEST_SHARE, _below(high, profile))
+    bounds, warnings = _search(record, profile, loss_ratios, low, high)
     return tuple(
         _conclude(record, loss_ratio, lower, upper, low, high, warnings)
         for loss_ratio, (lower, upper) in zip(loss_ratios, bounds, strict=True)
@@ -145,52 +111,52 @@ def find_rates(
 def find_zero_loss(
     measure: Measure,
     ceiling_dps: float,
-    goal: Goal,
+    profile: Profile,
     within: tuple[float, float] | None = None,
 ) -> Found:
     """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
     low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
     high = min(high, ceiling_dps)
-    record = _Measurer(measure, goal.trials_max)
-    high = record.reach(goal.first_s, high)
-    low = min(low, _below(high, goal))
-    ((lower, upper),), warnings = _search(record, goal, (0.0,), low, high)
-    rest = replace(goal, trials_max=record.trials_left)
-    if lower is None and within is not None and rest.trials_max:
+    record = _Measurer(measure, profile.search_trials_max)
+    high = record.reach(profile.first_s, high)
+    low = min(low, _below(high, profile))
+    ((lower, upper),), warnings = _search(record, profile, (0.0,), low, high)
+    rest = profile.model_copy(update={"search_trials_max": record.trials_left})
+    if lower is None and within is not None and rest.search_trials_max:
         below = find_zero_loss(measure, low, rest)
         return replace(below, upper_dps=below.upper_dps or low, bound_by="forwarder")
     unbound = upper is None and record.asked_first == high < ceiling_dps
-    if unbound and within is not None and rest.trials_max:
+    if unbound and within is not None and rest.search_trials_max:
         above = find_zero_loss(measure, ceiling_dps, rest, (high, ceiling_dps))
         return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
     return _conclude(record, 0.0, lower, upper, low, high, warnings)
 
 
-def _below(high: float, goal: Goal) -> float:
+def _below(high: float, profile: Profile) -> float:
     """A lowest rate for a search whose highest rate turned out to be low.
 
     One and a half widths below. MLRsearch never ends where a range is a multiple of the goal's width but for
     rounding: it looks for a number of steps of just below a width (``LoadRounding._find_ints``, 1.2.1).
     """
-    return high * (1 - 1.5 * goal.width)
+    return high * (1 - 1.5 * profile.search_width)
 
 
 Bounds = tuple[float | None, float | None]
 
 
 def _search(
-    record: _Measurer, goal: Goal, loss_ratios: Sequence[float], low: float, high: float
+    record: _Measurer, profile: Profile, loss_ratios: Sequence[float], low: float, high: float
 ) -> tuple[list[Bounds], list[str]]:
     """The bounds for each loss ratio between ``low`` and ``high``, and what is to be said about them."""
     goals = [
         SearchGoal(
             loss_ratio=loss_ratio,
-            exceed_ratio=goal.exceed_ratio,
-            relative_width=goal.width,
-            initial_trial_duration=goal.first_s,
-            final_trial_duration=goal.trial_s,
-            duration_sum=goal.trial_s * goal.trials,
-            preceding_targets=1 if goal.first_s == goal.trial_s else 2,
+            exceed_ratio=profile.search_exceed,
+            relative_width=profile.search_width,
+            initial_trial_duration=profile.first_s,
+            final_trial_duration=profile.trial_s,
+            duration_sum=profile.trial_s * profile.search_trials,
+            preceding_targets=1 if profile.first_s == profile.trial_s else 2,
             expansion_coefficient=4,
             fail_fast=False,
         )
@@ -206,8 +172,8 @@ def _search(
     try:
         results = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)
     except _EnoughError:
-        bounds = [record.bounds(goal, loss_ratio) for loss_ratio in loss_ratios]
-        most = goal.trials_max * len(loss_ratios)
+        bounds = [record.bounds(profile, loss_ratio) for loss_ratio in loss_ratios]
+        most = profile.search_trials_max * len(loss_ratios)
         return bounds, [f"the search had not settled after {most} trials"]
     found = [results[search_goal] for search_goal in goals]
     return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found], []
@@ -305,14 +271,14 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         trials = [seen for at, _, seen in self.seen if at == load]
         return bool(trials) and all(trial.short and trial.held(loss_ratio) for trial in trials)
 
-    def bounds(self, goal: Goal, loss_ratio: float) -> Bounds:
+    def bounds(self, profile: Profile, loss_ratio: float) -> Bounds:
         """The best rate at which enough trials held, and the lowest other one above."""
         outcomes: dict[float, list[bool]] = {}
         for at, seconds, trial in self.seen:
-            if seconds < goal.trial_s:
+            if seconds < profile.trial_s:
                 continue  # led to the final ones, and says nothing of as long a time
             outcomes.setdefault(at, []).append(not trial.short and trial.held(loss_ratio))
-        good = [at for at, fine in outcomes.items() if fine.count(False) <= goal.exceed_ratio * len(fine)]
+        good = [at for at, fine in outcomes.items() if fine.count(False) <= profile.search_exceed * len(fine)]
         lower = max(good, default=None)
         bad = [at for at in outcomes if at not in good and (lower is None or at > lower)]
         return lower, min(bad, default=None)

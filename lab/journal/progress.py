@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -20,8 +20,8 @@ REFRESHES_PER_S = 2
 """Few, as drawing takes CPU time from what is measured."""
 
 
-class Reporter(Protocol):
-    """Shows what the run tells it."""
+class Reporter:
+    """What the run tells whoever shows it. This one shows nothing, for ``--json`` and ``--quiet``."""
 
     def begin(self, steps: Sequence[ExpectedStep]) -> None:
         """The run begins; these steps are left."""
@@ -42,23 +42,7 @@ class Reporter(Protocol):
         """The run has ended."""
 
 
-class Silent:
-    """Shows nothing, for ``--json`` and ``--quiet``."""
-
-    def begin(self, steps: Sequence[ExpectedStep]) -> None: ...
-
-    def step(self, name: str) -> None: ...
-
-    def trial(self, trial: Trial) -> None: ...
-
-    def outcome(self, text: str) -> None: ...
-
-    def done(self, seconds: float) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class Plain:
+class Plain(Reporter):
     """Writes one line for each step that is done, without control codes, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -74,8 +58,6 @@ class Plain:
     def step(self, name: str) -> None:
         self._name, self._outcomes = name, []
 
-    def trial(self, trial: Trial) -> None: ...
-
     def outcome(self, text: str) -> None:
         self._outcomes.append(" ".join(text.split()))
 
@@ -86,13 +68,11 @@ class Plain:
         outcomes = f": {'; '.join(self._outcomes)}" if self._outcomes else ""
         self._write(f"[{done}/{steps}] {self._name}{outcomes} ({duration(seconds)}{left})")
 
-    def end(self) -> None: ...
-
     def _write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
-class Live:
+class Live(Reporter):
     """Shows finished steps, and below them a bar, the time left, the current step and its last trial."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -167,7 +147,7 @@ def reporter_for(stream: TextIO | None = None, *, silent: bool = False) -> Repor
     """The reporter that suits ``stream`` (stderr if not given)."""
     stream = stream or sys.stderr
     if silent:
-        return Silent()
+        return Reporter()
     # rich would take FORCE_COLOR for a terminal, which CI sets although its output is a file.
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return Live(Console(file=stream))

@@ -6,23 +6,20 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
-from lab.journal import provenance
 from lab.journal.archive import Archive
 from lab.journal.eta import ExpectedStep, past_seconds
 from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
 from lab.load.jobs import TrafficError
 from lab.netns.namespaces import NetnsError
-from lab.peers import PEERS
 from lab.peers.base import Peer, PeerError
-from lab.results import RunEnded, RunStarted
+from lab.results import RunEnded
 from lab.scenario.wires import Wires
 from lab.steps.context import BenchPool, Context
 from lab.steps.step import NoFigureError, Step, StepError
 
-RUN_STEP = "(start)"
+START = "(start)"
 """The journal's entry for the run's first record. With it, a run interrupted at once can be resumed."""
 
 
@@ -31,49 +28,14 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def write_start(
-    archive: Archive,
-    run_id: str,
-    profile: str,
-    scenarios: Sequence[str],
-    rfc3918: Mapping[str, Sequence[str]],
-    peers: Mapping[str, Path],
-    wires: Wires | None = None,
-    baseline: str | None = None,
-) -> None:
-    """Write the first record of a new run.
-
-    Args:
-        scenarios: names or files to load the scenarios from when the run is resumed.
-        rfc3918: sections of RFC 3918 that each scenario covers.
-        peers: paths of the programs that the user chose, by peer.
-        wires: existing interfaces that the user lent.
-        baseline: the commit that the gate measures against, or why there is none.
-    """
-    archive.write(
-        RunStarted(
-            run_id=run_id,
-            started_at=_now(),
-            profile=profile,
-            scenarios=list(scenarios),
-            rfc3918={name: list(sections) for name, sections in rfc3918.items()},
-            peers={name: str(path) for name, path in peers.items()},
-            wires=None if wires is None else wires.model_dump(mode="json"),
-            baseline=baseline,
-            provenance=provenance.gather(),
-        )
-    )
-    archive.finish(RUN_STEP)
-
-
 def run(
     steps: Sequence[Step],
     archive: Archive,
     reporter: Reporter,
     run_id: str,
-    peers: Mapping[str, Peer] = PEERS,
-    skipped: Sequence[str] = (),
-    wires: Wires | None = None,
+    peers: Mapping[str, Peer],
+    skipped: Sequence[str],
+    wires: Wires | None,
 ) -> RunEnded:
     """Perform every step that the archive does not have, and write the last record.
 
@@ -125,7 +87,7 @@ def run(
         reporter.end()
     failures = [*archive.failures, *failed]
     ended = RunEnded(
-        ended_at=_now(),
+        ended_at=now(),
         outcome="interrupted" if interrupt.requested else "failed" if failures else "passed",
         failures=failures,
         inconclusive=inconclusive,
@@ -135,5 +97,6 @@ def run(
     return ended
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

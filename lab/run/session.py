@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lab.journal import provenance
 from lab.journal.archive import Archive, RunError
 from lab.journal.progress import Reporter
 from lab.netns.lend import obstacles
 from lab.peers import mcrd
-from lab.results import RunEnded
+from lab.results import RunEnded, RunStarted
 from lab.run import run as runs
 from lab.run.commits import baseline as choose_baseline
 from lab.run.commits import resolved, work_trees
@@ -103,9 +104,21 @@ def start(
     archive = Archive.create(directory)
     for file, scenario in files.items():
         file.write_text(scenario_text(scenario), encoding="utf-8")
-    sections = {scenario.name: scenario.rfc3918 for scenario in scenarios.values() if scenario.rfc3918}
     why = gate.why if gate else None
-    runs.write_start(archive, run_id, profile, list(scenarios), sections, paths, cables, why)
+    archive.write(
+        RunStarted(
+            run_id=run_id,
+            started_at=runs.now(),
+            profile=profile,
+            scenarios=list(scenarios),
+            rfc3918={each.name: list(each.rfc3918) for each in scenarios.values() if each.rfc3918},
+            peers={name: str(path) for name, path in paths.items()},
+            wires=None if cables is None else cables.model_dump(mode="json"),
+            baseline=why,
+            provenance=provenance.gather(),
+        )
+    )
+    archive.finish(runs.START)
     return Session(archive, run_id, profile, list(scenarios.values()), availability, cables, why)
 
 

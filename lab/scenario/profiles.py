@@ -37,6 +37,15 @@ class Profile(Model):
     demand_targets: bool = False
     """A comparison that misses its target fails the run."""
 
+    @property
+    def trial_s(self) -> float:
+        return self.trial_ms / 1000
+
+    @property
+    def first_s(self) -> float:
+        """Seconds of a search's first trial."""
+        return min(self.trial_ms, self.search_initial_ms or self.trial_ms) / 1000
+
 
 PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(soak_s=60),

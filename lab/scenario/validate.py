@@ -118,16 +118,14 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
 
 def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]:
     alone = compare.metric == "generator rate"
-    for side in ("a", "b"):
-        if alone or getattr(compare, side) == NONE:
-            if not alone or getattr(compare, side) != NONE:
-                allowed = "'none' with metric = 'generator rate', and only there"
-                yield Problem(side, repr(getattr(compare, side)), allowed)
+    for side, subject, rps in (("a", compare.a, compare.a_rps), ("b", compare.b, compare.b_rps)):
+        if alone or subject == NONE:
+            if not alone or subject != NONE:
+                yield Problem(side, repr(subject), "'none' with metric = 'generator rate', and only there")
             continue
-        if getattr(compare, side) not in scenario.subjects:
-            allowed = f"one of the subjects: {', '.join(scenario.subjects)}"
-            yield Problem(side, repr(getattr(compare, side)), allowed)
-        rps, tried = getattr(compare, f"{side}_rps"), scenario.rps_of(getattr(compare, side))
+        if subject not in scenario.subjects:
+            yield Problem(side, repr(subject), f"one of the subjects: {', '.join(scenario.subjects)}")
+        tried = scenario.rps_of(subject)
         if rps is not None and rps not in tried:
             yield Problem(f"{side}_rps", str(rps), f"one that is tried: {tried}")
     if (compare.a_case is None) != (compare.b_case is None):

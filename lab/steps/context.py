@@ -181,7 +181,10 @@ class Series:
     @property
     def changing(self) -> Changing:
         """The subject, whose rules can be changed while it runs. Raises StepError if they cannot."""
-        return changing(self.subject, self.bench)
+        running: object = self.bench.subject
+        if not isinstance(running, Changing):
+            raise StepError(f"{self.subject}: its rules cannot be changed while it runs")
+        return running
 
     def run(
         self,
@@ -256,13 +259,6 @@ class Series:
             kept_up=trial.kept_up,
             late=round(trial.delivered * trial.drain_ns / (trial.duration_ns + trial.drain_ns)),
         )
-
-
-def changing(subject: str, bench: Bench) -> Changing:
-    running: object = bench.subject
-    if not isinstance(running, Changing):
-        raise StepError(f"{subject}: its rules cannot be changed while it runs")
-    return running
 
 
 def _answers(trial: Trial, request: Request) -> bool:

@@ -82,9 +82,11 @@ def probes() -> list[Probe]:
 
 
 def _forwarded() -> Iterator[Probe]:
-    def probe(name: str, *copies: Copy, size: int = 64, sport: int = 4000, **fields: Any) -> Probe:
-        packet = datagram((name.encode() + b".").ljust(size, b"."), sport=sport, **fields)
-        return Probe(name, bytes(packet), copies or (Copy(),))
+    def named(name: str, size: int = 64, **fields: Any) -> Packet:
+        return datagram((name.encode() + b".").ljust(size, b"."), **fields)
+
+    def probe(name: str, *copies: Copy, **fields: Any) -> Probe:
+        return Probe(name, bytes(named(name, **fields)), copies or (Copy(),))
 
     yield probe("group, port, source and TTL rewritten")
     yield probe("DSCP and ECN kept", tos=0xB9)
@@ -105,11 +107,11 @@ def _forwarded() -> Iterator[Probe]:
         group="239.1.1.3",
     )
     name = "no UDP checksum"
-    bare = datagram((name.encode() + b".").ljust(64, b"."))
+    bare = named(name)
     bare[UDP].chksum = 0
     yield Probe(name, bytes(bare), (Copy(checksum="absent"),))
     name = "damaged payload"
-    damaged = bytearray(bytes(datagram((name.encode() + b".").ljust(64, b"."))))
+    damaged = bytearray(bytes(named(name)))
     damaged[-1] ^= 0xFF
     yield Probe(name, bytes(damaged), (Copy(checksum="wrong"),))
 
@@ -213,43 +215,32 @@ def checks(
     scenario: str, sent: Sequence[Probe], frames: Sequence[Frame], counted: Mapping[str, int]
 ) -> list[Check]:
     """One check for each packet, and one for the totals."""
+    compared = {probe.name: _compared(probe, sent, frames, counted) for probe in sent}
+    compared["every probe counted once"] = _sums(sent, counted)
     return [
-        *(_checked(scenario, probe, frames, counted, sent) for probe in sent),
-        _sums(scenario, sent, counted),
+        Check(scenario=scenario, case=name, passed=expected == observed, expected=expected, observed=observed)
+        for name, (expected, observed) in compared.items()
     ]
 
 
-def _checked(
-    scenario: str, probe: Probe, frames: Sequence[Frame], counted: Mapping[str, int], sent: Sequence[Probe]
-) -> Check:
+def _compared(
+    probe: Probe, sent: Sequence[Probe], frames: Sequence[Frame], counted: Mapping[str, int]
+) -> tuple[str, str]:
+    """What was wanted and what came, in words; equal where it is the same."""
     if probe.reason is not None:
         same = sum(other.reason == probe.reason for other in sent)
-        found = counted.get(probe.reason, 0)
-        return Check(
-            scenario=scenario,
-            case=probe.name,
-            passed=found == same,
-            expected=f"{probe.reason} = {same}",
-            observed=f"{probe.reason} = {found}",
-        )
+        return f"{probe.reason} = {same}", f"{probe.reason} = {counted.get(probe.reason, 0)}"
     seen = [
         observe(frame.interface, bytes.fromhex(frame.data), frame.checksum_ready)
         for frame in frames
         if is_copy_of(probe, bytes.fromhex(frame.data))
     ]
-    expected, observed = _differences(probe, probe.copies, seen)
-    return Check(
-        scenario=scenario,
-        case=probe.name,
-        passed=expected == observed,
-        expected=expected,
-        observed=observed,
-    )
+    return _differences(probe, seen)
 
 
-def _differences(probe: Probe, copies: Sequence[Copy], seen: list[dict[str, object]]) -> tuple[str, str]:
-    """What was wanted and what came, in words; only the fields that differ when the number is right."""
-    wanted = sorted((describe(probe, copy) for copy in copies), key=str)
+def _differences(probe: Probe, seen: list[dict[str, object]]) -> tuple[str, str]:
+    """As :func:`_compared`; only the fields that differ when the number is right."""
+    wanted = sorted((describe(probe, copy) for copy in probe.copies), key=str)
     seen = sorted(seen, key=str)
     plural = "copy" if len(wanted) == 1 else "copies"
     if len(wanted) != len(seen):
@@ -266,18 +257,14 @@ def _differences(probe: Probe, copies: Sequence[Copy], seen: list[dict[str, obje
     return "; ".join(want for want, _ in different), "; ".join(got for _, got in different)
 
 
-def _sums(scenario: str, sent: Sequence[Probe], counted: Mapping[str, int]) -> Check:
+def _sums(sent: Sequence[Probe], counted: Mapping[str, int]) -> tuple[str, str]:
     """Every probe is counted once; one that matched but must not leave (its TTL is 1) counts as matched."""
     wanted = {
         "received": len(sent),
         "matched": sum(bool(probe.copies) or probe.reason in EGRESS_REASONS for probe in sent),
         "sent": sum(len(probe.copies) for probe in sent),
     }
-    found = {name: counted.get(name, 0) for name in wanted}
-    return Check(
-        scenario=scenario,
-        case="every probe counted once",
-        passed=found == wanted,
-        expected=", ".join(f"{name} {count}" for name, count in wanted.items()),
-        observed=", ".join(f"{name} {count}" for name, count in found.items()),
+    return (
+        ", ".join(f"{name} {count}" for name, count in wanted.items()),
+        ", ".join(f"{name} {counted.get(name, 0)}" for name in wanted),
     )

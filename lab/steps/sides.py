@@ -13,12 +13,13 @@ A value, by metric:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.analysis.search import Goal, find_zero_loss
+from lab.analysis.search import find_zero_loss
 from lab.results import NONE, Purpose, Trial, ZeroLoss
+from lab.scenario.tables import Metric
 from lab.steps.context import Context, Series
 from lab.steps.step import HALF, LONG, NoFigureError, StepError
 
@@ -36,33 +37,28 @@ class MeasuredSide:
     """One side of a comparison."""
 
     series: Series
-    value: Callable[[], float | None]
+    value: Callable[[MeasuredSide], float | None]
     """Measures once; ``None`` when nothing comparable came out."""
     warnings: list[str] = field(default_factory=list)
     bounds: list[str] = field(default_factory=list)
     """What limited each measurement."""
 
+    def measure(self) -> float | None:
+        return self.value(self)
+
+    def trial(self, dps: float, seconds: float, baseline: float | None = None) -> Trial:
+        """A trial at a rate that the side should hold: what it loses there is a warning."""
+        trial = self.series.run(dps, seconds, baseline)
+        self.bounds.append(trial.bound_by)
+        if lost := max(0, trial.expected - trial.delivered):
+            self.warnings.append(f"{self.series.subject}: {lost:,} copies lost at {dps:,.0f} dps")
+        return trial
+
 
 def measured_sides(step: CompareStep, context: Context) -> tuple[MeasuredSide, MeasuredSide]:
     """Both sides of a comparison. Raises StepError where a rate to measure at is not known."""
-    if step.metric == "generator rate":
-        return _by_generator(step, step.a, context), _by_generator(step, step.b, context)
-    if step.metric == "delivered copies/s":
-        return _by_delivery(step, step.a, context), _by_delivery(step, step.b, context)
-    if step.compare.dps is not None:
-        fixed = float(step.compare.dps)
-        a, b = (_steered(step, side) for side in (step.a, step.b))
-        return _by_cpu(step, step.a, a, context, fixed), _by_cpu(step, step.b, b, context, fixed)
-    known_a, known_b = _best(step, step.a, context), _best(step, step.b, context)
-    if step.metric == "zero-loss rate":
-        return _by_search(step, step.a, known_a, context), _by_search(step, step.b, known_b, context)
-    if step.metric == "latency p99":
-        return _by_latency(step, step.a, known_a, context), _by_latency(step, step.b, known_b, context)
-    dps = min(_lower(known_a), _lower(known_b)) * HALF
-    return (
-        _by_cpu(step, step.a, known_a.setting.rps, context, dps),
-        _by_cpu(step, step.b, known_b.setting.rps, context, dps),
-    )
+    measured = _MEASURED[step.metric]
+    return measured(step, step.a, context), measured(step, step.b, context)
 
 
 def _best(step: CompareStep, side: Side, context: Context) -> ZeroLoss:
@@ -95,7 +91,9 @@ def _tried(step: CompareStep, side: Side, context: Context) -> list[Trial]:
     ]
 
 
-def _series(step: CompareStep, side: Side, rps: bool, context: Context, purpose: Purpose) -> Series:
+def _series(
+    step: CompareStep, side: Side, rps: bool, context: Context, purpose: Purpose = "comparison"
+) -> Series:
     setting = step.scenario.result_setting(side.case, side.subject, rps)
     return context.series(step, side.case, side.subject, setting, purpose)
 
@@ -103,37 +101,34 @@ def _series(step: CompareStep, side: Side, rps: bool, context: Context, purpose:
 def _by_generator(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
     setting = step.scenario.generator_setting(side.case)
     series = context.series(step, side.case, NONE, setting, "calibration")
-    return MeasuredSide(series, lambda: series.run(None, step.trial_s).delivered_dps)
+    return MeasuredSide(series, lambda _: series.run(None, step.trial_s).delivered_dps)
 
 
-def _by_search(step: CompareStep, side: Side, known: ZeroLoss, context: Context) -> MeasuredSide:
+def _by_search(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
+    known = _best(step, side, context)
     ceiling = context.ceiling(step.scenario.generator_setting(side.case))
-    series = _series(step, side, known.setting.rps, context, "comparison")
     within = (_lower(known) * NARROW[0], _lower(known) * NARROW[1])
 
-    def value() -> float | None:
-        found = find_zero_loss(series.observe, ceiling, Goal.of(step.profile), within)
+    def value(made: MeasuredSide) -> float | None:
+        found = find_zero_loss(made.series.observe, ceiling, step.profile, within)
         made.bounds.append(found.bound_by)
         made.warnings += [f"{side.subject}: {text}" for text in found.warnings]
         return found.lower_dps
 
-    made = MeasuredSide(series, value)
-    return made
+    return MeasuredSide(_series(step, side, known.setting.rps, context), value)
 
 
 def _by_delivery(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
     rps, dps = _steered(step, side), step.compare.dps
     if dps is None:
         rps, dps = _best_delivery(step, side, context)
-    series = _series(step, side, rps, context, "comparison")
 
-    def value() -> float | None:
-        trial = series.run(dps, step.trial_s)
+    def value(made: MeasuredSide) -> float | None:
+        trial = made.series.run(dps, step.trial_s)
         made.bounds.append(trial.bound_by)
         return trial.delivered_dps
 
-    made = MeasuredSide(series, value)
-    return made
+    return MeasuredSide(_series(step, side, rps, context), value)
 
 
 def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[bool, int | None]:
@@ -148,39 +143,39 @@ def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[boo
     return best.setting.rps, best.asked_dps
 
 
-def _by_latency(step: CompareStep, side: Side, known: ZeroLoss, context: Context) -> MeasuredSide:
-    series = _series(step, side, known.setting.rps, context, "latency")
-    dps, seconds = _lower(known) * HALF, step.trial_s * LONG
+def _by_latency(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
+    known = _best(step, side, context)
 
-    def value() -> float | None:
-        trial = series.run(dps, seconds)
-        _note(made, side, trial, dps)
+    def value(made: MeasuredSide) -> float | None:
+        trial = made.trial(_lower(known) * HALF, step.trial_s * LONG)
         return float(trial.latency.p99) if trial.latency else None
 
-    made = MeasuredSide(series, value)
-    return made
+    return MeasuredSide(_series(step, side, known.setting.rps, context, "latency"), value)
 
 
-def _by_cpu(step: CompareStep, side: Side, rps: bool, context: Context, dps: float) -> MeasuredSide:
-    series = _series(step, side, rps, context, "comparison")
+def _by_cpu(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
+    if step.compare.dps is None:
+        rps = _best(step, side, context).setting.rps
+        dps = min(_lower(_best(step, each, context)) for each in (step.a, step.b)) * HALF
+    else:
+        rps, dps = _steered(step, side), float(step.compare.dps)
     seconds = step.trial_s * LONG
 
-    def value() -> float | None:
+    def value(made: MeasuredSide) -> float | None:
         # Right before each trial, so that other work on the machine affects both alike.
         baseline = context.baseline(step, side.case, dps, seconds)
-        trial = series.run(dps, seconds, baseline)
-        _note(made, side, trial, dps)
-        cpu = trial.cpu
+        cpu = made.trial(dps, seconds, baseline).cpu
         if cpu is None or cpu.busy_ns - (cpu.baseline_ns or 0) < LEAST_CPU_NS:
             return None
         return cpu.ns_per_copy
 
-    made = MeasuredSide(series, value)
-    return made
+    return MeasuredSide(_series(step, side, rps, context), value)
 
 
-def _note(made: MeasuredSide, side: Side, trial: Trial, dps: float) -> None:
-    made.bounds.append(trial.bound_by)
-    if trial.delivered < trial.expected:
-        lost = trial.expected - trial.delivered
-        made.warnings.append(f"{side.subject}: {lost:,} copies lost at {dps:,.0f} dps")
+_MEASURED: Mapping[Metric, Callable[[CompareStep, Side, Context], MeasuredSide]] = {
+    "zero-loss rate": _by_search,
+    "delivered copies/s": _by_delivery,
+    "CPU per copy": _by_cpu,
+    "latency p99": _by_latency,
+    "generator rate": _by_generator,
+}

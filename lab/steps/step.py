@@ -111,11 +111,11 @@ class Step(ABC):
     @property
     def seconds(self) -> float:
         """Estimated duration."""
-        return self.trials * (self.profile.trial_ms / 1000 + TRIAL_OVERHEAD_S) + BENCH_START_S
+        return self.trials * (self.trial_s + TRIAL_OVERHEAD_S) + BENCH_START_S
 
     @property
     def trial_s(self) -> float:
-        return self.profile.trial_ms / 1000
+        return self.profile.trial_s
 
     @abstractmethod
     def perform(self, context: Context) -> None:

@@ -144,26 +144,26 @@ class _Changer:
 
     def act(self, done: _Done) -> Callable[[], None]:
         """The function that makes the change during the trial."""
-
         hot, (_, after) = self._hot, self.sizes
-        group = 0 if hot is None else hot.group
+        series, table = self._series, self._step.table
 
         def meanwhile() -> None:
-            time.sleep(self._step.table.after_ms / 1000)
+            time.sleep(table.after_ms / 1000)
             done.asked_ns = time.monotonic_ns()
-            if self.kind in ("grow", "shrink"):
-                self._series.operable.resize(group, after)
-            elif self.kind == "add rule":
-                self._series.changing.add(self._rule)
-            elif self.kind == "remove rule":
-                self._series.changing.remove(self._rule)
-            elif self.kind == "apply":
-                assert self._step.table.to is not None
-                self._series.operable.apply(self._step.table.to, self._step.table.workers)
-            elif self.kind == "crash":
-                done.worker = self._kill()
-            else:
-                self._series.operable.restart()
+            match self.kind:
+                case "grow" | "shrink":
+                    series.operable.resize(0 if hot is None else hot.group, after)
+                case "add rule":
+                    series.changing.add(self._rule)
+                case "remove rule":
+                    series.changing.remove(self._rule)
+                case "apply":
+                    assert table.to is not None
+                    series.operable.apply(table.to, table.workers)
+                case "crash":
+                    done.worker = self._kill()
+                case "restart":
+                    series.operable.restart()
             done.ended_ns = time.monotonic_ns()
 
         return meanwhile

@@ -99,7 +99,7 @@ class CompareStep(Step):
     @property
     def seconds(self) -> float:
         longer = LONG - 1 if self.metric in ("CPU per copy", "latency p99") else 0
-        return super().seconds + self.trials * longer * self.profile.trial_ms / 1000
+        return super().seconds + self.trials * longer * self.trial_s
 
     def perform(self, context: Context) -> None:
         record = _measure(self, context)
@@ -251,7 +251,7 @@ def _pairs(a: MeasuredSide, b: MeasuredSide, count: int) -> list[tuple[float, fl
     """``count`` pairs of values, without those in which one side has none."""
     values: dict[str, list[float | None]] = {"a": [], "b": []}
     for side in interleaved(count):
-        values[side].append((a if side == "a" else b).value())
+        values[side].append((a if side == "a" else b).measure())
     return [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
 
 

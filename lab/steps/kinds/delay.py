@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from statistics import median
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from lab.analysis.delay import Arrival, Change, Kind, delays, reported
 from lab.analysis.igmp import Word, membership
@@ -55,11 +56,9 @@ class DelayStep(TableStep[DelayTable]):
         return 2 * BENCH_START_S + self.profile.repetitions * each
 
     def perform(self, context: Context) -> None:
-        from lab.steps.context import changing, plan_for
-
-        bench = context.benches.get(plan_for(self.scenario, self.case, self.subject, self.setting))
-        subject = changing(self.subject, bench)
-        transfers = _Transfers(bench, subject, self.setting, self.table.dps, self.table.hold_ms / 1000)
+        series = context.series(self, self.case, self.subject, self.setting, "fixed")
+        subject = series.changing
+        transfers = _Transfers(series.bench, subject, self.setting, self.table.dps, self.table.hold_ms / 1000)
         evidence = _Evidence()
         with ExitStack() as stack:
             watcher = stack.enter_context(transfers.watch()) if subject.joins_upstream else None
@@ -70,9 +69,7 @@ class DelayStep(TableStep[DelayTable]):
                 left -= min(left, BATCH)
             if watcher is not None:
                 evidence.reports = transfers.reports(watcher)
-        made = list(_records(self, evidence, transfers.outputs, transfers.interval_ns))
-        if watcher is not None:
-            made += _report_records(self, evidence, transfers.rule.input_interface)
+        made = list(_records(self, evidence, transfers))
         for record in made:
             context.archive.write(record)
         context.reporter.outcome("; ".join(map(_describe, made)))
@@ -84,7 +81,8 @@ class _Evidence:
 
     changes: list[Change] = field(default_factory=list)
     arrivals: dict[str, list[Arrival]] = field(default_factory=dict)
-    reports: list[tuple[int, Word]] = field(default_factory=list)
+    reports: list[tuple[int, Word]] | None = None
+    """``None`` where the subject does not join groups upstream."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -104,40 +102,33 @@ class _Transfers:
         self._input = next(
             link for link in bench.lab.inputs if link.receiver.interface == self.rule.input_interface
         )
-        self._sender_job = self._sending(setting, dps)
-        self._receiver_job = ReceiverJob(
-            flows=tuple(
-                Flow(
-                    interface=name,
-                    group=IPv4Address(self.rule.group),
-                    port=self.rule.port,
-                    stream_id=0,
-                    sequences=round(dps * SENDING_S),
-                )
-                for name in self.outputs
-            ),
-            payload_bytes=setting.payload_bytes,
-            mtu=bench.plan.mtu,
-            keep_frames=round(dps * SENDING_S) * len(self.outputs),
-        )
-
-    def _sending(self, setting: Setting, dps: int) -> SenderJob:
-        one = setting.model_copy(update={"flows": 1})
+        group = IPv4Address(self.rule.group)
         stream = Stream(
             stream_id=0,
-            group=IPv4Address(self.rule.group),
+            group=group,
             port=self.rule.port,
             source=IPv4Address(self.rule.source),
             source_port=FIRST_SOURCE_PORT,
             share=mixed.shares(setting.unicast_percent, 1, setting.outputs)[0],
         )
-        return SenderJob(
+        one = setting.model_copy(update={"flows": 1})
+        self._sender_job = SenderJob(
             interface=self._input.sender.interface,
             streams=(stream, *mixed.unicast_streams(one, stream)),
             payload_bytes=setting.payload_bytes,
             rate_dps=mixed.with_unicast(dps, setting.unicast_percent),
             duration_s=SENDING_S,
-            cpu=self._bench.plan.sender_cpu,
+            cpu=bench.plan.sender_cpu,
+        )
+        most = round(dps * SENDING_S)
+        self._receiver_job = ReceiverJob(
+            flows=tuple(
+                Flow(interface=name, group=group, port=stream.port, stream_id=0, sequences=most)
+                for name in self.outputs
+            ),
+            payload_bytes=setting.payload_bytes,
+            mtu=bench.plan.mtu,
+            keep_frames=most * len(self.outputs),
         )
 
     def watch(self) -> Receiver:
@@ -162,24 +153,23 @@ class _Transfers:
 
     def repeat(self, times: int, evidence: _Evidence) -> None:
         """Add and remove the rule ``times`` times while datagrams flow."""
+        from lab.analysis.search import SHORTFALL_LIMIT
+
         sender, receiver = self._bench.sender, self._bench.receiver
         receiver.again(self._receiver_job)
         sender.again(self._sender_job)
         receiver.ready()
         sender.ready()
         sender.go()
-        for _ in range(times):
+        kinds: tuple[Kind, ...] = ("add", "remove")
+        for kind in kinds * times:
             self._wait()
-            evidence.changes.append(self._change("add"))
-            self._wait()
-            evidence.changes.append(self._change("remove"))
+            evidence.changes.append(self._change(kind))
         self._wait()
         sender.stop()
         sent = sender.report()
         receiver.stop()
         seen = receiver.report()
-        from lab.analysis.search import SHORTFALL_LIMIT
-
         asked = (self._sender_job.rate_dps or 0) * sent.duration_ns / NS_PER_S
         if sent.offered < asked * (1 - SHORTFALL_LIMIT):
             evidence.warnings.append(f"offered {sent.offered:,} of {asked:,.0f} datagrams asked for")
@@ -209,57 +199,47 @@ def _arrival(frame: Frame) -> Arrival:
     return Arrival(frame.time_ns, int.from_bytes(stamp[4:8], "big"), int.from_bytes(stamp[8:16], "big"))
 
 
-def _records(
-    step: DelayStep, evidence: _Evidence, outputs: Sequence[str], interval_ns: int
-) -> Sequence[Delay]:
-    made = []
-    for interface in outputs:
-        seen = delays(evidence.changes, evidence.arrivals.get(interface, []), interval_ns)
-        joining = _record(step, evidence, "add", "datagram", interface, seen.joins, seen.joins_missed)
-        made.append(joining.model_copy(update={"held_back": seen.held_back}))
-        leaving = _record(step, evidence, "remove", "datagram", interface, seen.leaves, seen.leaves_missed)
-        made.append(leaving.model_copy(update={"gaps": seen.gaps}))
-    return made
-
-
-def _report_records(step: DelayStep, evidence: _Evidence, interface: str) -> Sequence[Delay]:
-    kinds: tuple[Kind, ...] = ("add", "remove")
-    return [
-        _record(
-            step,
-            evidence,
-            kind,
-            "membership report",
-            interface,
-            *reported(evidence.changes, evidence.reports, kind),
-        )
-        for kind in kinds
-    ]
-
-
-def _record(
-    step: DelayStep,
-    evidence: _Evidence,
-    kind: Kind,
-    sign: Literal["datagram", "membership report"],
-    interface: str,
-    values: Sequence[int],
-    missed: int,
-) -> Delay:
-    return Delay(
+def _records(step: DelayStep, evidence: _Evidence, transfers: _Transfers) -> Iterator[Delay]:
+    """A record for each output and change by its datagrams, and by membership reports if there are any."""
+    made = partial(
+        Delay,
         scenario=step.scenario.name,
         case=step.case.name,
         subject=step.subject,
         setting=step.setting,
-        change=kind,
-        sign=sign,
-        interface=interface,
         offered_dps=step.table.dps,
-        values_ns=list(values),
-        answered_ns=[each.answered_ns - each.asked_ns for each in evidence.changes if each.kind == kind],
-        missed=missed,
         warnings=evidence.warnings,
     )
+    answered: dict[Kind, list[int]] = {"add": [], "remove": []}
+    for each in evidence.changes:
+        answered[each.kind].append(each.answered_ns - each.asked_ns)
+    for interface in transfers.outputs:
+        seen = delays(evidence.changes, evidence.arrivals.get(interface, []), transfers.interval_ns)
+        on = partial(made, sign="datagram", interface=interface)
+        yield on(
+            change="add",
+            values_ns=list(seen.joins),
+            answered_ns=answered["add"],
+            missed=seen.joins_missed,
+            held_back=seen.held_back,
+        )
+        yield on(
+            change="remove",
+            values_ns=list(seen.leaves),
+            answered_ns=answered["remove"],
+            missed=seen.leaves_missed,
+            gaps=seen.gaps,
+        )
+    for kind in answered if evidence.reports is not None else ():
+        values, missed = reported(evidence.changes, evidence.reports or (), kind)
+        yield made(
+            change=kind,
+            sign="membership report",
+            interface=transfers.rule.input_interface,
+            values_ns=list(values),
+            answered_ns=answered[kind],
+            missed=missed,
+        )
 
 
 def _describe(record: Delay) -> str:

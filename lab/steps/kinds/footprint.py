@@ -272,9 +272,8 @@ def _plan(case: FootprintCase, names: Sequence[str], document: object) -> Plan:
     """The plan for the same numbers on a machine with that many CPUs."""
     host = described_host(case.cpus or case.workers, names)
     strategy = strategy_of(case.strategy, case.placement, case.steering, case.hashing)
-    sizing = Sizing(workers=case.workers)
     if is_elastic(case.setting):
         sizing = Sizing(max_workers=case.workers)
-    if case.groups:
-        sizing = Sizing(workers=case.workers, group_count=case.groups)
+    else:
+        sizing = Sizing(workers=case.workers, group_count=case.groups or Sizing().group_count)
     return plan(host, names, parse_rules(document), strategy, sizing)

@@ -91,10 +91,10 @@ class SearchStep(Step):
         context.reporter.outcome("; ".join([*outcomes, *series.fates]))
 
     def _search(self, context: Context, series: Series, loss_ratios: tuple[float, ...]) -> tuple[Found, ...]:
-        from lab.analysis.search import Goal, find_rates
+        from lab.analysis.search import find_rates
 
         ceiling = context.ceiling(self.scenario.generator_setting(self.case))
-        every = find_rates(series.observe, ceiling, Goal.of(self.profile), loss_ratios)
+        every = find_rates(series.observe, ceiling, self.profile, loss_ratios)
         for loss_ratio, found in zip(loss_ratios, every, strict=True):
             context.archive.write(
                 ZeroLoss(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
-from lab.journal.progress import Silent
+from lab.journal.progress import Reporter
 from lab.load.flows import Request
 from lab.peers import PEERS
 from lab.peers.base import Operable
@@ -54,7 +54,7 @@ def test_workers_come_with_the_load_and_each_change_has_its_account(tmp_path: Pa
     with Archive.create(tmp_path / "out") as archive, BenchPool("changing", PEERS) as benches:
         for step in steps([scenario], "quick"):
             archive.begin()
-            context = Context(archive, Silent(), "changing", benches, Interrupt())
+            context = Context(archive, Reporter(), "changing", benches, Interrupt())
             step.perform(context)
             assert context.failures == []
             archive.finish(step.step_id)

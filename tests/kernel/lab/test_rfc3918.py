@@ -9,7 +9,7 @@ import pytest
 
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
-from lab.journal.progress import Silent
+from lab.journal.progress import Reporter
 from lab.load.flows import Request
 from lab.peers import PEERS
 from lab.results import NS_PER_S, Capacity, Delay, Setting, Trial
@@ -91,7 +91,7 @@ def test_latency_delay_and_capacity(tmp_path: Path) -> None:
     with Archive.create(tmp_path / "run") as archive:
         with BenchPool("rfc3918", PEERS) as benches:
             for step in steps([parse_scenario(SCENARIO, "probes.toml")], "quick"):
-                context = Context(archive, Silent(), "rfc3918", benches, Interrupt())
+                context = Context(archive, Reporter(), "rfc3918", benches, Interrupt())
                 step.perform(context)
                 assert not context.failures
         records = list(archive.records)
@@ -161,7 +161,7 @@ def test_a_capacity_that_is_too_much_is_named(tmp_path: Path) -> None:
     scenario = parse_scenario(TOO_MUCH, "probes.toml")
     with Archive.create(tmp_path / "run") as archive, BenchPool("loss", PEERS) as benches:
         for step in steps([scenario], "quick"):
-            step.perform(Context(archive, Silent(), "loss", benches, Interrupt()))
+            step.perform(Context(archive, Reporter(), "loss", benches, Interrupt()))
         (capacity,) = [record for record in archive.records if isinstance(record, Capacity)]
     assert capacity.groups is None
     assert capacity.bound_by in ("loss", "generator")

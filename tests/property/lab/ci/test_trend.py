@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_support import comparison_record, started_record
+from report_support import rate
 from typer.testing import CliRunner
 
 from lab.ci.trend import LEAST_LENGTH, LEAST_POINTS, changes, noise, series_of
 from lab.cli.main import app
 from lab.cli.terminal import BadInputError
-from lab.results import AnyRecord, Comparison, Provenance, RunStarted, Setting, ZeroLoss, dump_line
+from lab.results import AnyRecord, Comparison, Setting, dump_line
 from reports.figures.trend import draw
 
 
@@ -78,56 +80,16 @@ def test_too_few_or_impossible_values_are_refused(values: list[float]) -> None:
 
 
 def run(number: int, ratio: float, cpu: str = "CPU", scenario: str = "bench") -> list[AnyRecord]:
-    provenance = Provenance(
-        kernel="6.18.0 #1",
-        machine="x86_64",
-        cpu_model=cpu,
-        cpus=2,
-        numa_nodes=1,
-        memory_bytes=8_000_000_000,
-        mitigations={},
-        sysctls={},
-        packages={"numba": "1"},
-        python="3.11",
-        commit=f"{number:040x}",
-        dirty=False,
-        command=[],
-    )
-    setting = Setting(payload_bytes=64)
     return [
-        RunStarted(
+        started_record(
+            cpu,
+            commit=f"{number:040x}",
             run_id=f"run-{number:03}",
             started_at=f"2026-01-{number % 28 + 1:02}T00:00:{number // 28:02}+00:00",
-            profile="quick",
             scenarios=[scenario],
-            provenance=provenance,
         ),
-        ZeroLoss(
-            scenario=scenario,
-            case="1→1",
-            subject="mcrd",
-            setting=setting,
-            goal_loss_ratio=0.0,
-            lower_dps=1e5,
-            upper_dps=None,
-            generator_ceiling_dps=1e6,
-            bound_by="forwarder",
-            trial_ids=[],
-        ),
-        Comparison(
-            scenario=scenario,
-            case="1→1",
-            metric="zero-loss rate",
-            higher_is_better=True,
-            a="mcrd",
-            b="kernel",
-            setting=setting,
-            ratio=ratio,
-            low=ratio,
-            high=ratio,
-            confidence=0.95,
-            pairs=8,
-        ),
+        rate("1→1", 1e5, Setting(payload_bytes=64), scenario=scenario),
+        comparison_record(ratio, scenario=scenario, metric="zero-loss rate"),
     ]
 
 

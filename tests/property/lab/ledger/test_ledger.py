@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.analysis.compare import detectable, paired_ratio, verdict
-from lab.analysis.search import Goal, Observation, find_zero_loss
+from lab.analysis.search import Observation, find_zero_loss
 from lab.ledger.ledger import REFUSED, Account, Outside, build
 from lab.load.flows import Request, groups, input_of, receiver_job, rules_of, streams_of
 from lab.results import Setting
+from lab.scenario.profiles import Profile
 
 count = st.integers(0, 10**6)
 
@@ -78,7 +79,9 @@ def test_a_search_never_claims_a_rate_that_loses(capacity: float, width: float, 
         taken = min(offered, int(capacity * seconds))
         return Observation(offered, offered, offered * outputs, taken * outputs)
 
-    found = find_zero_loss(measure, 500_000.0, Goal(0.5, width, 2, trials_max=24))
+    found = find_zero_loss(
+        measure, 500_000.0, Profile(trial_ms=500, search_width=width, search_trials_max=24)
+    )
     if found.lower_dps is not None:
         seen = measure(0.5, found.lower_dps)
         assert seen.delivered == seen.expected
@@ -175,7 +178,7 @@ def test_a_search_given_its_recorded_answers_back_asks_for_the_same_and_finds_th
         answers.append(Observation(offered, offered, offered, max(0, offered - lost)))
         return answers[-1]
 
-    goal = Goal(trial_s=0.3, width=0.05, trials=2, trials_max=24)
+    goal = Profile(trial_ms=300, search_width=0.05, search_trials_max=24)
     found = find_zero_loss(measure, 500_000, goal)
     again: list[tuple[float, float]] = []
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from record_support import trial_record
 
 from forwarder.plan.placement import flow_owner
 from lab.analysis.change import describe, moved, reordered, share_of
 from lab.load.flows import streams_of
-from lab.results import Change, Ledger, Setting, Stage, Trial, WorkerSample
+from lab.results import Change, Setting, WorkerSample
 
 MS = 1_000_000
 SETTING = Setting(payload_bytes=64, outputs=2, flows=64)
@@ -33,22 +34,7 @@ def test_reordered_copies_belong_to_flows_that_stayed_or_moved() -> None:
 
 def test_a_worker_s_share_is_what_came_to_it() -> None:
     of = [WorkerSample(worker_id=n, cpu=1, received=r, matched=r) for n, r in ((0, 30), (4, 10))]
-    trial = Trial(
-        trial_id="t",
-        scenario="s",
-        case="c",
-        subject="mcrd",
-        setting=SETTING,
-        purpose="change",
-        asked_dps=40,
-        duration_ns=1,
-        offered=40,
-        delivered=80,
-        expected=80,
-        validity="valid",
-        ledger=Ledger(ingress=Stage(entered=40, left=40), egress=Stage(entered=80, left=80)),
-        workers=of,
-    )
+    trial = trial_record(workers=of)
     assert [share_of(worker, trial) for worker in (0, 4, 7)] == [0.75, 0.25, 0.0]
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 
-from lab.analysis.search import Goal, Observation, find_rates, find_zero_loss
+from lab.analysis.search import Observation, find_rates, find_zero_loss
 from lab.results import DRAIN_ALLOWED_NS, DRAIN_ALLOWED_SHARE, keeps_up
+from lab.scenario.profiles import PROFILES, Profile
 
-GOAL = Goal(trial_s=0.4, width=0.05, trials=2, trials_max=24)
+GOAL = Profile(trial_ms=400, search_width=0.05, search_trials=2, search_trials_max=24)
 CEILING = 500_000.0
+
+
+def goal(**changes: float) -> Profile:
+    return GOAL.model_copy(update=changes)
+
+
+FINE = goal(search_width=0.002, search_trials_max=40)
 
 
 class Subject:
@@ -49,7 +56,7 @@ def test_the_bounds_enclose_the_capacity(capacity: int, outputs: int) -> None:
     # A trial has whole datagrams, so rates within a datagram per trial are the same to the subject.
     assert found.lower_dps <= capacity + 2 / GOAL.trial_s
     assert found.upper_dps >= capacity - 2 / GOAL.trial_s
-    assert found.lower_dps >= found.upper_dps * (1 - GOAL.width)
+    assert found.lower_dps >= found.upper_dps * (1 - GOAL.search_width)
     assert found.bound_by == "forwarder"
 
 
@@ -96,7 +103,7 @@ def test_a_generator_that_was_held_up_once_is_not_taken_for_a_slow_one() -> None
 def test_a_slow_generator_does_not_hide_a_slower_subject() -> None:
     found = find_zero_loss(Subject(capacity=100_000, generator=250_000).measure, CEILING, GOAL)
     assert found.bound_by == "forwarder"
-    assert found.lower_dps == pytest.approx(100_000, rel=GOAL.width)
+    assert found.lower_dps == pytest.approx(100_000, rel=GOAL.search_width)
 
 
 def test_loss_at_every_rate_is_no_zero_loss_rate() -> None:
@@ -108,7 +115,7 @@ def test_loss_at_every_rate_is_no_zero_loss_rate() -> None:
 @pytest.mark.parametrize("within", [(90_000, 110_000), (200_000, 400_000), (20_000, 50_000)])
 def test_a_narrowed_search_finds_the_same_where_the_range_was_wrong_too(within: tuple[float, float]) -> None:
     found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, GOAL, within)
-    assert found.lower_dps == pytest.approx(100_000, rel=2 * GOAL.width)
+    assert found.lower_dps == pytest.approx(100_000, rel=2 * GOAL.search_width)
 
 
 def test_a_stall_now_and_then_does_not_decide() -> None:
@@ -131,12 +138,12 @@ def test_a_search_ends_whatever_subject_and_generator_do(
         offered = chance.choice([asked, asked // 2])
         return Observation(asked, offered, offered, offered - chance.randrange(2))
 
-    find_zero_loss(measure, CEILING, Goal(0.4, 0.001, 9, trials_max=20), within)
+    find_zero_loss(measure, CEILING, goal(search_width=0.001, search_trials=9, search_trials_max=20), within)
     assert trials <= 20
 
 
 def test_a_search_without_trials_for_an_answer_says_so() -> None:
-    found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, Goal(0.4, 0.05, 2, trials_max=1))
+    found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, goal(search_trials_max=1))
     assert found.lower_dps is None
     assert "not settled after 1 trials" in found.warnings[0]
 
@@ -148,7 +155,9 @@ PDR = 0.005
 def test_one_search_finds_the_rate_without_loss_and_the_one_with_little(capacity: int) -> None:
     """Beyond its capacity this subject loses the excess: half a percent at ``capacity / (1 - 0.005)``."""
     subject = Subject(capacity)
-    ndr, pdr = find_rates(subject.measure, CEILING, Goal(0.4, 0.002, 2, trials_max=40), (0.0, PDR))
+    ndr, pdr = find_rates(
+        subject.measure, CEILING, goal(search_width=0.002, search_trials_max=40), (0.0, PDR)
+    )
     together = subject.trials
     assert ndr.lower_dps is not None
     assert pdr.lower_dps is not None
@@ -160,7 +169,7 @@ def test_one_search_finds_the_rate_without_loss_and_the_one_with_little(capacity
     apart = 0
     for loss_ratio in (0.0, PDR):
         alone = Subject(capacity)
-        find_rates(alone.measure, CEILING, Goal(0.4, 0.002, 2, trials_max=40), (loss_ratio,))
+        find_rates(alone.measure, CEILING, FINE, (loss_ratio,))
         apart += alone.trials
     assert together <= apart
 
@@ -174,7 +183,7 @@ def test_what_piles_up_counts_towards_the_loss_that_a_goal_allows() -> None:
         return Observation(offered, offered, offered, offered, kept_up=not late, late=late)
 
     _, pdr = find_rates(measure, CEILING, GOAL, (0.0, PDR))
-    assert pdr.lower_dps == pytest.approx(100_000, rel=GOAL.width + PDR)
+    assert pdr.lower_dps == pytest.approx(100_000, rel=GOAL.search_width + PDR)
 
 
 def test_a_conservative_search_decides_by_one_long_trial_that_shorter_ones_led_to() -> None:
@@ -187,8 +196,7 @@ def test_a_conservative_search_decides_by_one_long_trial_that_shorter_ones_led_t
         lost = max(0, offered - round(100_000 * seconds)) + (dps > 90_000 and seconds > 30)
         return Observation(offered, offered, offered, offered - lost)
 
-    goal = Goal(60.0, 0.005, 1, trials_max=60, exceed_ratio=0.0, initial_s=1.0)
-    (found,) = find_rates(measure, CEILING, goal, (0.0,))
+    (found,) = find_rates(measure, CEILING, PROFILES["conservative"], (0.0,))
     assert found.lower_dps is not None
     assert 90_000 * (1 - 0.005) <= found.lower_dps <= 90_000
     assert lengths[0] == 1.0
@@ -200,5 +208,5 @@ def test_a_conservative_search_decides_by_one_long_trial_that_shorter_ones_led_t
 def test_a_search_whose_ceiling_is_lower_than_was_likely_ends(ceiling: float) -> None:
     """For some of these a range of exactly one width keeps MLRsearch busy for ever."""
     likely = (0.99 * ceiling, 3 * ceiling)
-    found = find_zero_loss(Subject(capacity=1e9).measure, ceiling, replace(GOAL, width=0.1), likely)
+    found = find_zero_loss(Subject(capacity=1e9).measure, ceiling, goal(search_width=0.1), likely)
     assert (found.bound_by, found.lower_dps) == ("generator", ceiling)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped
+from record_support import STARTED_AT, comparison_record
 
 from lab.ci import job_summary
 from lab.ci.junit import cases, write
 from lab.journal.archive import Archive, Done, Mark, steps_done
-from lab.results import AnyRecord, Check, Comparison, RunEnded, Setting
+from lab.results import AnyRecord, Check, Comparison, RunEnded
 
 BAD = "expected 2 copies, observed 1 <copy> & \x1b[31mred"
 
@@ -25,24 +26,16 @@ def check(case: str, passed: bool) -> Check:
     )
 
 
-def comparison(**changes: object) -> Comparison:
-    values = {
-        "scenario": "gate",
-        "case": "1→1 | a",
-        "metric": "CPU per copy",
-        "higher_is_better": False,
-        "a": "mcrd",
-        "b": "kernel",
-        "setting": Setting(payload_bytes=64),
-        "ratio": 1.25,
-        "low": 1.2,
-        "high": 1.3,
-        "confidence": 0.95,
-        "pairs": 8,
-        "verdict": "worse",
-        "detectable": 0.05,
-    }
-    return Comparison.model_validate(values | changes)
+def comparison(ratio: float = 1.25) -> Comparison:
+    return comparison_record(
+        ratio,
+        case="1→1 | a",
+        metric="CPU per copy",
+        higher_is_better=False,
+        verdict="worse",
+        low=1.2,
+        high=1.3,
+    )
 
 
 def done(step: str, *records: AnyRecord, failures: Sequence[str] = (), seconds: float = 1.5) -> Done:
@@ -76,7 +69,7 @@ def test_every_step_check_and_comparison_is_a_test_case(tmp_path: Path) -> None:
         PLANNED, STEPS, ended(FAILURES, ["soak/x/soak-1: too noisy"], ["socat in soak: not installed"])
     )
     file = tmp_path / "junit.xml"
-    write(file, made, "2026-01-02T03:04:05+00:00")
+    write(file, made, STARTED_AT)
     read = {(suite.name, case.name): case for suite in JUnitXml.fromfile(str(file)) for case in suite}
     told = {
         name: (type(case.result[0]), case.result[0].text) if case.result else None
@@ -96,7 +89,7 @@ def test_every_step_check_and_comparison_is_a_test_case(tmp_path: Path) -> None:
     assert read["functional", "checks"].time == 4.0
     whole = JUnitXml.fromfile(str(file))
     assert (whole.tests, whole.failures, whole.errors, whole.skipped) == (8, 2, 1, 3)
-    assert {suite.timestamp for suite in whole} == {"2026-01-02T03:04:05+00:00"}
+    assert {suite.timestamp for suite in whole} == {STARTED_AT}
 
 
 def test_what_came_out_of_a_step_is_kept() -> None:
@@ -114,7 +107,7 @@ def test_steps_and_what_they_wrote_come_from_the_journal(tmp_path: Path) -> None
         archive.write(comparison())
         archive.give_up("gate/x")
         archive.begin()
-        archive.write(comparison(ratio=1.24))
+        archive.write(comparison(1.24))
         archive.finish("gate/x", ["slow"], 2.0)
     found = steps_done(tmp_path / "run")
     assert [(d.mark.step, d.mark.finished, d.mark.seconds) for d in found] == [
@@ -122,10 +115,10 @@ def test_steps_and_what_they_wrote_come_from_the_journal(tmp_path: Path) -> None
         ("gate/x", False, None),
         ("gate/x", True, 2.0),
     ]
-    assert [[type(r).__name__ for r in d.records] for d in found] == [
-        ["Check"],
-        ["Comparison"],
-        ["Comparison"],
+    assert [[type(record) for record in each.records] for each in found] == [
+        [Check],
+        [Comparison],
+        [Comparison],
     ]
     made = cases(["functional/checks", "gate/x"], found, ended(["slow"]))
     assert [(case.name, case.result) for case in made] == [

@@ -5,32 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from record_support import trial_record
 
 from lab.journal.archive import JOURNAL, RESULTS, Archive, RunError
-from lab.results import Check, Ledger, RunEnded, Setting, Stage, Trial, read_results
+from lab.results import Check, RunEnded, Trial, read_results
 
 
 def check(case: str, passed: bool = True) -> Check:
     return Check(scenario="s", case=case, passed=passed, expected="", observed="")
 
 
-def trial(step: str, number: int, dps: int = 1000, offered: int = 100) -> Trial:
-    stage = Stage(entered=offered, left=offered)
-    return Trial(
-        trial_id=f"{step}/mcrd-{number}",
-        scenario="s",
-        case="c",
-        subject="mcrd",
-        setting=Setting(payload_bytes=64),
-        purpose="search",
-        asked_dps=dps,
-        duration_ns=100_000_000,
-        offered=offered,
-        delivered=offered,
-        expected=offered,
-        validity="valid",
-        ledger=Ledger(ingress=stage, egress=stage),
-    )
+def trial(step: str, number: int, dps: int = 1000) -> Trial:
+    return trial_record(trial_id=f"{step}/mcrd-{number}", asked_dps=dps)
 
 
 def trials(archive: Archive) -> list[Trial]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from record_support import trial_record
 
 from lab.ledger.expectation import checks, unfit
 from lab.results import Drop, InputSample, Ledger, Setting, Stage, Streams, Trial, WorkerSample
@@ -25,24 +26,17 @@ def trial(
     """100 datagrams, two outputs, two inputs, two workers, eight rules."""
     dropped = [Drop(place=p, reason=r, count=n) for (p, r), n in (drops or {}).items()]
     arrived = 100 - sum(drop.count for drop in dropped)
-    values: dict[str, Any] = {
-        "trial_id": "t",
-        "scenario": "s",
-        "case": "c",
-        "subject": "mcrd",
-        "setting": Setting(payload_bytes=64, inputs=2, outputs=2, rules=8),
-        "purpose": "fixed",
-        "asked_dps": 1000,
-        "duration_ns": 100_000_000,
-        "offered": 100,
-        "delivered": delivered,
-        "expected": 200,
-        "validity": "valid",
-        "ledger": Ledger(
+    measured = trial_record(
+        setting=Setting(payload_bytes=64, inputs=2, outputs=2, rules=8),
+        asked_dps=1000,
+        duration_ns=100_000_000,
+        delivered=delivered,
+        expected=200,
+        ledger=Ledger(
             ingress=Stage(entered=100, left=arrived, drops=dropped),
             egress=Stage(entered=2 * arrived, left=2 * arrived),
         ),
-        "streams": Streams(
+        streams=Streams(
             streams=2,
             checked=delivered + duplicated,
             lost=200 - delivered,
@@ -50,16 +44,16 @@ def trial(
             reordered=0,
             copies_max=copies_max,
         ),
-        "workers": [
+        workers=[
             WorkerSample(worker_id=n, cpu=n, received=count, matched=count, rules=rules)
             for n, (count, rules) in enumerate(zip(matched, held, strict=True))
         ],
-        "inputs": [
+        inputs=[
             InputSample(interface=f"in{n}", offered=50, expected=100, delivered=100 - lost, duplicated=0)
             for n, lost in enumerate(lost_of_inputs)
         ],
-    }
-    return Trial(**{**values, **changes})
+    )
+    return measured.model_copy(update=changes)
 
 
 WRONG = {("forwarder", "wrong_worker"): 10}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from record_support import comparison_record
 
 from lab.analysis.compare import falls_short
-from lab.results import Comparison as Record
-from lab.results import Setting
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario, scenario_text
 from lab.scenario.gate import NAME, against
 from lab.steps.kinds.calibrate import CalibrateStep
@@ -77,38 +76,21 @@ def test_only_a_whole_interval_beyond_the_tolerance_falls_short(
     assert falls_short(low, high, 0.9, higher_is_better) is short
 
 
-def record(ratio: float, *, pairs: int = 8, better: bool = True) -> Record:
-    return Record(
-        scenario=NAME,
-        case="1→1",
-        metric="delivered copies/s",
-        higher_is_better=better,
-        a="mcrd",
-        b="mcrd",
-        setting=Setting(payload_bytes=64),
-        ratio=ratio,
-        low=ratio * 0.98,
-        high=ratio * 1.02,
-        confidence=0.95,
-        pairs=pairs,
-    )
-
-
 def test_it_fails_only_when_both_measurements_were_worse() -> None:
-    for taken, passed in (
-        ([record(1.0)], True),
-        ([record(0.8)], False),
-        ([record(0.8), record(0.8)], False),
-        ([record(0.8), record(1.0)], True),
-        ([record(1.3, better=False), record(1.3, better=False)], False),
+    for more, ratios, passed in (
+        (True, [1.0], True),
+        (True, [0.8], False),
+        (True, [0.8, 0.8], False),
+        (True, [0.8, 1.0], True),
+        (False, [1.3, 1.3], False),
     ):
-        check = tolerated(taken, 0.9)
-        assert check.passed is passed, taken
-        assert all(f"{each.ratio:.3f}" in check.observed for each in taken)
-    assert "wholly below 0.90" in tolerated([record(1.0)], 0.9).expected
-    assert "wholly above 1.11" in tolerated([record(1.0, better=False)], 0.9).expected
+        check = tolerated([comparison_record(ratio, higher_is_better=more) for ratio in ratios], 0.9)
+        assert check.passed is passed, ratios
+        assert all(f"{ratio:.3f}" in check.observed for ratio in ratios)
+    assert "wholly below 0.90" in tolerated([comparison_record(1.0)], 0.9).expected
+    assert "wholly above 1.11" in tolerated([comparison_record(1.0, higher_is_better=False)], 0.9).expected
 
 
 def test_few_pairs_are_no_verdict() -> None:
     with pytest.raises(StepError, match="5 pairs"):
-        is_worse(record(0.5, pairs=5), 0.9)
+        is_worse(comparison_record(0.5, pairs=5), 0.9)

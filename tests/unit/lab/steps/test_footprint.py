@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from report_support import footprint as footprint_record
 
 from forwarder.plan.document import ROWS, DocumentRow
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
-from lab.journal.progress import Silent
+from lab.journal.progress import Reporter
 from lab.measure.processes import processor_ns
 from lab.results import Footprint, Memory
 from lab.scenario.files import DIRECTORY, load_scenarios, parse_scenario
@@ -51,27 +52,18 @@ def test_every_row_of_the_document_is_really_started(row: DocumentRow, cases: li
     assert [workers_in_all(case.setting) for case in same] == [row.workers]
 
 
+def memory(**changes: int) -> Memory:
+    sizes = {"pss_bytes_total": 1, "ring_bytes_total": 1, "template_bytes": 1}
+    return Memory(workers=2, **{"private_bytes_per_worker": 1_200_000, **sizes, **changes})
+
+
 def record(**changes: object) -> Footprint:
-    measured = Footprint(
-        scenario="s",
-        case="c",
-        strategy="fanout",
-        interfaces=1,
-        cpus=2,
+    measured = footprint_record(
+        "c",
         workers=2,
-        rules=1,
-        rules_per_worker=1,
+        memory=memory(),
         idle_cpu_ns=10_000_000,
         idle_ns=1_000_000_000,
-        documented_bytes=None,
-        modelled_bytes=1,
-        memory=Memory(
-            workers=2,
-            private_bytes_per_worker=1_200_000,
-            pss_bytes_total=1,
-            ring_bytes_total=1,
-            template_bytes=1,
-        ),
         ready_ns=20_000_000_000,
         stopped_ns=10_000_000_000,
     )
@@ -103,7 +95,7 @@ def test_a_wrong_number_of_workers_fails_the_run(tmp_path: Path, monkeypatch: py
         measured = record(workers=workers)
         monkeypatch.setattr(footprint, "run_footprint", lambda *_, of=measured: of)
         with Archive.create(tmp_path / str(workers)) as archive:
-            context = Context(archive, Silent(), "r", BenchPool("r", {}), Interrupt())
+            context = Context(archive, Reporter(), "r", BenchPool("r", {}), Interrupt())
             step.perform(context)
         failures.append(context.failures)
     assert failures == [[], ["s/c/footprint: expected 2 workers, observed 1 workers"]]
@@ -129,15 +121,14 @@ def test_memory_is_compared_without_rings_which_are_told() -> None:
     """And by what these processes hold, whoever else maps the same libraries."""
 
     def of(held_bytes: int, ring_bytes: int, case: str) -> Footprint:
-        memory = Memory(
-            workers=2,
+        held = memory(
             private_bytes_per_worker=1_000_000,
             pss_bytes_total=100_000_000 - held_bytes,
             ring_bytes_total=ring_bytes,
             template_bytes=3_000_000,
             shared_bytes=held_bytes - 5_000_000,
         )
-        return record(case=case, memory=memory)
+        return record(case=case, memory=held)
 
     small, large = of(10_000_000, 9_000_000, "small"), of(11_000_000, 1_000_000, "large")
     check = compared(large, small, 1.1)
