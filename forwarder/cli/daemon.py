@@ -24,8 +24,8 @@ from forwarder.supervisor.supervisor import StoppedError, Supervisor
 
 async def run(
     options: SupervisorOptions, host: Callable[[], Host], rules: Sequence[ForwardingRule]
-) -> tuple[int, dict[str, Any]]:
-    """Run until a signal or a shutdown request; return the exit status and the final statistics.
+) -> dict[str, Any]:
+    """Run until a signal or a shutdown request; return the final statistics.
 
     Args:
         host: reads the machine's present state.
@@ -41,26 +41,16 @@ async def run(
             print(f"resumed with {len(kept):,} rules of {options.state_file}", file=sys.stderr)
             rules = kept
     plan = resolve(options, host(), rules)
-    served = ", ".join(plan.interfaces)
-    inputs = {rule.rule_id: rule.input_interface for rule in rules}
-    problems = [
-        Problem(
-            "input_interface",
-            f"{inputs[rule_id]!r} of rule {rule_id!r}",
-            f"an interface that the workers serve: {served}",
+    inputs = {rule.rule_id: f"{rule.input_interface!r} of rule {rule.rule_id!r}" for rule in rules}
+    allowed = f"an interface that the workers serve: {', '.join(plan.interfaces)}"
+    if plan.unplaced_rule_ids:
+        raise PlanError(
+            Problem("input_interface", inputs[rule_id], allowed) for rule_id in plan.unplaced_rule_ids
         )
-        for rule_id in plan.unplaced_rule_ids
-    ]
-    if problems:
-        raise PlanError(problems)
     for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
     supervisor = Supervisor(
-        spec(options, host, plan),
-        rules,
-        host=host,
-        store=store,
-        skip_host_stack=options.skip_host_stack,
+        spec(options, host, plan), rules, host=host, store=store, skip_host_stack=options.skip_host_stack
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,12 +62,11 @@ async def run(
             await supervisor.start()
             await supervisor.state.stopping.wait()
             await supervisor.stop()
-        final = stats.collect(supervisor)
+        return stats.collect(supervisor)
     finally:
         server.close()
         path.unlink(missing_ok=True)
         supervisor.close()
-    return 0, final
 
 
 def _refused_memory(plan: Plan) -> Iterator[str]:

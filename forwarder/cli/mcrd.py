@@ -43,13 +43,11 @@ def supervisor(
     from forwarder.control.rendering import summary
 
     try:
-        status, statistics = asyncio.run(run(options, this_host, rules))
+        statistics = asyncio.run(run(options, this_host, rules))
     except (OSError, HostError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    if statistics is not None:
-        typer.echo(json.dumps(statistics) if as_json else summary(statistics))
-    raise typer.Exit(status)
+    typer.echo(json.dumps(statistics) if as_json else summary(statistics))
 
 
 @app.command("plan")

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -107,35 +108,21 @@ def refuse(error: ProblemsError) -> None:
 
 def _parameters(model: type[SupervisorOptions]) -> list[inspect.Parameter]:
     """One for each field, and ``--config``."""
+    parameter = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters = []
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict), f"{name} is not declared with option()"
-        default: object = None
-        kind: Any = str | None
+        option = partial(typer.Option, flag(name), help=field.description)
         if field.annotation is bool:
-            kind, default = bool, False
-            declared = typer.Option(flag(name), help=field.description)
-        else:
-            # Comma-separated lists are one text; an option that may be repeated is a list of them.
-            repeated = get_origin(field.annotation) is tuple and not field.metadata
-            kind = list[str] | None if repeated else kind
-            shown = False if field.default in (None, ()) else str(field.default)
-            declared = typer.Option(
-                flag(name), metavar=str(extra["metavar"]), help=field.description, show_default=shown
-            )
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[kind, declared],
-            )
-        )
+            parameters.append(parameter(name, default=False, annotation=Annotated[bool, option()]))
+            continue
+        # Comma-separated lists are one text; an option that may be repeated is a list of them.
+        repeated = get_origin(field.annotation) is tuple and not field.metadata
+        kind: Any = list[str] | None if repeated else str | None
+        shown = False if field.default in (None, ()) else str(field.default)
+        declared = option(metavar=str(extra["metavar"]), show_default=shown)
+        parameters.append(parameter(name, annotation=Annotated[kind, declared]))
     about = "TOML file of options, such as num_workers = 2. The command line takes precedence."
     file = typer.Option("--config", metavar="FILE", help=about)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters.append(
-        inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file])
-    )
-    return parameters
+    return [*parameters, parameter("config", annotation=Annotated[Path | None, file])]

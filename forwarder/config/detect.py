@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,10 +40,9 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
     cpus, count = len(host.cpus), len(names)
     options: dict[str, Any]
     if not names:
-        return Proposal(
-            {"strategy": "pool"}, (*reasons, "One worker, whose input interfaces come with the rules.")
-        )
-    if count == 1:
+        options = {"strategy": "pool"}
+        reasons.append("One worker, whose input interfaces come with the rules.")
+    elif count == 1:
         options = {"strategy": "fanout", "interface": names[0]}
         [home] = homes(host, [names], interface_nodes(host, names, {}))
         here = f" of memory node {home}" if len(host.nodes) > 1 else ""
@@ -70,21 +68,17 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
 
 def as_toml(options: dict[str, Any]) -> str:
     """The options as a configuration file."""
-    document = dict(options)
-    if groups := document.get("interface_group"):
-        tables = [{"id": group.group_id, "interfaces": group.interfaces} for group in groups]
-        document["interface_group"] = tables
-    return tomli_w.dumps(document).rstrip()
+    groups = options.get("interface_group", ())
+    tables = [{"id": group.group_id, "interfaces": group.interfaces} for group in groups]
+    return tomli_w.dumps({**options, **({"interface_group": tables} if tables else {})}).rstrip()
 
 
 def _inputs(host: Host, rules: Sequence[ForwardingRule]) -> tuple[tuple[str, ...], list[str]]:
-    on = Counter(rule.input_interface for rule in rules)
-    if on:
-        absent = [name for name in on if host.interface(name) is None]
-        reasons = [f"{len(on)} interfaces have rules: {first_of(tuple(on))}."]
-        if absent:
+    if on := tuple(dict.fromkeys(rule.input_interface for rule in rules)):
+        reasons = [f"{len(on)} interfaces have rules: {first_of(on)}."]
+        if absent := [name for name in on if host.interface(name) is None]:
             reasons.append(f"Of these do not exist yet: {first_of(absent)}.")
-        return tuple(on), reasons
+        return on, reasons
     if cards := host.cards:
         return cards, [f"No rules given: the network cards that are up, {first_of(cards)}."]
     return (), ["No rules given, and no network card is up."]

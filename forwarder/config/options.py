@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,16 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from forwarder.plan.host import Host
 from forwarder.plan.model import InterfaceGroup, Plan, Sizing
 from forwarder.plan.planner import plan
-from forwarder.plan.strategy import (
-    PRESETS,
-    Grouping,
-    Hashing,
-    RulePlacement,
-    Steering,
-    Strategy,
-    Width,
-    customised,
-)
+from forwarder.plan.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from forwarder.rules.model import ForwardingRule, InterfaceName, interface_name
 
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
@@ -39,6 +31,17 @@ def option(default: Any, metavar: str, allowed: str, help_text: str) -> Any:
     """A field of an options model: ``metavar`` and ``help_text`` for ``--help``, ``allowed`` for errors."""
     extra: dict[str, JsonValue] = {"metavar": metavar, "allowed": allowed}
     return Field(default=default, description=help_text, json_schema_extra=extra)
+
+
+def switch(help_text: str) -> Any:
+    """A field of an options model that is off unless it is given."""
+    return option(False, "", "true or false", help_text)
+
+
+def _choice(values: type[StrEnum], what: str) -> Any:
+    """A field for an axis of the strategy: ``what`` it decides, for ``--help``."""
+    names = ", ".join(values)
+    return option(None, "HOW", f"one of {names}", f"{what}: {names}. Default: set by the strategy.")
 
 
 def _whole(value: object) -> object:
@@ -61,9 +64,9 @@ def _power_of_two(value: object) -> object:
 
 def _group(value: object) -> object:
     """A group from ``0:eth0,eth1``, or a table with ``id``, ``interfaces`` and optionally ``workers``."""
-    workers: object = None
     if isinstance(value, InterfaceGroup):
         return value
+    workers: object = None
     if isinstance(value, str):
         number, colon, names = value.partition(":")
         group_id: object = int(number) if colon and number.isascii() and number.isdigit() else None
@@ -137,18 +140,8 @@ class SupervisorOptions(BaseModel):
     groups: Count = option(
         4, "K", _COUNT, "Number of groups that a hybrid strategy divides --interfaces into."
     )
-    grouping: Grouping | None = option(
-        None,
-        "HOW",
-        f"one of {', '.join(Grouping)}",
-        f"Which interfaces share workers: {', '.join(Grouping)}. Default: set by the strategy.",
-    )
-    placement: RulePlacement | None = option(
-        None,
-        "HOW",
-        f"one of {', '.join(RulePlacement)}",
-        f"Which rules each worker holds: {', '.join(RulePlacement)}. Default: set by the strategy.",
-    )
+    grouping: Grouping | None = _choice(Grouping, "Which interfaces share workers")
+    placement: RulePlacement | None = _choice(RulePlacement, "Which rules each worker holds")
     width: Literal["per-cpu", "share"] | None = option(
         None,
         "WIDTH",
@@ -156,12 +149,7 @@ class SupervisorOptions(BaseModel):
         "Workers in each group: per-cpu (one per CPU) or share (the CPUs divided among the groups). "
         "Default: set by the strategy.",
     )
-    steering: Steering | None = option(
-        None,
-        "HOW",
-        f"one of {', '.join(Steering)}",
-        f"How a datagram finds its worker: {', '.join(Steering)}. Default: set by the strategy.",
-    )
+    steering: Steering | None = _choice(Steering, "How a datagram finds its worker")
     hashing: Hashing | None = option(
         None,
         "HOW",
@@ -169,9 +157,7 @@ class SupervisorOptions(BaseModel):
         "How rules are hashed to workers: rendezvous (few rules move when the number of workers changes) or "
         "modulo. Default: rendezvous.",
     )
-    auto_scale: bool = option(
-        False, "", "true or false", "Adjust the number of workers to each interface's load (dynamic)."
-    )
+    auto_scale: bool = switch("Adjust the number of workers to each interface's load (dynamic).")
     min_workers_per_interface: Count = option(1, "N", _COUNT, "With --auto-scale: minimum number of workers.")
     max_workers_per_interface: Count | None = option(
         None,
@@ -191,10 +177,7 @@ class SupervisorOptions(BaseModel):
         f"IF:NODE, NODE an integer from 0, {_IF}",
         "NUMA node of an interface, overriding what the kernel reports. Repeat for each interface.",
     )
-    numa_straddle: bool = option(
-        False,
-        "",
-        "true or false",
+    numa_straddle: bool = switch(
         "Let a group's workers use the CPUs of every memory node. By default they stay on the node of their "
         "interfaces, and share its CPUs if there are too few.",
     )
@@ -228,10 +211,7 @@ class SupervisorOptions(BaseModel):
         "an integer from 0 to 99",
         "Real-time priority (SCHED_RR) of workers, for low latency; 0: none.",
     )
-    skip_host_stack: bool = option(
-        False,
-        "",
-        "true or false",
+    skip_host_stack: bool = switch(
         "Drop multicast datagrams on input interfaces after workers have received them. Faster, but other "
         "programs on this machine receive none from these interfaces.",
     )
@@ -266,23 +246,15 @@ class SupervisorOptions(BaseModel):
             name = "fanout"
         else:
             name = "pool"
-        return customised(
-            PRESETS[name],
-            grouping=self.grouping,
-            width=Width(self.width) if self.width else None,
-            placement=self.placement,
-            steering=self.steering,
-            hashing=self.hashing,
-        )
+        axes = {axis: getattr(self, axis) for axis in ("grouping", "placement", "steering", "hashing")}
+        return PRESETS[name].customised(width=Width(self.width) if self.width else None, **axes)
 
     @property
     def sizing(self) -> Sizing:
         groups = self.interface_group
         if groups and len(self.workers_per_group) == len(groups):
-            groups = tuple(
-                InterfaceGroup(group.group_id, group.interfaces, workers)
-                for group, workers in zip(groups, self.workers_per_group, strict=True)
-            )
+            pairs = zip(groups, self.workers_per_group, strict=True)
+            groups = tuple(replace(group, workers=workers) for group, workers in pairs)
         return Sizing(
             groups=groups,
             group_count=self.groups,

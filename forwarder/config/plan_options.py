@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from forwarder.config.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve
+from forwarder.config.options import SELECTION, Count, SupervisorOptions, Whole, option, resolve, switch
 from forwarder.plan.host import Host, described_host, read_host
 from forwarder.plan.host_file import load_host
 from forwarder.plan.memory import DOCUMENT, Assumptions
@@ -32,10 +32,7 @@ class PlanOptions(SupervisorOptions):
         *(("detect", name) for name in (*SELECTION, "strategy")),
     )
 
-    detect: bool = option(
-        False, "", "true or false", "Propose interfaces and a strategy for this machine and these rules."
-    )
-
+    detect: bool = switch("Propose interfaces and a strategy for this machine and these rules.")
     host: Path | None = option(
         None,
         "FILE",
@@ -112,16 +109,16 @@ def described_rules(count: int, interfaces: Sequence[str]) -> list[ForwardingRul
     rules = []
     for number in range(count):
         group, port = number >> 4, 5000 + (number & 15)
-        output = Output.model_construct(
-            group=IPv4Address(_FIRST_OUTPUT_GROUP + group), port=port, interface="out0"
+        out_group, in_group = (
+            IPv4Address(_FIRST_OUTPUT_GROUP + group),
+            IPv4Address(_FIRST_INPUT_GROUP + group),
         )
-        rules.append(
-            ForwardingRule.model_construct(
-                rule_id=f"rule-{number}",
-                input_interface=interfaces[number % len(interfaces)],
-                input_group=IPv4Address(_FIRST_INPUT_GROUP + group),
-                input_port=port,
-                outputs=(output,),
-            )
+        rule = ForwardingRule.model_construct(
+            rule_id=f"rule-{number}",
+            input_interface=interfaces[number % len(interfaces)],
+            input_group=in_group,
+            input_port=port,
+            outputs=(Output.model_construct(group=out_group, port=port, interface="out0"),),
         )
+        rules.append(rule)
     return rules

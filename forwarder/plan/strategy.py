@@ -87,6 +87,11 @@ class Strategy:
     steering: Steering
     hashing: Hashing = Hashing.RENDEZVOUS
 
+    def customised(self, **axes: StrEnum | None) -> Strategy:
+        """The strategy with other values on some axes; it keeps its name, the preset's."""
+        given: dict[str, Any] = {axis: value for axis, value in axes.items() if value is not None}
+        return replace(self, **given)
+
     @property
     def description(self) -> str:
         """Name and axes in one line."""
@@ -137,9 +142,3 @@ def strategy_problems(strategy: Strategy) -> list[Problem]:
         others = "replicate or by-interface where the number of workers is elastic"
         problems.append(Problem("placement", placement, f"{others}: a worker that joins has all"))
     return problems
-
-
-def customised(strategy: Strategy, **axes: StrEnum | None) -> Strategy:
-    """``strategy`` with other values on some axes; it keeps its name, the preset's."""
-    given: dict[str, Any] = {axis: value for axis, value in axes.items() if value is not None}
-    return replace(strategy, **given)

@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from forwarder.plan.model import Sizing
-from forwarder.plan.strategy import (
-    PRESETS,
-    Grouping,
-    Hashing,
-    RulePlacement,
-    Steering,
-    Strategy,
-    Width,
-    customised,
-)
+from forwarder.plan.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from lab.results import Setting
 
 
@@ -20,8 +11,7 @@ def strategy_of(
     preset: str, placement: str | None = None, steering: str | None = None, hashing: str | None = None
 ) -> Strategy:
     """The preset with what differs from it; ``None`` where nothing does."""
-    return customised(
-        PRESETS[preset],
+    return PRESETS[preset].customised(
         placement=RulePlacement(placement) if placement else None,
         steering=Steering(steering) if steering else None,
         hashing=Hashing(hashing) if hashing else None,

@@ -21,7 +21,6 @@ from forwarder.plan.strategy import (
     Steering,
     Strategy,
     Width,
-    customised,
     strategy_problems,
 )
 
@@ -34,7 +33,7 @@ hosts = st.builds(
     st.lists(st.tuples(st.sampled_from([576, 1500, 9000]), st.none() | st.integers(0, 2)), max_size=6),
 )
 strategies = st.builds(
-    customised,
+    Strategy.customised,
     st.sampled_from(list(PRESETS.values())),
     width=st.none() | st.sampled_from(Width),
     steering=st.none() | st.sampled_from(Steering),

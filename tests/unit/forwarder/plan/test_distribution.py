@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from forwarder.plan.placement import distribution, owners
-from forwarder.plan.strategy import PRESETS, Hashing, customised
+from forwarder.plan.strategy import PRESETS, Hashing
 
 KEYS = [(0xEF010000 + number, 5001) for number in range(600)]
 
@@ -19,7 +19,7 @@ def held(workers: int, hashing: Hashing) -> list[int]:
 
 @pytest.mark.parametrize("hashing", Hashing)
 def test_hashed_rules_are_counted_and_those_that_a_resize_moves(hashing: Hashing) -> None:
-    strategy = customised(PRESETS["hybrid-hash"], hashing=hashing)
+    strategy = PRESETS["hybrid-hash"].customised(hashing=hashing)
     counts = held(6, hashing)
     found = distribution(3, counts, KEYS, strategy)
     assert (found.group, found.workers, found.rules) == (3, 6, 600)

@@ -16,7 +16,7 @@ from forwarder.plan.model import MAX_INTERFACES, FilterPlan, InterfaceGroup, Pla
 from forwarder.plan.placement import MAX_MEMBERS
 from forwarder.plan.planner import one_more, plan
 from forwarder.plan.resources import cpu_slots, frame_bytes, ring_for, shares
-from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width, customised
+from forwarder.plan.strategy import PRESETS, Grouping, Hashing, Steering, Width
 from forwarder.rules.book import check_rules
 
 MIB = 2**20
@@ -38,7 +38,7 @@ def made(
         described_host(cpus, names(interfaces)),
         names(interfaces),
         described_rules(rules, names(interfaces)),
-        customised(PRESETS[strategy], steering=steering),
+        PRESETS[strategy].customised(steering=steering),
         sizing,
     )
 
@@ -95,7 +95,7 @@ def test_per_interface_groups_have_fanout_groups_and_rules_of_their_own() -> Non
 
 
 def test_a_share_of_the_cpus_uses_each_once() -> None:
-    strategy = customised(PRESETS["fanout-per-interface"], width=Width.SHARE)
+    strategy = PRESETS["fanout-per-interface"].customised(width=Width.SHARE)
     planned = plan(described_host(7, names(3)), names(3), [], strategy)
     assert [group.workers for group in planned.groups] == [3, 2, 2]
     assert sorted(worker.cpu for worker in planned.workers) == list(range(7))

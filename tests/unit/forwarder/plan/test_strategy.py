@@ -14,7 +14,6 @@ from forwarder.plan.strategy import (
     Steering,
     Strategy,
     Width,
-    customised,
     strategy_problems,
 )
 
@@ -51,7 +50,7 @@ def test_steering_by_rule_goes_with_hashed_rules(placement: RulePlacement, steer
 
 def test_axes_are_replaced_one_by_one() -> None:
     preset = PRESETS["hybrid-hash"]
-    assert customised(preset) == preset
-    changed = customised(preset, width=Width.PER_CPU, steering=Steering.FILTER, hashing=Hashing.MODULO)
+    assert preset.customised() == preset
+    changed = preset.customised(width=Width.PER_CPU, steering=Steering.FILTER, hashing=Hashing.MODULO)
     assert (changed.width, changed.steering, changed.hashing) == ("per-cpu", "filter", "modulo")
     assert (changed.name, changed.grouping, changed.placement) == ("hybrid-hash", preset.grouping, "hash")

@@ -11,7 +11,7 @@ from forwarder.config.plan_options import described_rules
 from forwarder.plan.host import described_host
 from forwarder.plan.model import Plan, Sizing
 from forwarder.plan.planner import plan
-from forwarder.plan.strategy import PRESETS, Steering, customised
+from forwarder.plan.strategy import PRESETS, Steering
 from forwarder.rules.model import ForwardingRule, Output
 from forwarder.workers.rule_index import FOREIGN, RuleIndex, Slots
 
@@ -19,7 +19,7 @@ NAMES = ["eth0", "eth1", "eth2"]
 
 
 def planned(strategy: str, steering: Steering | None = None, workers: int = 3) -> Plan:
-    chosen = customised(PRESETS[strategy], steering=steering)
+    chosen = PRESETS[strategy].customised(steering=steering)
     return plan(described_host(4, NAMES), NAMES, [], chosen, Sizing(workers=workers))
 
 
