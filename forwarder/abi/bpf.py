@@ -62,8 +62,7 @@ def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SC
     """A descriptor of the program, by default for interfaces' ingress; ``name``: at most 15 letters, for
     listings.
 
-    Raises:
-        OSError: the kernel does not take it (EPERM: CAP_BPF and CAP_NET_ADMIN are needed).
+    Raises OSError: the kernel does not take it (EPERM: CAP_BPF and CAP_NET_ADMIN are needed).
     """
     code = b"".join(
         _INSTRUCTION.pack(one.code, one.destination | one.source << 4, one.offset, one.immediate)
@@ -91,18 +90,13 @@ def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SC
 def attach_ingress(program: int, ifindex: int) -> int:
     """A link that runs ``program`` on what arrives at an interface, behind its packet sockets (Linux 6.6).
 
-    Raises:
-        OSError: no such interface, or a kernel without tcx (EINVAL).
+    Raises OSError: no such interface, or a kernel without tcx (EINVAL).
     """
     return _bpf(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_TCX_INGRESS, 0))
 
 
 def create_array(value_bytes: int) -> int:
-    """A descriptor of an array map of one zeroed value.
-
-    Raises:
-        OSError: the kernel gives none.
-    """
+    """A descriptor of an array map of one zeroed value. Raises OSError: the kernel gives none."""
     return _bpf(BPF_MAP_CREATE, _MAP_CREATE.pack(BPF_MAP_TYPE_ARRAY, 4, value_bytes, 1, 0))
 
 

@@ -152,8 +152,7 @@ def open_uring(entries: int, completions: int) -> Uring:
         entries: submission entries, a power of two.
         completions: completion entries, a power of two, at least ``entries``.
 
-    Raises:
-        OSError: io_uring is disabled (``kernel.io_uring_disabled``), out of memory or of descriptors.
+    Raises OSError: io_uring is disabled (``kernel.io_uring_disabled``), out of memory or of descriptors.
     """
     ring, params = _Ring(), _Params()
     params.flags = (

@@ -127,7 +127,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove a rule."""
-    _perform(context, "remove", as_json, lambda result: f"removed {result['removed']}", rule_id=rule_id)
+    _perform(context, "remove", as_json, "removed {removed}".format_map, rule_id=rule_id)
 
 
 @app.command("list")
@@ -255,28 +255,18 @@ def resize(
     as_json: AsJson = False,
 ) -> None:
     """Change the number of workers of an elastic group, without loss; later the load decides again."""
-    _perform(
-        context,
-        "resize",
-        as_json,
-        lambda found: (
-            f"group {found['group']}: from {found['before']} to {found['after']} workers "
-            f"in {found['took_ns'] / 1e6:.0f} ms"
-        ),
-        group=group,
-        workers=workers,
-    )
+
+    def render(found: Any) -> str:
+        sizes = f"from {found['before']} to {found['after']} workers"
+        return f"group {found['group']}: {sizes} in {found['took_ns'] / 1e6:.0f} ms"
+
+    _perform(context, "resize", as_json, render, group=group, workers=workers)
 
 
 @app.command()
 def ping(context: typer.Context, as_json: AsJson = False) -> None:
     """Check that the supervisor replies."""
-    _perform(
-        context,
-        "ping",
-        as_json,
-        lambda result: f"pid {result['pid']}: {result['workers']} workers, {result['rules']} rules",
-    )
+    _perform(context, "ping", as_json, "pid {pid}: {workers} workers, {rules} rules".format_map)
 
 
 @app.command()

@@ -54,8 +54,7 @@ def takes_options(model: type[SupervisorOptions]) -> Callable[[Command], Command
 def parse(model: type[Options], words: Sequence[str]) -> tuple[Options, list[ForwardingRule]]:
     """The options and starting rules in ``words``, as from a shell.
 
-    Raises:
-        ProblemsError: every problem of the options, or one if the words cannot be parsed.
+    Raises ProblemsError: every problem of the options, or one if the words cannot be parsed.
     """
     values: dict[str, Any] = {}
 

@@ -41,8 +41,7 @@ def read_options(
         given: the command line's options, by field name.
         read: the content of ``config``, if :func:`read_config` has read it already.
 
-    Raises:
-        OptionsError: every problem of the options, of their combination, and of the rules.
+    Raises OptionsError: every problem of the options, of their combination, and of the rules.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}

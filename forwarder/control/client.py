@@ -34,7 +34,7 @@ def request(path: Path, command: str, **fields: Any) -> Any:
     timeout_s = CHANGE_TIMEOUT_S if changes else REPLY_TIMEOUT_S
     line = json.dumps({"command": command, **fields}).encode() + b"\n"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout_s)
             client.connect(str(path))
             client.sendall(line)

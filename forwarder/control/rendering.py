@@ -21,20 +21,16 @@ def summary(statistics: dict[str, Any]) -> str:
     totals = statistics["totals"]
     received, matched, sent = (f"{totals[name]:,}" for name in ("received", "matched", "sent"))
     lines = [f"received {received} datagrams, matched {matched}, sent {sent} copies"]
-    dropped = {reason: count for reason, count in totals["dropped"].items() if count}
-    for interface in statistics["interfaces"]:
-        dropped |= _frames_lost(interface)
-    lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in dropped.items()]
+    lines += [f"  not forwarded, {reason}: {count:,}" for reason, count in _lost(statistics).items()]
     return "\n".join(lines)
 
 
-def _frames_lost(interface: dict[str, Any]) -> dict[str, int]:
-    """Frames that arrived on an interface but reached no worker, by reason."""
-    name = interface["name"]
-    lost = {
-        f"ring full on {name}": interface["kernel_drops"],
-        f"left in a ring of {name}": interface["abandoned_frames"],
-    }
+def _lost(statistics: dict[str, Any]) -> dict[str, int]:
+    """What was not forwarded, by reason: datagrams and copies, then frames that reached no worker."""
+    lost = dict(statistics["totals"]["dropped"])
+    for interface in statistics["interfaces"]:
+        lost[f"ring full on {interface['name']}"] = interface["kernel_drops"]
+        lost[f"left in a ring of {interface['name']}"] = interface["abandoned_frames"]
     return {reason: count for reason, count in lost.items() if count}
 
 
@@ -73,26 +69,20 @@ _SUMS = ("received", "matched", "sent", "dropped")
 
 
 def _counted(result: Any) -> Table:
-    totals = result["totals"]
     table = _table("", *_SUMS)
     former: Counter[str] = Counter()
     for worker in result["workers"]:
+        sums = _sums(worker["counters"])
         if top.has_gone(worker):
-            former.update(_sums(worker["counters"]))
-            continue
-        table.add_row(
-            f"worker {worker['worker_id']} (CPU {worker['cpu']}, node {worker['node']}, {worker['state']})",
-            *_figures(_sums(worker["counters"])),
-        )
+            former.update(sums)
+        else:
+            place = f"CPU {worker['cpu']}, node {worker['node']}, {worker['state']}"
+            table.add_row(f"worker {worker['worker_id']} ({place})", *_figures(sums))
     if former:
         table.add_row("workers of former plans", *_figures(former))
-    table.add_row("all", *_figures(_sums(totals)), style="bold")
-    for reason, count in totals["dropped"].items():
-        if count:
-            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
-    for interface in result["interfaces"]:
-        for reason, count in _frames_lost(interface).items():
-            table.add_row(f"  {reason}", "", "", "", f"{count:,}")
+    table.add_row("all", *_figures(_sums(result["totals"])), style="bold")
+    for reason, count in _lost(result).items():
+        table.add_row(f"  {reason}", "", "", "", f"{count:,}")
     for rule in result["rules"]:
         waiting = f" ({rule['reason']})" if rule["reason"] else ""
         name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
@@ -153,21 +143,19 @@ def changes(result: Any) -> Group:
     if not table.rows:
         return Group("nothing changes", *warnings)
     done = f"applied in {result['took_ns'] / 1e6:,.0f} ms" if result["applied"] else "not applied"
-    return Group(
-        table, done + (": new workers for all groups" if result["workers_relieved"] else ""), *warnings
-    )
+    relieved = ": new workers for all groups" if result["workers_relieved"] else ""
+    return Group(table, done + relieved, *warnings)
 
 
 def _group_in_words(group: Mapping[str, Any]) -> str:
     interfaces = ", ".join(group["interfaces"]) or "the interfaces of rules"
-    elastic = "workers" not in group
-    most = group["max_workers"] if elastic else group["workers"]
-    least = f"{group['min_workers']} to " if elastic else ""
-    node = ""
-    if "memory_node" in group:
-        number = group["memory_node"]
-        node = " on any memory node" if number is None else f" on memory node {number}"
-    return f"group {group['group']}: {interfaces}: {least}{plural(most, 'worker')}{node}"
+    if "workers" in group:
+        workers = plural(group["workers"], "worker")
+    else:
+        workers = f"{group['min_workers']} to {plural(group['max_workers'], 'worker')}"
+    number = group.get("memory_node", "")
+    node = "" if number == "" else " on any memory node" if number is None else f" on memory node {number}"
+    return f"group {group['group']}: {interfaces}: {workers}{node}"
 
 
 _IN_WORDS: Mapping[str, Callable[[Any], str]] = {

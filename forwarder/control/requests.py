@@ -16,7 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
-from forwarder.problems import Problem, ProblemsError, field_key, from_pydantic, shown
+from forwarder.problems import Location, Problem, ProblemsError, field_key, from_pydantic, shown
 
 
 class RequestError(ProblemsError):
@@ -38,8 +38,8 @@ class Remove(_Request):
     rule_id: StrictStr
 
 
-class List(_Request):
-    command: Literal["list"]
+class WithoutFields(_Request):
+    command: Literal["list", "list-workers", "ping", "shutdown"]
 
 
 class Stats(_Request):
@@ -47,10 +47,6 @@ class Stats(_Request):
     format: Literal["json", "prometheus"] = "json"
     rules: StrictBool = True
     """Whether to include rules in JSON: thousands of them take time."""
-
-
-class ListWorkers(_Request):
-    command: Literal["list-workers"]
 
 
 class ShowPlan(_Request):
@@ -71,20 +67,13 @@ class Apply(_Request):
     dry_run: StrictBool = False
 
 
-class Ping(_Request):
-    command: Literal["ping"]
-
-
-class Shutdown(_Request):
-    command: Literal["shutdown"]
-
-
-Request = Add | Remove | List | Stats | ListWorkers | ShowPlan | Resize | Apply | Ping | Shutdown
+Request = Add | Remove | WithoutFields | Stats | ShowPlan | Resize | Apply
 
 _request: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 _FIELDS: dict[str, list[str]] = {
-    get_args(model.model_fields["command"].annotation)[0]: [*model.model_fields][1:]
+    command: [*model.model_fields][1:]
     for model in get_args(Request)
+    for command in get_args(model.model_fields["command"].annotation)
 }
 """The fields of each command's request."""
 _ALLOWED = {
@@ -109,17 +98,15 @@ def parse(line: bytes) -> Request:
         raise RequestError([Problem("request", shown(line[:200]), f"one line of JSON ({error})")]) from error
     if not isinstance(document, dict):
         raise RequestError([Problem("request", shown(document), "a JSON object")])
+
+    # Locations begin with the command, unless it is the command that is wrong.
+    def field(location: Location) -> str:
+        return field_key(location[1:] or location)
+
+    def unknown(location: Location) -> str:
+        return f"no such field: {', '.join(_FIELDS[str(location[0])]) or 'none'} here"
+
     try:
         return _request.validate_python(document)
     except ValidationError as error:
-        # Locations begin with the command, unless it is the command that is wrong.
-        raise RequestError(
-            from_pydantic(
-                error,
-                _ALLOWED,
-                field=lambda location: field_key(location[1:] or location),
-                unknown=lambda location: (
-                    f"no such field: {', '.join(_FIELDS[str(location[0])]) or 'none'} here"
-                ),
-            )
-        ) from error
+        raise RequestError(from_pydantic(error, _ALLOWED, field=field, unknown=unknown)) from error

@@ -153,28 +153,29 @@ def _refusal(problems: Iterable[Problem]) -> bytes:
 async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, request: Request) -> Any:
     match request:
         case requests.Add():
-            rules, began_ns = parse_rules(request.rules), time.monotonic_ns()
-            await supervisor.rules.add(rules)
-            took_ns, troubles = time.monotonic_ns() - began_ns, map(supervisor.interfaces.trouble, rules)
+            wanted, began_ns = parse_rules(request.rules), time.monotonic_ns()
+            await supervisor.rules.add(wanted)
+            took_ns, troubles = time.monotonic_ns() - began_ns, map(supervisor.interfaces.trouble, wanted)
             added = [
                 {"rule_id": rule.rule_id, "state": "waiting" if trouble else "running", "reason": trouble}
-                for rule, trouble in zip(rules, troubles, strict=True)
+                for rule, trouble in zip(wanted, troubles, strict=True)
             ]
             return {"in_force_after_ns": took_ns, "added": added}
         case requests.Remove():
             await supervisor.rules.remove(request.rule_id)
             return {"removed": request.rule_id}
-        case requests.List():
-            return _list(supervisor)
+        case requests.WithoutFields(command="list"):
+            rules = [rule.model_dump(mode="json") for rule in supervisor.state.book]
+            found = stats.rules(supervisor)
+            timing = {one["rule_id"]: {name: one[name] for name in Timing._fields} for one in found}
+            return {"rules": rules, "timing": timing}
         case requests.Stats(format="prometheus"):
             return stats.exposition(stats.collect(supervisor))
         case requests.Stats():
             return stats.collect(supervisor, with_rules=request.rules)
-        case requests.ListWorkers():
-            return {
-                "workers": stats.worker_list(supervisor),
-                "distribution": stats.distributions(supervisor),
-            }
+        case requests.WithoutFields(command="list-workers"):
+            workers, distribution = stats.worker_list(supervisor), stats.distributions(supervisor)
+            return {"workers": workers, "distribution": distribution}
         case requests.ShowPlan():
             plan = supervisor.live_plan()
             return plan_as_text(plan) if request.format == "text" else plan_as_json(plan)
@@ -182,19 +183,12 @@ async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, req
             return await _resize(supervisor, request.group, request.workers)
         case requests.Apply():
             return await reconfiguration.apply(request.config, dry_run=request.dry_run)
-        case requests.Ping():
+        case requests.WithoutFields(command="ping"):
             running = sum(handle.state is not State.PARKED for handle in supervisor.state.pool.workers)
             return {"pid": os.getpid(), "workers": running, "rules": len(supervisor.state.book)}
-        case requests.Shutdown():
+        case requests.WithoutFields(command="shutdown"):
             supervisor.state.stopping.set()
             return {"stopping": True}
-
-
-def _list(supervisor: Supervisor) -> dict[str, Any]:
-    timing = {
-        entry["rule_id"]: {name: entry[name] for name in Timing._fields} for entry in stats.rules(supervisor)
-    }
-    return {"rules": [rule.model_dump(mode="json") for rule in supervisor.state.book], "timing": timing}
 
 
 async def _resize(supervisor: Supervisor, group: int, workers: int) -> dict[str, Any]:

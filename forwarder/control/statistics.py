@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -206,98 +207,83 @@ def _presence(supervisor: Supervisor, name: str) -> str:
     return "up" if state.up else "down"
 
 
+def _family(
+    kind: type[Metric], name: str, about: str, labels: str, samples: Iterable[Sequence[Any]]
+) -> Metric:
+    """A metric; ``labels``: their names, with spaces between; a sample: their values, then the number."""
+    family: Any = kind(name, about, labels=labels.split())  # type: ignore[call-arg]
+    for *values, number in samples:
+        family.add_metric([str(value) for value in values], number)
+    return family  # type: ignore[no-any-return]
+
+
+_counter, _gauge = partial(_family, CounterMetricFamily), partial(_family, GaugeMetricFamily)
+
+
+@dataclass(frozen=True, eq=False)
 class _Exposition:
     """A Prometheus collector for one snapshot."""
 
-    def __init__(self, stats: dict[str, Any]) -> None:
-        self._stats = stats
+    stats: dict[str, Any]
 
-    def collect(self) -> Iterable[Metric]:
-        flows = CounterMetricFamily(
-            "mcrd", "Datagrams, copies, frames and bytes, by what became of them.", labels=["worker", "what"]
-        )
-        dropped = CounterMetricFamily(
-            "mcrd_dropped", "Datagrams and copies not forwarded.", labels=["worker", "reason"]
-        )
-        for worker in self._stats["workers"]:
-            name = str(worker["worker_id"])
-            for what in schema.FLOWS:
-                flows.add_metric([name, what], worker["counters"][what])
-            for reason, count in worker["counters"]["dropped"].items():
-                dropped.add_metric([name, reason], count)
-        restarts = CounterMetricFamily("mcrd_worker_restarts", "Workers replaced.", labels=["worker"])
-        for worker in self._stats["workers"]:
-            restarts.add_metric([str(worker["worker_id"])], worker["restarts"])
-        kernel = CounterMetricFamily(
-            "mcrd_kernel_drops", "Frames that found no free ring slot.", labels=["interface"]
-        )
-        for interface in self._stats["interfaces"]:
-            kernel.add_metric([interface["name"]], interface["kernel_drops"])
-        abandoned = CounterMetricFamily(
-            "mcrd_abandoned_frames",
-            "Frames left in the rings of workers that died and were not replaced.",
-            labels=["interface"],
-        )
-        for interface in self._stats["interfaces"]:
-            abandoned.add_metric([interface["name"]], interface["abandoned_frames"])
-        held = GaugeMetricFamily("mcrd_rules", "Rules in force, by state.", labels=["state"])
-        states = [rule["state"] for rule in self._stats["rules"]]
-        for state in ("running", "waiting"):
-            held.add_metric([state], states.count(state))
-        on_workers = GaugeMetricFamily("mcrd_worker_rules", "Rules that a worker holds.", labels=["worker"])
-        for worker in self._stats["workers"]:
-            on_workers.add_metric([str(worker["worker_id"])], worker["rules"])
-        uneven = GaugeMetricFamily(
-            "mcrd_rules_imbalance", "Most rules of a worker over the mean, by group.", labels=["group"]
-        )
-        moved = GaugeMetricFamily(
-            "mcrd_rules_moved", "Rules that a resize of a group would move.", labels=["group", "by"]
-        )
-        for entry in self._stats["distribution"]:
-            group = str(entry["group"])
-            uneven.add_metric([group], entry["imbalance"])
-            for by in ("one_more", "one_less"):
-                if (count := entry[f"moved_by_{by}"]) is not None:
-                    moved.add_metric([group, by], count)
-        yield from (flows, dropped, restarts, kernel, abandoned, held, on_workers, uneven, moved)
+    def collect(self) -> Iterator[Metric]:
+        workers = [(worker["worker_id"], worker) for worker in self.stats["workers"]]
+        counters = [(name, worker["counters"]) for name, worker in workers]
+        interfaces = [(interface["name"], interface) for interface in self.stats["interfaces"]]
+        shares = [(entry["group"], entry) for entry in self.stats["distribution"]]
+        states = [rule["state"] for rule in self.stats["rules"]]
+        about = "Datagrams, copies, frames and bytes, by what became of them."
+        flows = ((name, what, found[what]) for name, found in counters for what in schema.FLOWS)
+        yield _counter("mcrd", about, "worker what", flows)
+        drops = ((name, why, count) for name, found in counters for why, count in found["dropped"].items())
+        yield _counter("mcrd_dropped", "Datagrams and copies not forwarded.", "worker reason", drops)
+        restarts = ((name, worker["restarts"]) for name, worker in workers)
+        yield _counter("mcrd_worker_restarts", "Workers replaced.", "worker", restarts)
+        lost = ((name, interface["kernel_drops"]) for name, interface in interfaces)
+        yield _counter("mcrd_kernel_drops", "Frames that found no free ring slot.", "interface", lost)
+        about = "Frames left in the rings of workers that died and were not replaced."
+        abandoned = ((name, interface["abandoned_frames"]) for name, interface in interfaces)
+        yield _counter("mcrd_abandoned_frames", about, "interface", abandoned)
+        held = ((state, states.count(state)) for state in ("running", "waiting"))
+        yield _gauge("mcrd_rules", "Rules in force, by state.", "state", held)
+        on_workers = ((name, worker["rules"]) for name, worker in workers)
+        yield _gauge("mcrd_worker_rules", "Rules that a worker holds.", "worker", on_workers)
+        about = "Most rules of a worker over the mean, by group."
+        yield _gauge("mcrd_rules_imbalance", about, "group", ((n, one["imbalance"]) for n, one in shares))
+        moved = ((n, by, one[f"moved_by_{by}"]) for n, one in shares for by in ("one_more", "one_less"))
+        about = "Rules that a resize of a group would move."
+        yield _gauge("mcrd_rules_moved", about, "group by", (row for row in moved if row[-1] is not None))
         yield from self._load()
 
-    def _load(self) -> Iterable[Metric]:
+    def _load(self) -> Iterator[Metric]:
         """Metrics of elastic groups: the load that they follow, and their sizes."""
-        fill = GaugeMetricFamily(
-            "mcrd_ring_fill_ratio",
-            "Share of a receive ring's slots that wait for their worker.",
-            labels=["worker", "interface"],
+        stats = self.stats
+        about = "Share of a receive ring's slots that wait for their worker."
+        fill = (
+            (worker["worker_id"], socket["interface"], socket["ring_fill"])
+            for worker in stats["workers"]
+            for socket in worker["sockets"]
         )
-        for worker in self._stats["workers"]:
-            for socket in worker["sockets"]:
-                fill.add_metric([str(worker["worker_id"]), socket["interface"]], socket["ring_fill"])
-        arrived = CounterMetricFamily(
-            "mcrd_arrived_frames",
-            "Frames for an interface's rings, those included that found no free slot.",
-            labels=["interface"],
+        yield _gauge("mcrd_ring_fill_ratio", about, "worker interface", fill)
+        about = "Frames for an interface's rings, those included that found no free slot."
+        arrived = ((interface["name"], interface["arrived_frames"]) for interface in stats["interfaces"])
+        yield _counter("mcrd_arrived_frames", about, "interface", arrived)
+        about, bounds = (
+            "Workers of an elastic group, and their bounds.",
+            ("workers", "min_workers", "max_workers"),
         )
-        for interface in self._stats["interfaces"]:
-            arrived.add_metric([interface["name"]], interface["arrived_frames"])
-        sizes = GaugeMetricFamily(
-            "mcrd_group_workers", "Workers of an elastic group, and their bounds.", labels=["group", "what"]
+        sizes = ((group["group"], what, group[what]) for group in stats["scaling"] for what in bounds)
+        yield _gauge("mcrd_group_workers", about, "group what", sizes)
+        about = "Datagrams/s that reach an elastic group's sockets."
+        offered = ((group["group"], group["offered_dps"]) for group in stats["scaling"])
+        yield _gauge("mcrd_group_offered_dps", about, "group", offered)
+        about = "Resizes of an elastic group, which goes by its interfaces, by outcome."
+        resizes = (
+            (",".join(group["interfaces"]), outcome, group[f"resizes_{outcome}"])
+            for group in stats["scaling"]
+            for outcome in ("done", "failed")
         )
-        offered = GaugeMetricFamily(
-            "mcrd_group_offered_dps", "Datagrams/s that reach an elastic group's sockets.", labels=["group"]
-        )
-        resizes = CounterMetricFamily(
-            "mcrd_resizes",
-            "Resizes of an elastic group, which goes by its interfaces, by outcome.",
-            labels=["interfaces", "outcome"],
-        )
-        for group in self._stats["scaling"]:
-            name = str(group["group"])
-            for what in ("workers", "min_workers", "max_workers"):
-                sizes.add_metric([name, what], group[what])
-            offered.add_metric([name], group["offered_dps"])
-            for outcome in ("done", "failed"):
-                resizes.add_metric([",".join(group["interfaces"]), outcome], group[f"resizes_{outcome}"])
-        yield from (fill, arrived, sizes, offered, resizes)
+        yield _counter("mcrd_resizes", about, "interfaces outcome", resizes)
 
 
 def exposition(stats: dict[str, Any]) -> str:

@@ -17,19 +17,13 @@ COLUMNS: Final = 120
 """Width of the view, in characters."""
 HOT_CPU: Final = 0.9
 """Share of the time above which a worker counts as a hot spot."""
-_RATES: Final = ("received", "matched", "sent")
+_RATES: Final = ("received", "matched", "sent", "dropped")
+CpuTimes = tuple[Mapping[int, int], Mapping[int, int]]
+"""CPU time of each process by pid, in nanoseconds, at the first and at the second reading."""
 
 
-def sample(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    cpu_ns: tuple[Mapping[int, int], Mapping[int, int]],
-) -> dict[str, Any]:
-    """Rates between two replies to ``stats``.
-
-    Args:
-        cpu_ns: CPU time of each process by pid, at the first and at the second reading.
-    """
+def sample(before: Mapping[str, Any], after: Mapping[str, Any], cpu_ns: CpuTimes) -> dict[str, Any]:
+    """Rates between two replies to ``stats``."""
     seconds = (after["time_ns"] - before["time_ns"]) / 1e9
     then = {worker["worker_id"]: worker for worker in before["workers"]}
     matched = after["totals"]["matched"] - before["totals"]["matched"]
@@ -81,8 +75,7 @@ def _flows(before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: 
             return 0
         return sum(counters["dropped"].values()) if name == "dropped" else int(counters[name])
 
-    names = (*_RATES, "dropped")
-    return {f"{name}_dps": (total(after, name) - total(before, name)) / seconds for name in names}
+    return {f"{name}_dps": (total(after, name) - total(before, name)) / seconds for name in _RATES}
 
 
 def _worker(
@@ -90,7 +83,7 @@ def _worker(
     after: Mapping[str, Any],
     seconds: float,
     matched: int,
-    cpu_ns: tuple[Mapping[int, int], Mapping[int, int]],
+    cpu_ns: CpuTimes,
 ) -> dict[str, Any]:
     pid = after["pid"]
     spent = cpu_ns[1][pid] - cpu_ns[0][pid] if pid in cpu_ns[0] and pid in cpu_ns[1] else None
@@ -114,7 +107,6 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
             known = 0
         return float((entry[name] - known) / seconds)
 
-    there = [entry for entry in after["interfaces"] if entry["served"] or sockets[entry["name"]]]
     return [
         {
             "name": entry["name"],
@@ -123,7 +115,8 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
             "frames_per_s": rate(entry, "arrived_frames"),
             "kernel_drops_per_s": rate(entry, "kernel_drops"),
         }
-        for entry in there
+        for entry in after["interfaces"]
+        if entry["served"] or sockets[entry["name"]]
     ]
 
 
@@ -132,9 +125,10 @@ _IDENTITY: Final = ("worker_id", "group", "pid", "cpu", "state")
 
 def view(found: Mapping[str, Any]) -> Group:
     """A sample as tables."""
-    workers = _table("worker", "group", "pid", "CPU", "state", "received/s", "matched/s", "sent/s")
-    for name in ("dropped/s", "share", "processor", "ring"):
-        workers.add_column(name, justify="right")
+    workers = _table(
+        *("worker", "group", "pid", "CPU", "state"),
+        *("received/s", "matched/s", "sent/s", "dropped/s", "share", "processor", "ring"),
+    )
     for worker in found["workers"]:
         share, cpu = worker["share"], worker["cpu_fraction"]
         workers.add_row(
@@ -149,9 +143,8 @@ def view(found: Mapping[str, Any]) -> Group:
     for entry in found["interfaces"]:
         rates = (f"{entry[name]:,.0f}" for name in ("frames_per_s", "kernel_drops_per_s"))
         interfaces.add_row(entry["name"], entry["state"], str(entry["sockets"]), *rates)
-    return Group(
-        workers, interfaces, *_scaling(found["scaling"]), *(f"! {one}" for one in found["hot_spots"])
-    )
+    hot_spots = (f"! {one}" for one in found["hot_spots"])
+    return Group(workers, interfaces, *_scaling(found["scaling"]), *hot_spots)
 
 
 def _scaling(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -178,13 +171,11 @@ def _change(change: Mapping[str, Any]) -> str:
 
 
 def _cells(rates: Mapping[str, float]) -> list[str]:
-    return [f"{rates[f'{name}_dps']:,.0f}" for name in (*_RATES, "dropped")]
+    return [f"{rates[f'{name}_dps']:,.0f}" for name in _RATES]
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table, left = Table(box=box.SIMPLE_HEAD, pad_edge=False), ("state", "interface", "last change")
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("state", "interface", "last change") else "right"
-        )
+        table.add_column(column, justify="left" if column in left else "right")
     return table

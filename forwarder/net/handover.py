@@ -26,11 +26,7 @@ _TAKE: Final = -1
 
 
 class Handover:
-    """The switch and the two filters; to be closed.
-
-    Raises:
-        OSError: the kernel does not take the programs.
-    """
+    """The switch and the two filters; to be closed. Raises OSError: the kernel does not take the programs."""
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []

@@ -53,11 +53,7 @@ class HostStack:
         self._links: dict[str, int] = {}
 
     def skip(self, interface: str, ifindex: int) -> None:
-        """Attach the program to an interface.
-
-        Raises:
-            OSError: the kernel cannot do that.
-        """
+        """Attach the program to an interface. Raises OSError: the kernel cannot do that."""
         try:
             if self._program is None:
                 self._program = bpf.load(_PROGRAM, "mcrd_taken")

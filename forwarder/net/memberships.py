@@ -91,8 +91,7 @@ class Joins:
     def join(self, ifindex: int, group: bytes) -> None:
         """Join a group on an interface, or count one more rule that wants it.
 
-        Raises:
-            OSError: the interface is gone or cannot do multicast.
+        Raises OSError: the interface is gone or cannot do multicast.
         """
         membership = (ifindex, group)
         if not self._wanted[membership]:

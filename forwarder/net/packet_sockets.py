@@ -54,8 +54,7 @@ def open_receivers(ifindex: int, rings: Sequence[Ring], *, copy_bytes: int = 4 <
     Args:
         copy_bytes: receive buffer for frames larger than a slot (``PACKET_COPY_THRESH``), of each.
 
-    Raises:
-        OSError: no such interface, no permission, no memory for the rings; none is left open.
+    Raises OSError: no such interface, no permission, no memory for the rings; none is left open.
     """
     made: list[socket.socket] = []
     try:
@@ -93,8 +92,7 @@ def linger(closed: Collection[int]) -> bool:
 def _together(work: Callable[[T], object], items: Sequence[T]) -> None:
     """Do something that only waits for the kernel to all items at once; threads are gone when it returns.
 
-    Raises:
-        OSError: no thread to be had, among others; some items may be done then.
+    Raises OSError: no thread to be had, among others; some items may be done then.
     """
     if len(items) < 2:
         for item in items:
@@ -161,8 +159,7 @@ def steer(sock: socket.socket, program: Program) -> None:
 
     One member's call is for all; until then, and when the program ends early, member 0 is picked.
 
-    Raises:
-        OSError: the socket is in no such group, or the kernel does not take the program.
+    Raises OSError: the socket is in no such group, or the kernel does not take the program.
     """
     _set_program(sock, ap.SOL_PACKET, ap.PACKET_FANOUT_DATA, program)
 
@@ -170,8 +167,7 @@ def steer(sock: socket.socket, program: Program) -> None:
 def listen(sock: socket.socket, only: Program | None = None) -> None:
     """Let frames in; with ``only``, those that it accepts.
 
-    Raises:
-        OSError: the kernel does not take the program (``net.core.optmem_max`` bounds a socket's filter).
+    Raises OSError: the kernel does not take the program (``net.core.optmem_max`` bounds a socket's filter).
     """
     if only is None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
@@ -212,8 +208,7 @@ def open_tx_rings(memory_nodes: Sequence[int | None], *, send_bytes: int = 4 << 
     Args:
         memory_nodes: for each, where the ring's pages are to come from, see :class:`Ring`.
 
-    Raises:
-        OSError: no memory; none is left open.
+    Raises OSError: no memory; none is left open.
     """
     made: list[socket.socket] = []
     try:

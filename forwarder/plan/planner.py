@@ -248,8 +248,7 @@ def one_more(
 ) -> WorkerPlan:
     """The next worker of an elastic group, given its ``members`` and the workers of ``others`` groups.
 
-    Raises:
-        HostError: there is no CPU for it.
+    Raises HostError: there is no CPU for it.
     """
     load = Counter(worker.cpu for worker in (*members, *others))
     cpus = host.cpus_of(group.node)

@@ -217,10 +217,9 @@ class Autoscaler:
         Args:
             decided_for: its size when that was decided; if it has another size by now, nothing is done.
 
-        Raises:
-            OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
-                meanwhile, or the forwarder is being stopped. The group has as many workers as before, but a
-                group that was to lose several may have lost some.
+        Raises OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
+        meanwhile, or the forwarder is being stopped. The group has as many workers as before, but a group
+        that was to lose several may have lost some.
         """
         await self._state.started.wait()
         async with self._state.sockets_lock:

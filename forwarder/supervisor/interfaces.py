@@ -55,8 +55,7 @@ class Interfaces:
     def open(self) -> None:
         """Open the sockets of every interface that exists; they let nothing in yet.
 
-        Raises:
-            OSError: a socket could not be had.
+        Raises OSError: a socket could not be had.
         """
         state = self._state
         for name in state.plan.interfaces:
@@ -152,8 +151,7 @@ class Interfaces:
     async def _refit(self) -> None:
         """Make sockets, links and memberships fit the interfaces as they are now.
 
-        Raises:
-            OSError: an interface could not be opened; the others have been.
+        Raises OSError: an interface could not be opened; the others have been.
         """
         state = self._state
         pending = list(state.pool.send_links())
@@ -181,8 +179,7 @@ class Interfaces:
     async def _open(self, name: str, link: InterfaceState) -> None:
         """Serve an interface that has appeared.
 
-        Raises:
-            OSError: a socket could not be had, or a worker could not take its own; none is left open.
+        Raises OSError: a socket could not be had, or a worker could not take its own; none is left open.
         """
         pool, hashing = self._state.pool, self._state.plan.strategy.hashing
         limits.check_memory([handle.plan for handle in pool.workers], [name])

@@ -48,8 +48,7 @@ class Reconfiguration:
             config: as in a file for ``--config``, with ``rules`` as a list; without ``rules``, the rules
             stay.
 
-        Raises:
-            ProblemsError: everything that is wrong with it, or why it failed; everything is as it was.
+        Raises ProblemsError: everything that is wrong with it, or why it failed; everything is as it was.
         """
         if self._busy:
             raise ProblemsError(

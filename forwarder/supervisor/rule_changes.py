@@ -60,8 +60,7 @@ class RuleChanges:
         Args:
             persist: whether to write them to the state file; otherwise the caller does.
 
-        Raises:
-            RulesError: everything that is wrong with them, or why they cannot be served.
+        Raises RulesError: everything that is wrong with them, or why they cannot be served.
         """
         async with self._lock.shared():
             asked_ns = time.monotonic_ns()
@@ -94,8 +93,7 @@ class RuleChanges:
     async def remove(self, rule_id: str) -> None:
         """Take a rule out of force.
 
-        Raises:
-            RulesError: there is none of that id, or the state file cannot be written.
+        Raises RulesError: there is none of that id, or the state file cannot be written.
         """
         async with self._lock.shared():
             await self._state.started.wait()
@@ -160,11 +158,7 @@ class RuleChanges:
             self._store.commit(self._state.book)
 
     def prepare(self, rules: Iterable[ForwardingRule]) -> None:
-        """Write rules beside the state file, for a later commit.
-
-        Raises:
-            OSError: they cannot be written.
-        """
+        """Write rules beside the state file, for a later commit. Raises OSError: they cannot be written."""
         if self._store:
             self._store.prepare(rules)
 

@@ -86,8 +86,7 @@ class RuleStore:
     def commit(self, rules: Iterable[ForwardingRule]) -> None:
         """Put the prepared file in place; ``rules`` yields the rules in force whenever it is iterated.
 
-        Raises:
-            OSError: the file is as it was; the next change must write it anew.
+        Raises OSError: the file is as it was; the next change must write it anew.
         """
         self._rules, self._stale = rules, True
         self._next.replace(self._path)

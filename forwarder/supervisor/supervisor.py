@@ -70,8 +70,7 @@ class Supervisor:
         skip_host_stack: whether this machine's own network stack is spared the datagrams that workers take.
         log: takes one sentence at a time.
 
-    Raises:
-        RulesError: the rules contradict each other.
+    Raises RulesError: the rules contradict each other.
     """
 
     def __init__(

@@ -44,8 +44,7 @@ async def switch_over(
     Args:
         index: an empty one for that plan, which accepts the rules.
 
-    Raises:
-        OSError: a process, socket or memory could not be had; everything is as it was.
+    Raises OSError: a process, socket or memory could not be had; everything is as it was.
     """
     state, pool = supervisor.state, supervisor.state.pool
     _check_running(state)

@@ -33,8 +33,7 @@ class WorkerStart:
 def main(start: WorkerStart) -> None:
     """Run the worker; the caller leaves the process when this returns.
 
-    Raises:
-        OSError: a privilege could not be dropped, or real-time scheduling is not permitted.
+    Raises OSError: a privilege could not be dropped, or real-time scheduling is not permitted.
     """
     gc.disable()
     if start.realtime_priority:  # before every ordinary process, in turn with equals on its CPU (sched(7))

@@ -322,8 +322,7 @@ class PreparedWorker:
 def spawn(handles: Sequence[WorkerHandle]) -> None:
     """Fork a process into each of these slots.
 
-    Raises:
-        OSError: no process, descriptor or memory to be had; the other slots stay without a process.
+    Raises OSError: no process, descriptor or memory to be had; the other slots stay without a process.
     """
     for _ in spawning(handles):
         pass

@@ -50,8 +50,7 @@ def check_memory(
         interfaces: those that exist; rings of others are allocated when these appear.
         available_bytes: MemAvailable and SwapFree of proc_meminfo(5) if left out.
 
-    Raises:
-        TooLargeError: there is too little memory.
+    Raises TooLargeError: there is too little memory.
     """
     available = _available_bytes() if available_bytes is None else available_bytes
     rings = [s.ring.ring_bytes for worker in workers for s in worker.sockets if s.interface in interfaces]
@@ -74,8 +73,7 @@ def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 def check_realtime(priority: int) -> None:
     """Check that processes may get a real-time priority; 0 stands for none.
 
-    Raises:
-        OSError: they may not; the message says what is missing.
+    Raises OSError: they may not; the message says what is missing.
     """
     if not priority:
         return

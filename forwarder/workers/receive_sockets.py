@@ -58,8 +58,7 @@ def open_receivers(
 ) -> None:
     """Open an interface's socket for every worker that serves it, in joining order; they let nothing in yet.
 
-    Raises:
-        OSError: a socket could not be had; none is left open.
+    Raises OSError: a socket could not be had; none is left open.
     """
     serving = [
         (planned, handle)
@@ -104,8 +103,7 @@ def join_late(links: LinkView, handle: WorkerHandle, members: Sequence[WorkerHan
 
     Nothing is steered to them before :func:`steer_flows`.
 
-    Raises:
-        OSError: a socket could not be had; none is left open.
+    Raises OSError: a socket could not be had; none is left open.
     """
     try:
         for planned in handle.plan.sockets:
