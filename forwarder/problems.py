@@ -12,6 +12,9 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+Log = Callable[[str], None]
+"""Takes one sentence at a time, for whoever runs the forwarder."""
+
 MISSING = "(missing)"
 UNKNOWN = "no such field: leave it out"
 _LONGEST_VALUE = 120

@@ -26,7 +26,7 @@ from forwarder.net import packet_sockets
 from forwarder.plan.host import Host, HostError
 from forwarder.plan.model import GroupPlan
 from forwarder.plan.planner import one_more
-from forwarder.problems import Problem
+from forwarder.problems import Log, Problem
 from forwarder.supervisor import scaling_policy as elastic
 from forwarder.supervisor.scaling_policy import Decision, Limits, Load
 from forwarder.supervisor.state import ForwarderState
@@ -92,7 +92,6 @@ class Autoscaler:
     Args:
         host: reads the machine as it is now.
         threshold_dps: datagrams/s that call for one more worker.
-        log: takes one sentence at a time.
         histories: of the groups of the plan before.
     """
 
@@ -103,7 +102,7 @@ class Autoscaler:
         host: Callable[[], Host],
         *,
         threshold_dps: int,
-        log: Callable[[str], None],
+        log: Log,
         histories: Histories = MappingProxyType({}),
     ) -> None:
         self.groups = {group.group_id: group for group in groups if group.elastic}
@@ -163,17 +162,13 @@ class Autoscaler:
         """Workers of each elastic group."""
         return {number: len(self.members(number)) for number in self.groups}
 
-    def problems(self, group: object, workers: object) -> list[Problem]:
+    def problems(self, group: int, workers: int) -> list[Problem]:
         """Why a resize cannot be asked for."""
-        if not isinstance(group, int) or isinstance(group, bool) or group not in self.groups:
+        if group not in self.groups:
             known = ", ".join(map(str, self.groups)) or "none: no group is elastic"
             return [Problem("group", str(group), f"the id of an elastic group: {known}")]
         limits = self._limits[group]
-        if (
-            not isinstance(workers, int)
-            or isinstance(workers, bool)
-            or not limits.min_workers <= workers <= limits.max_workers
-        ):
+        if not limits.min_workers <= workers <= limits.max_workers:
             allowed = f"an integer from {limits.min_workers} to {limits.max_workers}"
             return [Problem("workers", str(workers), allowed)]
         return []
@@ -239,15 +234,12 @@ class Autoscaler:
                     while len(members) > workers:
                         await self._shrink(members)
                 failed = None
-            except OSError as error:
-                failed = str(error)
-                raise
-            except MemoryError as error:
-                failed = "no memory to be had"
-                raise OSError(errno.ENOMEM, failed) from error
-            except HostError as error:
-                failed = str(error)
-                raise OSError(errno.EIO, failed) from error
+            except (OSError, HostError, MemoryError) as error:
+                failed = str(error) or "no memory to be had"
+                if isinstance(error, OSError):
+                    raise
+                number = errno.EIO if isinstance(error, HostError) else errno.ENOMEM
+                raise OSError(number, failed) from error
             except Exception as error:
                 failed = f"a fault of mcrd: {type(error).__name__}: {error}"
                 raise

@@ -8,55 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
 from forwarder.net.links import InterfaceState, input_trouble, output_trouble
+from forwarder.problems import Log
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.state import ForwarderState
 from forwarder.workers import limits, receive_sockets
-from forwarder.workers.pool import PendingReplies, settled
+from forwarder.workers.pool import PendingReplies, SpawnTask, settled
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
 """Delay after interfaces could not be opened; doubled each time."""
 
 
+@dataclass
 class Interfaces:
-    """Opens and closes the sockets of the plan as interfaces and rules come and go; to be closed.
+    """Opens and closes the sockets of the plan as interfaces and rules come and go; to be closed."""
 
-    Args:
-        host_stack: spares this machine's own network stack the datagrams that workers take, if wanted.
-        spawn_task: starts a task in the background.
-        log: takes one sentence at a time.
-    """
-
-    def __init__(
-        self,
-        state: ForwarderState,
-        host_stack: HostStack | None,
-        spawn_task: Callable[[Coroutine[Any, Any, None]], object],
-        log: Callable[[str], None],
-    ) -> None:
-        self._state = state
-        self._host_stack = host_stack
-        self._spawn_task = spawn_task
-        self._log = log
-        self._served: dict[str, int] = {}
-        """Interfaces whose datagrams are let in, and their indices."""
+    _state: ForwarderState
+    _host_stack: HostStack | None
+    """Spares this machine's own network stack the datagrams that workers take, if wanted."""
+    _spawn_task: SpawnTask
+    _log: Log
+    _served: dict[str, int] = field(default_factory=dict)
+    """Interfaces whose datagrams are let in, and their indices."""
 
     # -- all of them --
 
     def open(self) -> None:
-        """Open the sockets of every interface that exists; they let nothing in yet.
-
-        Raises OSError: a socket could not be had.
-        """
+        """Open the sockets of every interface that exists; they let nothing in yet. May raise OSError."""
         state = self._state
         for name in state.plan.interfaces:
             if (link := state.links.find(name)) is not None:

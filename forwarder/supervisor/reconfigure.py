@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from forwarder.config.files import OptionsError, read_options
@@ -27,19 +28,16 @@ _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interfa
 _OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
 
 
+@dataclass
 class Reconfiguration:
-    """Applies configurations to one supervisor.
+    """Applies configurations to one supervisor."""
 
-    Args:
-        options: the options that it runs with now.
-        host: reads the machine as it is now.
-    """
-
-    def __init__(self, supervisor: Supervisor, options: SupervisorOptions, host: Callable[[], Host]) -> None:
-        self._supervisor = supervisor
-        self._options = options
-        self._host = host
-        self._busy = False
+    _supervisor: Supervisor
+    _options: SupervisorOptions
+    """The options that it runs with now."""
+    _host: Callable[[], Host]
+    """Reads the machine as it is now."""
+    _at_work: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def apply(self, config: Mapping[str, Any], *, dry_run: bool) -> dict[str, Any]:
         """Carry out a configuration, or only report what it would change.
@@ -50,15 +48,11 @@ class Reconfiguration:
 
         Raises ProblemsError: everything that is wrong with it, or why it failed; everything is as it was.
         """
-        if self._busy:
-            raise ProblemsError(
-                [Problem("apply", "another one is at work", "one at a time: ask again when it has finished")]
-            )
-        self._busy = True
-        try:
+        if self._at_work.locked():
+            allowed = "one at a time: ask again when it has finished"
+            raise ProblemsError([Problem("apply", "another one is at work", allowed)])
+        async with self._at_work:
             return await self._apply(config, dry_run)
-        finally:
-            self._busy = False
 
     async def _apply(self, config: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
         supervisor, began_ns = self._supervisor, time.monotonic_ns()
@@ -69,12 +63,11 @@ class Reconfiguration:
             # Otherwise a file with only rules, or a file that was cut off, would turn the plan into a pool.
             allowed = f"what says which workers there shall be: {', '.join(_WORKERS)}"
             raise OptionsError([Problem("config", ", ".join(config) or "nothing", allowed)])
-        problems = [
+        if problems := [
             Problem(name, _shown(getattr(options, name)), f"{_shown(present)}, or a new start")
             for name in _AT_START
             if name in config and getattr(options, name) != (present := getattr(self._options, name))
-        ]
-        if problems:
+        ]:
             raise OptionsError(problems)
         async with supervisor.rules.exclusive(), AsyncExitStack() as no_socket_changes:
             await no_socket_changes.enter_async_context(state.sockets_lock)
@@ -111,9 +104,8 @@ class Reconfiguration:
                 if found:
                     await self._change_rules(found, wanted_rules)
                 state.pool.spec = spec(options, self._host, plan)
-            self._options = options.model_copy(
-                update={name: getattr(self._options, name) for name in _AT_START}
-            )
+            kept = {name: getattr(self._options, name) for name in _AT_START}
+            self._options = options.model_copy(update=kept)
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
 
     async def _change_rules(self, found: Difference, wanted_rules: Sequence[ForwardingRule]) -> None:

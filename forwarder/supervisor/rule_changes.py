@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, NamedTuple
 
 from forwarder.plan.host import HostError
 from forwarder.plan.model import PlanError
-from forwarder.problems import Problem, shown
+from forwarder.problems import Log, Problem, shown
 from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.supervisor.interfaces import Interfaces
@@ -31,19 +31,10 @@ from forwarder.workers.pool import settled
 
 
 class RuleChanges:
-    """Changes the rules of a running forwarder.
-
-    Args:
-        store: the state file, if there is one.
-        log: takes one sentence at a time.
-    """
+    """Changes the rules of a running forwarder; ``store`` is the state file, if there is one."""
 
     def __init__(
-        self,
-        state: ForwarderState,
-        interfaces: Interfaces,
-        store: RuleStore | None,
-        log: Callable[[str], None],
+        self, state: ForwarderState, interfaces: Interfaces, store: RuleStore | None, log: Log
     ) -> None:
         self._state = state
         self._interfaces = interfaces
@@ -105,11 +96,9 @@ class RuleChanges:
             await asyncio.shield(self._take_out([rule]))
             await self._leave({rule.input_interface})
 
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Let nobody else change rules for the length of a ``with`` block."""
-        async with self._lock.exclusive():
-            yield
+        return self._lock.exclusive()
 
     async def replace(
         self, added: Sequence[ForwardingRule], removed: Sequence[str], wanted: Iterable[ForwardingRule]

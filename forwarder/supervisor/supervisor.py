@@ -20,6 +20,7 @@ from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
 from forwarder.plan.host import Host
 from forwarder.plan.model import Plan
+from forwarder.problems import Log
 from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.autoscaler import Autoscaler, Histories
@@ -68,7 +69,6 @@ class Supervisor:
         host: reads the machine as it is now.
         store: the state file, if there is one.
         skip_host_stack: whether this machine's own network stack is spared the datagrams that workers take.
-        log: takes one sentence at a time.
 
     Raises RulesError: the rules contradict each other.
     """
@@ -81,20 +81,15 @@ class Supervisor:
         host: Callable[[], Host],
         store: RuleStore | None = None,
         skip_host_stack: bool = False,
-        log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        log: Log = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self._host = host
         self._store = store
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         links = LinkView()
-        self.state = ForwarderState(
-            spec.plan,
-            RuleBook(rules),
-            WorkerPool(spec, links, self._spawn_task, log),
-            links,
-            Memberships(links, log),
-        )
+        pool = WorkerPool(spec, links, self._spawn_task, log)
+        self.state = ForwarderState(spec.plan, RuleBook(rules), pool, links, Memberships(links, log))
         host_stack = HostStack() if skip_host_stack else None
         self.interfaces = Interfaces(self.state, host_stack, self._spawn_task, log)
         self.rules = RuleChanges(self.state, self.interfaces, store, log)
@@ -160,23 +155,17 @@ class Supervisor:
         await self.state.pool.stop_incoming()
         async with AsyncExitStack() as no_more_changes:
             if self.state.started.is_set():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._end_changes(no_more_changes), STOP_TIMEOUT_S)
-            await self._stop()
-
-    async def _end_changes(self, stack: AsyncExitStack) -> None:
-        """Wait until changes that are under way have ended, and let no other begin."""
-        await stack.enter_async_context(self.rules.exclusive())
-        await stack.enter_async_context(self.state.sockets_lock)
-
-    async def _stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        workers = self.state.pool.workers
-        receive_sockets.stop_listening(workers)
-        await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in workers))
-        self.state.memberships.close()
+                with suppress(TimeoutError):  # changes that are under way may end first
+                    async with asyncio.timeout(STOP_TIMEOUT_S):
+                        await no_more_changes.enter_async_context(self.rules.exclusive())
+                        await no_more_changes.enter_async_context(self.state.sockets_lock)
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            workers = self.state.pool.workers
+            receive_sockets.stop_listening(workers)
+            await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in workers))
+            self.state.memberships.close()
 
     def close(self) -> None:
         """Release sockets and memory, after the last statistics were taken."""

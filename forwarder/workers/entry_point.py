@@ -10,7 +10,6 @@ import gc
 import mmap
 import os
 import socket
-from dataclasses import dataclass
 
 from forwarder.engines.packet.engine import PacketEngine, SharedMemory
 from forwarder.engines.packet.rule_table import pack_key
@@ -19,27 +18,16 @@ from forwarder.workers import encoding
 from forwarder.workers.process import Entry, compile_entry
 
 
-@dataclass(frozen=True)
-class WorkerStart:
-    """What a new worker process runs with."""
-
-    entry: Entry
-    channel: socket.socket
-    engine: PacketEngine
-    realtime_priority: int
-    """0 for an ordinary process."""
-
-
-def main(start: WorkerStart) -> None:
-    """Run the worker; the caller leaves the process when this returns.
+def main(entry: Entry, engine: PacketEngine, realtime_priority: int) -> None:
+    """Run the worker, with priority 0 as an ordinary process; whoever calls this leaves the process then.
 
     Raises OSError: a privilege could not be dropped, or real-time scheduling is not permitted.
     """
     gc.disable()
-    if start.realtime_priority:  # before every ordinary process, in turn with equals on its CPU (sched(7))
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(start.realtime_priority))
-    start.entry()
-    start.engine.serve()
+    if realtime_priority:  # before every ordinary process, in turn with equals on its CPU (sched(7))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(realtime_priority))
+    entry()
+    engine.serve()
 
 
 def warm_up() -> None:

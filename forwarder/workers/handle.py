@@ -90,9 +90,8 @@ class Receiver:
 class WorkerHandle:
     """One worker slot: a plan, sockets and counters that stay, and a process that may be replaced.
 
-    Args:
-        on_ready: called when a process is ready; it must then be sent links, rules and sockets.
-        on_death: called with a sentence when a process died without having been asked to.
+    ``on_ready`` is called when a process is ready, which must then be sent links, rules and sockets;
+    ``on_death`` is called with a sentence when one died without having been asked to.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class WorkerHandle:
         self.restarts = 0
         self._head_offset = 0
         self._busy_poll_ns = busy_poll_ns
-        self._realtime_priority = realtime_priority
+        self.realtime_priority = realtime_priority
         self._on_ready = on_ready
         self._on_death = on_death
         self.channel: RequestChannel | ClosedChannel = ClosedChannel()
@@ -147,20 +146,11 @@ class WorkerHandle:
             # The ring's memory is read once more if the worker dies suddenly.
             uring_fd = os.dup(engine.uring_fd)
             undo.callback(os.close, uring_fd)
-            start = entry_point.WorkerStart(
-                entry=Entry(
-                    f"mcrd-w{self.plan.worker_id}",
-                    self.plan.cpu,
-                    (theirs.fileno(), transmitter.fileno(), tx_ring.fileno(), engine.uring_fd),
-                    self.plan.memory_node,
-                ),
-                channel=theirs,
-                engine=engine,
-                realtime_priority=self._realtime_priority,
-            )
+            keep = (theirs.fileno(), transmitter.fileno(), tx_ring.fileno(), engine.uring_fd)
+            entry = Entry(f"mcrd-w{self.plan.worker_id}", self.plan.cpu, keep, self.plan.memory_node)
             ours.setblocking(False)
             undo.pop_all()
-        return PreparedWorker(self, start, ours, transmitter, tx_ring, uring_fd)
+        return PreparedWorker(self, entry, engine, ours, (theirs, transmitter, tx_ring), uring_fd)
 
     def attach(self, prepared: PreparedWorker, pid: int) -> None:
         """Take a forked process into this slot."""
@@ -170,7 +160,7 @@ class WorkerHandle:
         self.channel = RequestChannel(
             prepared.channel, START_HANGS_AFTER_S, on_ready=self._ready, on_silence=self._kill_silent
         )
-        self._uring_fd, self._head_offset = prepared.uring_fd, prepared.start.engine.head_offset
+        self._uring_fd, self._head_offset = prepared.uring_fd, prepared.engine.head_offset
         self.state = State.STARTING
         self._silent_s = None
         self._running.clear()
@@ -204,20 +194,17 @@ class WorkerHandle:
         self.state = State.BACKING_OFF
         self.restarts += 1
         delay = self._respawn_later()
-        why = f"did not answer for {self._silent_s:g} s and " if self._silent_s is not None else ""
-        self._on_death(
-            self, f"process {pid} {why}{_ending(status)}; starting another in {delay * 1000:.0f} ms"
-        )
+        silent = f"did not answer for {self._silent_s:g} s and " if self._silent_s is not None else ""
+        ending = f"process {pid} {silent}{_ending(status)}"
+        self._on_death(self, f"{ending}; starting another in {delay * 1000:.0f} ms")
 
     def _try_again(self) -> None:
         self._respawn = None
         try:
             spawn([self])
         except (OSError, MemoryError) as error:
-            delay = self._respawn_later()
-            self._on_death(
-                self, f"no process could be started ({error or 'no memory'}); trying again in {delay:.1f} s"
-            )
+            why, delay = f"no process could be started ({error or 'no memory'})", self._respawn_later()
+            self._on_death(self, f"{why}; trying again in {delay:.1f} s")
 
     def _respawn_later(self) -> float:
         """Start another process after a delay in seconds, which doubles each time."""
@@ -263,8 +250,7 @@ class WorkerHandle:
     async def stop(self, timeout_s: float) -> bool:
         """Have the process forward what its rings hold and end; kill it after ``timeout_s``.
 
-        Returns:
-            Whether it did. Otherwise there was no process, or its rings may still hold frames.
+        Returns whether it did. Otherwise there was no process, or its rings may still hold frames.
         """
         self.state = State.STOPPED
         self._running.set()  # nobody need wait any longer
@@ -298,19 +284,19 @@ class PreparedWorker:
     """Everything for a worker that is about to be forked."""
 
     handle: WorkerHandle
-    start: entry_point.WorkerStart
+    entry: Entry
+    engine: PacketEngine
     channel: socket.socket
     """The supervisor's end."""
-    transmitter: socket.socket
-    tx_ring: socket.socket
+    sockets: tuple[socket.socket, ...]
+    """Those of the child: its end of the channel, its transmitter and its transmit ring."""
     uring_fd: int
 
     def release(self) -> None:
         """Close what only the child uses."""
-        self.start.engine.close()
-        self.start.channel.close()
-        self.transmitter.close()
-        self.tx_ring.close()
+        self.engine.close()
+        for sock in self.sockets:
+            sock.close()
 
     def abandon(self) -> None:
         """Close everything, as there will be no child."""
@@ -348,7 +334,7 @@ def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
             sys.stderr.flush()
             _unmap_others(prepared)
             for one in prepared:
-                pids.append(_fork(one.start))  # noqa: PERF401
+                pids.append(_fork(one.entry, one.engine, one.handle.realtime_priority))  # noqa: PERF401
         finally:
             for one, pid in zip(prepared, pids, strict=False):
                 one.handle.attach(one, pid)
@@ -360,9 +346,9 @@ def spawning(handles: Sequence[WorkerHandle]) -> Iterator[None]:
 
 def _unmap_others(batch: Sequence[PreparedWorker]) -> None:
     """Have each worker unmap the io_urings of those that are forked together with it."""
-    regions = [list(one.start.engine.uring_mappings.items()) for one in batch]
+    regions = [list(one.engine.uring_mappings.items()) for one in batch]
     for one, own in zip(batch, regions, strict=True):
-        one.start.entry.unmap([region for of in regions if of is not own for region in of])
+        one.entry.unmap([region for of in regions if of is not own for region in of])
 
 
 async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) -> None:
@@ -375,12 +361,12 @@ async def wait_until_all_run(handles: Sequence[WorkerHandle], timeout_s: float) 
         raise OSError(f"a new worker was not ready after {timeout_s:g} s") from error
 
 
-def _fork(start: entry_point.WorkerStart) -> int:
+def _fork(entry: Entry, engine: PacketEngine, realtime_priority: int) -> int:
     pid = fork()
     if pid == 0:
         status = 1
         try:
-            entry_point.main(start)
+            entry_point.main(entry, engine, realtime_priority)
             status = 0
         except BaseException:
             traceback.print_exc()

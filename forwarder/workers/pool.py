@@ -17,6 +17,7 @@ from forwarder.engines.packet.engine import SharedMemory
 from forwarder.engines.packet.schema import LINKS, RULES, SOCKETS, Kind
 from forwarder.net.links import LinkView, output_trouble
 from forwarder.plan.model import Plan, WorkerPlan
+from forwarder.problems import Log
 from forwarder.rules.model import ForwardingRule
 from forwarder.workers import encoding
 from forwarder.workers.encoding import WorkerRule
@@ -24,6 +25,8 @@ from forwarder.workers.handle import Receiver, State, WorkerHandle
 from forwarder.workers.request_channel import WorkerGoneError
 from forwarder.workers.rule_index import Removed, RuleIndex
 
+SpawnTask = Callable[[Coroutine[Any, Any, None]], object]
+"""Starts a task in the background."""
 PendingReplies = list[asyncio.Future[int]]
 """Replies that workers owe: an errno or 0 each."""
 RETIRED: Final = -1
@@ -50,23 +53,10 @@ def index_for(plan: Plan) -> RuleIndex:
 
 
 class WorkerPool:
-    """All worker slots; to be closed.
+    """All worker slots; to be closed."""
 
-    Args:
-        links: the interfaces as they are.
-        spawn_task: starts a task in the background.
-        log: takes one sentence at a time.
-    """
-
-    def __init__(
-        self,
-        spec: ForwarderSpec,
-        links: LinkView,
-        spawn_task: Callable[[Coroutine[Any, Any, None]], object],
-        log: Callable[[str], None],
-    ) -> None:
-        self.spec = spec
-        self.index = index_for(spec.plan)
+    def __init__(self, spec: ForwarderSpec, links: LinkView, spawn_task: SpawnTask, log: Log) -> None:
+        self.spec, self.index = spec, index_for(spec.plan)
         self.workers: list[WorkerHandle] = []
         self.spare: list[WorkerHandle] = []
         """Slots of workers of earlier plans, for workers of the next."""
@@ -157,18 +147,13 @@ class WorkerPool:
         self._packed.clear()
         messages = {number: _in_messages(added) for number, added in self.index.add(rules).items()}
         self.send_links()
-        return [
-            handle.channel.send(Kind.ADD_RULES, count=count, body=body)
-            for handle in self.workers
-            for count, body in messages.get(handle.plan.partition, ())
-        ]
+        return self._send_to_partitions(Kind.ADD_RULES, messages)
 
     def remove_rules(self, rules: Iterable[ForwardingRule]) -> asyncio.Future[None]:
         """Take rules out of the index, where it has them, and out of the workers.
 
-        Returns:
-            Done when no worker has any of them, and their counters are free for other rules. Whoever waits
-            for it shields it, as nobody else frees them.
+        The future is done when no worker has any of them, and their counters are free for other rules.
+        Whoever waits for it shields it, as nobody else frees them.
         """
         self._packed.clear()
         removed = [self.index.remove(rule) for rule in rules if rule.rule_id in self.index]
@@ -177,15 +162,21 @@ class WorkerPool:
             for partition in one.known_to:
                 keys.setdefault(partition, []).append(one.key)
         messages = {number: list(encoding.key_messages(found)) for number, found in keys.items()}
-        pending = [
-            handle.channel.send(Kind.REMOVE_RULES, count=count, body=body)
-            for handle in self.workers
-            for count, body in messages.get(handle.plan.partition, ())
-        ]
+        pending = self._send_to_partitions(Kind.REMOVE_RULES, messages)
         freed = asyncio.ensure_future(self._free_counters(self.index, removed, self.in_plan, pending))
         self._freeing.add(freed)
         freed.add_done_callback(self._freeing.discard)
         return freed
+
+    def _send_to_partitions(
+        self, kind: Kind, messages: Mapping[int, Sequence[tuple[int, bytes]]]
+    ) -> PendingReplies:
+        """Send each partition's workers its messages: how many rules are in each, and its body."""
+        return [
+            handle.channel.send(kind, count=count, body=body)
+            for handle in self.workers
+            for count, body in messages.get(handle.plan.partition, ())
+        ]
 
     def send_links(self) -> PendingReplies:
         """Send how each output interface is reached now."""
@@ -241,8 +232,7 @@ class WorkerPool:
             return
         if handle.pid != pid:  # it had replied to everything, and ended
             return
-        if any(results):
-            error = next(result for result in results if result)
+        if error := next(filter(None, results), 0):
             self._log(f"worker {handle.plan.worker_id} could not be set up: {os.strerror(error)}")
             handle.reject()
             return
@@ -260,10 +250,9 @@ class WorkerPool:
         return self._incoming.get(handle, self.index)
 
     def _all_rules(self, index: RuleIndex, partition: int) -> list[tuple[int, bytes]]:
-        found = self._packed.get((index, partition))
-        if found is None:
-            found = self._packed[index, partition] = _in_messages(index.contents(partition))
-        return found
+        if (index, partition) not in self._packed:
+            self._packed[index, partition] = _in_messages(index.contents(partition))
+        return self._packed[index, partition]
 
     def _send_socket(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
@@ -303,11 +292,7 @@ class WorkerPool:
 
 
 async def settled(pending: PendingReplies) -> int:
-    """Wait for replies; a worker that dies meanwhile is sent everything again when it starts.
-
-    Returns:
-        An errno that one of them replied, or 0.
-    """
+    """An errno that one of the replies is, or 0; a worker that dies meanwhile is sent everything again."""
     replies = await asyncio.gather(*pending, return_exceptions=True)
     return next((reply for reply in replies if isinstance(reply, int) and reply), 0)
 

@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Final
 
 from forwarder.abi import af_packet as ap
-from forwarder.abi.cbpf import Program
 from forwarder.net import packet_sockets, steering
 from forwarder.net.links import InterfaceState, LinkView
 from forwarder.net.packet_sockets import Ring
@@ -151,7 +150,9 @@ def listen(handles: Iterable[WorkerHandle], hashing: Hashing, interface: str | N
         plans = {planned.interface: planned for planned in handle.plan.sockets}
         for receiver in handle.receivers.values():
             if interface in (None, receiver.interface):
-                packet_sockets.listen(receiver.sock, _own(plans[receiver.interface], hashing))
+                own = plans[receiver.interface].filter
+                program = _filter_program(own.slot, own.members, hashing) if own else None
+                packet_sockets.listen(receiver.sock, program)
 
 
 def stop_listening(handles: Iterable[WorkerHandle]) -> None:
@@ -165,12 +166,6 @@ def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
     """A ring of the planned size, in slots that hold a datagram of the interface's present MTU."""
     frame = max(planned.frame_bytes, frame_bytes(mtu))
     return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame, handle.plan.memory_node)
-
-
-def _own(planned: SocketPlan, hashing: Hashing) -> Program | None:
-    if planned.filter is None:
-        return None
-    return _filter_program(planned.filter.slot, planned.filter.members, hashing)
 
 
 def _assign(handle: WorkerHandle, planned: SocketPlan, receiver: Receiver, group: int | None) -> int | None:

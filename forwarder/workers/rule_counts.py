@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,7 @@ class RuleCounts(NamedTuple):
     def plus(self, more: RuleCounts) -> RuleCounts:
         """The sum of both, and the earlier first datagram."""
         times = [time_ns for time_ns in (self.first_ns, more.first_ns) if time_ns]
-        return RuleCounts(
-            self.matched + more.matched,
-            self.matched_bytes + more.matched_bytes,
-            self.unsent + more.unsent,
-            self.unsent_bytes + more.unsent_bytes,
-            min(times, default=0),
-        )
+        return RuleCounts._make((*map(add, self[:4], more[:4]), min(times, default=0)))
 
 
 class RuleCounters(NamedTuple):

@@ -25,24 +25,17 @@ FOREIGN: Final = 0
 """The counter slot of all rules that belong to another worker, where workers know these."""
 
 
-class Numbering:
-    """Gives each name a small number for good."""
+class Numbering(dict[str, int]):
+    """Gives each name a small number for good; OverflowError when there are more than ``most`` names."""
 
     def __init__(self, most: int) -> None:
-        self.most = most
-        self._numbers: dict[str, int] = {}
+        super().__init__()
+        self._most = most
 
-    def number(self, name: str) -> int:
-        """Raises OverflowError when there are more than ``most`` names."""
-        found = self._numbers.get(name)
-        if found is None:
-            if len(self._numbers) >= self.most:
-                raise OverflowError(f"more than {self.most} interfaces")
-            found = self._numbers[name] = len(self._numbers)
-        return found
-
-    def names(self) -> dict[str, int]:
-        return dict(self._numbers)
+    def __missing__(self, name: str) -> int:
+        if len(self) >= self._most:
+            raise OverflowError(f"more than {self._most} interfaces")
+        return self.setdefault(name, len(self))
 
 
 class Slots:
@@ -88,7 +81,7 @@ def raw_port(port: int) -> int:
 
 def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
     """What :func:`forwarder.engines.packet.rule_table.pack_key` makes of the rule's input."""
-    interface = inputs.number(rule.input_interface)
+    interface = inputs[rule.input_interface]
     return interface << 48 | raw_port(rule.input_port) << 32 | raw_address(rule.input_group)
 
 
@@ -109,7 +102,7 @@ def _worker_output(output: Output, outputs: Numbering) -> tuple[int, int, int, i
     else:
         source = raw_address(IPv4Address(output.source))
     port_ttl = raw_port(output.port) | (output.ttl or 0) << 16
-    return raw_address(output.group), source, port_ttl, outputs.number(output.interface)
+    return raw_address(output.group), source, port_ttl, outputs[output.interface]
 
 
 class Placer:
@@ -211,7 +204,7 @@ class RuleIndex:
             if self._reserved + len(self._rules[partition]) + more[partition] > self._most_rules:
                 allowed = f"at most {self._most_rules:,} rules in a worker"
                 problems.append(Problem(f"rules[{index}]", rule.rule_id, allowed))
-        names = {output.interface for rule in rules for output in rule.outputs} | set(self._outputs.names())
+        names = {output.interface for rule in rules for output in rule.outputs} | self._outputs.keys()
         if len(names) > self._most_outputs:
             allowed = f"at most {self._most_outputs} of them"
             problems.append(Problem("rules", f"{len(names)} output interfaces", allowed))
@@ -234,9 +227,6 @@ class RuleIndex:
             self._slots[partition].take(rule.rule_id)
             self._rules[partition][rule.rule_id] = rule
             self._rules_on[rule.input_interface] += 1
-            self._inputs.number(rule.input_interface)
-            for output in rule.outputs:
-                self._outputs.number(output.interface)
             for known in self._known_to(rule, partition):
                 added.setdefault(known, []).append(rule)
         return {partition: self._resolved(partition, news) for partition, news in added.items()}
@@ -255,14 +245,10 @@ class RuleIndex:
 
     def contents(self, partition: int) -> list[WorkerRule]:
         """Everything that a worker of a partition has to know."""
-        if not self.knows_foreign:
-            return self._resolved(partition, list(self._rules[partition].values()))
-        known = [
-            rule
-            for number, rules in self._rules.items()
-            for rule in rules.values()
-            if partition in self._known_to(rule, number)
-        ]
+        known = self.rules(partition)
+        if self.knows_foreign:
+            placed = [(rule, number) for number in self._rules for rule in self.rules(number)]
+            known = [rule for rule, number in placed if partition in self._known_to(rule, number)]
         return self._resolved(partition, known)
 
     def place(self, rule: ForwardingRule) -> tuple[int, int]:
@@ -285,19 +271,18 @@ class RuleIndex:
     def distributions(self) -> tuple[Distribution, ...]:
         """How the rules of each group are distributed over its workers; computed anew when rules change."""
         if self._distributions is None:
-            self._distributions = tuple(
-                self._distribution(group, members) for group, members in self._placer.groups.items()
-            )
+            groups = self._placer.groups.items()
+            self._distributions = tuple(self._distribution(group, members) for group, members in groups)
         return self._distributions
 
     def _distribution(self, group: int, members: Sequence[int]) -> Distribution:
-        rules = [rule for partition in dict.fromkeys(members) for rule in self._rules[partition].values()]
+        rules = [rule for partition in dict.fromkeys(members) for rule in self.rules(partition)]
         keys = [(int(rule.input_group), rule.input_port) for rule in rules]
         return distribution(group, [self.held(partition) for partition in members], keys, self._strategy)
 
     def input_number(self, interface: str) -> int:
         """The number of an input interface in the keys of its rules."""
-        return self._inputs.number(interface)
+        return self._inputs[interface]
 
     def rules_on(self, interface: str) -> int:
         """How many rules have the interface as their input."""
@@ -306,7 +291,7 @@ class RuleIndex:
     @property
     def outputs(self) -> dict[str, int]:
         """Row of the link table of each output interface."""
-        return self._outputs.names()
+        return dict(self._outputs)
 
     def _known_to(self, rule: ForwardingRule, partition: int) -> tuple[int, ...]:
         if not self.knows_foreign:

@@ -38,8 +38,7 @@ def test_a_rule_reaches_the_kernels_with_the_key_and_the_outputs_that_they_expec
     interfaces: list[str], group: str, port: int, given_outputs: list[Output]
 ) -> None:
     inputs, links = Numbering(8), Numbering(8)
-    for name in interfaces:
-        inputs.number(name)
+    assert [inputs[name] for name in interfaces] == [interfaces.index(name) for name in interfaces]
     rule = ForwardingRule(
         rule_id="r",
         input_interface=interfaces[-1],
@@ -56,6 +55,6 @@ def test_a_rule_reaches_the_kernels_with_the_key_and_the_outputs_that_they_expec
             port=output.port,
             ttl=output.ttl or 0,
             source="interface" if output.source is None else str(output.source),
-            link=links.number(output.interface),
+            link=links[output.interface],
         )
         assert list(row) == expected.row().tolist()
