@@ -55,24 +55,20 @@ class Account:
 
     def since(self, earlier: Account) -> Account:
         """The growth from ``earlier`` to this."""
-        return Account(
-            self.matched - earlier.matched,
-            self.copies_due - earlier.copies_due,
-            _difference(self.ingress, earlier.ingress),
-            _difference(self.egress, earlier.egress),
-            self.pending,
-            self.absences - earlier.absences,
-        )
+        return self._plus(earlier, -1)
 
     def with_past(self, past: Account) -> Account:
-        """This, of a subject that was started again, after ``past``: one absence more than that had."""
+        """The totals of a subject that was started again after ``past``: one absence more than that had."""
+        return replace(self._plus(past), absences=past.absences + 1)
+
+    def _plus(self, other: Account, sign: int = 1) -> Account:
         return Account(
-            self.matched + past.matched,
-            self.copies_due + past.copies_due,
-            _sum(self.ingress, past.ingress),
-            _sum(self.egress, past.egress),
+            self.matched + sign * other.matched,
+            self.copies_due + sign * other.copies_due,
+            _sum(self.ingress, other.ingress, sign),
+            _sum(self.egress, other.egress, sign),
             self.pending,
-            past.absences + 1,
+            self.absences + sign * other.absences,
         )
 
     def accounts_for(self, datagrams: int) -> bool:
@@ -87,17 +83,37 @@ class Sample:
     account: Account
     workers: tuple[WorkerSample, ...] = ()
 
+    def since(self, earlier: Sample) -> Sample:
+        """The growth from ``earlier`` to this."""
+        return Sample(self.account.since(earlier.account), self._plus(earlier, -1))
+
+    def with_past(self, past: Sample) -> Sample:
+        """The totals of a subject that was started again after ``past``."""
+        return Sample(self.account.with_past(past.account), self._plus(past))
+
+    def _plus(self, other: Sample, sign: int = 1) -> tuple[WorkerSample, ...]:
+        """Its workers, with the counts of the same workers in ``other`` added."""
+        counts = {worker.worker_id: (worker.received, worker.matched) for worker in other.workers}
+        made = []
+        for worker in self.workers:
+            received, matched = counts.get(worker.worker_id, (0, 0))
+            sums = {"received": worker.received + sign * received, "matched": worker.matched + sign * matched}
+            made.append(worker.model_copy(update=sums))
+        return tuple(made)
+
 
 @dataclass(frozen=True)
 class Outside:
-    """What generator, devices and receivers counted. ``arrived`` with duplicates; in copies but ``offered``,
-    which are datagrams, and ``input_dropped``, frames."""
+    """What generator, devices and receivers counted, in copies unless a field says otherwise."""
 
     offered: int
+    """Datagrams."""
     input_dropped: int
+    """Frames."""
     output_dropped: int
     receiver_dropped: int
     arrived: int
+    """Duplicates included."""
     receivers: int = 1
     """Workers of the subject that receive each datagram."""
     device_counts_datagrams: bool = True
@@ -190,13 +206,8 @@ def doubts(ledger: Ledger) -> list[str]:
     return found
 
 
-def _difference(later: Mapping[Where, int], earlier: Mapping[Where, int]) -> dict[Where, int]:
-    wheres = {**later, **earlier}
-    return {where: later.get(where, 0) - earlier.get(where, 0) for where in wheres}
-
-
-def _sum(one: Mapping[Where, int], other: Mapping[Where, int]) -> dict[Where, int]:
-    return {where: one.get(where, 0) + other.get(where, 0) for where in {**one, **other}}
+def _sum(one: Mapping[Where, int], other: Mapping[Where, int], sign: int) -> dict[Where, int]:
+    return {where: one.get(where, 0) + sign * other.get(where, 0) for where in {**one, **other}}
 
 
 def _drops(counts: Mapping[Where, int]) -> list[Drop]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from lab.ledger.ledger import Sample
+from lab.ledger.ledger import Account, Sample
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import Request, input_of, streams_of
 from lab.load.jobs import Flow, ReceiverReport, SenderReport
-from lab.results import Generated, InputSample, Latency, OutputSample, Streams, WorkerSample
+from lab.results import InputSample, Latency, OutputSample, Streams, WorkerSample
 from lab.scenario.layout import receivers_of, workers_in_all
 
 BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
@@ -60,15 +60,6 @@ def notes(
     return found
 
 
-def generated(sent: SenderReport) -> Generated:
-    return Generated(
-        generator=sent.generator,
-        late_ns_mean=sent.late_ns_mean,
-        late_ns_max=sent.late_ns_max,
-        slipped_ns=sent.slipped_ns,
-    )
-
-
 def drain_ns(sent: SenderReport, seen: ReceiverReport) -> int:
     """From the end of sending to the last copy; 0 when that came earlier, or none came."""
     return max(0, (seen.last_ns or 0) - (sent.started_ns + sent.duration_ns))
@@ -85,18 +76,9 @@ def bound_by(request: Request, seen: ReceiverReport, missing: int, short: bool, 
 
 
 def latency(seen: ReceiverReport) -> Latency | None:
-    report = seen.latency
-    if report is None or not report.count:
+    if seen.latency is None or not seen.latency.count:
         return None
-    return Latency(
-        count=report.count,
-        min=report.min,
-        p50=report.p50,
-        p90=report.p90,
-        p99=report.p99,
-        p999=report.p999,
-        max=report.max,
-    )
+    return Latency.model_validate(seen.latency, from_attributes=True)
 
 
 def streams(seen: ReceiverReport, request: Request) -> Streams:
@@ -175,11 +157,4 @@ def outputs(
 
 def shares(before: Sample | None, after: Sample | None) -> list[WorkerSample]:
     """Each worker's part in the trial."""
-    earlier = {sample.worker_id: sample for sample in before.workers} if before else {}
-    made = []
-    for sample in after.workers if after else ():
-        first = earlier.get(sample.worker_id)
-        received = sample.received - (first.received if first else 0)
-        matched = sample.matched - (first.matched if first else 0)
-        made.append(sample.model_copy(update={"received": received, "matched": matched}))
-    return made
+    return list(after.since(before or Sample(Account())).workers) if after else []

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from lab.measure.processes import process_directory
 
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 """The first line of a mapping in smaps; the others begin with a capital letter."""
+_SIZE = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 _SHARED = " rw-s "
 
 
@@ -59,50 +61,42 @@ class KernelMemory(Reading):
 def process_memory(pid: int) -> ProcessMemory:
     """Memory of ``pid``; ProcessLookupError when it is gone."""
     with process_directory(pid) as directory:
-        rollup = _sizes((directory / "smaps_rollup").read_text())
+        whole = Counter(_sizes((directory / "smaps_rollup").read_text()))
         # The kernel's list of mappings is cheap, its details of each are not: look for a shared one first.
         maps = (directory / "maps").read_text()
         smaps = (directory / "smaps").read_text() if _SHARED in maps else ""
     rings, mapped = _sizes_of(smaps, "socket:["), _sizes_of(smaps, _SHARED)
-    private = rollup.get("Private_Clean", 0) + rollup.get("Private_Dirty", 0)
-    ring_private = rings.get("Private_Clean", 0) + rings.get("Private_Dirty", 0)
+    clean_bytes = whole["Private_Clean"] - rings["Private_Clean"]
+    dirty_bytes = whole["Private_Dirty"] - rings["Private_Dirty"]
     return ProcessMemory(
-        private_bytes=private - ring_private,
-        dirty_bytes=rollup.get("Private_Dirty", 0) - rings.get("Private_Dirty", 0),
-        pss_bytes=rollup.get("Pss", 0) - rings.get("Pss", 0),
-        anonymous_pss_bytes=rollup.get("Pss_Anon", 0),
-        file_bytes=rollup.get("Rss", 0) - rollup.get("Anonymous", 0) - rings.get("Rss", 0),
-        mapped_dirty_bytes=mapped.get("Private_Dirty", 0) - rings.get("Private_Dirty", 0),
-        ring_bytes=rings.get("Size", 0),
+        private_bytes=clean_bytes + dirty_bytes,
+        dirty_bytes=dirty_bytes,
+        pss_bytes=whole["Pss"] - rings["Pss"],
+        anonymous_pss_bytes=whole["Pss_Anon"],
+        file_bytes=whole["Rss"] - whole["Anonymous"] - rings["Rss"],
+        mapped_dirty_bytes=mapped["Private_Dirty"] - rings["Private_Dirty"],
+        ring_bytes=rings["Size"],
     )
 
 
 def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
     """Kernel memory of the machine now."""
     sizes = _sizes(path.read_text())
-    return KernelMemory(
-        slab_bytes=sizes["Slab"],
-        page_table_bytes=sizes["PageTables"],
-        stack_bytes=sizes["KernelStack"],
-        per_cpu_bytes=sizes["Percpu"],
-    )
+    return KernelMemory(sizes["Slab"], sizes["PageTables"], sizes["KernelStack"], sizes["Percpu"])
 
 
-def _sizes_of(smaps: str, mark: str) -> dict[str, int]:
+def _sizes_of(smaps: str, mark: str) -> Counter[str]:
     """The sums over the mappings whose first line has ``mark``, by field."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     counted = False
     for line in smaps.splitlines():
         if _MAPPING.match(line):
             counted = mark in line
         elif counted:
-            for name, size in _sizes(line).items():
-                totals[name] = totals.get(name, 0) + size
+            totals.update(_sizes(line))
     return totals
 
 
 def _sizes(text: str) -> dict[str, int]:
     """The ``Name:  123 kB`` lines of a /proc file, in bytes."""
-    return {
-        name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, flags=re.MULTILINE)
-    }
+    return {name: int(size) * 1024 for name, size in _SIZE.findall(text)}

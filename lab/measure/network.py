@@ -10,10 +10,11 @@ A frame is a datagram, unless segmentation offload passes it whole.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from lab.measure import Reading
 from lab.netns import namespaces as netns
@@ -36,8 +37,6 @@ class InterfaceCounters(Reading):
     tx_bytes: int
     rx_dropped: int
     tx_dropped: int
-    rx_errors: int
-    tx_errors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,60 +47,35 @@ class Devices(Reading):
     output_dropped: int
 
 
-class InterfaceReader:
-    """Reads one namespace; a context manager that keeps its netlink socket open."""
-
-    def __init__(self, namespace: str) -> None:
-        self._netlink = Netlink(namespace)
-
-    def read(self) -> dict[str, InterfaceCounters]:
-        """The counters of every interface, by name."""
-        names = [field.name for field in fields(InterfaceCounters)]
-        return {
-            link.get("ifname"): InterfaceCounters(*(link.get("stats64")[name] for name in names))
-            for link in self._netlink.links()
-        }
-
-    def close(self) -> None:
-        self._netlink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def read_interfaces(netlink: Netlink) -> dict[str, InterfaceCounters]:
+    """The counters of every interface in a namespace, by name."""
+    names = [field.name for field in fields(InterfaceCounters)]
+    return {
+        link.get("ifname"): InterfaceCounters(*(link.get("stats64")[name] for name in names))
+        for link in netlink.links()
+    }
 
 
-class DeviceReader:
-    """Reads the devices of one lab; a context manager."""
+@contextmanager
+def device_reader(lab: Lab) -> Iterator[Callable[[], Devices]]:
+    """A function that reads the devices of ``lab``, for the length of a ``with`` block."""
+    inputs = [link.receiver.interface for link in lab.inputs]
+    outputs = [link.sender.interface for link in lab.outputs] if lab.fwd else []
+    with Netlink(lab.fwd or lab.rcv) as netlink:
 
-    def __init__(self, lab: Lab) -> None:
-        self._reader = InterfaceReader(lab.fwd or lab.rcv)
-        self._inputs = [link.receiver.interface for link in lab.inputs]
-        self._outputs = [link.sender.interface for link in lab.outputs] if lab.fwd else []
+        def read() -> Devices:
+            counters = read_interfaces(netlink)
+            return Devices(
+                sum(counters[name].rx_dropped for name in inputs),
+                sum(counters[name].tx_dropped for name in outputs),
+            )
 
-    def read(self) -> Devices:
-        counters = self._reader.read()
-        return Devices(
-            sum(counters[name].rx_dropped for name in self._inputs),
-            sum(counters[name].tx_dropped for name in self._outputs),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        yield read
 
 
-def waiting(text: str) -> int:
-    """Frames in the backlogs of all CPUs, from the text of :data:`SOFTNET`, a line for each CPU."""
-    return sum(int(line.split()[WAITING_COLUMN], 16) for line in text.splitlines())
-
-
-def read_waiting() -> int:
-    """Frames that a veth has handed over and that nobody has received yet, on the whole machine."""
-    return waiting(SOFTNET.read_text())
+def read_waiting(path: Path = SOFTNET) -> int:
+    """Frames in the backlogs of all CPUs: handed over by a veth, and not received by anybody yet."""
+    return sum(int(line.split()[WAITING_COLUMN], 16) for line in path.read_text().splitlines())
 
 
 class RoutedReader:
@@ -118,10 +92,8 @@ class RoutedReader:
         if not inside:
             raise NetnsError(f"{namespace}: no process is inside, whose counters could be read")
         directory = Path(f"/proc/{inside[0]}/net")
-        with ExitStack() as stack:
-            self._snmp = stack.enter_context((directory / "snmp").open("rb", buffering=0))
-            self._netstat = stack.enter_context((directory / "netstat").open("rb", buffering=0))
-            self._stack = stack.pop_all()
+        self._snmp = (directory / "snmp").open("rb", buffering=0)
+        self._netstat = (directory / "netstat").open("rb", buffering=0)
 
     def read(self) -> int:
         """Unicast datagrams routed since the namespace was made."""
@@ -129,7 +101,8 @@ class RoutedReader:
         return ip["ForwDatagrams"] - (extended["OutMcastPkts"] - ip["OutRequests"])
 
     def close(self) -> None:
-        self._stack.close()
+        self._snmp.close()
+        self._netstat.close()
 
 
 def _fields(file: IO[bytes], group: bytes) -> dict[str, int]:

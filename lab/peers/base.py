@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from lab.netns.build import Lab
 from lab.results import Resize, Setting
 
 READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
 
 
 class PeerError(RuntimeError):
@@ -121,12 +125,36 @@ class Located(Protocol):
         """The same with the program at ``path``, a file or a directory."""
 
 
-def fate(status: int, said: str = "") -> str:
-    """How a process ended, in words; ``said``: what it printed last.
+@dataclass
+class Program:
+    """A subject with one main process, which writes its messages to the file ``stderr`` in ``directory``."""
 
-    Args:
-        status: as ``Popen.returncode``: negative for the signal that killed it.
-    """
+    process: subprocess.Popen[bytes]
+    directory: Path
+
+    def ended(self) -> str | None:
+        status = self.process.poll()
+        return None if status is None else fate(status, tail(self.directory / "stderr"))
+
+    def finish(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM and wait, then SIGKILL; returns the time it took, nanoseconds."""
+        began = time.monotonic_ns()
+        self.process.terminate()
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return time.monotonic_ns() - began
+
+    def stop(self) -> None:
+        """Stop it as a service manager would, and remove its directory. Safe to call again."""
+        self.finish()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def fate(status: int, said: str = "") -> str:
+    """How a process ended, in words: ``status`` as ``Popen.returncode``; ``said``: what it printed last."""
     if status < 0:
         number = -status
         known = number in signal.valid_signals() and number < signal.SIGRTMIN

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from lab.ledger.ledger import Account, Sample
@@ -73,13 +74,8 @@ class _Routing:
 
     def sample(self) -> Sample:
         stats = self.ask("stats")
-        return Sample(
-            Account(
-                matched=stats["matched"],
-                copies_due=stats["copies_due"],
-                ingress={("kernel-mroute", "wrong interface"): stats["wrong_interface"]},
-            )
-        )
+        elsewhere = {("kernel-mroute", "wrong interface"): stats["wrong_interface"]}
+        return Sample(Account(stats["matched"], stats["copies_due"], ingress=elsewhere))
 
     @property
     def joins_upstream(self) -> bool:
@@ -113,15 +109,8 @@ class _Kernel:
         return "this kernel has no multicast routing: one with CONFIG_IP_MROUTE is needed"
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Routing:  # noqa: ARG002
-        process = netns.spawn(
-            lab.fwd,
-            [sys.executable, "-I", "-S", str(_DAEMON)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        routing = _Routing(process)
+        daemon = [sys.executable, "-I", "-S", str(_DAEMON)]
+        routing = _Routing(netns.spawn(lab.fwd, daemon, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True))
         request = {
             "interfaces": [end.interface for end in lab.topology.ends("fwd")],
             "routes": [_route(rule) for rule in rules],

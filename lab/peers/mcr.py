@@ -11,13 +11,12 @@ subject until the first copy arrives.
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import DEVNULL
 
 from lab.ledger.ledger import Account, Sample
 from lab.load.flows import Rule
@@ -25,22 +24,19 @@ from lab.netns import namespaces as netns
 from lab.netns import ownership
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, PeerError, executable, fate, tail
+from lab.peers.base import READY_TIMEOUT_S, PeerError, Program, executable
 from lab.results import Setting
 
 NAME = "mcr"
-STOP_TIMEOUT_S = 10.0
 
 STILL_S = 0.3
-"""Without statistics, what it has not sent yet is taken for lost when it has sent nothing for so long."""
+"""What it has not sent is counted as lost once it has sent nothing for so long: it has no statistics."""
 
 
 @dataclass
-class _Relay:
-    """A running ``mcrd supervisor`` of upstream's."""
+class _Relay(Program):
+    """A running ``mcrd supervisor`` of upstream's. Its workers do not die with it, but with the namespace."""
 
-    process: subprocess.Popen[bytes]
-    directory: Path
     outputs: tuple[str, ...]
     handed_on: int = 0
     handed_on_at: float = 0.0
@@ -50,14 +46,10 @@ class _Relay:
     def pids(self) -> Sequence[int]:
         return (self.process.pid,)
 
-    def ended(self) -> str | None:
-        status = self.process.poll()
-        return None if status is None else fate(status, tail(self.directory / "stderr"))
-
     def sample(self) -> Sample:
         try:
-            frames = procnet.read_interfaces(self.process.pid)
-            received = procnet.read_ip(self.process.pid)["InReceives"]
+            frames = procnet.interfaces(procnet.read(self.process.pid, "dev"))
+            received = procnet.counters(procnet.read(self.process.pid, "snmp"), "Ip")["InReceives"]
         except OSError as error:
             raise PeerError(f"{NAME}: {self.ended() or error}") from error
         handed_on = sum(frames[name].sent + frames[name].send_dropped for name in self.outputs)
@@ -66,16 +58,6 @@ class _Relay:
             self.handed_on, self.handed_on_at = handed_on, now
         still = now - self.handed_on_at >= STILL_S
         return Sample(account_of(received, handed_on, len(self.outputs), still))
-
-    def stop(self) -> None:
-        """Its workers do not die with it: it is asked first, and what is left goes with the namespace."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def account_of(received: int, handed_on: int, outputs: int, still: bool) -> Account:
@@ -123,9 +105,7 @@ class _Mcr:
         workers = ["--num-workers", str(len(cpus))] if cpus else []
         argv = [str(self.mcrd), "supervisor", "--control-socket-path", str(control), *workers]
         with (directory / "stderr").open("wb") as errors:
-            process = netns.spawn(
-                lab.fwd, argv, cpus=cpus, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
-            )
+            process = netns.spawn(lab.fwd, argv, cpus=cpus, stdin=DEVNULL, stdout=errors, stderr=errors)
         relay = _Relay(process, directory, rules[0].output_interfaces)
         try:
             _await_control(relay, control)

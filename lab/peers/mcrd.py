@@ -12,8 +12,10 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 from lab.ledger.ledger import REFUSED, Account, Sample, Where
@@ -21,13 +23,12 @@ from lab.load.flows import Rule
 from lab.netns import namespaces as netns
 from lab.netns import ownership
 from lab.netns.build import Lab
-from lab.peers.base import PeerError, Scaling, fate, tail
+from lab.peers.base import PeerError, Program, Scaling, tail
 from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.layout import follows_load
 from lab.scenario.mcrd_command import fixed_workers, layout_words, strategy_options
 
 CONTROL_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 10.0
 READY_TIMEOUT_S = 600.0
 """A forwarder that has never run compiles its packet path first, which takes a minute on a busy machine; one
 with 2,000 workers takes half a minute."""
@@ -37,11 +38,9 @@ EGRESS_REASONS = frozenset({"ttl_expired", "too_big", "output_absent", "transmit
 
 
 @dataclass
-class Forwarder:
+class Forwarder(Program):
     """A running ``mcrd supervisor``."""
 
-    process: subprocess.Popen[bytes]
-    directory: Path
     outputs_per_rule: int
     inputs: Sequence[str]
     """Interfaces."""
@@ -62,10 +61,6 @@ class Forwarder:
         workers = (worker["pid"] for worker in self.stats()["workers"])
         return (self.process.pid, *(pid for pid in workers if pid is not None))
 
-    def ended(self) -> str | None:
-        status = self.process.poll()
-        return None if status is None else fate(status, tail(self.directory / "stderr"))
-
     def ask(self, command: str, **fields: Any) -> Any:
         """The result of one control command; :class:`PeerError` when it is refused or not answered."""
         request = json.dumps({"command": command, **fields}) + "\n"
@@ -77,9 +72,9 @@ class Forwarder:
                 with client.makefile("rb") as stream:
                     line = stream.readline()
         except OSError as error:
-            raise PeerError(f"mcrd: no answer to {command!r}: {error}{self.said()}") from error
+            raise PeerError(f"mcrd: no answer to {command!r}: {error}{_said(self)}") from error
         if not line:
-            raise PeerError(f"mcrd: closed the connection instead of answering {command!r}{self.said()}")
+            raise PeerError(f"mcrd: closed the connection instead of answering {command!r}{_said(self)}")
         answer = json.loads(line)
         if not answer.get("ok"):
             raise PeerError(f"mcrd: refused {command!r}: {json.dumps(answer.get('errors'))}")
@@ -109,7 +104,7 @@ class Forwarder:
             for worker in stats["workers"]
         )
         sample = Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
-        return sample if self.past is None else continued(sample, self.past)
+        return sample if self.past is None else sample.with_past(self.past)
 
     @property
     def joins_upstream(self) -> bool:
@@ -122,21 +117,12 @@ class Forwarder:
         self.ask("remove", rule_id=rule.rule_id)
 
     def scaling(self) -> Sequence[Scaling]:
-        return [
-            Scaling(
-                group=each["group"],
-                workers=each["workers"],
-                min_workers=each["min_workers"],
-                max_workers=each["max_workers"],
-                threshold_dps=each["threshold_dps"],
-                offered_dps=each["offered_dps"],
-                changes=tuple(
-                    Resize.model_validate({name: one[name] for name in Resize.model_fields})
-                    for one in each["changes"]
-                ),
-            )
-            for each in self.ask("stats", rules=False)["scaling"]
-        ]
+        made = []
+        for each in self.ask("stats", rules=False)["scaling"]:
+            values = {one.name: each[one.name] for one in fields(Scaling)}
+            changes = ({name: change[name] for name in Resize.model_fields} for change in values["changes"])
+            made.append(Scaling(**{**values, "changes": tuple(map(Resize.model_validate, changes))}))
+        return made
 
     def resize(self, group: int, workers: int) -> None:
         self.ask("resize", group=group, workers=workers)
@@ -156,48 +142,16 @@ class Forwarder:
         (self.directory / "rules.json").write_text(json.dumps(rules))
         self.finish()
         if self.process.returncode:
-            raise PeerError(
-                f"mcrd: ended with status {self.process.returncode} when told to stop{self.said()}"
-            )
+            how = f"ended with status {self.process.returncode} when told to stop"
+            raise PeerError(f"mcrd: {how}{_said(self)}")
         self.past = self._read(json.loads((self.directory / "stdout").read_bytes()))
         self.process = self.again()
 
-    def stop(self) -> None:
-        """Stop it as a service manager would; kill it when it does not heed. Safe to call again."""
-        self.finish()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
-    def finish(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """SIGTERM and wait, then SIGKILL; returns the time it took, nanoseconds."""
-        began = time.monotonic_ns()
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return time.monotonic_ns() - began
-
-    def said(self) -> str:
-        """What it wrote last, for the end of a message."""
-        said = tail(self.directory / "stderr")
-        return f": {said}" if said else ""
-
-
-def continued(sample: Sample, past: Sample) -> Sample:
-    """What one that was started again has counted, ``past`` included."""
-    earlier = {worker.worker_id: worker for worker in past.workers}
-    workers = []
-    for worker in sample.workers:
-        if (before := earlier.get(worker.worker_id)) is not None:
-            counts = {
-                "received": worker.received + before.received,
-                "matched": worker.matched + before.matched,
-            }
-            worker = worker.model_copy(update=counts)
-        workers.append(worker)
-    return Sample(sample.account.with_past(past.account), tuple(workers))
+def _said(program: Program) -> str:
+    """What it wrote last, for the end of a message."""
+    said = tail(program.directory / "stderr")
+    return f": {said}" if said else ""
 
 
 def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
@@ -292,16 +246,8 @@ def start_forwarder(
     """
     directory = ownership.scratch_directory("mcrd")
     (directory / "rules.json").write_text(json.dumps(document))
-    # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
-    module, function = _entry_point(tree) if tree else ("", "")
-    other = [
-        sys.executable,
-        "-P",
-        "-c",
-        f"import sys; sys.argv[0] = 'mcrd'; from {module} import {function}; {function}()",
-    ]
     command = [
-        *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else other),
+        *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else _command_of(tree)),
         "supervisor",
         *("--control-socket-path", str(directory / "control")),
         *("--rules", str(directory / "rules.json")),
@@ -309,26 +255,24 @@ def start_forwarder(
         *layout_words(interfaces, strategy, workers, options),
     ]
     environment = {**os.environ, "PYTHONPATH": str(tree)} if tree else os.environ
-
-    def launch() -> subprocess.Popen[bytes]:
-        return _launch(namespace, command, cpus, directory, environment)
-
+    launch = partial(_launch, namespace, command, cpus, directory, environment)
     began = time.monotonic_ns()
     try:
         process = launch()
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return Forwarder(
-        process, directory, outputs_per_rule, tuple(interfaces), time.monotonic_ns() - began, launch
-    )
+    ready_ns = time.monotonic_ns() - began
+    return Forwarder(process, directory, outputs_per_rule, tuple(interfaces), ready_ns, launch)
 
 
-def _entry_point(tree: Path) -> tuple[str, str]:
-    """Module and function of ``mcrd`` in another source tree."""
+def _command_of(tree: Path) -> list[str]:
+    """``mcrd`` of another source tree."""
     project = tomllib.loads((tree / "pyproject.toml").read_text())
     module, _, function = project["project"]["scripts"]["mcrd"].partition(":")
-    return module, function
+    code = f"import sys; sys.argv[0] = 'mcrd'; from {module} import {function}; {function}()"
+    # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
+    return [sys.executable, "-P", "-c", code]
 
 
 def _launch(
@@ -343,28 +287,23 @@ def _launch(
     said.unlink(missing_ok=True)
     notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notice.bind(str(said))
+    environment = {**environment, "NOTIFY_SOCKET": str(said)}
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as errors, notice:
         process = netns.spawn(
-            namespace,
-            command,
-            cpus=cpus,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=errors,
-            env={**environment, "NOTIFY_SOCKET": str(said)},
+            namespace, command, cpus=cpus, stdin=DEVNULL, stdout=out, stderr=errors, env=environment
         )
-        forwarder = Forwarder(process, directory, 1, (), 0)
+        program = Program(process, directory)
         try:
-            _await_ready(forwarder, notice)
+            _await_ready(program, notice)
         except BaseException:
-            forwarder.finish()
+            program.finish()
             raise
     return process
 
 
-def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
+def _await_ready(program: Program, notice: socket.socket) -> None:
     """Wait for READY=1 (sd_notify(3)), or for the end of the process, whichever comes first."""
-    exited = os.pidfd_open(forwarder.process.pid)
+    exited = os.pidfd_open(program.process.pid)
     deadline = time.monotonic() + READY_TIMEOUT_S
     try:
         with selectors.DefaultSelector() as selector:
@@ -375,11 +314,11 @@ def _await_ready(forwarder: Forwarder, notice: socket.socket) -> None:
                 if notice in keys and b"READY=1" in notice.recv(4096).split(b"\n"):
                     return
                 if exited in keys:
-                    forwarder.process.wait()
-                    raise PeerError(f"mcrd: not ready, {forwarder.ended()}")
+                    program.process.wait()
+                    raise PeerError(f"mcrd: not ready, {program.ended()}")
     finally:
         os.close(exited)
-    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{forwarder.said()}")
+    raise PeerError(f"mcrd: not ready within {READY_TIMEOUT_S:g} s{_said(program)}")
 
 
 PEER = _Mcrd()

@@ -12,15 +12,12 @@ mean on Linux 6.18:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 ESTABLISHED = 1
 """State of a connected socket; other UDP sockets are in state 7."""
-
-FOLDER = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,11 @@ class UdpSocket:
     remote: tuple[IPv4Address, int]
     state: int
     drops: int
+
+
+def read(pid: int, name: str) -> str:
+    """The file ``name`` of the namespace of ``pid``. Raises :class:`OSError` once the process is gone."""
+    return Path(f"/proc/{pid}/net/{name}").read_text()
 
 
 def interfaces(text: str) -> dict[str, Frames]:
@@ -70,27 +72,3 @@ def udp_sockets(text: str) -> list[UdpSocket]:
 def _end(text: str) -> tuple[IPv4Address, int]:
     address, _, port = text.partition(":")
     return IPv4Address(bytes.fromhex(address)[::-1]), int(port, 16)
-
-
-def read_interfaces(pid: int) -> Mapping[str, Frames]:
-    """Raises :class:`OSError` once the process is gone."""
-    return interfaces(_text(pid, "dev"))
-
-
-def read_ip(pid: int) -> Mapping[str, int]:
-    """Raises :class:`OSError` once the process is gone."""
-    return counters(_text(pid, "snmp"), "Ip")
-
-
-def read_udp(pid: int) -> Mapping[str, int]:
-    """Raises :class:`OSError` once the process is gone."""
-    return counters(_text(pid, "snmp"), "Udp")
-
-
-def read_udp_sockets(pid: int) -> list[UdpSocket]:
-    """Raises :class:`OSError` once the process is gone."""
-    return udp_sockets(_text(pid, "udp"))
-
-
-def _text(pid: int, name: str) -> str:
-    return (FOLDER / str(pid) / "net" / name).read_text()

@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from subprocess import DEVNULL
 
 from lab.ledger.ledger import REFUSED, Account, Sample
 from lab.load.flows import Rule
@@ -70,8 +71,8 @@ class _Relays:
         pid = self.processes[0].pid
         try:
             # Against a datagram's way: one that comes in meanwhile shows as pending.
-            udp = procnet.read_udp(pid)
-            received = procnet.read_ip(pid)["InReceives"]
+            udp = procnet.counters(procnet.read(pid, "snmp"), "Udp")
+            received = procnet.counters(procnet.read(pid, "snmp"), "Ip")["InReceives"]
         except OSError as error:
             raise PeerError(f"{NAME}: {self.ended() or error}") from error
         return Sample(account_of(udp, received, self.outputs_per_rule))
@@ -144,19 +145,11 @@ class _Socat:
         relays = _Relays([], directory, len(rules[0].output_interfaces))
         try:
             with (directory / "stderr").open("ab") as errors:
-                for rule in rules:
-                    for output in rule.output_interfaces:
-                        argv = command(self.program or "socat", rule, address[output], lab.topology.mtu)
-                        relays.processes.append(
-                            netns.spawn(
-                                lab.fwd,
-                                argv,
-                                cpus=cpus,
-                                stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL,
-                                stderr=errors,
-                            )
-                        )
+                for rule, output in ((each, name) for each in rules for name in each.output_interfaces):
+                    argv = command(self.program or "socat", rule, address[output], lab.topology.mtu)
+                    relays.processes.append(
+                        netns.spawn(lab.fwd, argv, cpus=cpus, stdin=DEVNULL, stdout=DEVNULL, stderr=errors)
+                    )
             _await_ready(relays, rules)
         except BaseException:
             relays.stop()
@@ -173,7 +166,7 @@ def _await_ready(relays: _Relays, rules: Sequence[Rule]) -> None:
         if how := relays.ended():
             raise PeerError(f"{NAME}: not ready, {how}")
         try:
-            sockets = procnet.read_udp_sockets(pid)
+            sockets = procnet.udp_sockets(procnet.read(pid, "udp"))
         except OSError:  # it has just ended
             continue
         connected = Counter(entry.remote for entry in sockets if entry.state == procnet.ESTABLISHED)

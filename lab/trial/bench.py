@@ -20,7 +20,7 @@ from lab.load.flows import Request, rules_of, streams_of
 from lab.load.jobs import Flow
 from lab.measure import since
 from lab.measure.cpu import read_cpus
-from lab.measure.network import DeviceReader, RoutedReader, read_waiting
+from lab.measure.network import Devices, RoutedReader, device_reader, read_waiting
 from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running
@@ -49,7 +49,7 @@ class Bench:
         plan: BenchPlan,
         lab: Lab,
         subject: Subject | None,
-        devices: DeviceReader,
+        devices: Callable[[], Devices],
         sender: Sender,
         receiver: Receiver,
     ) -> None:
@@ -167,7 +167,7 @@ class Bench:
     def _count(self) -> Counters:
         routed = None if self._routed is None else self._routed.read()
         sample = None if self._subject is None else self._subject.sample()
-        return Counters(sample, self._devices.read(), routed)
+        return Counters(sample, self._devices(), routed)
 
 
 @contextmanager
@@ -193,7 +193,7 @@ def bench(
             rules = rules_of(plan.setting, [link.sender.interface for link in lab.outputs])
             subject = Subject(peer, partial(peer.start, lab, rules, plan.setting, plan.worker_cpus))
             stack.callback(subject.stop)
-        devices = stack.enter_context(DeviceReader(lab))
+        devices = stack.enter_context(device_reader(lab))
         ready = Bench(plan, lab, subject, devices, sender, receiver)
         stack.callback(ready.close)
         if plan.spinning_cpu is not None:

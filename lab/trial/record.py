@@ -12,7 +12,7 @@ from lab.load.flows import Request
 from lab.load.jobs import MAX_SEGMENTS, Flow, ReceiverReport, SenderReport
 from lab.measure.cpu import CpuTime, busy, total
 from lab.measure.network import Devices
-from lab.results import Cpu, Ledger, Setting, Trial, Validity, keeps_up
+from lab.results import Cpu, Generated, Ledger, Setting, Trial, Validity, keeps_up
 from lab.scenario.layout import receivers_of
 from lab.trial.plan import BenchPlan
 
@@ -102,7 +102,7 @@ def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
         bound_by=observe.bound_by(request, seen, expected - delivered, short, kept_up),
         ended=evidence.ended,
         ledger=booked,
-        generated=observe.generated(sent),
+        generated=Generated.model_validate(sent, from_attributes=True),
         streams=observe.streams(seen, request),
         latency=observe.latency(seen),
         cpu=Cpu(

@@ -13,7 +13,8 @@ from scapy.layers.l2 import Ether
 from lab.load.jobs import GeneratorName, Phase, ReceiverJob, SenderJob
 from lab.load.topology import Topology
 from lab.measure import since
-from lab.measure.network import InterfaceReader
+from lab.measure.network import read_interfaces
+from lab.netns.netlink import Netlink
 from lab.traffic.send.frames import Stamp, datagram
 
 
@@ -136,14 +137,14 @@ def test_a_ramp_ends_at_its_rate(live: Bench) -> None:
 
 def test_flat_out_nothing_is_lost_without_being_counted(live: Bench) -> None:
     of = streams(4)
-    with InterfaceReader(live.lab.gen) as sending, InterfaceReader(live.lab.rcv) as receiving:
-        before, before_there = sending.read(), receiving.read()
+    with Netlink(live.lab.gen) as sending, Netlink(live.lab.rcv) as receiving:
+        before, before_there = read_interfaces(sending), read_interfaces(receiving)
         sent, seen = live.transfer(
             SenderJob(interface="g0", streams=of, duration_s=0.3, generator="xdp"),
             ReceiverJob(flows=flows(of, 1_000_000), payload_bytes=64),
         )
-        counted = since(sending.read(), before)["g0"]
-        there = since(receiving.read(), before_there)["r0"]
+        counted = since(read_interfaces(sending), before)["g0"]
+        there = since(read_interfaces(receiving), before_there)["r0"]
     assert sent.generator == "xdp"
     assert sent.offered == counted.tx_packets + counted.tx_dropped
     assert there.rx_dropped == counted.tx_dropped

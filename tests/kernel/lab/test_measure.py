@@ -12,8 +12,10 @@ import pytest
 
 from lab.load.jobs import SenderJob, Stream
 from lab.load.topology import Topology
-from lab.measure import cpu, memory, network, since
+from lab.measure import cpu, memory, since
+from lab.measure.network import read_interfaces
 from lab.netns.build import build
+from lab.netns.netlink import Netlink
 from lab.steps.kinds.footprint import shared_bytes
 from lab.traffic.process import start_sender
 
@@ -23,18 +25,14 @@ STREAM = Stream(stream_id=0, group="239.1.1.1", port=5001, source="10.10.0.1", s
 
 
 def test_veth_counts_each_frame_on_both_ends(run_id: str) -> None:
-    with (
-        build(Topology(), run_id) as lab,
-        network.InterfaceReader(lab.gen) as gen,
-        network.InterfaceReader(lab.fwd) as fwd,
-    ):
-        before = gen.read(), fwd.read()
+    with build(Topology(), run_id) as lab, Netlink(lab.gen) as gen, Netlink(lab.fwd) as fwd:
+        before = read_interfaces(gen), read_interfaces(fwd)
         with start_sender(lab.gen, SenderJob(interface="g0", streams=(STREAM,), count=1000)) as sender:
             sender.ready()
             sender.go()
             assert sender.report().offered == 1000
-        sent = since(gen.read(), before[0])["g0"]
-        received = since(fwd.read(), before[1])["in0"]
+        sent = since(read_interfaces(gen), before[0])["g0"]
+        received = since(read_interfaces(fwd), before[1])["in0"]
     frame_bytes = 14 + 20 + 8 + 64
     assert (sent.tx_packets, sent.tx_bytes, sent.tx_dropped) == (1000, 1000 * frame_bytes, 0)
     assert (received.rx_packets, received.rx_bytes) == (1000, 1000 * frame_bytes)
@@ -51,8 +49,8 @@ def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
     )
     with (
         build(topology, run_id) as lab,
-        network.InterfaceReader(lab.gen) as gen,
-        network.InterfaceReader(lab.fwd) as fwd,
+        Netlink(lab.gen) as gen,
+        Netlink(lab.fwd) as fwd,
         start_sender(lab.gen, job) as sender,
     ):
         offered = 0
@@ -60,7 +58,7 @@ def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
             sender.ready()
             sender.go()
             offered += sender.report().offered
-            sent, received = gen.read()["g0"], fwd.read()["in0"]
+            sent, received = read_interfaces(gen)["g0"], read_interfaces(fwd)["in0"]
             if sent.tx_dropped:
                 break
             sender.again(job)

@@ -15,8 +15,9 @@ from lab.load.jobs import ReceiverJob, SenderJob, TrafficError
 from lab.load.topology import Topology
 from lab.measure import since
 from lab.measure.memory import process_memory
-from lab.measure.network import InterfaceReader
+from lab.measure.network import read_interfaces
 from lab.netns import namespaces as netns
+from lab.netns.netlink import Netlink
 from lab.traffic.process import start_sender
 from lab.traffic.send.frames import Stamp, datagram
 
@@ -87,13 +88,13 @@ def test_ordinary_sockets_that_join_receive_it_too(wire_like: Bench, payload_byt
 
 def test_as_fast_as_possible_nothing_is_lost_without_being_counted(wire_like: Bench) -> None:
     of = streams(4)
-    with InterfaceReader(wire_like.lab.gen) as reader:
-        before = reader.read()
+    with Netlink(wire_like.lab.gen) as netlink:
+        before = read_interfaces(netlink)
         sent, seen = wire_like.transfer(
             SenderJob(interface="g0", streams=of, duration_s=0.3),
             ReceiverJob(flows=flows(of, 1_000_000), payload_bytes=64),
         )
-        counted = since(reader.read(), before)["g0"]
+        counted = since(read_interfaces(netlink), before)["g0"]
     assert sent.ended == "duration"
     assert sent.offered == counted.tx_packets + counted.tx_dropped
     assert sum(seen.lost) == counted.tx_dropped + sum(seen.drops.values())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from forwarder.engines.packet import schema
 from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
-from lab.measure.network import waiting
+from lab.measure.network import read_waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
 
@@ -153,9 +154,10 @@ def test_what_a_subject_had_when_it_ended_went_with_it() -> None:
     }
 
 
-def test_what_waits_in_the_backlogs_is_read_as_the_kernel_writes_it() -> None:
+def test_what_waits_in_the_backlogs_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
     line = "205bdf28 00000001 00000038 0 0 0 0 0 0 000843f0 00000000 {:08x} 00000000 00000009 00000003"
-    assert waiting(f"{line.format(12)}\n{line.format(300)}\n") == 312
+    (tmp_path / "softnet_stat").write_text(f"{line.format(12)}\n{line.format(300)}\n")
+    assert read_waiting(tmp_path / "softnet_stat") == 312
 
 
 def test_what_came_while_a_subject_was_restarted_is_booked_as_that_and_only_then() -> None:
