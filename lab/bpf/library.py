@@ -28,20 +28,12 @@ class _TestRun(ctypes.Structure):
 
     _fields_ = (
         ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
+        *((name, c_void_p) for name in ("data_in", "data_out")),
+        *((name, c_uint32) for name in ("data_size_in", "data_size_out")),
+        *((name, c_void_p) for name in ("ctx_in", "ctx_out")),
+        *((name, c_uint32) for name in ("ctx_size_in", "ctx_size_out", "retval")),
         ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
+        *((name, c_uint32) for name in ("duration", "flags", "cpu", "batch_size")),
     )
 
 
@@ -85,6 +77,11 @@ def _made(pointer: int | None, what: str) -> int:
 
 def _failed(what: str, number: int) -> OSError:
     return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def fields(kind: npt.DTypeLike, *names: str) -> list[tuple[str, npt.DTypeLike]]:
+    """Fields of one type, for the ``dtype`` of a program's structure."""
+    return [(name, kind) for name in names]
 
 
 class Object:
@@ -150,15 +147,12 @@ class Object:
         if error := _libbpf().bpf_prog_test_run_opts(self.program(program), byref(options)):
             raise _failed(f"{self._name}: running {program} on live frames", -error)
 
-    def close(self) -> None:
-        """Detach and unload; arrays that are in use stay readable."""
-        self._stack.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Detach and unload; arrays that are in use stay readable."""
+        self._stack.close()
 
     def _program(self, name: str) -> int:
         found = _libbpf().bpf_object__find_program_by_name(self._object, name.encode())

@@ -9,10 +9,11 @@ network card's hash.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 from forwarder.config.options import SupervisorOptions, resolve
@@ -63,8 +64,8 @@ def advise(workload: Workload, model: CapacityModel, host: Host | None = None) -
 def _rows(workload: Workload, model: CapacityModel, host: Host) -> Iterator[Row]:
     for found in candidates(workload, host):
         yield evaluate(found, workload.dps, model)
-    for narrowed in _narrowed(workload):
-        row = _fewest(narrowed, host, workload, model)
+    for given, most in _narrowed(workload):
+        row = _fewest(given, most, host, workload, model)
         if row is not None:
             yield row
 
@@ -72,8 +73,7 @@ def _rows(workload: Workload, model: CapacityModel, host: Host) -> Iterator[Row]
 def candidates(workload: Workload, host: Host) -> Iterator[Candidate]:
     """All that can be planned with as many workers as the machine has CPUs."""
     for given in _wide_as_the_machine(workload):
-        found = planned_candidate(given, host, workload)
-        if found is not None:
+        if (found := planned_candidate(given, host, workload)) is not None:
             yield found
 
 
@@ -87,8 +87,8 @@ def host_of(workload: Workload) -> Host:
 
 def _wide_as_the_machine(workload: Workload) -> Iterator[Given]:
     """Options with as many workers as the machine has CPUs, as the architecture document has them."""
-    cpus, several = workload.cpus, workload.interfaces > 1
-    if not several:
+    cpus = workload.cpus
+    if workload.interfaces == 1:
         yield {"interface": workload.names[0], "num_workers": cpus}
         yield {"strategy": "rule-hash", "interface": workload.names[0], "num_workers": cpus}
         yield {"interfaces": workload.names, "num_workers": 1}
@@ -119,71 +119,58 @@ def _group_counts(workload: Workload) -> list[int]:
     return sorted(groups for groups in wanted if least <= groups <= most and workload.cpus % groups == 0)
 
 
-Narrowed = tuple[Callable[[int], Given], int]
-"""The options for a number of workers in a group, and the highest such number."""
-
-
-def _narrowed(workload: Workload) -> Iterator[Narrowed]:
-    """Strategies that may need fewer workers than the machine has CPUs."""
+def _narrowed(workload: Workload) -> Iterator[tuple[Given, int]]:
+    """Strategies that may need fewer workers than the machine has CPUs, and the most for a group of each."""
     if workload.interfaces == 1:
-        yield lambda workers: {"interface": workload.names[0], "num_workers": workers}, workload.cpus
+        yield {"interface": workload.names[0]}, workload.cpus
         return
     every: Given = {"interfaces": workload.names}
-    yield lambda workers: {**every, "num_workers": workers}, workload.cpus
+    yield every, workload.cpus
     for groups in _group_counts(workload):
-        grouped = {"strategy": "hybrid", **every, "groups": groups}
-        yield partial(_wide, grouped), workload.cpus // groups
+        yield {"strategy": "hybrid", **every, "groups": groups}, workload.cpus // groups
 
 
-def _wide(given: Given, workers: int) -> Given:
-    return {**given, "num_workers": workers}
-
-
-def _fewest(narrowed: Narrowed, host: Host, workload: Workload, model: CapacityModel) -> Row | None:
+def _fewest(given: Given, most: int, host: Host, workload: Workload, model: CapacityModel) -> Row | None:
     """The row with the fewest workers that exceed what is asked by :data:`MARGIN`; ``None`` if none do."""
-    make, most = narrowed
-    low, high, fewest = 1, most, None
-    middle = most
-    while low <= high:
-        found = planned_candidate(make(middle), host, workload)
+
+    @cache
+    def enough(workers: int) -> Row | None:
+        found = planned_candidate({**given, "num_workers": workers}, host, workload)
         row = None if found is None else evaluate(found, workload.dps, model)
-        if row is not None and row.zero_loss_dps.low >= MARGIN * workload.dps:
-            fewest, high = row, middle - 1
-        elif middle == most:
-            return None
-        else:
-            low = middle + 1
-        middle = (low + high) // 2
-    return fewest
+        return row if row is not None and row.zero_loss_dps.low >= MARGIN * workload.dps else None
+
+    if enough(most) is None:
+        return None
+    return enough(_first(lambda workers: enough(workers) is not None, most))
+
+
+def _first(does: Callable[[int], bool], most: int) -> int:
+    """The smallest number that ``does``, where all above it do, too; ``most + 1`` if not even ``most`` does."""
+    return 1 + bisect_left(range(1, most + 1), True, key=does)
 
 
 def planned_candidate(given: Given, host: Host, workload: Workload) -> Candidate | None:
     """Plan the options ``given``; ``None`` if they are not possible, or take too many sockets."""
     if _sockets(given, workload) > MOST_SOCKETS:
         return None
-    options = SupervisorOptions.model_validate(
-        {**given, **({"skip_host_stack": True} if workload.skip_host_stack else {})}
-    )
+    if workload.skip_host_stack:
+        given = {**given, "skip_host_stack": True}
+    options = SupervisorOptions.model_validate(given)
     try:
         planned = resolve(options, host, ())
     except ProblemsError:
         return None
     full = _at_its_largest(planned, options, host)
     machine, rules = _machine(full, host, workload)
-    held = Holding(
-        workers=len(full.workers),
-        rules=workload.rules,
-        rules_per_worker=rules,
-        sockets=sum(len(worker.sockets) for worker in full.workers),
-    )
+    sockets = sum(len(worker.sockets) for worker in full.workers)
     return Candidate(
         strategy=planned.strategy.name,
-        options=tuple(_words(given, workload)),
+        options=tuple(_words(given)),
         groups=len(planned.groups),
         workers=len(planned.workers),
         workers_most=len(full.workers),
         machine=machine,
-        held=held,
+        held=Holding(len(full.workers), workload.rules, rules_per_worker=rules, sockets=sockets),
         rings_bytes=sum(worker.ring_bytes + TX_RING.ring_bytes for worker in full.workers),
         why=tuple(_why(full, machine, rules, workload)),
     )
@@ -203,27 +190,22 @@ def _at_its_largest(planned: Plan, options: SupervisorOptions, host: Host) -> Pl
     return resolve(options.model_copy(update={"min_workers_per_interface": most}), host, ())
 
 
-def _words(given: Given, workload: Workload) -> Iterator[str]:
+def _words(given: Given) -> Iterator[str]:
     for name, value in given.items():
         yield flag(name)
         if value is not True:
             yield ",".join(value) if isinstance(value, tuple) else str(value)
-    if workload.skip_host_stack:
-        yield flag("skip_host_stack")
 
 
 def _machine(planned: Plan, host: Host, workload: Workload) -> tuple[Machine, int]:
     """The load of the busiest CPU, and the number of rules in the fullest worker."""
-    of_cpu: Counter[int] = Counter()
-    parts: dict[int, float] = {}
-    width: dict[int, int] = {}
+    parts: defaultdict[int, float] = defaultdict(float)
+    width: defaultdict[int, int] = defaultdict(lambda: 1)
     sizes = {group.group_id: group for group in planned.groups}
     for worker in planned.workers:
         group = sizes[worker.group]
-        part = len(group.interfaces) / workload.interfaces / group.max_workers
-        of_cpu[worker.cpu] += 1
-        parts[worker.cpu] = parts.get(worker.cpu, 0.0) + part
-        width[worker.cpu] = max(width.get(worker.cpu, 1), group.max_workers)
+        parts[worker.cpu] += len(group.interfaces) / workload.interfaces / group.max_workers
+        width[worker.cpu] = max(width[worker.cpu], group.max_workers)
     busiest = max(part * unevenness(workload.flow_count * part, width[cpu]) for cpu, part in parts.items())
     widest = max(planned.groups, key=lambda group: len(group.interfaces) / group.max_workers)
     share = len(widest.interfaces) / workload.interfaces
@@ -314,10 +296,8 @@ def _remedies(best: Row, workload: Workload, model: CapacityModel) -> Iterator[s
         yield f"About {need:,} CPUs instead of {workload.cpus:,} would do, by the middle of the interval."
     elif need is None:
         yield f"No number of CPUs up to {MOST_CPUS:,} would do, by the middle of the interval."
-    machines = math.ceil(workload.dps / best.zero_loss_dps.low)
-    yield (
-        f"{machines:,} such machines that share the interfaces would do, by the lower end of the interval."
-    )
+    machines = f"{math.ceil(workload.dps / best.zero_loss_dps.low):,} such machines"
+    yield f"{machines} that share the interfaces would do, by the lower end of the interval."
     if not workload.skip_host_stack:
         spared = best.cost_ns.value - model.cost.coefficients.get("host_stack", 0.0)
         gain = best.cost_ns.value / spared - 1 if spared > 0 else 0.0
@@ -338,11 +318,5 @@ def cpus_for(best: Row, workload: Workload, model: CapacityModel) -> int | None:
         rate = one * model.scaling.speedup(cpus).value / unevenness(mean, cpus)
         return rate >= workload.dps
 
-    low, high, found = 1, MOST_CPUS, None
-    while low <= high:
-        middle = (low + high) // 2
-        if does(middle):
-            found, high = middle, middle - 1
-        else:
-            low = middle + 1
-    return found
+    needed = _first(does, MOST_CPUS)
+    return needed if needed <= MOST_CPUS else None

@@ -110,15 +110,24 @@ def _memory() -> str:
     return f"{available >> 20:,} MiB available"
 
 
-@contextmanager
-def _space() -> Iterator[str]:
-    with netns.namespace("doctor") as name:
-        yield name
+_space = partial(netns.namespace, "doctor")
 
 
 def _inside(name: str, code: str) -> None:
     """Run a few lines of Python, standard library only, in the namespace ``name``."""
     netns.run(name, [sys.executable, "-I", "-S", "-c", code])
+
+
+def _in_child(code: str) -> str:
+    """Run a few lines of Python in another process; returns what they printed. RuntimeError if they fail."""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
+    )
+    if finished.returncode < 0:
+        raise RuntimeError(f"killed by signal {-finished.returncode}")
+    if finished.returncode:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    return finished.stdout.strip()
 
 
 def _namespaces() -> str:
@@ -200,23 +209,14 @@ liburing.io_uring_queue_exit(ring)
 
 
 def _liburing() -> str:
-    # A wheel built for AVX-512 dies with SIGILL here: only a child process can find that out.
-    finished = subprocess.run(
-        [sys.executable, "-c", _RING], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
-    )
-    if finished.returncode < 0:
-        raise RuntimeError(f"killed by signal {-finished.returncode} when it opened a ring")
-    if finished.returncode:
-        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    _in_child(_RING)  # a wheel built for AVX-512 dies with SIGILL here: only a child can find that out
     return "opened a ring and completed an operation"
 
 
 def _numba_cache() -> str:
-    code = "from numba.core import config; import forwarder.abi.jit; print(config.CACHE_DIR)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=True
+    directory = Path(
+        _in_child("from numba.core import config; import forwarder.abi.jit; print(config.CACHE_DIR)")
     )
-    directory = Path(found.stdout.strip())
     directory.mkdir(parents=True, exist_ok=True)
     probe = directory / f".doctor-{os.getpid()}"
     probe.write_bytes(b"")
@@ -232,12 +232,7 @@ with Object("generate") as loaded:
 
 
 def _live_frames() -> str:
-    # Nothing is asked of the program, so it gives each frame back.
-    finished = subprocess.run(
-        [sys.executable, "-c", _LIVE], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
-    )
-    if finished.returncode:
-        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    _in_child(_LIVE)  # nothing is asked of the program, so it gives each frame back
     return "libbpf loads programs, the kernel runs them on live frames"
 
 

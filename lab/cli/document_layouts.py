@@ -6,13 +6,12 @@ The report shows the plans beside what a capacity model predicts of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from forwarder.config.arguments import parse
 from forwarder.config.plan_options import PlanOptions, make_plan
 from forwarder.plan import document
 from forwarder.plan.document import DocumentRow
-from lab.cli.advice import candidates, host_of, planned_candidate
+from lab.cli.advice import Given, candidates, host_of, planned_candidate
 from lab.cli.workload import Workload
 from reports.capacity.layouts import LAYOUTS, Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.rank import Candidate
@@ -43,15 +42,9 @@ def layouts() -> Layouts:
 
 def _row(row: DocumentRow) -> DocumentedRow:
     modelled = make_plan(*parse(PlanOptions, row.arguments)).figures.modelled
+    shared = {name: getattr(row, name) for name in DocumentedRow.model_fields if hasattr(row, name)}
     return DocumentedRow(
-        source=row.source,
-        strategy=row.strategy,
-        interfaces=row.interfaces,
-        cpus=row.cpus,
-        rules=row.rules,
-        workers=row.workers,
-        rules_per_worker=row.rules_per_worker,
-        total_bytes=row.total_bytes,
+        **shared,
         modelled_bytes=modelled.total_bytes,
         discrepancies=list(document.discrepancies(row, modelled)),
         planned=_candidate(row),
@@ -66,35 +59,32 @@ def _workload(row: DocumentRow, gbps: float = 1.0) -> Workload:
 
 def _candidate(row: DocumentRow) -> Candidate:
     workload = _workload(row)
-    given: dict[str, Any] = {"strategy": row.strategy, "interfaces": workload.names}
+    given: Given = {"strategy": row.strategy, "interfaces": workload.names}
     names = (name.removeprefix("--").replace("-", "_") for name in row.options[::2])
     given |= dict(zip(names, row.options[1::2], strict=True))
-    found = planned_candidate(given, host_of(workload), workload)
-    if found is None:
+    if (found := planned_candidate(given, host_of(workload), workload)) is None:
         raise ValueError(f"{row.source}: cannot be planned")
     return found
 
 
 def _use_case(row: DocumentRow, case: document.UseCase) -> UseCase:
     workload = _workload(row, case.gbps)
-    offered = {
-        found.options: found for found in (*candidates(workload, host_of(workload)), *_fewer(workload))
-    }
+    offered = (*candidates(workload, host_of(workload)), *_fewer(workload))
     return UseCase(
         **case._asdict(),
         dps=workload.dps,
         documented=_candidate(row),
-        candidates=list(offered.values()),
+        candidates=list({found.options: found for found in offered}.values()),
     )
 
 
 def _fewer(workload: Workload) -> Iterator[Candidate]:
+    inputs: Given = {"interfaces": workload.names}
+    if workload.interfaces == 1:
+        inputs = {"interface": workload.names[0]}
     for workers in (number for number in FEWER if number < workload.cpus):
-        given: dict[str, Any] = {"interfaces": workload.names, "num_workers": workers}
-        if workload.interfaces == 1:
-            given = {"interface": workload.names[0], "num_workers": workers}
-        found = planned_candidate(given, host_of(workload), workload)
-        if found is not None:
+        given = {**inputs, "num_workers": workers}
+        if (found := planned_candidate(given, host_of(workload), workload)) is not None:
             yield found
 
 

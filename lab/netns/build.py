@@ -80,9 +80,8 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
                 _add_link(links[link.sender.side], lab, link, FIRST_INDEX + number)
         for side in topology.sides:
             before = _settle(links[side], lab, side)
-            stack.callback(
-                write_steering, spaces[side], {path: before[path] for path in before if _is_steering(path)}
-            )
+            steering = {path: text for path, text in before.items() if path.endswith("/rps_cpus")}
+            stack.callback(write_steering, spaces[side], steering)
         for side in topology.sides:
             _bring_up(links[side], topology, side)
         if "fwd" in links:
@@ -182,21 +181,13 @@ def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float
         if not waiting:
             return
         if time.monotonic() > deadline:
-            raise netns.NetnsError(
-                f"{', '.join(waiting)} in {side}: not up {timeout_s:g} s after being set up"
-            )
+            names = ", ".join(waiting)
+            raise netns.NetnsError(f"{names} in {side}: not up {timeout_s:g} s after being set up")
         time.sleep(0.002)
-
-
-def _is_steering(path: str) -> bool:
-    return path.endswith("/rps_cpus")
 
 
 def cpu_mask(cpus: tuple[int, ...]) -> str:
     """CPUs as the kernel reads a mask: 32-bit groups in hexadecimal, most significant first."""
     value = sum(1 << cpu for cpu in set(cpus))
-    groups: list[str] = []
-    while value or not groups:
-        groups.append(f"{value & 0xFFFFFFFF:08x}")
-        value >>= 32
-    return ",".join(reversed(groups))
+    last = max(cpus, default=0) // 32
+    return ",".join(f"{value >> 32 * group & 0xFFFFFFFF:08x}" for group in range(last, -1, -1))

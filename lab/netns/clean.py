@@ -15,24 +15,21 @@ from lab.netns.ownership import PREFIX, left_over
 
 @dataclass(frozen=True)
 class Removed:
-    """A namespace that was removed, and how many processes were killed in it.
-
-    ``returned``: interfaces that were lent to the lab, and were moved back.
-    """
+    """A namespace that was removed."""
 
     namespace: str
     processes: int
+    """Killed in it."""
     returned: tuple[str, ...] = ()
+    """Interfaces that were lent to the lab, and were moved back."""
 
 
 def clean(everything: bool = False) -> list[Removed]:
     """Remove the namespaces whose makers have gone; with ``everything`` also those of live runs."""
-    names = netns.names() if everything else netns.leftovers()
-    targets = [(name, len(netns.processes(name))) for name in names]
     removed = []
-    for name, processes in targets:
+    for name in netns.names() if everything else netns.leftovers():
+        processes, returned = len(netns.processes(name)), []
         netns.kill_processes(name)
-        returned = []
         if netns.is_made(name):
             write_steering(name, NO_STEERING)
             returned = return_all(name)

@@ -38,8 +38,7 @@ OPEN_TIMEOUT_S = 30.0
 
 def create(name: str) -> None:
     """Make the namespace ``name``; :class:`NetnsError` when it exists or the kernel refuses."""
-    path = DIRECTORY / name
-    if path.exists():
+    if (DIRECTORY / name).exists():
         raise NetnsError(f"network namespace {name} exists already")
     _open("create", name, what="create network namespace")
 
@@ -160,7 +159,8 @@ def processes(name: str) -> list[int]:
         wanted = (DIRECTORY / name).stat()
     except FileNotFoundError:
         return []
-    return [pid for pid in _all_pids() if _network_of(pid) == (wanted.st_dev, wanted.st_ino)]
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if _network_of(pid) == (wanted.st_dev, wanted.st_ino)]
 
 
 def kill_processes(name: str, timeout_s: float = 5.0) -> None:
@@ -176,10 +176,6 @@ def kill_processes(name: str, timeout_s: float = 5.0) -> None:
 def leftovers() -> list[str]:
     """Namespaces whose makers have gone."""
     return [name for name in names() if maker_is_gone(name)]
-
-
-def _all_pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def _network_of(pid: int) -> tuple[int, int] | None:

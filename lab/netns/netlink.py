@@ -70,20 +70,10 @@ class Netlink:
         """
         with netns.opened(far_namespace) as descriptor:
             peer = {"attrs": [*_attributes(far), ("IFLA_NET_NS_FD", descriptor)]}
+            data = {"attrs": [("VETH_INFO_PEER", peer)]}
+            info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
             message = ifinfmsg()
-            message["index"] = near.get("index", 0)
-            message["attrs"] = [
-                *_attributes(near),
-                (
-                    "IFLA_LINKINFO",
-                    {
-                        "attrs": [
-                            ("IFLA_INFO_KIND", "veth"),
-                            ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]}),
-                        ]
-                    },
-                ),
-            ]
+            message.update(index=near.get("index", 0), attrs=[*_attributes(near), ("IFLA_LINKINFO", info)])
             self.ask(message, RTM_NEWLINK, CREATE, f"adding the veth pair {near['ifname']}, {far['ifname']}")
 
     def set_up(self, index: int) -> None:
@@ -94,8 +84,7 @@ class Netlink:
 
     def change(self, index: int, **attributes: Any) -> None:
         """Change ``ifname``, ``ifalias``, ``mtu``."""
-        what = f"changing interface {index} to {attributes}"
-        self._set_link(index, what, attrs=_attributes(attributes))
+        self._set_link(index, f"changing interface {index} to {attributes}", attrs=_attributes(attributes))
 
     def move(self, index: int, namespace: str | None) -> None:
         """Move an interface into another namespace; ``None``: the caller's own."""
@@ -105,27 +94,21 @@ class Netlink:
 
     def _set_link(self, index: int, what: str, **fields: Any) -> None:
         message = ifinfmsg()
-        message["index"] = index
-        for name, value in fields.items():
-            message[name] = value
+        message.update(index=index, **fields)
         self.ask(message, RTM_NEWLINK, CHANGE, what)
 
     def add_address(self, index: int, address: str, prefix_length: int) -> None:
         """Add an IPv4 address."""
         message = ifaddrmsg()
-        message["family"] = socket.AF_INET
-        message["index"] = index
-        message["prefixlen"] = prefix_length
-        message["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+        attributes = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+        message.update(family=socket.AF_INET, index=index, prefixlen=prefix_length, attrs=attributes)
         self.ask(message, RTM_NEWADDR, CREATE, f"adding address {address} to interface {index}")
 
     def add_neighbour(self, index: int, address: str, mac: str) -> None:
         """Add a permanent ARP entry to interface ``index``."""
         message = ndmsg()
-        message["family"] = socket.AF_INET
-        message["ifindex"] = index
-        message["state"] = NUD_PERMANENT
-        message["attrs"] = [("NDA_DST", address), ("NDA_LLADDR", mac)]
+        attributes = [("NDA_DST", address), ("NDA_LLADDR", mac)]
+        message.update(family=socket.AF_INET, ifindex=index, state=NUD_PERMANENT, attrs=attributes)
         what = f"adding neighbour {address} of interface {index}"
         self.ask(message, RTM_NEWNEIGH, CHANGE | NLM_F_CREATE, what)
 
@@ -136,7 +119,6 @@ class Netlink:
         return [(item["index"], item.get("IFA_LOCAL") or item.get("IFA_ADDRESS")) for item in found]
 
     def links(self) -> list[nlmsg]:
-        """List every interface."""
         return self.ask(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, "listing the interfaces")
 
     def features(self, interface: str, names: Iterable[str]) -> dict[str, bool]:
@@ -184,14 +166,11 @@ class Netlink:
             f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
         )
 
-    def close(self) -> None:
-        self._socket.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._socket.close()
 
     def _open(self) -> None:
         if self._namespace is None:

@@ -82,11 +82,8 @@ class Process(Generic[Report]):
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream:
-                stream.close()
+        with self._process:  # closes its pipes
+            self._process.kill()
 
     def __enter__(self) -> Self:
         return self

@@ -93,30 +93,24 @@ def find_slot(
 
 def new_tally(flows: Sequence[Flow], interfaces: Sequence[str]) -> Tally:
     """An empty tally for ``flows``; an interface is known by its position in ``interfaces``."""
-    size = 4
-    while size < 2 * len(flows):
-        size *= 2
     keys = np.array([flow_key(int(flow.group), flow.port, flow.stream_id) for flow in flows], np.int64)
     number = {name: index for index, name in enumerate(interfaces)}
     where = np.array([number[flow.interface] for flow in flows], np.int64)
-    table = np.full(size, -1, np.int64)
+    table = np.full(max(4, 1 << (2 * len(flows) - 1).bit_length()), -1, np.int64)
     for index in range(len(flows)):
         table[find_slot(table, keys, where, int(keys[index]), int(where[index]))] = index
     sequences = np.array([flow.sequences for flow in flows], np.int64)
-    start = np.zeros(len(flows), np.int64)
-    np.cumsum(sequences[:-1], out=start[1:])
-    buckets = HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len
     return Tally(
         table=table,
         flow_key=keys,
         flow_interface=where,
         sequences=sequences,
-        start=start,
+        start=np.cumsum(sequences) - sequences,
         copies=np.zeros(int(sequences.sum()) + 1, np.uint8),
         next_expected=np.zeros(len(flows), np.int64),
         counts=np.zeros((len(flows), len(COLUMNS)), np.int64),
         totals=np.zeros(TOTALS, np.int64),
-        histogram=np.zeros(buckets, np.int64),
+        histogram=np.zeros(HdrHistogram(1, HIGHEST_NS, DIGITS).counts_len, np.int64),
     )
 
 

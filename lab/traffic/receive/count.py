@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forwarder.abi import bpf
-from lab.bpf.library import Object
+from lab.bpf.library import Object, fields
 from lab.load.jobs import ReceiverJob
 from lab.traffic.compiled import Integers
 from lab.traffic.receive import check
@@ -28,30 +28,21 @@ from lab.traffic.receive.check import Tally
 Rows = npt.NDArray[Any]
 
 
-def _row(*names: str, wide: Sequence[str] = ()) -> np.dtype[Any]:
-    """A row of 32-bit words, with those in ``wide`` of 64 bits."""
-    return np.dtype([(name, np.uint64 if name in wide else np.uint32) for name in names])
-
-
+_narrow, _wide = partial(fields, np.uint32), partial(fields, np.uint64)
 CONTROL: Final = np.dtype(
+    _wide("payload_bytes", "unicast", "to_realtime", "lowest", "flows", "buckets", "untimed")
+)
+INTERFACE: Final = np.dtype([*_narrow("first", "low", "streams", "unused"), *_wide("unread")])
+FLOW: Final = np.dtype(
     [
-        (name, np.uint64)
-        for name in ("payload_bytes", "unicast", "to_realtime", "lowest", "flows", "buckets", "untimed")
+        *_wide("key"),
+        *_narrow("number", "next", "sequences", "start", "next_expected", "unused"),
+        *_wide("duplicated", "reordered", "corrupted", "line"),
     ]
 )
-INTERFACE: Final = _row("first", "low", "streams", "unused", "unread", wide=("unread",))
-FLOW: Final = _row(
-    *("key", "number", "next", "sequences", "start", "next_expected", "unused"),
-    *("duplicated", "reordered", "corrupted", "line"),
-    wide=("key", "duplicated", "reordered", "corrupted", "line"),
-)
-LATENCY: Final = np.dtype([(name, np.uint64) for name in ("bytes", "lowest", "highest", "sum")])
-TOTAL: Final = np.dtype(
-    [
-        *((name, np.uint64) for name in ("frames", "unexpected", "malformed", "negative", "first", "last")),
-        ("unused", np.uint64, 2),
-    ]
-)
+LATENCY: Final = np.dtype(_wide("bytes", "lowest", "highest", "sum"))
+_COUNTED = ("frames", "unexpected", "malformed", "negative")
+TOTAL: Final = np.dtype([*_wide(*_COUNTED, "first", "last"), ("unused", np.uint64, 2)])
 """The structures of the program, which describes each field."""
 
 KNOWN: Final = np.uint64(1 << 63)
@@ -107,43 +98,42 @@ class Counter:
     """
 
     def __init__(self, job: ReceiverJob, tally: Tally) -> None:
-        self._job = job
-        self._indices = [socket.if_nametoindex(name) for name in job.all_interfaces]
+        indices = {name: socket.if_nametoindex(name) for name in job.all_interfaces}
+        lowest = min(indices.values())
+        self._at = {name: index - lowest for name, index in indices.items()}
         keys = tally.flow_key
-        self._placed = place(tally.flow_interface, keys & 0xFFFF, len(self._indices))
+        self._placed = place(tally.flow_interface, keys & 0xFFFF, len(indices))
         padded = -(-tally.sequences // 4) * 4
         self._start = np.cumsum(padded) - padded
         cpus, flows, buckets = _cpus(), max(1, len(keys)), len(tally.histogram)
-        rows, lowest = len(self._placed.following), min(self._indices)
-        sizes = {
-            "interfaces": max(self._indices) - lowest + 1,
-            "flows": max(1, rows),
-            "latencies": cpus * flows,
-            "totals": cpus,
-            "histogram": cpus * buckets,
-            "copies": max(1, -(-int(padded.sum()) // 8)),
+        maps: dict[str, tuple[np.dtype[Any], int]] = {
+            "interfaces": (INTERFACE, max(self._at.values()) + 1),
+            "flows": (FLOW, max(1, len(self._placed.following))),
+            "latencies": (LATENCY, cpus * flows),
+            "totals": (TOTAL, cpus),
+            "histogram": (np.dtype(np.uint64), cpus * buckets),
+            "copies": (np.dtype(np.uint64), max(1, -(-int(padded.sum()) // 8))),
         }
-        widths = {"interfaces": INTERFACE, "flows": FLOW, "latencies": LATENCY, "totals": TOTAL}
-        needed = sum(
-            entries * (widths[name].itemsize if name in widths else 8) for name, entries in sizes.items()
-        )
+        needed = sum(row.itemsize * entries for row, entries in maps.values())
         if needed > min(job.ring_bytes_max, LARGEST_START):
             raise OSError(f"counting needs {needed:,} bytes: {job.ring_bytes_max:,} allowed")
         with ExitStack() as stack:
+            sizes = {name: entries for name, (_, entries) in maps.items()}
             program = self.object = stack.enter_context(Object("count", sizes))
-            self._interfaces = program.array("interfaces", INTERFACE)
-            self._flows = program.array("flows", FLOW)
-            self._latencies = program.array("latencies", LATENCY).reshape(cpus, flows)
-            self._totals = program.array("totals", TOTAL)
-            self._histogram = program.array("histogram", np.uint64).reshape(cpus, buckets)
-            self._copies = program.array("copies", np.uint64).view(np.uint8)
+            arrays = {name: program.array(name, row) for name, (row, _) in maps.items()}
+            self._interfaces, self._flows, self._totals = (
+                arrays[name] for name in ("interfaces", "flows", "totals")
+            )
+            self._latencies = arrays["latencies"].reshape(cpus, flows)
+            self._histogram = arrays["histogram"].reshape(cpus, buckets)
+            self._copies = arrays["copies"].view(np.uint8)
             self._lay_out(tally)
             control = program.array("control", CONTROL)
             control["payload_bytes"], control["unicast"] = job.payload_bytes or 0, job.unicast
             control["lowest"], control["flows"], control["buckets"] = lowest, flows, buckets
             control["untimed"] = job.timed_every - 1
             control["to_realtime"] = clock_difference_ns()
-            for name, index in zip(job.all_interfaces, self._indices, strict=True):
+            for name, index in indices.items():
                 if job.xdp:
                     program.attach_xdp("count_frame", name)
                 else:
@@ -153,9 +143,8 @@ class Counter:
 
     def _lay_out(self, tally: Tally) -> None:
         placed = self._placed
-        at = np.array(self._indices) - min(self._indices)
         for name in ("first", "low", "streams"):
-            self._interfaces[name][at] = getattr(placed, name)
+            self._interfaces[name][list(self._at.values())] = getattr(placed, name)
         rows = np.zeros(len(placed.following), FLOW)
         rows["next"] = placed.following
         of_flow = rows[placed.row]
@@ -174,48 +163,32 @@ class Counter:
         """Write the counts into an empty tally; returns the frames that could not be read, by interface."""
         flows = self._flows[self._placed.row]
         counts = tally.counts
-        seen = np.array(
-            [
-                np.count_nonzero(self._copies[start : start + sequences])
-                for start, sequences in zip(self._start, tally.sequences, strict=True)
-            ],
-            np.int64,
-        )
+        parts = zip(self._start, tally.sequences, strict=True)
+        seen = [np.count_nonzero(self._copies[start : start + sequences]) for start, sequences in parts]
         for name in ("duplicated", "reordered", "corrupted"):
             counts[:, check.COLUMNS.index(name)] = flows[name]
         latencies = self._latencies[:, : len(flows)]
-        counts[:, check.RECEIVED] = seen + counts[:, check.DUPLICATED]
+        counts[:, check.RECEIVED] = np.array(seen, np.int64) + counts[:, check.DUPLICATED]
         counts[:, check.RECEIVED_BYTES] = latencies["bytes"].sum(axis=0)
         counts[:, check.LATENCY_MIN] = least(latencies["lowest"])
         counts[:, check.LATENCY_MAX] = latencies["highest"].max(axis=0)
         counts[:, check.LATENCY_SUM] = latencies["sum"].sum(axis=0)
         totals = tally.totals
-        totals[check.FRAMES] = self.frames
-        for column, name in (
-            (check.UNEXPECTED, "unexpected"),
-            (check.MALFORMED, "malformed"),
-            (check.NEGATIVE, "negative"),
-        ):
+        columns = (check.FRAMES, check.UNEXPECTED, check.MALFORMED, check.NEGATIVE)
+        for column, name in zip(columns, _COUNTED, strict=True):
             totals[column] = self._totals[name].sum()
         totals[check.FIRST_NS] = least(self._totals["first"])
         totals[check.LAST_NS] = self._totals["last"].max()
         totals[check.COPIES_MAX] = self._copies.max()
         tally.histogram[:] = self._histogram.sum(axis=0)
-        lowest = min(self._indices)
-        return {
-            name: int(self._interfaces["unread"][index - lowest])
-            for name, index in zip(self._job.all_interfaces, self._indices, strict=True)
-        }
-
-    def close(self) -> None:
-        """Detach from the interfaces."""
-        self._stack.close()
+        return {name: int(self._interfaces["unread"][at]) for name, at in self._at.items()}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Detach from the interfaces."""
+        self._stack.close()
 
 
 def least(values: Rows) -> Rows:
@@ -230,15 +203,11 @@ def clock_difference_ns() -> int:
     The quickest of several readings: an interrupted one is wrong by up to half of its duration, and so would
     be every arrival time of a trial.
     """
-    best = None
+    readings = []
     for _ in range(CLOCK_READINGS):
-        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        real = time.clock_gettime_ns(time.CLOCK_REALTIME)
-        after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        if best is None or after - before < best[0]:
-            best = (after - before, real - (before + after) // 2)
-    assert best is not None
-    return best[1]
+        before, real, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after - before, real - (before + after) // 2))
+    return min(readings)[1]
 
 
 def _cpus() -> int:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -170,15 +170,12 @@ def drain_rest(ring: Ring, drain: Drain) -> None:
 
 def capture_udp(job: ReceiverJob, control: Control, tally: Tally, expectation: Expectation) -> Captured:
     """Read ordinary sockets for as long as the trial runs."""
-    sockets = Sockets(job.flows, job.all_interfaces, job.ring_bytes_max)
-    try:
+    with closing(Sockets(job.flows, job.all_interfaces, job.ring_bytes_max)) as sockets:
         stopped = np.ones(1, np.int64)
         sockets.read_until_idle(0, stopped, tally, expectation)  # compiles
         control.say_ready()
         sockets.read_until_idle(round(job.quiet_s * 1000), control.stop_flag, tally, expectation)
         return Captured(sockets.drops(), mode="udp")
-    finally:
-        sockets.close()
 
 
 def snap_bytes(job: ReceiverJob, whole: bool) -> int:

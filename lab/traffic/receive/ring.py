@@ -49,14 +49,13 @@ from lab.load.jobs import Frame, TrafficError
 from lab.traffic.compiled import Bytes, Integers, unsigned_at
 from lab.traffic.receive.check import Expectation, Tally, check_frame
 
-_DROP = (
-    bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP),
-    bpf.Instruction(bpf.EXIT),
-)
+_DROP = (bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP), bpf.Instruction(bpf.EXIT))
 Words = npt.NDArray[np.uint32]
 Filter = Sequence[tuple[int, int, int, int]]
 """Classic BPF: code, jumps if true and if false, constant."""
 
+JEQ = 0x15
+"""Go on if equal, else to the end, which drops."""
 SO_ATTACH_FILTER = 26
 TPACKET_REQ3 = struct.Struct("=7I")
 """block size, block count, frame size, frame count, retire timeout (ms), private area, features."""
@@ -266,26 +265,17 @@ def capture_filter(snap: int, *, everything: bool, unicast: bool = False) -> Fil
     keep = (0x06, 0, 0, snap)  # ret #snap
     if everything:
         return (keep,)
-    if unicast:
-        return (
-            (0x28, 0, 0, 12),  # ldh [12], the EtherType
-            (0x15, 0, 3, ETH_P_IP),  # jeq, else drop
-            (0x30, 0, 0, 23),  # ldb [23], the protocol
-            (0x15, 0, 1, socket.IPPROTO_UDP),
-            keep,
-            (0x06, 0, 0, 0),
-        )
-    return (
-        (0x28, 0, 0, 12),  # ldh [12], the EtherType
-        (0x15, 0, 6, ETH_P_IP),  # jeq, else drop
-        (0x30, 0, 0, 23),  # ldb [23], the protocol
-        (0x15, 0, 4, socket.IPPROTO_UDP),
-        (0x30, 0, 0, 30),  # ldb [30], the destination's first octet
-        (0x54, 0, 0, 0xF0),  # and
-        (0x15, 0, 1, 0xE0),
-        keep,
-        (0x06, 0, 0, 0),
-    )
+    conditions = [
+        (0x28, 12),  # ldh [12], the EtherType
+        (JEQ, ETH_P_IP),
+        (0x30, 23),  # ldb [23], the protocol
+        (JEQ, socket.IPPROTO_UDP),
+    ]
+    if not unicast:
+        conditions += [(0x30, 30), (0x54, 0xF0), (JEQ, 0xE0)]  # ldb [30], the first octet of the destination
+    drop = len(conditions)
+    checked = [(code, 0, drop - at if code == JEQ else 0, k) for at, (code, k) in enumerate(conditions)]
+    return (*checked, keep, (0x06, 0, 0, 0))
 
 
 def attach_filter(packet_socket: socket.socket, program: Filter) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -46,24 +48,19 @@ def group_mac(group: IPv4Address | str) -> str:
     return f"01:00:5e:{low >> 16:02x}:{low >> 8 & 0xFF:02x}:{low & 0xFF:02x}"
 
 
-def mac_of(interface: str) -> list[int]:
-    """The six octets of an interface's Ethernet address. Raises TrafficError."""
-    try:
-        text = Path(f"/sys/class/net/{interface}/address").read_text()
-    except OSError as error:
-        raise TrafficError(f"interface {interface}: {error.strerror}") from error
-    return [int(octet, 16) for octet in text.strip().split(":")]
+def octets(mac: str) -> list[int]:
+    return [int(octet, 16) for octet in mac.split(":")]
 
 
 def source_macs(interfaces: Sequence[str]) -> Bytes:
-    """A row of six octets for each interface."""
-    octets = {name: mac_of(name) for name in set(interfaces)}
-    return np.array([octets[name] for name in interfaces], np.uint8)
-
-
-def filler(payload_bytes: int) -> bytes:
-    """What follows the stamp in a payload of ``payload_bytes``."""
-    return bytes(i & 0xFF for i in range(STAMP_BYTES, payload_bytes))
+    """The Ethernet address of each interface, a row of six octets. Raises TrafficError."""
+    found = {}
+    for name in set(interfaces):
+        try:
+            found[name] = octets(Path(f"/sys/class/net/{name}/address").read_text().strip())
+        except OSError as error:
+            raise TrafficError(f"interface {name}: {error.strerror}") from error
+    return np.array([found[name] for name in interfaces], np.uint8)
 
 
 def datagram(
@@ -74,19 +71,13 @@ def datagram(
     source_mac: str = "02:00:00:00:00:01",
 ) -> Packet:
     """One stamped datagram of ``stream``, as scapy builds it."""
+    addresses = {"src": str(stream.source), "dst": str(stream.group)}
     return (
         Ether(dst=stream.mac or group_mac(stream.group), src=source_mac)
-        / IP(
-            src=str(stream.source),
-            dst=str(stream.group),
-            ttl=stream.ttl,
-            tos=stream.dscp << 2,
-            id=0,
-            flags="DF",
-        )
+        / IP(**addresses, ttl=stream.ttl, tos=stream.dscp << 2, id=0, flags="DF")
         / UDP(sport=stream.source_port, dport=stream.port)
         / Stamp(stream=stream.stream_id, sequence=sequence, sent_ns=sent_ns)
-        / Raw(filler(payload_bytes))
+        / Raw(bytes(i & 0xFF for i in range(STAMP_BYTES, payload_bytes)))
     )
 
 
@@ -129,32 +120,24 @@ def templates(streams: Sequence[Stream], payload_bytes: int, source_mac: str, se
 def _address(frame: Bytes, stream: Stream) -> None:
     """Write the stream's addresses, ports, TTL and DSCP, and the IPv4 header's length and checksum."""
     ip, udp = ETHERNET_BYTES, ETHERNET_BYTES + IP_BYTES
-    frame[0:6] = list(bytes.fromhex((stream.mac or group_mac(stream.group)).replace(":", "")))
-    frame[ip + 1] = stream.dscp << 2
-    _put16(frame, ip + 2, len(frame) - ip)
-    frame[ip + 8] = stream.ttl
-    frame[ip + 12 : ip + 16] = list(stream.source.packed)
-    frame[ip + 16 : ip + 20] = list(stream.group.packed)
-    _put16(frame, ip + 10, 0)
-    _put16(frame, ip + 10, 0xFFFF - fold(sum_words(frame, ip, IP_BYTES)))
-    _put16(frame, udp, stream.source_port)
-    _put16(frame, udp + 2, stream.port)
-    _put16(frame, udp + 4, len(frame) - udp)
+    frame[0:6] = octets(stream.mac or group_mac(stream.group))
+    struct.pack_into("!BH", frame.data, ip + 1, stream.dscp << 2, len(frame) - ip)
+    addresses = (stream.source.packed, stream.group.packed)
+    struct.pack_into("!BBH4s4s", frame.data, ip + 8, stream.ttl, socket.IPPROTO_UDP, 0, *addresses)
+    struct.pack_into("!H", frame.data, ip + 10, 0xFFFF - fold(sum_words(frame, ip, IP_BYTES)))
+    struct.pack_into("!HHH", frame.data, udp, stream.source_port, stream.port, len(frame) - udp)
 
 
 def _checksum(frame: Bytes, segments: int) -> int:
     """Write the UDP checksum field and return the sum that it comes from."""
     udp = ETHERNET_BYTES + IP_BYTES
     length = len(frame) - udp
-    pseudo = sum_words(frame, ETHERNET_BYTES + 12, 8) + 17 + length
-    _put16(frame, udp + 6, 0)
+    pseudo = sum_words(frame, ETHERNET_BYTES + 12, 8) + socket.IPPROTO_UDP + length
+    frame[udp + 6 : udp + 8] = 0
     if segments > 1:
-        _put16(frame, udp + 6, fold(pseudo))
-        return pseudo
-    total = fold(pseudo + sum_words(frame, udp, length))
-    _put16(frame, udp + 6, (0xFFFF - total) or 0xFFFF)
+        total, field = pseudo, fold(pseudo)
+    else:
+        total = fold(pseudo + sum_words(frame, udp, length))
+        field = (0xFFFF - total) or 0xFFFF
+    struct.pack_into("!H", frame.data, udp + 6, field)
     return total
-
-
-def _put16(frame: Bytes, offset: int, value: int) -> None:
-    frame[offset], frame[offset + 1] = value >> 8, value & 0xFF

@@ -14,38 +14,32 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lab.bpf.library import Object
+from lab.bpf.library import Object, fields
 from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
 from lab.load.stamp import HEADER_BYTES
 from lab.load.turns import Integers, order, sequences
 from lab.traffic.send.frames import source_macs, templates
 from lab.traffic.send.schedule import Outcome, Schedule
 
+_PROGRESS = ("started", "ended", "due", "sent", "slot", "in_burst", "rounds")
+_LATENESS = ("late_sum", "late_max", "slipped")
 CONTROL: Final = np.dtype(
     [
-        (name, np.uint64)
-        for name in (
-            *("slots", "burst", "bursts", "duration", "step", "rate_from", "rate_to", "ramp", "slack"),
-            *("to_realtime", "started", "ended", "due", "sent", "slot", "in_burst", "rounds"),
-            *("late_sum", "late_max", "slipped"),
-        )
+        *fields(np.uint64, "slots", "burst", "bursts", "duration", "step", "rate_from", "rate_to", "ramp"),
+        *fields(np.uint64, "slack", "to_realtime", *_PROGRESS, *_LATENESS),
     ]
 )
 """``struct control`` of the program, which says what each is."""
 
-SLOT: Final = np.dtype(
-    [
-        ("header", np.uint8, 48),
-        *((name, np.uint32) for name in ("sum", "stream", "before", "of_stream", "interface", "unused")),
-    ]
-)
+_NUMBERS = fields(np.uint32, "sum", "stream", "before", "of_stream", "interface", "unused")
+SLOT: Final = np.dtype([("header", np.uint8, 48), *_NUMBERS])
 """``struct slot`` of the program."""
 
 STEP_SHIFT = 16
@@ -67,7 +61,6 @@ To an interface whose driver runs it. On loopback the stack would (``do_xdp_gene
 one program to run it looks for one at every frame of every interface of the machine: 10 ns each, 2 % of
 what a forwarded copy costs.
 """
-
 
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
@@ -113,17 +106,15 @@ class LiveGenerator:
         return turn
 
     def send(self, schedule: Schedule, stop: Integers) -> Outcome:
-        """Send until the schedule is done or ``stop[0]`` is not 0."""
         control = self._control
-        for name in ("started", "ended", "due", "sent", "slot", "in_burst", "rounds", *_LATENESS):
+        for name in (*_PROGRESS, *_LATENESS):
             control[name] = 0
         control["rounds"], control["slot"] = divmod(schedule.first, int(control["slots"][0]))
         control["bursts"], control["duration"] = schedule.frames, schedule.duration_ns
         control["slack"] = schedule.slack_ns
         control["step"] = (schedule.interval_num << STEP_SHIFT) // schedule.interval_den
         control["rate_from"], control["rate_to"], control["ramp"] = self._ramp
-        to_realtime = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        control["to_realtime"] = to_realtime
+        control["to_realtime"] = to_realtime = time.time_ns() - time.monotonic_ns()
         while not control["ended"][0]:
             if stop[0]:
                 control["bursts"] = 0  # it ends when the one that it has begun is complete
@@ -140,12 +131,9 @@ class LiveGenerator:
             slipped_ns=slipped_ns,
         )
 
-    def close(self) -> None:
+    def _load(self, slots: int) -> None:
         self._object = None
         self._held.close()
-
-    def _load(self, slots: int) -> None:
-        self.close()
         with ExitStack() as held:
             place = _place_to_park(held)
             loaded = held.enter_context(Object("generate", {"slots": slots}))
@@ -159,38 +147,27 @@ class LiveGenerator:
         self._object.run_live("generate", self._frame, runs, BATCH)
 
 
-class Tap:
-    """A tap interface (tun(4)) that nothing passes: down, and gone with :meth:`close` or the process.
+@contextmanager
+def _tap(pattern: str) -> Iterator[str]:
+    """The name of a tap interface (tun(4)) that nothing passes: down, and gone with the block or the process.
 
     Raises:
         OSError: no tun module, or no CAP_NET_ADMIN.
     """
-
-    def __init__(self, pattern: str) -> None:
-        self._descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            request = _IFREQ.pack(pattern.encode(), _IFF_TAP | _IFF_NO_PI)
-            made = fcntl.ioctl(self._descriptor, _TUNSETIFF, request)
-        except OSError:
-            os.close(self._descriptor)
-            raise
-        self.name: str = _IFREQ.unpack(made)[0].rstrip(b"\0").decode()
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        made = fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(pattern.encode(), _IFF_TAP | _IFF_NO_PI))
+        yield _IFREQ.unpack(made)[0].rstrip(b"\0").decode()
+    finally:
+        os.close(descriptor)
 
 
 def _place_to_park(held: ExitStack) -> str:
     """An interface of the generator's own; loopback on a machine without the tun module."""
     try:
-        tap = Tap(PARKED_ON)
+        return held.enter_context(_tap(PARKED_ON))
     except OSError:
         return "lo"
-    held.callback(tap.close)
-    return tap.name
-
-
-_LATENESS: Sequence[str] = ("late_sum", "late_max", "slipped")
 
 
 def ramp_of(job: SenderJob) -> tuple[int, int, int]:

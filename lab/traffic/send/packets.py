@@ -56,8 +56,9 @@ class PacketGenerator:
         self._socket: socket.socket | None = None
 
     def prepare(self, job: SenderJob) -> Integers:
-        """Make ready for a job; the stream of each slot by its place in the job."""
-        self.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         self._job, self._socket = job, open_socket(job)
         self._slots, turn, self._stamp = prepare(job)
         # Compiles, or loads what was compiled before; sends nothing.
@@ -65,7 +66,7 @@ class PacketGenerator:
         return turn
 
     def send(self, schedule: Schedule, stop: Integers) -> Outcome:
-        """Send until the schedule is done or ``stop[0]`` is not 0. Raises TrafficError."""
+        """Raises TrafficError."""
         outcome = self._transmit(schedule, stop)
         if outcome[ERROR]:
             raise TrafficError(f"sending on {self._job.interface}: {os.strerror(int(outcome[ERROR]))}")
@@ -78,11 +79,6 @@ class PacketGenerator:
             slipped_ns=int(outcome[SLIPPED_NS]),
             refused=int(outcome[REFUSED]),
         )
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     def _transmit(self, schedule: Schedule, stop: Integers) -> Integers:
         assert self._socket is not None
@@ -156,10 +152,10 @@ def _raw_slots(job: SenderJob) -> Slots:
 
 
 def _vnet_header(job: SenderJob) -> npt.NDArray[np.uint8]:
-    """struct virtio_net_hdr (linux/virtio_net.h), little-endian, for a frame of several datagrams."""
-    udp = HEADER_BYTES - UDP_BYTES
-    fields = (HEADER_BYTES, job.payload_bytes, udp, 6)  # hdr_len, gso_size, csum_start, csum_offset
-    header = bytes([VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4]) + b"".join(
-        value.to_bytes(2, "little") for value in fields
-    )
-    return np.frombuffer(header, np.uint8)
+    """struct virtio_net_hdr (linux/virtio_net.h), little-endian, for a frame of several datagrams.
+
+    flags, gso_type; hdr_len, gso_size, csum_start, csum_offset.
+    """
+    kind = (VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4)
+    sizes = (HEADER_BYTES, job.payload_bytes, HEADER_BYTES - UDP_BYTES, 6)
+    return np.frombuffer(struct.pack("<2B4H", *kind, *sizes), np.uint8)
