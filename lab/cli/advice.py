@@ -145,7 +145,7 @@ def _fewest(given: Given, most: int, host: Host, workload: Workload, model: Capa
 
 
 def _first(does: Callable[[int], bool], most: int) -> int:
-    """The smallest number that ``does``, where all above it do, too; ``most + 1`` if not even ``most`` does."""
+    """The least number from 1 for which ``does`` is true, as for all above it; ``most + 1`` without any."""
     return 1 + bisect_left(range(1, most + 1), True, key=does)
 
 
