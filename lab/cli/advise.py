@@ -6,6 +6,7 @@ Advice needs no root and imports no numerical library, so it answers at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,7 +159,7 @@ def advise_command(
 
 
 def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, Any]:
-    """The advice in JSON's types (schema ``mcastlab.advice/1``)."""
+    """The advice in JSON's types."""
     return {
         "schema": SCHEMA,
         "model": {"path": str(path), "provenance": model.provenance},
@@ -171,17 +172,14 @@ def as_document(advice: Advice, model: CapacityModel, path: Path) -> dict[str, A
 
 def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
     """The advice as text: the best strategies, and below them what their predictions rest on."""
-    asked = advice.workload
-    plural = quantity.plural
-    found = [
-        (
-            f"{asked.dps:,.0f} datagrams/s of {asked.payload_bytes:,} B to {plural(asked.outputs, 'output')},"
-            f" {plural(asked.interfaces, 'interface')}, {plural(asked.rules, 'rule')}, "
-            f"{plural(asked.flow_count, 'flow')}, {plural(asked.cpus, 'CPU')} in "
-            f"{plural(asked.numa_nodes, 'memory node')}."
-        ),
-        *advice.conclusion,
-    ]
+    asked, plural = advice.workload, quantity.plural
+    counts = (
+        *((asked.outputs, "output"), (asked.interfaces, "interface"), (asked.rules, "rule")),
+        *((asked.flow_count, "flow"), (asked.cpus, "CPU")),
+    )
+    load = ", ".join(plural(count, what) for count, what in counts)
+    rate = f"{asked.dps:,.0f} datagrams/s of {asked.payload_bytes:,} B"
+    found = [f"{rate} to {load} in {plural(asked.numa_nodes, 'memory node')}.", *advice.conclusion]
     reasons: list[str] = []
     for place, row in enumerate(advice.rows[:SHOWN], start=1):
         found += ["", *_row(place, row, reasons)]
@@ -193,7 +191,7 @@ def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
     return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model), LATENCY]
 
 
-def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
+def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
     rate, needs, it = row.zero_loss_dps, row.memory, row.candidate
     plural = quantity.plural
     most = f" to {it.workers_most:,}" if it.workers_most > it.workers else ""
@@ -203,26 +201,16 @@ def _row(place: int, row: Row, reasons: list[str]) -> list[str]:
     for reason in rate.reasons:
         if reason not in reasons:
             reasons.append(reason)
-    cited = " ".join(f"[{reasons.index(reason) + 1}]" for reason in rate.reasons)
-    texts = [
-        (
-            f"{place}. {it.strategy}: {row.verdict}; {groups}{it.workers:,}{most} "
-            f"{'worker' if it.workers_most == 1 else 'workers'} on {plural(it.machine.cpus, 'CPU')}"
-        ),
-        (
-            f"   rate without loss {_interval(rate)} datagrams/s, {rate.basis}{' ' + cited if cited else ''};"
-            f" headroom {row.headroom:+.0%}"
-        ),
-        (
-            f"   memory {needs.everything / MB:,.0f} MB: {shared}"
-            f"processes {needs.processes.value / MB:,.0f} + rules {needs.rules.value / MB:,.0f} + "
-            f"rings {needs.rings_bytes / MB:,.0f}{kernel} "
-            f"({needs.total.basis})"
-        ),
-    ]
+    basis = " ".join([rate.basis, *(f"[{reasons.index(reason) + 1}]" for reason in rate.reasons)])
+    workers = f"{it.workers:,}{most} {'worker' if it.workers_most == 1 else 'workers'}"
+    parts = f"processes {needs.processes.value / MB:,.0f} + rules {needs.rules.value / MB:,.0f}"
+    parts = f"{shared}{parts} + rings {needs.rings_bytes / MB:,.0f}{kernel}"
+    yield f"{place}. {it.strategy}: {row.verdict}; {groups}{workers} on {plural(it.machine.cpus, 'CPU')}"
+    yield f"   rate without loss {_interval(rate)} datagrams/s, {basis}; headroom {row.headroom:+.0%}"
+    yield f"   memory {needs.everything / MB:,.0f} MB: {parts} ({needs.total.basis})"
     if it.why:
-        texts.append(f"   {'; '.join(it.why)}")
-    return [*texts, f"   $ {it.command}"]
+        yield f"   {'; '.join(it.why)}"
+    yield f"   $ {it.command}"
 
 
 def _interval(found: Prediction) -> str:

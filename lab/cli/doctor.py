@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,10 +48,10 @@ class Finding:
 @dataclass(frozen=True)
 class Checkup:
     name: str
-    needed: bool
     probe: Callable[[], str]
     """Returns what was found; raises when it is missing, with the reason as the message."""
     remedy: str
+    needed: bool = True
 
 
 def examine() -> list[Finding]:
@@ -113,29 +113,6 @@ def _memory() -> str:
 _space = partial(netns.namespace, "doctor")
 
 
-def _inside(name: str, code: str) -> None:
-    """Run a few lines of Python, standard library only, in the namespace ``name``."""
-    netns.run(name, [sys.executable, "-I", "-S", "-c", code])
-
-
-def _in_child(code: str) -> str:
-    """Run a few lines of Python in another process; returns what they printed. RuntimeError if they fail."""
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
-    )
-    if finished.returncode < 0:
-        raise RuntimeError(f"killed by signal {-finished.returncode}")
-    if finished.returncode:
-        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
-    return finished.stdout.strip()
-
-
-def _namespaces() -> str:
-    with _space() as name:
-        _inside(name, "")
-    return "created, entered and removed one"
-
-
 @contextmanager
 def _pair() -> Iterator[str]:
     """A namespace with the two ends of a veth, up."""
@@ -146,11 +123,29 @@ def _pair() -> Iterator[str]:
         yield name
 
 
-def _veth() -> str:
-    with _pair():
-        return "created a pair"
+def _inside(place: Callable[[], AbstractContextManager[str]], code: str, found: str) -> str:
+    """Run a few lines of Python, standard library only, in a namespace; returns what is ``found`` then."""
+    with place() as name:
+        netns.run(name, [sys.executable, "-I", "-S", "-c", code])
+    return found
 
 
+def _in_child(code: str, found: str = "") -> str:
+    """Run a few lines of Python in another process; returns what is ``found``, or what they printed.
+
+    A wheel built for AVX-512 dies with SIGILL: only a child process can find that out.
+    """
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
+    )
+    if finished.returncode < 0:
+        raise RuntimeError(f"killed by signal {-finished.returncode}")
+    if finished.returncode:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["failed"])[-1])
+    return found or finished.stdout.strip()
+
+
+_TPACKET = "TPACKET_V2 ring with virtio_net_hdr; fanout with an id that the kernel chose"
 _PACKET = """
 import socket, struct
 SOL_PACKET, VERSION, RX_RING, VNET_HDR, FANOUT, IGNORE_OUTGOING = 263, 10, 5, 15, 18, 23
@@ -171,23 +166,11 @@ b.setsockopt(SOL_PACKET, FANOUT, group | CPU << 16)
 """
 
 
-def _packet_sockets() -> str:
-    with _pair() as name:
-        _inside(name, _PACKET)
-    return "TPACKET_V2 ring with virtio_net_hdr; fanout with an id that the kernel chose"
-
-
 _MROUTE = """
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
 s.setsockopt(socket.IPPROTO_IP, 200, 1)
 """
-
-
-def _mroute() -> str:
-    with _space() as name:
-        _inside(name, _MROUTE)
-    return "the MRT socket API answers"
 
 
 def _io_uring_allowed() -> str:
@@ -208,11 +191,6 @@ liburing.io_uring_queue_exit(ring)
 """
 
 
-def _liburing() -> str:
-    _in_child(_RING)  # a wheel built for AVX-512 dies with SIGILL here: only a child can find that out
-    return "opened a ring and completed an operation"
-
-
 def _numba_cache() -> str:
     directory = Path(
         _in_child("from numba.core import config; import forwarder.abi.jit; print(config.CACHE_DIR)")
@@ -225,15 +203,11 @@ def _numba_cache() -> str:
 
 
 _LIVE = """
+# Nothing is asked of the program, so it gives each frame back.
 from lab.bpf.library import Object
 with Object("generate") as loaded:
     loaded.run_live("generate", bytes(64), 2, 1)
 """
-
-
-def _live_frames() -> str:
-    _in_child(_LIVE)  # nothing is asked of the program, so it gives each frame back
-    return "libbpf loads programs, the kernel runs them on live frames"
 
 
 def _open_files() -> str:
@@ -264,61 +238,59 @@ def _presence(peer: Peer) -> str:
 
 
 CHECKUPS = (
-    Checkup("system", True, _system, "Linux 6.6 or later on x86-64"),
-    Checkup("root", True, _root, "run as root (sudo): namespaces and packet sockets need it"),
-    Checkup(
-        "CPUs", True, _cpus, "give the machine or the container two CPUs or more (docker: --cpuset-cpus)"
-    ),
+    Checkup("system", _system, "Linux 6.6 or later on x86-64"),
+    Checkup("root", _root, "run as root (sudo): namespaces and packet sockets need it"),
+    Checkup("CPUs", _cpus, "give the machine or the container two CPUs or more (docker: --cpuset-cpus)"),
     Checkup(
         "memory",
-        True,
         _memory,
         f"free some: a run keeps up to eight forwarders with their senders and receivers, and large capture "
         f"rings; {NEEDED_BYTES >> 20:,} MiB must be available",
     ),
     Checkup(
         "network namespaces",
-        True,
-        _namespaces,
+        partial(_inside, _space, "", "created, entered and removed one"),
         "a kernel with CONFIG_NET_NS; in a container also --privileged, or --cap-add SYS_ADMIN and NET_ADMIN",
     ),
-    Checkup("veth", True, _veth, "modprobe veth (a kernel with CONFIG_VETH)"),
-    Checkup("AF_PACKET", True, _packet_sockets, "modprobe af_packet (Linux 5.0 or later, CONFIG_PACKET)"),
-    Checkup("IGMP", True, _multicast_loop, "a kernel with CONFIG_IP_MULTICAST"),
-    Checkup("io_uring allowed", True, _io_uring_allowed, "sysctl -w kernel.io_uring_disabled=0"),
+    Checkup(
+        "veth", partial(_inside, _pair, "", "created a pair"), "modprobe veth (a kernel with CONFIG_VETH)"
+    ),
+    Checkup(
+        "AF_PACKET",
+        partial(_inside, _pair, _PACKET, _TPACKET),
+        "modprobe af_packet (Linux 5.0 or later, CONFIG_PACKET)",
+    ),
+    Checkup("IGMP", _multicast_loop, "a kernel with CONFIG_IP_MULTICAST"),
+    Checkup("io_uring allowed", _io_uring_allowed, "sysctl -w kernel.io_uring_disabled=0"),
     Checkup(
         "liburing works",
-        True,
-        _liburing,
+        partial(_in_child, _RING, "opened a ring and completed an operation"),
         "apt-get install -y gcc make python3-dev && pip install --no-binary liburing liburing==2024.5.3 "
         "(built here: the wheels of later releases need AVX-512)",
     ),
     Checkup(
         "compiled code's cache",
-        True,
         _numba_cache,
         "set XDG_CACHE_HOME to a directory that can be written and holds 100 MB",
     ),
-    Checkup(
-        "open files", True, _open_files, "ulimit -Hn 65536 (in /etc/security/limits.conf: root hard nofile)"
-    ),
-    Checkup("processes", True, _processes, "ulimit -u 8192: the largest footprint starts 1,920 workers"),
+    Checkup("open files", _open_files, "ulimit -Hn 65536 (in /etc/security/limits.conf: root hard nofile)"),
+    Checkup("processes", _processes, "ulimit -u 8192: the largest footprint starts 1,920 workers"),
     Checkup(
         "multicast routing",
-        False,
-        _mroute,
+        partial(_inside, _space, _MROUTE, "the MRT socket API answers"),
         "a kernel with CONFIG_IP_MROUTE; without it a run leaves the subject kernel out",
+        needed=False,
     ),
     Checkup(
         "eBPF",
-        False,
-        _live_frames,
+        partial(_in_child, _LIVE, "libbpf loads programs, the kernel runs them on live frames"),
         "apt-get install libbpf1, and root with CAP_BPF and CAP_NET_ADMIN; without it packet sockets send "
         "where live frames are asked for, receivers capture into rings, and results say so",
+        needed=False,
     ),
     *(
         Checkup(
-            f"subject {name}", False, partial(_presence, peer), "without it a run leaves it out, and says so"
+            f"subject {name}", partial(_presence, peer), "without it a run leaves it out, and says so", False
         )
         for name, peer in PEERS.items()
         if isinstance(peer, Located)

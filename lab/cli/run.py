@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Column, Table
 
-from lab.cli.terminal import (
-    FAILED,
-    INTERRUPTED,
-    PASSED,
-    BadInputError,
-    JsonOption,
-    out,
-    print_comparisons,
-    print_json,
-    say,
-)
+from lab.cli.terminal import EXIT_STATUS, BadInputError, JsonOption, out, print_comparisons, print_json, say
 from lab.journal.eta import duration
 from lab.results import AnyRecord, Comparison, RunEnded
 
 if TYPE_CHECKING:
     from lab.run.session import Session
-    from lab.scenario.model import Scenario
 
 PROFILE_HELP = (
     "How thorough: quick (the default) takes minutes and suits CI; full has longer trials and more pairs and "
@@ -156,15 +145,18 @@ def run(
         going = session.resume(resume)
     else:
         scenarios = load_scenarios(names or [])
+        files = [name for name in names or [] if name.endswith(".toml")]
+        paths = {load_scenarios([name])[0].name: str(Path(name).resolve()) for name in files}
         going = session.start(
-            {_reference(scenario, names or []): scenario for scenario in scenarios},
+            # What loads each again: the path that the user gave, or the name of one of ours.
+            {paths.get(scenario.name, scenario.name): scenario for scenario in scenarios},
             profile_named(profile or "quick"),
             out_dir,
             peers=peer or [],
             wires=wires,
             baseline=None if baseline == OFF else baseline,
         )
-    raise typer.Exit(_complete(going, as_json, quiet=quiet, junit=junit))
+    _complete(going, as_json, quiet=quiet, junit=junit)
 
 
 def compare(
@@ -224,28 +216,20 @@ def compare(
     if resume is not None:
         if a or b or case or metric or pairs or profile or out_dir or peer:
             raise BadInputError("--resume takes everything from the run in its directory: leave the rest out")
-        raise typer.Exit(_complete(session.resume(resume), as_json, quiet=quiet))
+        _complete(session.resume(resume), as_json, quiet=quiet)
     if a is None or b is None:
         raise BadInputError("two sides are needed, A and B: see mcastlab compare --help")
     profile = profile or "quick"
     scenario = comparison.ask(a, b, case or [], metric or [], pairs, profile, resolved)
     going = session.start({}, profile_named(profile), out_dir, made=[scenario], peers=peer or [])
-    raise typer.Exit(_complete(going, as_json, quiet=quiet))
+    _complete(going, as_json, quiet=quiet)
 
 
-def _reference(scenario: Scenario, names: list[str]) -> str:
-    """How to load the scenario again: the path that the user gave, or the name of one of ours."""
-    from lab.scenario.files import load_scenarios
-
-    for name in names:
-        if name.endswith(".toml") and load_scenarios([name])[0].name == scenario.name:
-            return str(Path(name).resolve())
-    return scenario.name
-
-
-def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | None = None) -> int:
-    """Perform the steps that are left, write the report, show the outcome; returns the exit status."""
+def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | None = None) -> NoReturn:
+    """Perform the steps that are left, write the report, show the outcome, and exit."""
     from lab.ci import job_summary
+    from lab.ci import junit as junit_file
+    from lab.journal.archive import steps_done
     from lab.journal.progress import reporter_for
     from reports.page.html import write_report
 
@@ -253,7 +237,9 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
     ended = session.run(reporter_for(silent=as_json or quiet))
     written = write_report(archive.results, archive.directory)
     if junit:
-        _write_junit(junit, session, ended)
+        planned, done = [step.step_id for step in session.steps], steps_done(archive.directory)
+        started_at = archive.started.started_at if archive.started else ""
+        junit_file.write(junit, junit_file.cases(planned, done, ended), started_at)
     if summary := os.environ.get(job_summary.VARIABLE):
         report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
         job_summary.append(Path(summary), job_summary.markdown(archive.records, ended, report))
@@ -269,16 +255,7 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
         )
     else:
         _print_outcome(archive.records, ended, written or [archive.results])
-    return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[ended.outcome]
-
-
-def _write_junit(path: Path, session: Session, ended: RunEnded) -> None:
-    from lab.ci import junit
-    from lab.journal.archive import steps_done
-
-    archive = session.archive
-    cases = junit.cases([step.step_id for step in session.steps], steps_done(archive.directory), ended)
-    junit.write(path, cases, archive.started.started_at if archive.started else "")
+    raise typer.Exit(EXIT_STATUS[ended.outcome])
 
 
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:

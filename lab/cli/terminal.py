@@ -16,6 +16,8 @@ from rich.table import Table
 from lab.results import Comparison
 
 PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+EXIT_STATUS = {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}
+"""By the outcome of a run."""
 
 out = Console()
 

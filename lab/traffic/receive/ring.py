@@ -1,4 +1,4 @@
-"""AF_PACKET receive rings (TPACKET_V3) that the kernel fills while the receiver sleeps.
+"""AF_PACKET receive rings (af_packet.TPACKET_V3) that the kernel fills while the receiver sleeps.
 
 Why version 3: frames are packed one after another, so a ring holds headers of 60 bytes and GSO frames of
 64 KiB equally well, where version 2 needs slots of the largest size. A block is handed over only when full or
@@ -7,7 +7,7 @@ on a timer, which does not matter here: arrival times are the kernel's, and bloc
 Layout (linux/if_packet.h): a block begins with tpacket_block_desc, of which the 32-bit words 2, 3 and 4 are
 the status, the number of packets and the offset of the first. A packet begins with tpacket3_hdr (48 bytes):
 next offset, seconds, nanoseconds, captured length, length, status (words 0 to 5), tp_mac (bytes 24-25), VLAN
-tag (word 8). With PACKET_VNET_HDR a virtio_net_hdr stands right before the Ethernet header.
+tag (word 8). With af_packet.PACKET_VNET_HDR a virtio_net_hdr stands right before the Ethernet header.
 """
 
 from __future__ import annotations
@@ -23,26 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import numpy as np
 import numpy.typing as npt
 
-from forwarder.abi import bpf
-from forwarder.abi.af_packet import (
-    ETH_P_ALL,
-    ETH_P_IP,
-    PACKET_IGNORE_OUTGOING,
-    PACKET_RX_RING,
-    PACKET_STATISTICS,
-    PACKET_VERSION,
-    PACKET_VNET_HDR,
-    SOCK_FILTER,
-    SOCK_FPROG,
-    SOL_PACKET,
-    TP_STATUS_CSUMNOTREADY,
-    TP_STATUS_KERNEL,
-    TP_STATUS_USER,
-    TP_STATUS_VLAN_VALID,
-    TPACKET_V3,
-    VNET_GSO_SIZE,
-    VNET_HDR_BYTES,
-)
+from forwarder.abi import af_packet, bpf
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release
 from lab.load.jobs import Frame, TrafficError
@@ -127,20 +108,20 @@ class Ring:
 
     def _open(self, program: Filter) -> None:
         attach_filter(self._socket, program)
-        self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-        self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_VERSION, af_packet.TPACKET_V3)
+        self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_IGNORE_OUTGOING, 1)
         if self.vnet:
-            self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+            self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_VNET_HDR, 1)
         request = TPACKET_REQ3.pack(BLOCK_BYTES, self.blocks, BLOCK_BYTES, self.blocks, RETIRE_MS, 0, 0)
-        self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
+        self._socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_RX_RING, request)
         self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * self.blocks)
         self.bytes: Bytes = np.frombuffer(self._map, np.uint8)
         self.words: Words = self.bytes.view(np.uint32)
-        self._socket.bind((self.interface, ETH_P_ALL))
+        self._socket.bind((self.interface, af_packet.ETH_P_ALL))
 
     def update_statistics(self) -> None:
         packets, drops, _ = TPACKET_STATS_V3.unpack(
-            self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, TPACKET_STATS_V3.size)
+            self._socket.getsockopt(af_packet.SOL_PACKET, af_packet.PACKET_STATISTICS, TPACKET_STATS_V3.size)
         )
         self.packets += packets
         self.drops += drops
@@ -148,14 +129,14 @@ class Ring:
     @property
     def half_full(self) -> bool:
         block = (int(self.cursor[0]) + self.blocks // 2) % self.blocks
-        return bool(load_acquire(self.words, block * BLOCK_WORDS + STATUS_WORD) & TP_STATUS_USER)
+        return bool(load_acquire(self.words, block * BLOCK_WORDS + STATUS_WORD) & af_packet.TP_STATUS_USER)
 
     @property
     def waiting_blocks(self) -> int:
         """How many blocks the kernel has handed over and nobody has drained."""
         for step in range(self.blocks):
             block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
-            if not load_acquire(self.words, block + STATUS_WORD) & TP_STATUS_USER:
+            if not load_acquire(self.words, block + STATUS_WORD) & af_packet.TP_STATUS_USER:
                 return step
         return self.blocks
 
@@ -187,14 +168,14 @@ class Ring:
         """The frame whose tpacket3_hdr is at word ``packet``."""
         _, seconds, nanoseconds, captured, _, status = (int(word) for word in self.words[packet : packet + 6])
         at = packet * 4 + int(self.words[packet + 6] & 0xFFFF)
-        gso_at = at - VNET_HDR_BYTES + VNET_GSO_SIZE
+        gso_at = at - af_packet.VNET_HDR_BYTES + af_packet.VNET_GSO_SIZE
         return Frame(
             interface=self.interface,
             time_ns=seconds * 1_000_000_000 + nanoseconds,
             data=self.bytes[at : at + captured].tobytes().hex(),
             gso_size=int(self.bytes[gso_at : gso_at + 2].view(np.uint16)[0]) if self.vnet else 0,
-            checksum_ready=not status & TP_STATUS_CSUMNOTREADY,
-            vlan=int(self.words[packet + 8]) & 0xFFFF if status & TP_STATUS_VLAN_VALID else None,
+            checksum_ready=not status & af_packet.TP_STATUS_CSUMNOTREADY,
+            vlan=int(self.words[packet + 8]) & 0xFFFF if status & af_packet.TP_STATUS_VLAN_VALID else None,
         )
 
     def close(self) -> None:
@@ -221,7 +202,7 @@ def drain_blocks(
     taken = 0
     for _ in range(most):
         block = cursor[0] * BLOCK_WORDS
-        if not load_acquire(words, block + STATUS_WORD) & TP_STATUS_USER:
+        if not load_acquire(words, block + STATUS_WORD) & af_packet.TP_STATUS_USER:
             break
         count = unsigned_at(words, block + COUNT_WORD)
         packet = block + unsigned_at(words, block + FIRST_WORD) // 4
@@ -229,7 +210,7 @@ def drain_blocks(
             at = packet * 4 + (unsigned_at(words, packet + 6) & 0xFFFF)
             gso_size = 0
             if vnet:
-                gso_at = at - VNET_HDR_BYTES + VNET_GSO_SIZE
+                gso_at = at - af_packet.VNET_HDR_BYTES + af_packet.VNET_GSO_SIZE
                 gso_size = unsigned_at(data, gso_at) | (unsigned_at(data, gso_at + 1) << 8)
             check_frame(
                 tally,
@@ -239,13 +220,13 @@ def drain_blocks(
                 unsigned_at(words, packet + 3),
                 unsigned_at(words, packet + 4),
                 gso_size,
-                (unsigned_at(words, packet + 5) & TP_STATUS_CSUMNOTREADY) == 0,
+                (unsigned_at(words, packet + 5) & af_packet.TP_STATUS_CSUMNOTREADY) == 0,
                 unsigned_at(words, packet + 1) * 1_000_000_000 + unsigned_at(words, packet + 2),
                 expectation,
             )
             packet += unsigned_at(words, packet) // 4
         taken += count
-        store_release(words, block + STATUS_WORD, TP_STATUS_KERNEL)
+        store_release(words, block + STATUS_WORD, af_packet.TP_STATUS_KERNEL)
         cursor[0] = (cursor[0] + 1) % blocks
     return taken
 
@@ -267,7 +248,7 @@ def capture_filter(snap: int, *, everything: bool, unicast: bool = False) -> Fil
         return (keep,)
     conditions = [
         (0x28, 12),  # ldh [12], the EtherType
-        (JEQ, ETH_P_IP),
+        (JEQ, af_packet.ETH_P_IP),
         (0x30, 23),  # ldb [23], the protocol
         (JEQ, socket.IPPROTO_UDP),
     ]
@@ -279,7 +260,9 @@ def capture_filter(snap: int, *, everything: bool, unicast: bool = False) -> Fil
 
 
 def attach_filter(packet_socket: socket.socket, program: Filter) -> None:
-    code = ctypes.create_string_buffer(b"".join(SOCK_FILTER.pack(*instruction) for instruction in program))
+    code = ctypes.create_string_buffer(
+        b"".join(af_packet.SOCK_FILTER.pack(*instruction) for instruction in program)
+    )
     packet_socket.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, SOCK_FPROG.pack(len(program), ctypes.addressof(code))
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, af_packet.SOCK_FPROG.pack(len(program), ctypes.addressof(code))
     )

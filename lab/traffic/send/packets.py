@@ -11,33 +11,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from forwarder.abi.af_packet import (
-    PACKET_QDISC_BYPASS,
-    PACKET_VNET_HDR,
-    SOL_PACKET,
-    VIRTIO_NET_HDR_F_NEEDS_CSUM,
-    VIRTIO_NET_HDR_GSO_UDP_L4,
-)
+from forwarder.abi import af_packet
 from lab.load.jobs import GeneratorName, SenderJob, TrafficError
 from lab.load.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
 from lab.load.turns import Integers, order, sequences
 from lab.traffic.send.frames import source_macs, templates
 from lab.traffic.send.schedule import Outcome, Schedule
-from lab.traffic.send.transmit import (
-    BATCHES,
-    DURATION_NS,
-    ERROR,
-    LATE_MAX_NS,
-    LATE_SUM_NS,
-    OUTCOMES,
-    REFUSED,
-    SENT,
-    SLIPPED_NS,
-    STARTED_NS,
-    Slots,
-    messages,
-    transmit,
-)
+from lab.traffic.send.transmit import ERROR, OUTCOMES, Slots, messages, outcome_of, transmit
 
 SO_SNDBUFFORCE = 32
 SEND_BUFFER_BYTES = 64 << 20
@@ -70,15 +50,7 @@ class PacketGenerator:
         outcome = self._transmit(schedule, stop)
         if outcome[ERROR]:
             raise TrafficError(f"sending on {self._job.interface}: {os.strerror(int(outcome[ERROR]))}")
-        return Outcome(
-            frames=int(outcome[SENT]),
-            duration_ns=int(outcome[DURATION_NS]),
-            started_ns=int(outcome[STARTED_NS]),
-            late_ns_mean=int(outcome[LATE_SUM_NS]) // max(1, int(outcome[BATCHES])),
-            late_ns_max=int(outcome[LATE_MAX_NS]),
-            slipped_ns=int(outcome[SLIPPED_NS]),
-            refused=int(outcome[REFUSED]),
-        )
+        return outcome_of(outcome)
 
     def _transmit(self, schedule: Schedule, stop: Integers) -> Integers:
         assert self._socket is not None
@@ -99,9 +71,9 @@ def open_socket(job: SenderJob) -> socket.socket:
     try:
         packet_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_BYTES)
         if job.qdisc_bypass:
-            packet_socket.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+            packet_socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_QDISC_BYPASS, 1)
         if job.segments > 1:
-            packet_socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+            packet_socket.setsockopt(af_packet.SOL_PACKET, af_packet.PACKET_VNET_HDR, 1)
         packet_socket.bind((job.interface, 0))
     except OSError as error:
         packet_socket.close()
@@ -156,6 +128,6 @@ def _vnet_header(job: SenderJob) -> npt.NDArray[np.uint8]:
 
     flags, gso_type; hdr_len, gso_size, csum_start, csum_offset.
     """
-    kind = (VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4)
+    kind = (af_packet.VIRTIO_NET_HDR_F_NEEDS_CSUM, af_packet.VIRTIO_NET_HDR_GSO_UDP_L4)
     sizes = (HEADER_BYTES, job.payload_bytes, HEADER_BYTES - UDP_BYTES, 6)
     return np.frombuffer(struct.pack("<2B4H", *kind, *sizes), np.uint8)

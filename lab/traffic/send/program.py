@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 
 from lab.load.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
 from lab.load.turns import Integers, per_stream
@@ -56,28 +57,22 @@ def report_of(
     phases: tuple[PhaseReport, ...] = (),
 ) -> SenderReport:
     """``turn``: the stream of each slot, as :meth:`Generator.prepare` gives it."""
-    sent, duration_ns = outcome.frames, outcome.duration_ns
-    asked = job.asked
+    shared = asdict(outcome)
+    sent, duration_ns, asked = shared.pop("frames"), outcome.duration_ns, job.asked
     complete = asked is not None and sent * job.segments >= asked
-    in_time = True
-    if job.rate_dps is not None and asked is not None:
-        planned_ns = round(asked * 1e9 / job.mean_dps)
-        in_time = duration_ns <= planned_ns + grace_ns(planned_ns)
+    planned_ns = None
     if job.phases:
         planned_ns = round(sum(phase.seconds for phase in job.phases) * 1e9)
-        in_time = duration_ns <= planned_ns + grace_ns(planned_ns)
+    elif job.rate_dps is not None and asked is not None:
+        planned_ns = round(asked * 1e9 / job.mean_dps)
+    in_time = planned_ns is None or duration_ns <= planned_ns + grace_ns(planned_ns)
     timed_out = job.duration_s is not None and duration_ns >= job.duration_s * 1e9
     return SenderReport(
+        **shared,
         offered=sent * job.segments,
         per_stream=tuple((per_stream(turn, sent) * job.segments).tolist()) if job.streams else (),
-        duration_ns=duration_ns,
-        started_ns=outcome.started_ns,
         reached=in_time and (complete or asked is None),
         ended="count" if complete else "duration" if timed_out else "stopped",
-        late_ns_mean=outcome.late_ns_mean,
-        late_ns_max=outcome.late_ns_max,
-        slipped_ns=outcome.slipped_ns,
-        refused=outcome.refused,
         cpu_ns=cpu_ns,
         generator=generator,
         instead=instead,

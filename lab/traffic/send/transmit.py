@@ -16,7 +16,7 @@ import numpy.typing as npt
 from forwarder.abi.jit import njit
 from forwarder.abi.native import syscall
 from lab.traffic.compiled import MONOTONIC, REALTIME, Bytes, Integers, fold, now_ns, stamp_at
-from lab.traffic.send.schedule import Schedule
+from lab.traffic.send.schedule import Outcome, Schedule
 
 SYS_SENDMMSG = 307
 """x86-64; asm/unistd_64.h."""
@@ -29,6 +29,20 @@ ROUSE_NS = 100_000
 SENT, DURATION_NS, STARTED_NS, LATE_SUM_NS, LATE_MAX_NS, REFUSED, ERROR, BATCHES, SLIPPED_NS = range(9)
 OUTCOMES = 9
 """What :func:`transmit` leaves in ``outcome``; SENT counts frames, the lateness is that of each batch."""
+
+
+def outcome_of(counts: Integers) -> Outcome:
+    """What :func:`transmit` has left."""
+    found = [int(count) for count in counts]
+    return Outcome(
+        frames=found[SENT],
+        duration_ns=found[DURATION_NS],
+        started_ns=found[STARTED_NS],
+        late_ns_mean=found[LATE_SUM_NS] // max(1, found[BATCHES]),
+        late_ns_max=found[LATE_MAX_NS],
+        slipped_ns=found[SLIPPED_NS],
+        refused=found[REFUSED],
+    )
 
 
 class Slots(NamedTuple):
@@ -149,24 +163,16 @@ def transmit(
                 frame = slots.frames[i]
                 first = (rounds * int(slots.totals[i]) + int(slots.before[i])) * segments
                 for segment in range(segments):
-                    stamp_at(
-                        frame,
-                        stamp + segment * payload_bytes,
-                        int(slots.streams[i]),
-                        first + segment,
-                        time_ns,
-                    )
+                    at = stamp + segment * payload_bytes
+                    stamp_at(frame, at, int(slots.streams[i]), first + segment, time_ns)
                 if segments == 1:
-                    checksum = 0xFFFF - fold(int(slots.sums[i]) + 0xFFFF - (first & 0xFFFF))
-                    if checksum == 0:
-                        checksum = 0xFFFF
+                    checksum = (0xFFFF - fold(int(slots.sums[i]) + 0xFFFF - (first & 0xFFFF))) or 0xFFFF
                     frame[checksum_at] = checksum >> 8
                     frame[checksum_at + 1] = checksum & 0xFF
         done = 0
         while done < take and stop[0] == 0:
-            result = syscall(
-                SYS_SENDMMSG, descriptor, header_address + (position + done) * 64, take - done, 0, 0, 0
-            )
+            address = header_address + (position + done) * 64
+            result = syscall(SYS_SENDMMSG, descriptor, address, take - done, 0, 0, 0)
             if result >= 0 or result == -ENOBUFS:
                 # It stopped at a frame that the device refused, and dropped: gone, as on a wire. (Without
                 # one frame sent before it the call returns the error, else only the number of those.)

@@ -10,10 +10,9 @@ def missing() -> str:
 
 
 def test_a_check_that_fails_says_what_was_found_and_what_to_do() -> None:
-    assert check(Checkup("CPUs", True, missing, "give it two")) == Finding(
-        "CPUs", False, True, "0 of 2", "give it two"
-    )
-    assert check(Checkup("CPUs", True, lambda: "2", "give it two")) == Finding("CPUs", True, True, "2")
+    failed = Finding("CPUs", ok=False, needed=True, found="0 of 2", remedy="give it two")
+    assert check(Checkup("CPUs", missing, "give it two")) == failed
+    assert check(Checkup("CPUs", lambda: "2", "give it two")) == Finding("CPUs", True, True, "2")
 
 
 def test_every_check_has_a_remedy_and_a_name_of_its_own() -> None:
