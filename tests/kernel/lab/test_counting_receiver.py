@@ -21,26 +21,8 @@ from forwarder.abi.af_packet import SOCK_FILTER
 from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
-from lab.traffic.receive.check import (
-    COLUMNS,
-    COPIES_MAX,
-    FIRST_NS,
-    FRAMES,
-    HIGHEST_NS,
-    LAST_NS,
-    LATENCY_MAX,
-    LATENCY_MIN,
-    LATENCY_SUM,
-    MALFORMED,
-    NEGATIVE,
-    TOTALS,
-    UNEXPECTED,
-    Expectation,
-    Tally,
-    check_frame,
-    new_tally,
-    record_latency,
-)
+from lab.traffic.receive import check
+from lab.traffic.receive.check import Expectation, Tally, check_frame, new_tally, record_latency
 from lab.traffic.receive.count import Counter
 from lab.traffic.receive.program import snap_bytes
 from lab.traffic.receive.ring import capture_filter
@@ -97,19 +79,20 @@ def _with(layer: type[Packet], field: str, value: object) -> bytes:
     return bytes(changed)
 
 
+LARGEST = {
+    IP: {"len": 200, "version": 15, "flags": 7, "frag": 8191, "proto": 255, "chksum": 65535},
+    UDP: {"len": 200, "chksum": 65535},
+    Stamp: {"magic": 65535, "check": 65535, "sequence": 2**32 - 1},
+}
+"""The numbers that fields are changed to begin at 0."""
+
 changed_fields = st.one_of(
-    st.builds(_with, st.just(IP), st.just("len"), st.integers(0, 200)),
-    st.builds(_with, st.just(IP), st.just("version"), st.integers(0, 15)),
-    st.builds(_with, st.just(IP), st.just("flags"), st.integers(0, 7)),
-    st.builds(_with, st.just(IP), st.just("frag"), st.integers(0, 8191)),
-    st.builds(_with, st.just(IP), st.just("proto"), st.integers(0, 255)),
-    st.builds(_with, st.just(IP), st.just("chksum"), st.integers(0, 65535)),
+    *(
+        st.builds(_with, st.just(layer), st.just(field), st.integers(0, largest))
+        for layer, fields in LARGEST.items()
+        for field, largest in fields.items()
+    ),
     st.builds(_with, st.just(IP), st.just("options"), st.just([IPOption_NOP()] * 4)),
-    st.builds(_with, st.just(UDP), st.just("len"), st.integers(0, 200)),
-    st.builds(_with, st.just(UDP), st.just("chksum"), st.integers(0, 65535)),
-    st.builds(_with, st.just(Stamp), st.just("magic"), st.integers(0, 65535)),
-    st.builds(_with, st.just(Stamp), st.just("check"), st.integers(0, 65535)),
-    st.builds(_with, st.just(Stamp), st.just("sequence"), st.integers(0, 2**32 - 1)),
     st.builds(_with, st.just(Ether), st.just("type"), st.sampled_from([0x0806, 0x86DD, 0x8100])),
 )
 
@@ -166,19 +149,17 @@ def test_every_frame_is_judged_as_a_captured_one(
             verdict, _ = run(counter.object.program(program), frame)
             assert verdict == (taken if _captured(job, oracle, frame, time.time_ns()) else left)
         assert counter.add_to(tally) == {"lo": 0}
-    compared = [
-        column for column in range(len(COLUMNS)) if column not in (LATENCY_MIN, LATENCY_MAX, LATENCY_SUM)
-    ]
+    latencies = [check.LATENCY_MIN, check.LATENCY_MAX, check.LATENCY_SUM]
+    compared = [column for column in range(len(check.COLUMNS)) if column not in latencies]
     assert tally.counts[:, compared].tolist() == oracle.counts[:, compared].tolist()
-    for total in (FRAMES, UNEXPECTED, MALFORMED, NEGATIVE, COPIES_MAX):
-        assert tally.totals[total] == oracle.totals[total], f"total {total} of {TOTALS}"
+    for total in (check.FRAMES, check.UNEXPECTED, check.MALFORMED, check.NEGATIVE, check.COPIES_MAX):
+        assert tally.totals[total] == oracle.totals[total], f"total {total} of {check.TOTALS}"
     assert tally.histogram.tolist() == oracle.histogram.tolist()
-    for column in (LATENCY_MIN, LATENCY_MAX, LATENCY_SUM):
-        # Taken at two moments, each since this example began.
-        difference = np.abs(tally.counts[:, column] - oracle.counts[:, column])
-        assert (difference <= (time.time_ns() - before) * SEQUENCES).all()
-    if oracle.totals[FRAMES]:
-        assert before <= tally.totals[FIRST_NS] <= tally.totals[LAST_NS] <= time.time_ns()
+    # Taken at two moments, each since this example began.
+    difference = np.abs(tally.counts[:, latencies] - oracle.counts[:, latencies])
+    assert (difference <= (time.time_ns() - before) * SEQUENCES).all()
+    if oracle.totals[check.FRAMES]:
+        assert before <= tally.totals[check.FIRST_NS] <= tally.totals[check.LAST_NS] <= time.time_ns()
 
 
 def _bucket(latency_ns: int) -> int:
@@ -189,7 +170,11 @@ def _bucket(latency_ns: int) -> int:
 
 
 def test_a_latency_goes_into_the_bucket_that_it_belongs_to() -> None:
-    for latency_ns in [1 << bit for bit in range(37)] + [HIGHEST_NS - 1, HIGHEST_NS, 2 * HIGHEST_NS]:
+    for latency_ns in [1 << bit for bit in range(37)] + [
+        check.HIGHEST_NS - 1,
+        check.HIGHEST_NS,
+        2 * check.HIGHEST_NS,
+    ]:
         tally = new_tally(_job().flows, ("lo",))
         with Counter(_job(), tally) as counter:
             packet = counter.object.program("count_packet")
@@ -211,7 +196,7 @@ def test_more_copies_than_a_byte_holds_leave_their_neighbours_alone() -> None:
         run(packet, bytes(_stamped(STREAM, 2, 64, LONG_AGO_NS)))
         counter.add_to(tally)
     assert tally.counts[0, :4].tolist() == [301, 301 * 64, 299, 0]
-    assert tally.totals[COPIES_MAX] == 255
+    assert tally.totals[check.COPIES_MAX] == 255
 
 
 @pytest.fixture(scope="module")
@@ -263,14 +248,8 @@ def test_losses_duplicates_swaps_and_damage_are_reported_as_rings_report_them(li
     sent.append(bytes(Ether(src=tagged.src, dst=tagged.dst) / Dot1Q(vlan=7) / tagged.payload))
     sent.append(bytes(_stamped(STRANGE[0], 0, 64, LONG_AGO_NS)))
     job = ReceiverJob(flows=(*flows(of, 300), *flows(of, 300, "r1")), payload_bytes=64)
-    by = {
-        mode: _send(links, sent, job.model_copy(update=update))
-        for mode, update in {
-            "ring": {},
-            "count": {"mode": "count"},
-            "xdp": {"mode": "count", "xdp": True},
-        }.items()
-    }
+    modes = {"ring": {}, "count": {"mode": "count"}, "xdp": {"mode": "count", "xdp": True}}
+    by = {mode: _send(links, sent, job.model_copy(update=update)) for mode, update in modes.items()}
     assert [seen.mode for seen in by.values()] == ["ring", "count", "count"]
     assert _report(by["count"]) == _report(by["ring"])
     for fault in ("duplicated", "reordered", "lost"):
@@ -278,12 +257,8 @@ def test_losses_duplicates_swaps_and_damage_are_reported_as_rings_report_them(li
     assert by["ring"].unexpected > 0
     assert by["ring"].malformed > 0
     # In front of the stack a tag is still in the frame, which is then no IPv4.
-    tag = {
-        "frames": by["ring"].frames - 1,
-        "received": (by["ring"].received[0] - 1, *by["ring"].received[1:]),
-    }
-    assert by["xdp"].frames == tag["frames"]
-    assert by["xdp"].received == tag["received"]
+    assert by["xdp"].frames == by["ring"].frames - 1
+    assert by["xdp"].received == (by["ring"].received[0] - 1, *by["ring"].received[1:])
 
 
 def test_two_processors_at_the_same_flow_lose_nothing_and_count_nothing_twice(links: Bench) -> None:

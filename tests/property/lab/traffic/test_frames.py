@@ -11,16 +11,8 @@ from scapy.layers.l2 import Ether
 from lab.load.jobs import Flow, Stream
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.traffic.compiled import fold, stamp_at
-from lab.traffic.receive.check import (
-    DUPLICATED,
-    LATENCY_MIN,
-    RECEIVED,
-    REORDERED,
-    Expectation,
-    account,
-    check_frame,
-    new_tally,
-)
+from lab.traffic.receive import check
+from lab.traffic.receive.check import Expectation, account, check_frame, new_tally
 from lab.traffic.send.frames import Stamp, datagram, templates
 
 MAC = "02:00:0a:0a:00:01"
@@ -88,7 +80,7 @@ def test_what_scapy_builds_is_received_intact(
     tally = new_tally((flow,), ("r0",))
     frame = np.frombuffer(bytes(datagram(stream, payload_bytes, sequence, sent_ns)), np.uint8)
     check_frame(tally, 0, frame, 0, len(frame), len(frame), 0, True, sent_ns, Expectation(payload_bytes, 1))
-    assert tally.counts[0, :LATENCY_MIN].tolist() == [1, payload_bytes, 0, 0, 0]
+    assert tally.counts[0, : check.LATENCY_MIN].tolist() == [1, payload_bytes, 0, 0, 0]
 
 
 @given(streams, sequences, times)
@@ -112,6 +104,6 @@ def test_counts_follow_the_definitions(arrivals: list[int]) -> None:
         any(earlier > sequence for earlier in first_copies[:index])
         for index, sequence in enumerate(first_copies)
     )
-    assert tally.counts[0, RECEIVED] == len(arrivals)
-    assert tally.counts[0, DUPLICATED] == len(arrivals) - len(first_copies)
-    assert tally.counts[0, REORDERED] == reordered
+    assert tally.counts[0, check.RECEIVED] == len(arrivals)
+    assert tally.counts[0, check.DUPLICATED] == len(arrivals) - len(first_copies)
+    assert tally.counts[0, check.REORDERED] == reordered

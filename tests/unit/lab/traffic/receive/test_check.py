@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv4Address
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,23 +13,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from lab.load.jobs import Flow, Stream
-from lab.traffic.receive.check import (
-    CORRUPTED,
-    DUPLICATED,
-    GSO_FRAMES,
-    HIGHEST_NS,
-    LATENCY_MIN,
-    MALFORMED,
-    NEGATIVE,
-    RECEIVED,
-    RECEIVED_BYTES,
-    UNEXPECTED,
-    Expectation,
-    Tally,
-    check_frame,
-    latency_of,
-    new_tally,
-)
+from lab.traffic.receive import check
+from lab.traffic.receive.check import Expectation, Tally, latency_of, new_tally
 from lab.traffic.receive.program import Captured, report_of
 from lab.traffic.send.frames import datagram, templates
 
@@ -42,38 +27,41 @@ def packet(sequence: int, payload_bytes: int = 64) -> Packet:
     return datagram(STREAM, payload_bytes, sequence, SENT_NS)
 
 
-def check(
-    tally: Tally, frame: bytes, *, snap: int | None = None, full: bool = True, payload_bytes: int = 64,
-    interface: int = 0, gso_size: int = 0, ready: bool = True, after_ns: int = 1000,
+def feed(
+    tally: Tally, frame: bytes | Packet, *, snap: int | None = None, full: bool = True,
+    payload_bytes: int = 64, interface: int = 0, gso_size: int = 0, ready: bool = True, after_ns: int = 1000,
 ) -> None:  # fmt: skip
+    frame = bytes(frame)
     data = np.frombuffer(b"?" * 5 + frame[:snap] + b"?" * 5, np.uint8)  # at an odd offset, as blocks may
     expectation = Expectation(payload_bytes, int(full))
     captured = len(frame[:snap])
-    check_frame(
+    check.check_frame(
         tally, interface, data, 5, captured, len(frame), gso_size, ready, SENT_NS + after_ns, expectation
     )
 
 
-def run(sequences: Iterable[int]) -> Tally:
-    tally = new_tally((FLOW,), ("r0",))
-    for sequence in sequences:
-        check(tally, bytes(packet(sequence)))
+def fed(*frames: bytes | Packet, **options: Any) -> Tally:
+    """What comes of these frames, where the flow of :data:`STREAM` is expected."""
+    tally = new_tally((FLOW,), ("r0", "r1"))
+    for frame in frames:
+        feed(tally, frame, **options)
     return tally
 
 
-def counts(tally: Tally, flow: int = 0) -> dict[int, int]:
-    """What was counted, but for latencies."""
-    return {column: int(value) for column, value in enumerate(tally.counts[flow, :LATENCY_MIN]) if value}
+def counts(tally: Tally) -> dict[str, int]:
+    """What was counted of the first flow, but for latencies."""
+    counted = zip(check.COLUMNS, tally.counts[0, : check.LATENCY_MIN].tolist(), strict=False)
+    return {column: value for column, value in counted if value}
 
 
 def test_all_in_order() -> None:
-    tally = run(range(100))
-    assert counts(tally) == {RECEIVED: 100, RECEIVED_BYTES: 6400}
+    tally = fed(*map(packet, range(100)))
+    assert counts(tally) == {"received": 100, "received_bytes": 6400}
     assert report_of(tally, [100], Captured({}), 0).lost == (0,)
 
 
 def test_lost() -> None:
-    tally = run(sequence for sequence in range(100) if sequence not in (0, 17, 99))
+    tally = fed(*(packet(number) for number in range(100) if number not in (0, 17, 99)))
     report = report_of(tally, [100], Captured({}), 0)
     assert (report.lost, report.reordered, report.duplicated) == ((3,), (0,), (0,))
     assert report.delivered == 97
@@ -81,11 +69,11 @@ def test_lost() -> None:
 
 @pytest.mark.parametrize(("seen", "most"), [([], 0), ([0, 1], 1), ([0, 1, 1, 0, 1], 3), ([0] * 300, 255)])
 def test_the_most_copies_of_one_datagram_are_known(seen: list[int], most: int) -> None:
-    assert report_of(run(seen), [4], Captured({}), 0).copies_max == most
+    assert report_of(fed(*map(packet, seen)), [4], Captured({}), 0).copies_max == most
 
 
 def test_duplicated_copies_are_not_reordered_too() -> None:
-    report = report_of(run([0, 1, 2, 1, 3, 0, 0]), [4], Captured({}), 0)
+    report = report_of(fed(*map(packet, [0, 1, 2, 1, 3, 0, 0])), [4], Captured({}), 0)
     assert (report.received, report.duplicated, report.reordered, report.lost) == ((7,), (3,), (0,), (0,))
     assert report.delivered == 4
 
@@ -100,7 +88,7 @@ def test_duplicated_copies_are_not_reordered_too() -> None:
     ],
 )
 def test_reordered_as_rfc_4737_says(sequences: list[int], reordered: int) -> None:
-    report = report_of(run(sequences), [4], Captured({}), 0)
+    report = report_of(fed(*map(packet, sequences)), [4], Captured({}), 0)
     assert (report.reordered, report.lost) == ((reordered,), (0,))
 
 
@@ -112,9 +100,8 @@ def corrupt(frame: bytes, at: int) -> bytes:
 
 @pytest.mark.parametrize("at", [14 + 20 + 8 + 18, 14 + 20 + 8 + 63])
 def test_a_damaged_filler_is_corrupted_and_lost(at: int) -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, corrupt(bytes(packet(0)), at))
-    assert counts(tally) == {CORRUPTED: 1}
+    tally = fed(corrupt(bytes(packet(0)), at))
+    assert counts(tally) == {"corrupted": 1}
     assert report_of(tally, [1], Captured({}), 0).lost == (1,)
 
 
@@ -122,47 +109,38 @@ def test_a_wrong_or_missing_udp_checksum_is_corrupted() -> None:
     for value in (0, 0x1234):
         wrong = packet(0)
         wrong[UDP].chksum = value
-        tally = new_tally((FLOW,), ("r0",))
-        check(tally, bytes(wrong))
-        assert counts(tally) == {CORRUPTED: 1}
+        tally = fed(wrong)
+        assert counts(tally) == {"corrupted": 1}
         # Left to an offload, the field holds something else and says nothing.
-        check(tally, bytes(wrong), ready=False)
-        assert counts(tally) == {CORRUPTED: 1, RECEIVED: 1, RECEIVED_BYTES: 64}
+        feed(tally, wrong, ready=False)
+        assert counts(tally) == {"corrupted": 1, "received": 1, "received_bytes": 64}
 
 
 def test_another_payload_length_is_corrupted() -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, bytes(packet(0, 65)))
-    check(tally, bytes(packet(1, 63)))
-    assert counts(tally) == {CORRUPTED: 2}
+    assert counts(fed(packet(0, 65), packet(1, 63))) == {"corrupted": 2}
 
 
 def test_a_sequence_number_never_sent_is_corrupted() -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, bytes(packet(100)))
-    assert counts(tally) == {CORRUPTED: 1}
+    assert counts(fed(packet(100))) == {"corrupted": 1}
 
 
 @pytest.mark.parametrize("at", range(14 + 20 + 8, 14 + 20 + 8 + 18))
 def test_a_damaged_stamp_is_malformed(at: int) -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, corrupt(bytes(packet(5)), at), full=False)
+    tally = fed(corrupt(bytes(packet(5)), at), full=False)
     assert counts(tally) == {}
-    assert tally.totals[MALFORMED] == 1
+    assert tally.totals[check.MALFORMED] == 1
 
 
 def test_headers_alone_are_enough() -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, bytes(packet(3)), snap=14 + 20 + 8 + 18, full=False)
-    assert counts(tally) == {RECEIVED: 1, RECEIVED_BYTES: 64}
-    check(tally, bytes(packet(4)), snap=14 + 20 + 8 + 17, full=False)
-    assert tally.totals[MALFORMED] == 1
+    tally = fed(packet(3), snap=14 + 20 + 8 + 18, full=False)
+    assert counts(tally) == {"received": 1, "received_bytes": 64}
+    feed(tally, packet(4), snap=14 + 20 + 8 + 17, full=False)
+    assert tally.totals[check.MALFORMED] == 1
 
 
 def test_an_ethernet_padded_datagram_is_intact() -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, bytes(packet(0, 18)) + bytes(7), payload_bytes=18)
-    assert counts(tally) == {RECEIVED: 1, RECEIVED_BYTES: 18}
+    padded = bytes(packet(0, 18)) + bytes(7)
+    assert counts(fed(padded, payload_bytes=18)) == {"received": 1, "received_bytes": 18}
 
 
 def malformed_frames() -> dict[str, bytes]:
@@ -189,9 +167,8 @@ def malformed_frames() -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("name", "frame"), malformed_frames().items(), ids=lambda value: str(value)[:20])
 def test_malformed(name: str, frame: bytes) -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, frame)
-    assert (tally.totals[MALFORMED], tally.totals[UNEXPECTED], counts(tally)) == (1, 0, {}), name
+    tally = fed(frame)
+    assert (tally.totals[check.MALFORMED], tally.totals[check.UNEXPECTED], counts(tally)) == (1, 0, {}), name
 
 
 def test_flows_are_told_apart_by_interface_group_port_and_stream() -> None:
@@ -203,18 +180,17 @@ def test_flows_are_told_apart_by_interface_group_port_and_stream() -> None:
     )
     tally = new_tally(flows, ("r0", "r1"))
     for _ in range(2):
-        check(tally, bytes(packet(0)))
-    check(tally, bytes(packet(0)), interface=1)
-    check(tally, bytes(datagram(STREAM.model_copy(update={"port": 5002}), 64, 0, SENT_NS)))
-    assert [int(row[RECEIVED]) for row in tally.counts] == [2, 1, 1, 0]
-    assert [int(row[DUPLICATED]) for row in tally.counts] == [1, 0, 0, 0]
+        feed(tally, packet(0))
+    feed(tally, packet(0), interface=1)
+    feed(tally, datagram(STREAM.model_copy(update={"port": 5002}), 64, 0, SENT_NS))
+    assert [int(row[check.RECEIVED]) for row in tally.counts] == [2, 1, 1, 0]
+    assert [int(row[check.DUPLICATED]) for row in tally.counts] == [1, 0, 0, 0]
 
 
 def test_another_group_is_unexpected() -> None:
-    tally = new_tally((FLOW,), ("r0", "r1"))
-    check(tally, bytes(datagram(STREAM.model_copy(update={"group": "239.1.2.4"}), 64)))
-    check(tally, bytes(packet(0)), interface=1)
-    assert tally.totals[UNEXPECTED] == 2
+    tally = fed(datagram(STREAM.model_copy(update={"group": "239.1.2.4"}), 64))
+    feed(tally, packet(0), interface=1)
+    assert tally.totals[check.UNEXPECTED] == 2
     assert counts(tally) == {}
 
 
@@ -230,32 +206,33 @@ def test_ten_thousand_flows_each_find_their_own() -> None:
     tally = new_tally(flows, ("r0",))
     frames = templates(streams, 20, "02:00:00:00:00:01").frames
     for frame in frames:
-        check(tally, frame.tobytes(), payload_bytes=20)
-    assert tally.counts[:, RECEIVED].tolist() == [1] * 10_000
-    assert tally.totals[UNEXPECTED] == 0
+        feed(tally, frame.tobytes(), payload_bytes=20)
+    assert tally.counts[:, check.RECEIVED].tolist() == [1] * 10_000
+    assert tally.totals[check.UNEXPECTED] == 0
 
 
 def test_each_segment_of_a_gso_frame_is_a_datagram() -> None:
     made = templates((STREAM,), 64, "02:00:00:00:00:01", segments=5)
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, made.frames[0].tobytes(), gso_size=64, ready=False)
-    assert counts(tally) == {RECEIVED: 5, RECEIVED_BYTES: 320}
-    assert tally.totals[GSO_FRAMES] == 1
+    tally = fed(made.frames[0].tobytes(), gso_size=64, ready=False)
+    assert counts(tally) == {"received": 5, "received_bytes": 320}
+    assert tally.totals[check.GSO_FRAMES] == 1
     assert tally.copies[:6].tolist() == [1, 1, 1, 1, 1, 0]
     damaged = corrupt(made.frames[0].tobytes(), 14 + 20 + 8 + 3 * 64 + 40)
-    check(tally, damaged, gso_size=64, ready=False)
-    assert counts(tally)[CORRUPTED] == 1
-    assert counts(tally)[DUPLICATED] == 4
+    feed(tally, damaged, gso_size=64, ready=False)
+    assert counts(tally)["corrupted"] == 1
+    assert counts(tally)["duplicated"] == 4
 
 
-@pytest.mark.parametrize("latencies", [[0], [1, 2, 3], list(range(0, 5_000_000, 777)), [HIGHEST_NS, 12]])
+@pytest.mark.parametrize(
+    "latencies", [[0], [1, 2, 3], list(range(0, 5_000_000, 777)), [check.HIGHEST_NS, 12]]
+)
 def test_latency_is_what_hdrh_itself_says(latencies: list[int]) -> None:
     flow = FLOW.model_copy(update={"sequences": len(latencies)})
     tally = new_tally((flow,), ("r0",))
-    reference = HdrHistogram(1, HIGHEST_NS, 3)
+    reference = HdrHistogram(1, check.HIGHEST_NS, 3)
     template = bytes(packet(0))
     for sequence, latency in enumerate(latencies):
-        check(tally, bytes(packet(sequence)) if sequence else template, after_ns=latency)
+        feed(tally, packet(sequence) if sequence else template, after_ns=latency)
         reference.record_value(latency)
     report = latency_of(tally, 0)
     assert report is not None
@@ -272,8 +249,8 @@ def test_each_flow_has_latencies_of_its_own_and_unicast_is_not_in_the_histogram(
     tally = new_tally((FLOW, other), ("r0",))
     for stream, latencies in ((STREAM, (300, 100, 200)), (unicast, (9000,))):
         for sequence, latency in enumerate(latencies):
-            check(tally, bytes(datagram(stream, 64, sequence, SENT_NS)), after_ns=latency)
-    check(tally, bytes(packet(0)), after_ns=5)  # a duplicate, which does not count
+            feed(tally, datagram(stream, 64, sequence, SENT_NS), after_ns=latency)
+    feed(tally, packet(0), after_ns=5)  # a duplicate, which does not count
     report = report_of(tally, [3, 1], Captured({}), 0)
     assert (report.latency_min, report.latency_max, report.latency_sum) == (
         (100, 9000),
@@ -293,7 +270,6 @@ def test_a_unicast_stream_goes_to_the_address_it_is_told() -> None:
 
 
 def test_a_latency_below_zero_is_told_and_not_counted() -> None:
-    tally = new_tally((FLOW,), ("r0",))
-    check(tally, bytes(packet(0)), after_ns=-1)
-    assert tally.totals[NEGATIVE] == 1
+    tally = fed(packet(0), after_ns=-1)
+    assert tally.totals[check.NEGATIVE] == 1
     assert latency_of(tally, 0) is None
