@@ -180,8 +180,7 @@ def compare(
         ),
     ] = None,
     pairs: Annotated[
-        int | None,
-        typer.Option("--pairs", help="How many pairs of trials; a verdict needs 6. Default: 8."),
+        int | None, typer.Option("--pairs", help="How many pairs of trials; a verdict needs 6. Default: 8.")
     ] = None,
     profile: ProfileOption = None,
     out_dir: OutOption = None,

@@ -196,10 +196,7 @@ def direct(outside: Outside) -> Ledger:
 def doubts(ledger: Ledger) -> list[str]:
     """A sentence for each balance that does not add up."""
     found = []
-    for name, stage, unit in (
-        ("ingress", ledger.ingress, "datagrams"),
-        ("egress", ledger.egress, "copies"),
-    ):
+    for name, stage, unit in (("ingress", ledger.ingress, "datagrams"), ("egress", ledger.egress, "copies")):
         if stage.unattributed:
             kind = "unaccounted for" if stage.unattributed > 0 else "counted twice"
             found.append(f"{name}: {abs(stage.unattributed):,} of {stage.entered:,} {unit} {kind}")

@@ -40,11 +40,7 @@ def doubts(seen: ReceiverReport, request: Request) -> list[str]:
 
 
 def notes(
-    sent: SenderReport,
-    seen: ReceiverReport,
-    request: Request,
-    worker_cpus: Sequence[int],
-    steal_share: float,
+    sent: SenderReport, seen: ReceiverReport, request: Request, worker_cpus: Sequence[int], steal_share: float
 ) -> list[str]:
     """What a reader should know of a trial that is none the worse for it."""
     found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]

@@ -128,9 +128,7 @@ CUT_SHORT = [bytes(_stamped(STREAM, 0, 64, LONG_AGO_NS))[:size] for size in rang
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @given(
-    seen=st.lists(frames, max_size=40),
-    payload_bytes=st.sampled_from([64, 64, None]),
-    unicast=st.booleans(),
+    seen=st.lists(frames, max_size=40), payload_bytes=st.sampled_from([64, 64, None]), unicast=st.booleans()
 )
 @example(seen=CUT_SHORT, payload_bytes=64, unicast=True)
 @example(seen=CUT_SHORT, payload_bytes=64, unicast=False)

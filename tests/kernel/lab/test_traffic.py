@@ -57,8 +57,7 @@ def test_the_rate_is_kept(wire_like: Bench) -> None:
     """The schedule holds on average even when the machine is busy; ``reached`` says when it did not."""
     of = streams(1)
     sent, _ = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=10_000, count=5000),
-        ReceiverJob(flows=flows(of, 5000)),
+        SenderJob(interface="g0", streams=of, rate_dps=10_000, count=5000), ReceiverJob(flows=flows(of, 5000))
     )
     assert sent.ended == "count"
     assert sent.duration_ns >= 499_000_000, "faster than asked"

@@ -200,10 +200,7 @@ def test_gigabits_are_those_on_the_wire() -> None:
             {"cpus": 5000, "payload_bytes": 64, "rate_dps": "nan", "outputs": 0},
             ["--cpus", "--outputs", "--ra"],
         ),
-        (
-            {"cpus": 2, "payload_bytes": 9000, "gbps": "inf", "rules": 0},
-            ["--payload", "--rules", "--gbps"],
-        ),
+        ({"cpus": 2, "payload_bytes": 9000, "gbps": "inf", "rules": 0}, ["--payload", "--rules", "--gbps"]),
         (
             {"cpus": 2, "payload_bytes": 64, "rate_dps": 1, "interfaces": 257, "flows": 0},
             ["--int", "--flows"],

@@ -82,11 +82,8 @@ def test_an_expectation_is_met_or_missed(expected: dict[str, Any], met: Trial, m
     wanted = Expect(case="c", dps=1000, **expected)
     (passed,), (failed,) = checks(wanted, met), checks(wanted, missed)
     assert (passed.passed, failed.passed) == (True, False)
-    assert (
-        passed.expected
-        == failed.expected
-        == f"{next(iter(expected))} = " + str(next(iter(expected.values()))).lower()
-    )
+    ((key, value),) = expected.items()
+    assert passed.expected == failed.expected == f"{key} = {str(value).lower()}"
     assert passed.observed != failed.observed
 
 

@@ -83,11 +83,7 @@ def test_steering_is_said_for_each_subject_and_tried_both_ways_for_the_others() 
     ("change", "key", "words"),
     [
         (("outputs = 8", "outputs = 32"), "case[0].outputs", "the subject kernel"),
-        (
-            ("rules = 4\n", "rules = 33\n"),
-            "case[0].rules",
-            "at most 32 with outputs = 8",
-        ),
+        (("rules = 4\n", "rules = 33\n"), "case[0].rules", "at most 32 with outputs = 8"),
         (
             ("outputs = 8", 'outputs = 8\negress = "offload"\nburst = 2'),
             "case[0].burst",
@@ -154,10 +150,7 @@ def test_a_path_that_cannot_be_used_is_bad_input(option: str, words: str) -> Non
 
 def test_the_doctor_says_which_programs_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    findings = {
-        finding.check: finding
-        for finding in (check(one) for one in CHECKUPS if one.name.startswith("subject"))
-    }
+    findings = {one.name: check(one) for one in CHECKUPS if one.name.startswith("subject")}
     assert set(findings) == {"subject mcr", "subject socat"}
     assert findings["subject socat"].found == "socat is not installed: apt-get install socat"
     assert not findings["subject socat"].needed
@@ -167,11 +160,11 @@ RULE = Rule("r", "239.1.0.0", 5001, "10.10.0.1", "in0", ("out0", "out1"))
 
 
 def test_the_command_line_of_socat() -> None:
-    words = socat.command("socat", RULE, "10.20.1.1", 1500)
-    assert words[:4] == ["socat", "-u", "-b", "1472"]
-    assert words[4].startswith("UDP4-RECV:5001,bind=239.1.0.0,")
-    assert "ip-add-membership=239.1.0.0:in0," in words[4]
-    assert words[5].startswith("UDP4:239.1.0.0:5001,ip-multicast-if=10.20.1.1,")
+    *words, receives, sends = socat.command("socat", RULE, "10.20.1.1", 1500)
+    assert words == ["socat", "-u", "-b", "1472"]
+    assert receives.startswith("UDP4-RECV:5001,bind=239.1.0.0,")
+    assert "ip-add-membership=239.1.0.0:in0," in receives
+    assert sends.startswith("UDP4:239.1.0.0:5001,ip-multicast-if=10.20.1.1,")
 
 
 def test_the_command_line_of_mcrctl() -> None:
@@ -222,16 +215,10 @@ def test_socat_has_an_account_in_which_each_copy_is_somewhere() -> None:
     outside = ledger.Outside(offered=103, input_dropped=3, output_dropped=2, receiver_dropped=0, arrived=112)
     booked = ledger.build(account, outside)
     assert booked.balanced, booked
-    assert {drop.reason: drop.count for drop in booked.egress.drops} == {
-        "buffer full": 60,
-        "bad checksum": 1,
-        "taken, not sent": 5,
-        "output backlog full": 2,
-    }
-    lost_sight_of = socat.account_of(
-        udp | {"InDatagrams": 118, "OutDatagrams": 113, "SndbufErrors": 0}, 100, 2
-    )
-    gone = ledger.build(lost_sight_of, ledger.Outside(103, 3, 2, 0, 111))
+    lost = {drop.reason: drop.count for drop in booked.egress.drops}
+    assert lost == {"buffer full": 60, "bad checksum": 1, "taken, not sent": 5, "output backlog full": 2}
+    udp |= {"InDatagrams": 118, "OutDatagrams": 113, "SndbufErrors": 0}
+    gone = ledger.build(socat.account_of(udp, 100, 2), ledger.Outside(103, 3, 2, 0, 111))
     assert gone.egress.unattributed == 1
 
 
