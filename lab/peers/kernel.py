@@ -25,13 +25,8 @@ END_TIMEOUT_S = 5.0
 
 def _route(rule: Rule) -> dict[str, Any]:
     """A rule as ``mroute_daemon.py`` takes it."""
-    return {
-        "source": rule.source,
-        "group": rule.group,
-        "input": rule.input_interface,
-        "outputs": rule.output_interfaces,
-        "ttl": 1,
-    }
+    ends = {"input": rule.input_interface, "outputs": rule.output_interfaces}
+    return {"source": rule.source, "group": rule.group, **ends}
 
 
 @dataclass

@@ -4,7 +4,7 @@ Runs inside the forwarder's namespace as ``python -I -S mroute_daemon.py`` (stan
 starts at once). The first line on stdin is a JSON object::
 
     {"interfaces": ["in0", "out0"], "routes": [{"source": "10.10.0.1", "group": "239.1.0.0",
-     "input": "in0", "outputs": ["out0"], "ttl": 1}]}
+     "input": "in0", "outputs": ["out0"]}]}
 
 It answers ``{"ready": true}`` once every route is in the kernel, then one JSON line for each line. ``stats``:
 ``{"matched": n, "copies_due": n, "wrong_interface": n, "routes": n}``, in packets, of all routes that there
@@ -54,7 +54,7 @@ class Routes:
         self._vifs: dict[str, int] = {}
         self._outputs: dict[tuple[bytes, bytes], int] = {}
         """Number of outputs of each route, by source and group."""
-        self._gone = [0, 0, 0]
+        self._gone: tuple[int, ...] = (0, 0, 0)
         """What routes that were removed had counted: matched, copies due, wrong interface."""
 
     def add_interface(self, name: str) -> None:
@@ -66,10 +66,10 @@ class Routes:
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_ADD_VIF, vif)
         self._vifs[name] = number
 
-    def add_route(self, source: str, group: str, parent: str, outputs: list[str], ttl: int) -> None:
+    def add_route(self, source: str, group: str, parent: str, outputs: list[str]) -> None:
         thresholds = bytearray(MAXVIFS)
         for name in outputs:
-            thresholds[self._vifs[name]] = ttl
+            thresholds[self._vifs[name]] = 1  # the TTL that a datagram must exceed
         key = (socket.inet_aton(source), socket.inet_aton(group))
         route = _MFCCTL.pack(*key, self._vifs[parent], bytes(thresholds), 0, 0, 0, 0)
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_ADD_MFC, route)
@@ -81,7 +81,7 @@ class Routes:
         counted = self._count(key, outputs)
         route = _MFCCTL.pack(*key, 0, bytes(MAXVIFS), 0, 0, 0, 0)
         self._socket.setsockopt(socket.IPPROTO_IP, MRT_DEL_MFC, route)
-        self._gone = [before + more for before, more in zip(self._gone, counted, strict=True)]
+        self._gone = tuple(map(sum, zip(self._gone, counted, strict=True)))
 
     def _count(self, key: tuple[bytes, bytes], outputs: int) -> tuple[int, int, int]:
         """Counts of one route: matched, copies due, wrong interface."""
@@ -91,16 +91,10 @@ class Routes:
         return packets - elsewhere, (packets - elsewhere) * outputs, elsewhere
 
     def stats(self) -> dict[str, int]:
-        matched, copies, wrong = self._gone
-        for key, outputs in self._outputs.items():
-            more = self._count(key, outputs)
-            matched, copies, wrong = matched + more[0], copies + more[1], wrong + more[2]
-        return {
-            "matched": matched,
-            "copies_due": copies,
-            "wrong_interface": wrong,
-            "routes": len(self._outputs),
-        }
+        counts = [self._gone, *(self._count(key, outputs) for key, outputs in self._outputs.items())]
+        matched, copies, wrong = map(sum, zip(*counts, strict=True))
+        routes = len(self._outputs)
+        return {"matched": matched, "copies_due": copies, "wrong_interface": wrong, "routes": routes}
 
 
 def main() -> int:
@@ -129,7 +123,7 @@ def main() -> int:
 
 def _change(routes: Routes, verb: str, route: dict[str, Any]) -> None:
     if verb == "add":
-        routes.add_route(route["source"], route["group"], route["input"], route["outputs"], route["ttl"])
+        routes.add_route(route["source"], route["group"], route["input"], route["outputs"])
     else:
         routes.remove_route(route["source"], route["group"])
 

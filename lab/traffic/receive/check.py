@@ -194,10 +194,8 @@ def check_payload(
         tally.totals[MALFORMED] += 1
         return
     stream = be16(data, start + 2)
-    slot = find_slot(
-        tally.table, tally.flow_key, tally.flow_interface, flow_key(group, port, stream), interface
-    )
-    flow = tally.table[slot]
+    key = flow_key(group, port, stream)
+    flow = tally.table[find_slot(tally.table, tally.flow_key, tally.flow_interface, key, interface)]
     if flow < 0:
         tally.totals[UNEXPECTED] += 1
         return
@@ -277,26 +275,13 @@ def check_frame(
         pseudo = sum_words(data, ip + 12, 8) + 17 + udp_length
         absent = data[udp + 6] == 0 and data[udp + 7] == 0
         damaged = absent or fold(pseudo + sum_words(data, udp, udp_length)) != 0xFFFF
-    step = payload_bytes
-    if gso_size:
-        totals[GSO_FRAMES] += 1
-        step = gso_size
+    totals[GSO_FRAMES] += gso_size > 0
+    step = gso_size or payload_bytes
     offset = 0
     while offset < payload_bytes or offset == 0:
-        size = min(step, payload_bytes - offset)
-        check_payload(
-            tally,
-            interface,
-            group,
-            port,
-            data,
-            payload + offset,
-            size,
-            min(size, there - offset),
-            damaged,
-            time_ns,
-            expectation,
-        )
+        at, size = payload + offset, min(step, payload_bytes - offset)
+        held = min(size, there - offset)
+        check_payload(tally, interface, group, port, data, at, size, held, damaged, time_ns, expectation)
         offset += max(step, 1)
 
 

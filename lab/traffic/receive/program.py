@@ -18,7 +18,7 @@ from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.traffic.receive import check
 from lab.traffic.receive.check import Expectation, Tally, latency_of, new_tally
 from lab.traffic.receive.count import Counter, clock_difference_ns
-from lab.traffic.receive.ring import Ring, blocks_for, dropping
+from lab.traffic.receive.ring import Ring, blocks_for, capture_filter, dropping
 from lab.traffic.receive.sockets import Sockets
 from lab.traffic.service import Control, serve
 
@@ -117,6 +117,7 @@ def open_rings(job: ReceiverJob, stack: ExitStack) -> list[Ring]:
     """A ring for each interface, closed by ``stack``."""
     whole = job.full or job.offload or job.everything or job.keep_frames > 0
     snap = snap_bytes(job, whole)
+    program = capture_filter(snap, everything=job.everything, unicast=job.unicast)
     typical = HEADER_BYTES + (job.payload_bytes or job.mtu) if whole else snap
     interfaces = job.all_interfaces
     everything = sum(flow.sequences for flow in job.flows)
@@ -130,9 +131,7 @@ def open_rings(job: ReceiverJob, stack: ExitStack) -> list[Ring]:
             share = expected / everything if everything else 1 / len(interfaces)
             expected = min(expected, math.ceil(job.frames_max * share))
         blocks = blocks_for(expected, typical, job.ring_bytes_max // len(interfaces))
-        ring = Ring(
-            interface, number, snap, blocks, vnet=whole, everything=job.everything, unicast=job.unicast
-        )
+        ring = Ring(interface, number, blocks, program, vnet=whole)
         stack.callback(pool.submit, ring.close)
         return ring
 

@@ -27,7 +27,7 @@ from forwarder.abi import af_packet, bpf
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, store_release
 from lab.load.jobs import Frame, TrafficError
-from lab.traffic.compiled import Bytes, Integers, unsigned_at
+from lab.traffic.compiled import NS_PER_S, Bytes, Integers, unsigned_at
 from lab.traffic.receive.check import Expectation, Tally, check_frame
 
 _DROP = (bpf.Instruction(bpf.MOV_K, immediate=bpf.TCX_DROP), bpf.Instruction(bpf.EXIT))
@@ -72,22 +72,9 @@ def dropping(interfaces: Iterable[str]) -> Iterator[None]:
 
 
 class Ring:
-    """The ring of one interface, for multicast UDP. ``snap``: bytes of a frame to keep.
+    """The ring of one interface, for what ``program`` keeps; ``vnet``: each frame with a virtio_net_hdr."""
 
-    ``unicast``: also other UDP over IPv4; ``everything``: all frames.
-    """
-
-    def __init__(
-        self,
-        interface: str,
-        number: int,
-        snap: int,
-        blocks: int,
-        *,
-        vnet: bool,
-        everything: bool,
-        unicast: bool = False,
-    ) -> None:
+    def __init__(self, interface: str, number: int, blocks: int, program: Filter, *, vnet: bool) -> None:
         self.interface = interface
         self.number = number
         self.vnet = vnet
@@ -99,7 +86,7 @@ class Ring:
         self.cursor = np.zeros(1, np.int64)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            self._open(capture_filter(snap, everything=everything, unicast=unicast))
+            self._open(program)
         except OSError as error:
             self._socket.close()
             raise TrafficError(
@@ -143,17 +130,8 @@ class Ring:
     def drain(self, tally: Tally, expectation: Expectation, most: int | None = None) -> None:
         """Check every packet in the blocks handed over (at most ``most``), and give them back."""
         limit = self.blocks if most is None else most
-        self.taken += drain_blocks(
-            self.words,
-            self.bytes,
-            self.blocks,
-            limit,
-            self.cursor,
-            self.number,
-            self.vnet,
-            tally,
-            expectation,
-        )
+        ring = (self.words, self.bytes, self.blocks, limit, self.cursor)
+        self.taken += drain_blocks(*ring, self.number, self.vnet, tally, expectation)
 
     def waiting_frames(self, blocks: int) -> Iterator[Frame]:
         """The frames in the first ``blocks`` blocks handed over, which stay."""
@@ -171,7 +149,7 @@ class Ring:
         gso_at = at - af_packet.VNET_HDR_BYTES + af_packet.VNET_GSO_SIZE
         return Frame(
             interface=self.interface,
-            time_ns=seconds * 1_000_000_000 + nanoseconds,
+            time_ns=seconds * NS_PER_S + nanoseconds,
             data=self.bytes[at : at + captured].tobytes().hex(),
             gso_size=int(self.bytes[gso_at : gso_at + 2].view(np.uint16)[0]) if self.vnet else 0,
             checksum_ready=not status & af_packet.TP_STATUS_CSUMNOTREADY,
@@ -212,18 +190,10 @@ def drain_blocks(
             if vnet:
                 gso_at = at - af_packet.VNET_HDR_BYTES + af_packet.VNET_GSO_SIZE
                 gso_size = unsigned_at(data, gso_at) | (unsigned_at(data, gso_at + 1) << 8)
-            check_frame(
-                tally,
-                interface,
-                data,
-                at,
-                unsigned_at(words, packet + 3),
-                unsigned_at(words, packet + 4),
-                gso_size,
-                (unsigned_at(words, packet + 5) & af_packet.TP_STATUS_CSUMNOTREADY) == 0,
-                unsigned_at(words, packet + 1) * 1_000_000_000 + unsigned_at(words, packet + 2),
-                expectation,
-            )
+            time_ns = unsigned_at(words, packet + 1) * NS_PER_S + unsigned_at(words, packet + 2)
+            captured, length = unsigned_at(words, packet + 3), unsigned_at(words, packet + 4)
+            ready = (unsigned_at(words, packet + 5) & af_packet.TP_STATUS_CSUMNOTREADY) == 0
+            check_frame(tally, interface, data, at, captured, length, gso_size, ready, time_ns, expectation)
             packet += unsigned_at(words, packet) // 4
         taken += count
         store_release(words, block + STATUS_WORD, af_packet.TP_STATUS_KERNEL)

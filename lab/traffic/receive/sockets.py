@@ -47,14 +47,11 @@ class Sockets:
         except OSError as error:
             self.close()
             raise TrafficError(f"joining {group}:{port} on {interface}: {error.strerror}") from error
-        number = {name: index for index, name in enumerate(interfaces)}
-        self.ends = np.array(
-            [
-                (opened.fileno(), number[interface], int(group), port)
-                for opened, (interface, group, port) in zip(self._sockets, ends, strict=True)
-            ],
-            np.int64,
-        )
+        opened = zip(self._sockets, ends, strict=True)
+        rows = [
+            (one.fileno(), interfaces.index(name), int(group), port) for one, (name, group, port) in opened
+        ]
+        self.ends = np.array(rows, np.int64)
         self._polls = np.zeros(len(ends), np.dtype([("fd", "i4"), ("events", "i2"), ("revents", "i2")]))
         self._polls["fd"] = self.ends[:, 0]
         self._polls["events"] = POLLIN
@@ -68,17 +65,8 @@ class Sockets:
 
     def read_until_idle(self, idle_ms: int, stop: Integers, tally: Tally, expectation: Expectation) -> None:
         """Read until nothing has come for ``idle_ms`` after ``stop[0]`` has become non-zero."""
-        failed = read_sockets(
-            self.ends,
-            self._polls.view(np.uint8),
-            self._data.reshape(-1),
-            self._headers,
-            idle_ms,
-            stop,
-            tally,
-            expectation,
-        )
-        if failed:
+        polls, data = self._polls.view(np.uint8), self._data.reshape(-1)
+        if failed := read_sockets(self.ends, polls, data, self._headers, idle_ms, stop, tally, expectation):
             raise TrafficError(f"reading from a UDP socket: {OSError(failed, '').errno}")
 
     def drops(self) -> dict[str, int]:
@@ -137,19 +125,9 @@ def read_sockets(
                 # The last word of a mmsghdr is msg_len, the one before it msg_flags.
                 length = int(headers[i, 7] & np.uint64(0xFFFFFFFF))
                 cut = (int(headers[i, 6]) & MSG_TRUNC) != 0
-                check_payload(
-                    tally,
-                    int(ends[row, 1]),
-                    int(ends[row, 2]),
-                    int(ends[row, 3]),
-                    data,
-                    i * 65536,
-                    length,
-                    length,
-                    cut,
-                    0,
-                    expectation,
-                )
+                interface, group, port = int(ends[row, 1]), int(ends[row, 2]), int(ends[row, 3])
+                at = i * 65536
+                check_payload(tally, interface, group, port, data, at, length, length, cut, 0, expectation)
         if read:
             idle = 0
             continue

@@ -210,14 +210,10 @@ def _report(seen: ReceiverReport) -> dict[str, object]:
 
 
 def _send(links: Bench, frames: Sequence[bytes], job: ReceiverJob) -> ReceiverReport:
-    receiver = links.receiver(job)
-    sender = links.sender(SenderJob(interface="g0", frames=tuple(frame.hex() for frame in frames)))
-    receiver.ready()
-    sender.ready()
-    sender.go()
-    assert sender.report().offered == len(frames)
-    receiver.stop()
-    return receiver.report()
+    sending = SenderJob(interface="g0", frames=tuple(frame.hex() for frame in frames))
+    sent, seen = links.transfer(sending, job)
+    assert sent.offered == len(frames)
+    return seen
 
 
 def _faulty(stream: Stream, chance: random.Random) -> list[list[bytes]]:

@@ -70,10 +70,10 @@ def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
 
 RING = """
 import sys
-from lab.traffic.receive.ring import Ring, BLOCK_BYTES
+from lab.traffic.receive.ring import BLOCK_BYTES, Ring, capture_filter
 print("ready", flush=True)
 sys.stdin.readline()
-ring = Ring("lo", 0, 60, (16 << 20) // BLOCK_BYTES, vnet=False, everything=False)
+ring = Ring("lo", 0, (16 << 20) // BLOCK_BYTES, capture_filter(60, everything=False), vnet=False)
 ring.bytes[::4096].sum()
 print("ready", flush=True)
 sys.stdin.readline()

@@ -164,14 +164,12 @@ def test_frames_made_by_hand_arrive_as_they_are(wire_like: Bench) -> None:
         bytes(Ether(src="02:00:00:00:00:09", dst="01:00:5e:01:00:00") / Dot1Q(vlan=7) / tagged.payload),
         bytes(Ether(src="02:00:00:00:00:09", dst="02:00:0a:0a:00:02", type=0x88B5) / (b"x" * 300)),
     ]
-    receiver = wire_like.receiver(ReceiverJob(interfaces=("r0",), everything=True, keep_frames=10))
-    sender = wire_like.sender(SenderJob(interface="g0", frames=tuple(frame.hex() for frame in frames)))
-    receiver.ready()
-    sender.ready()
-    sender.go()
-    assert sender.report().offered == 3
-    receiver.stop()
-    seen = receiver.report().captured
+    sent, report = wire_like.transfer(
+        SenderJob(interface="g0", frames=tuple(frame.hex() for frame in frames)),
+        ReceiverJob(interfaces=("r0",), everything=True, keep_frames=10),
+    )
+    assert sent.offered == 3
+    seen = report.captured
     assert [frame.interface for frame in seen] == ["r0"] * 3
     assert [frame.vlan for frame in seen] == [None, 7, None]
     assert seen[0].data == frames[0].hex()
@@ -208,11 +206,8 @@ def test_a_sender_whose_datagrams_are_far_apart_leaves_its_cpu_to_others(wire_li
 
 def sleeps(pid: int) -> int:
     """How often a process has given up the CPU by itself (proc_pid_status(5))."""
-    [line] = [
-        line
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt_switches")
-    ]
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("voluntary_ctxt_switches")]
     return int(line.split()[1])
 
 
