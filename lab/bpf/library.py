@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +99,7 @@ class Object:
             self._object = _made(opened, f"opening {path.name}")
             stack.callback(library.bpf_object__close, self._object)
             for map_name, entries in (sizes or {}).items():
-                if error := library.bpf_map__set_max_entries(self._map(map_name), entries):
+                if error := library.bpf_map__set_max_entries(self._found("map", map_name), entries):
                     raise _failed(f"{path.name}: map {map_name} of {entries:,} entries", -error)
             if error := library.bpf_object__load(self._object):
                 raise _failed(f"loading {path.name}", -error)
@@ -107,7 +107,7 @@ class Object:
 
     def program(self, name: str) -> int:
         """The descriptor of a program, which belongs to this object."""
-        descriptor: int = _libbpf().bpf_program__fd(self._program(name))
+        descriptor: int = _libbpf().bpf_program__fd(self._found("program", name))
         return descriptor
 
     def array(self, name: str, entry: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -115,7 +115,7 @@ class Object:
 
         Entries are multiples of eight bytes.
         """
-        found = self._map(name)
+        found = self._found("map", name)
         dtype = np.dtype(entry)
         assert dtype.itemsize % 8 == 0, f"{name}: entries of {dtype.itemsize} bytes"
         entries = _libbpf().bpf_map__max_entries(found)
@@ -127,7 +127,7 @@ class Object:
         """Attach until this object is closed; in the driver where that can, else in the stack."""
         index = socket.if_nametoindex(interface)
         what = f"{self._name}: attaching {program} to {interface}"
-        link = _made(_libbpf().bpf_program__attach_xdp(self._program(program), index), what)
+        link = _made(_libbpf().bpf_program__attach_xdp(self._found("program", program), index), what)
         self._stack.callback(_libbpf().bpf_link__destroy, link)
 
     def run_live(self, program: str, frame: bytes, repeat: int, batch: int) -> None:
@@ -154,10 +154,6 @@ class Object:
         """Detach and unload; arrays that are in use stay readable."""
         self._stack.close()
 
-    def _program(self, name: str) -> int:
-        found = _libbpf().bpf_object__find_program_by_name(self._object, name.encode())
-        return _made(found, f"{self._name}: program {name}")
-
-    def _map(self, name: str) -> int:
-        found = _libbpf().bpf_object__find_map_by_name(self._object, name.encode())
-        return _made(found, f"{self._name}: map {name}")
+    def _found(self, kind: Literal["program", "map"], name: str) -> int:
+        find = getattr(_libbpf(), f"bpf_object__find_{kind}_by_name")
+        return _made(find(self._object, name.encode()), f"{self._name}: {kind} {name}")

@@ -17,17 +17,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
+import pyroute2.netlink as nl
 from pyroute2.ethtool.ioctl import IoctlEthtool
-from pyroute2.netlink import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    nlmsg,
-)
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -40,8 +31,8 @@ from lab.netns.namespaces import NetnsError
 ANSWER_TIMEOUT_S = 10.0
 """The kernel may hold its lock on all links for a second or two while it takes other namespaces down."""
 
-CHANGE = NLM_F_REQUEST | NLM_F_ACK
-CREATE = CHANGE | NLM_F_CREATE | NLM_F_EXCL
+CHANGE = nl.NLM_F_REQUEST | nl.NLM_F_ACK
+CREATE = CHANGE | nl.NLM_F_CREATE | nl.NLM_F_EXCL
 
 IFF_UP = 1
 NUD_PERMANENT = 0x80
@@ -110,16 +101,16 @@ class Netlink:
         attributes = [("NDA_DST", address), ("NDA_LLADDR", mac)]
         message.update(family=socket.AF_INET, ifindex=index, state=NUD_PERMANENT, attrs=attributes)
         what = f"adding neighbour {address} of interface {index}"
-        self.ask(message, RTM_NEWNEIGH, CHANGE | NLM_F_CREATE, what)
+        self.ask(message, RTM_NEWNEIGH, CHANGE | nl.NLM_F_CREATE, what)
 
     def addresses(self) -> list[tuple[int, str]]:
         """Every IPv4 and IPv6 address, with the index of its interface."""
-        dump = NLM_F_REQUEST | NLM_F_DUMP
+        dump = nl.NLM_F_REQUEST | nl.NLM_F_DUMP
         found = self.ask(ifaddrmsg(), RTM_GETADDR, dump, "listing the addresses")
         return [(item["index"], item.get("IFA_LOCAL") or item.get("IFA_ADDRESS")) for item in found]
 
-    def links(self) -> list[nlmsg]:
-        return self.ask(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, "listing the interfaces")
+    def links(self) -> list[nl.nlmsg]:
+        return self.ask(ifinfmsg(), RTM_GETLINK, nl.NLM_F_REQUEST | nl.NLM_F_DUMP, "listing the interfaces")
 
     def features(self, interface: str, names: Iterable[str]) -> dict[str, bool]:
         """Which of these device features are on (``ethtool -k``), without those unknown to the kernel."""
@@ -150,7 +141,7 @@ class Netlink:
         device.change_ifname(interface)
         return device
 
-    def ask(self, message: nlmsg, kind: int, flags: int, what: str) -> list[nlmsg]:
+    def ask(self, message: nl.nlmsg, kind: int, flags: int, what: str) -> list[nl.nlmsg]:
         """Send a request and return the answers; ``what`` describes it in error messages."""
         for attempt in range(ATTEMPTS):
             try:
@@ -179,23 +170,23 @@ class Netlink:
             self._socket = netns.open_netlink(self._namespace)
         self._socket.settimeout(self._timeout_s)
 
-    def _exchange(self, message: nlmsg, kind: int, flags: int) -> list[nlmsg]:
+    def _exchange(self, message: nl.nlmsg, kind: int, flags: int) -> list[nl.nlmsg]:
         """TimeoutError without an answer, OSError when the kernel refuses."""
         sequence = next(self._sequences)
         message["header"] = {"type": kind, "flags": flags, "pid": 0, "sequence_number": sequence}
         message.reset()
         message.encode()
         self._socket.send(message.data)
-        found: list[nlmsg] = []
+        found: list[nl.nlmsg] = []
         while True:
             for answer in self._marshal.parse(self._socket.recv(LARGEST_ANSWER)):
                 header = answer["header"]
                 if header["sequence_number"] != sequence:
                     continue
-                if header["type"] == NLMSG_ERROR and answer["error"]:
+                if header["type"] == nl.NLMSG_ERROR and answer["error"]:
                     number = abs(answer["error"])
                     raise OSError(number, errno.errorcode.get(number, str(number)))
-                if header["type"] in (NLMSG_ERROR, NLMSG_DONE):
+                if header["type"] in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
                     return found
                 found.append(answer)
 

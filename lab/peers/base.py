@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -151,6 +151,18 @@ class Program:
         """Stop it as a service manager would, and remove its directory. Safe to call again."""
         self.finish()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def await_ready(name: str, ended: Callable[[], str | None], lacking: Callable[[], str]) -> None:
+    """Return once nothing is ``lacking``: what is, in words. Raises :class:`PeerError`."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while (how := ended()) is None:
+        if not (what := lacking()):
+            return
+        if time.monotonic() > deadline:
+            raise PeerError(f"{name}: {what} within {READY_TIMEOUT_S:g} s")
+        time.sleep(0.005)
+    raise PeerError(f"{name}: not ready, {how}")
 
 
 def fate(status: int, said: str = "") -> str:

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -24,7 +25,7 @@ from lab.netns import namespaces as netns
 from lab.netns import ownership
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, PeerError, Program, executable
+from lab.peers.base import PeerError, Program, await_ready, executable
 from lab.results import Setting
 
 NAME = "mcr"
@@ -108,7 +109,7 @@ class _Mcr:
             process = netns.spawn(lab.fwd, argv, cpus=cpus, stdin=DEVNULL, stdout=errors, stderr=errors)
         relay = _Relay(process, directory, rules[0].output_interfaces)
         try:
-            _await_control(relay, control)
+            await_ready(NAME, relay.ended, partial(_lacking, control))
             for rule in rules:
                 _tell(lab.fwd, [str(self.mcrctl), *words(control, rule)])
         except BaseException:
@@ -129,18 +130,9 @@ def words(control: Path, rule: Rule) -> list[str]:
     ]
 
 
-def _await_control(relay: _Relay, control: Path) -> None:
-    """Return once the control socket takes connections."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        if how := relay.ended():
-            raise PeerError(f"{NAME}: not ready, {how}")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            if client.connect_ex(str(control)) == 0:
-                return
-        if time.monotonic() > deadline:
-            raise PeerError(f"{NAME}: no control socket within {READY_TIMEOUT_S:g} s")
-        time.sleep(0.01)
+def _lacking(control: Path) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return "no control socket" if client.connect_ex(str(control)) else ""
 
 
 def _tell(namespace: str, argv: Sequence[str]) -> None:

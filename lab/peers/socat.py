@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from subprocess import DEVNULL
@@ -37,7 +37,7 @@ from lab.netns import namespaces as netns
 from lab.netns import ownership
 from lab.netns.build import Lab
 from lab.peers import procnet
-from lab.peers.base import READY_TIMEOUT_S, PeerError, executable, fate, tail
+from lab.peers.base import PeerError, await_ready, executable, fate, tail
 from lab.results import Setting
 
 NAME = "socat"
@@ -143,39 +143,31 @@ class _Socat:
         address = {link.sender.interface: link.sender.address for link in lab.outputs}
         directory = ownership.scratch_directory("socat")
         relays = _Relays([], directory, len(rules[0].output_interfaces))
+        outputs = [(rule, name) for rule in rules for name in rule.output_interfaces]
         try:
             with (directory / "stderr").open("ab") as errors:
-                for rule, output in ((each, name) for each in rules for name in each.output_interfaces):
+                for rule, output in outputs:
                     argv = command(self.program or "socat", rule, address[output], lab.topology.mtu)
                     relays.processes.append(
                         netns.spawn(lab.fwd, argv, cpus=cpus, stdin=DEVNULL, stdout=DEVNULL, stderr=errors)
                     )
-            _await_ready(relays, rules)
+            wanted = Counter((IPv4Address(rule.group), rule.port) for rule, _ in outputs)
+            await_ready(NAME, relays.ended, partial(_lacking, relays, wanted))
         except BaseException:
             relays.stop()
             raise
         return relays
 
 
-def _await_ready(relays: _Relays, rules: Sequence[Rule]) -> None:
-    """Return once every process has connected its output, which it does last."""
-    wanted = Counter((IPv4Address(rule.group), rule.port) for rule in rules for _ in rule.output_interfaces)
-    pid = relays.processes[-1].pid
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        if how := relays.ended():
-            raise PeerError(f"{NAME}: not ready, {how}")
-        try:
-            sockets = procnet.udp_sockets(procnet.read(pid, "udp"))
-        except OSError:  # it has just ended
-            continue
-        connected = Counter(entry.remote for entry in sockets if entry.state == procnet.ESTABLISHED)
-        if connected >= wanted:
-            return
-        if time.monotonic() > deadline:
-            ready = sum((connected & wanted).values())
-            raise PeerError(f"{NAME}: {ready} of {len(relays.processes)} ready within {READY_TIMEOUT_S:g} s")
-        time.sleep(0.005)
+def _lacking(relays: _Relays, wanted: Counter[tuple[IPv4Address, int]]) -> str:
+    """Each process connects its output last: ``wanted`` are those connections."""
+    try:
+        sockets = procnet.udp_sockets(procnet.read(relays.processes[-1].pid, "udp"))
+    except OSError:  # it has just ended
+        return "not one ready"
+    connected = Counter(entry.remote for entry in sockets if entry.state == procnet.ESTABLISHED)
+    ready = f"{sum((connected & wanted).values())} of {len(relays.processes)} ready"
+    return "" if connected >= wanted else ready
 
 
 PEER = _Socat()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from lab.load.jobs import Flow, Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
+from lab.load.jobs import Frame, ReceiverJob, ReceiverMode, ReceiverReport, TrafficError
 from lab.load.stamp import HEADER_BYTES, STAMP_BYTES
 from lab.traffic.receive import check
 from lab.traffic.receive.check import Expectation, Tally, latency_of, new_tally
@@ -55,7 +55,8 @@ def work(job: ReceiverJob, control: Control) -> ReceiverReport:
     capture = {"udp": capture_udp, "count": capture_count, "ring": capture_ring}[job.mode]
     captured = capture(job, control, tally, expectation)
     clock_step_ns = clock_difference_ns() - clock_before
-    offered = offered_of(job.flows, control.stop_arguments.get("offered") or {})
+    told = control.stop_arguments.get("offered") or {}
+    offered = [told.get(str(flow.stream_id), flow.sequences) for flow in job.flows]
     return report_of(tally, offered, captured, clock_step_ns)
 
 
@@ -182,11 +183,6 @@ def snap_bytes(job: ReceiverJob, whole: bool) -> int:
     if not whole:
         return HEADER_BYTES + STAMP_BYTES
     return LARGEST_FRAME if job.offload or job.everything else job.mtu + ETHERNET_AND_TAG
-
-
-def offered_of(flows: tuple[Flow, ...], offered: Mapping[str, int]) -> list[int]:
-    """Datagrams sent for each flow: what the lab said with "stop", by stream, else all that were planned."""
-    return [offered.get(str(flow.stream_id), flow.sequences) for flow in flows]
 
 
 def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_ns: int) -> ReceiverReport:
