@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
+from typing import Any
 
 from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, SenderReport, Stream, TrafficError
 from lab.load.topology import Side, Topology
@@ -73,6 +74,14 @@ class Bench:
         else:
             self._receivers[key] = self._stack.enter_context(start_receiver(self.lab.namespace(side), job))
         return self._receivers[key]
+
+    def carry(
+        self, of: Sequence[Stream], expected: int, receive: Mapping[str, Any] | None = None, **send: Any
+    ) -> tuple[SenderReport, ReceiverReport]:
+        """Send ``of`` from g0 to r0, at most ``expected`` of each; the others are fields of the jobs."""
+        job = SenderJob(interface="g0", streams=of, **send)
+        receiving = {"payload_bytes": job.payload_bytes, **(receive or {})}
+        return self.transfer(job, ReceiverJob(flows=flows(of, expected), **receiving))
 
     def transfer(
         self, sender_job: SenderJob, receiver_job: ReceiverJob

@@ -292,11 +292,8 @@ for payload in payloads:
 
 
 def test_what_does_not_fit_is_captured_in_rings(links: Bench) -> None:
-    of = streams(2)
-    sent, seen = links.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=20_000, count=1000),
-        ReceiverJob(flows=flows(of, 20_000_000), mode="count", payload_bytes=64, ring_bytes_max=1 << 24),
-    )
+    receive = {"mode": "count", "ring_bytes_max": 1 << 24}
+    sent, seen = links.carry(streams(2), 20_000_000, receive, rate_dps=20_000, count=1000)
     assert (seen.mode, sum(seen.received)) == ("ring", sent.offered)
     assert seen.instead
     assert "bytes: 16,777,216 allowed" in seen.instead

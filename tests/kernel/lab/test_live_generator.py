@@ -33,10 +33,8 @@ def two_inputs() -> Iterator[Bench]:
 def test_what_arrives_is_what_scapy_would_have_made(live: Bench) -> None:
     """Byte for byte, checksums included, when pages have gone round many times."""
     of = streams(1)
-    sent, seen = live.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=20_000, generator="xdp"),
-        ReceiverJob(flows=flows(of, 20_000), payload_bytes=64, full=True, keep_frames=20_000),
-    )
+    receive = {"full": True, "keep_frames": 20_000}
+    sent, seen = live.carry(of, 20_000, receive, rate_dps=50_000, count=20_000, generator="xdp")
     assert (sent.generator, sent.instead) == ("xdp", None)
     assert_perfect(sent, seen, 64)
     for sequence in (0, 1, 255, 9_999, 19_999):
@@ -55,10 +53,8 @@ def test_without_libbpf_packet_sockets_send_and_rings_capture_and_the_reports_sa
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     of = streams(2)
     with bench(Topology(direct=True, napi=True), "nobpf") as made:
-        sent, seen = made.transfer(
-            SenderJob(interface="g0", streams=of, rate_dps=5_000, count=1_000, generator="xdp"),
-            ReceiverJob(flows=flows(of, 500), payload_bytes=64, mode="count"),
-        )
+        receive = {"mode": "count"}
+        sent, seen = made.carry(of, 500, receive, rate_dps=5_000, count=1_000, generator="xdp")
     assert sent.generator == "packet"
     assert "libbpf.so.1" in str(sent.instead)
     assert "libbpf.so.1" in str(seen.instead)
@@ -95,11 +91,7 @@ def test_streams_take_turns_over_several_interfaces(two_inputs: Bench) -> None:
 
 
 def test_a_rate_is_kept_and_never_exceeded(live: Bench) -> None:
-    of = streams(2)
-    sent, seen = live.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=100_000, duration_s=0.5, generator="xdp"),
-        ReceiverJob(flows=flows(of, 25_000), payload_bytes=64),
-    )
+    sent, seen = live.carry(streams(2), 25_000, rate_dps=100_000, duration_s=0.5, generator="xdp")
     assert sent.offered <= 50_000
     assert sent.duration_ns >= sent.offered * 10_000 - 1_000_000, "faster than asked"
     assert sent.reached == (sent.offered == 50_000 and sent.duration_ns <= 510_000_000)
@@ -107,10 +99,9 @@ def test_a_rate_is_kept_and_never_exceeded(live: Bench) -> None:
 
 
 def test_bursts_follow_each_other_at_once(live: Bench) -> None:
-    of = streams(2)
-    sent, seen = live.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=16_000, count=3200, segments=32, generator="xdp"),
-        ReceiverJob(flows=flows(of, 1600), payload_bytes=64, keep_frames=3200),
+    receive = {"keep_frames": 3200}
+    sent, seen = live.carry(
+        streams(2), 1600, receive, rate_dps=16_000, count=3200, segments=32, generator="xdp"
     )
     assert sent.per_stream == (1600, 1600)
     assert_perfect(sent, seen, 64)
@@ -120,12 +111,9 @@ def test_bursts_follow_each_other_at_once(live: Bench) -> None:
 
 
 def test_a_ramp_ends_at_its_rate(live: Bench) -> None:
-    of = streams(1)
-    sent, seen = live.transfer(
-        SenderJob(
-            interface="g0", streams=of, rate_dps=10_000, ramp_to_dps=50_000, duration_s=0.5, generator="xdp"
-        ),
-        ReceiverJob(flows=flows(of, 30_000), payload_bytes=64, keep_frames=30_000),
+    receive = {"keep_frames": 30_000}
+    sent, seen = live.carry(
+        streams(1), 30_000, receive, rate_dps=10_000, ramp_to_dps=50_000, duration_s=0.5, generator="xdp"
     )
     assert sum(seen.lost) == 0
     # 15,000 in all; a machine that holds the generator up makes it fewer, never more.
@@ -139,10 +127,7 @@ def test_flat_out_nothing_is_lost_without_being_counted(live: Bench) -> None:
     of = streams(4)
     with Netlink(live.lab.gen) as sending, Netlink(live.lab.rcv) as receiving:
         before, before_there = read_interfaces(sending), read_interfaces(receiving)
-        sent, seen = live.transfer(
-            SenderJob(interface="g0", streams=of, duration_s=0.3, generator="xdp"),
-            ReceiverJob(flows=flows(of, 1_000_000), payload_bytes=64),
-        )
+        sent, seen = live.carry(of, 1_000_000, duration_s=0.3, generator="xdp")
         counted = since(read_interfaces(sending), before)["g0"]
         there = since(read_interfaces(receiving), before_there)["r0"]
     assert sent.generator == "xdp"
@@ -152,10 +137,9 @@ def test_flat_out_nothing_is_lost_without_being_counted(live: Bench) -> None:
 
 
 def test_frames_that_are_too_large_go_out_as_packets(live: Bench) -> None:
-    of = streams(1)
-    sent, seen = live.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=5000, count=500, payload_bytes=8972, generator="xdp"),
-        ReceiverJob(flows=flows(of, 500), payload_bytes=8972, full=True, mtu=9000),
+    receive = {"full": True, "mtu": 9000}
+    sent, seen = live.carry(
+        streams(1), 500, receive, rate_dps=5000, count=500, payload_bytes=8972, generator="xdp"
     )
     assert sent.generator == "packet"
     assert sent.instead is not None
@@ -168,11 +152,7 @@ def test_phases_follow_each_other_without_a_gap_in_the_sequence(
     live: Bench, generator: GeneratorName
 ) -> None:
     phases = (Phase(dps=3_000, seconds=0.1), Phase(dps=0, seconds=0.05), Phase(dps=9_010, seconds=0.1))
-    of = streams(7)
-    sent, seen = live.transfer(
-        SenderJob(interface="g0", streams=of, phases=phases, generator=generator),
-        ReceiverJob(flows=flows(of, 300), payload_bytes=64),
-    )
+    sent, seen = live.carry(streams(7), 300, phases=phases, generator=generator)
     assert (sent.generator, sent.instead) == (generator, None)
     assert sent.offered == sum(phase.offered for phase in sent.phases) <= 300 + 901
     assert_perfect(sent, seen, 64)  # no sequence number is missing between two phases, and none comes again

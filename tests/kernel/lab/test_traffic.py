@@ -36,11 +36,7 @@ def offload() -> Iterator[Bench]:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_fifty_thousand_a_second_arrive_exactly(wire_like: Bench, full: bool) -> None:
-    of = streams(7)
-    sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=50_000),
-        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, full=full),
-    )
+    sent, seen = wire_like.carry(streams(7), 10_000, rate_dps=50_000, count=50_000, receive={"full": full})
     assert sent.offered == 50_000
     assert_perfect(sent, seen, 64)
     assert seen.frames == 50_000
@@ -55,10 +51,7 @@ def test_fifty_thousand_a_second_arrive_exactly(wire_like: Bench, full: bool) ->
 
 def test_the_rate_is_kept(wire_like: Bench) -> None:
     """The schedule holds on average even when the machine is busy; ``reached`` says when it did not."""
-    of = streams(1)
-    sent, _ = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=10_000, count=5000), ReceiverJob(flows=flows(of, 5000))
-    )
+    sent, _ = wire_like.carry(streams(1), 5000, rate_dps=10_000, count=5000)
     assert sent.ended == "count"
     assert sent.duration_ns >= 499_000_000, "faster than asked"
     assert sent.reached == (sent.duration_ns <= 510_000_000)
@@ -67,10 +60,9 @@ def test_the_rate_is_kept(wire_like: Bench) -> None:
 
 @pytest.mark.parametrize("payload_bytes", [18, 19, 46, 64, 1472, 8972])
 def test_every_payload_size_arrives_whole(wire_like: Bench, payload_bytes: int) -> None:
-    of = streams(3)
-    sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=20_000, count=1000, payload_bytes=payload_bytes),
-        ReceiverJob(flows=flows(of, 1000), payload_bytes=payload_bytes, full=True, mtu=9000),
+    receive = {"full": True, "mtu": 9000}
+    sent, seen = wire_like.carry(
+        streams(3), 1000, receive, rate_dps=20_000, count=1000, payload_bytes=payload_bytes
     )
     assert_perfect(sent, seen, payload_bytes)
 
@@ -78,10 +70,8 @@ def test_every_payload_size_arrives_whole(wire_like: Bench, payload_bytes: int) 
 @pytest.mark.parametrize("payload_bytes", [64, 1400])
 def test_ordinary_sockets_that_join_receive_it_too(wire_like: Bench, payload_bytes: int) -> None:
     of = streams(25)  # more than the kernel's default of memberships a socket
-    sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=20_000, count=10_000, payload_bytes=payload_bytes),
-        ReceiverJob(flows=flows(of, 400), payload_bytes=payload_bytes, mode="udp"),
-    )
+    receive = {"mode": "udp"}
+    sent, seen = wire_like.carry(of, 400, receive, rate_dps=20_000, count=10_000, payload_bytes=payload_bytes)
     assert_perfect(sent, seen, payload_bytes)
 
 
@@ -89,10 +79,7 @@ def test_as_fast_as_possible_nothing_is_lost_without_being_counted(wire_like: Be
     of = streams(4)
     with Netlink(wire_like.lab.gen) as netlink:
         before = read_interfaces(netlink)
-        sent, seen = wire_like.transfer(
-            SenderJob(interface="g0", streams=of, duration_s=0.3),
-            ReceiverJob(flows=flows(of, 1_000_000), payload_bytes=64),
-        )
+        sent, seen = wire_like.carry(of, 1_000_000, duration_s=0.3)
         counted = since(read_interfaces(netlink), before)["g0"]
     assert sent.ended == "duration"
     assert sent.offered == counted.tx_packets + counted.tx_dropped
@@ -100,42 +87,32 @@ def test_as_fast_as_possible_nothing_is_lost_without_being_counted(wire_like: Be
 
 
 def test_a_ring_too_small_for_the_trial_is_emptied_on_the_way(wire_like: Bench) -> None:
-    of = streams(1)
-    sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=40_000, count=48_000),
-        ReceiverJob(flows=flows(of, 48_000), ring_bytes_max=1 << 20),
-    )
+    receive = {"ring_bytes_max": 1 << 20}
+    sent, seen = wire_like.carry(streams(1), 48_000, receive, rate_dps=40_000, count=48_000)
     assert sent.offered * 152 > 4 << 20, "more than the ring holds"
     assert_perfect(sent, seen, 64)
 
 
 @pytest.mark.parametrize("mode", ["ring", "udp"])
 def test_segments_that_the_kernel_cuts_arrive_as_datagrams(wire_like: Bench, mode: Any) -> None:
-    of = streams(2)
-    sent, seen = wire_like.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32),
-        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, full=True, mode=mode),
-    )
+    receive = {"full": True, "mode": mode}
+    sent, seen = wire_like.carry(streams(2), 10_000, receive, rate_dps=50_000, count=19_200, segments=32)
     assert_perfect(sent, seen, 64)
     assert (seen.frames, seen.gso_frames) == (19_200, 0)
 
 
 def test_a_gso_frame_is_accounted_segment_by_segment(offload: Bench) -> None:
-    of = streams(2)
-    sent, seen = offload.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32, payload_bytes=1000),
-        ReceiverJob(flows=flows(of, 10_000), payload_bytes=1000, offload=True, full=True),
+    receive = {"offload": True, "full": True}
+    sent, seen = offload.carry(
+        streams(2), 10_000, receive, rate_dps=50_000, count=19_200, segments=32, payload_bytes=1000
     )
     assert_perfect(sent, seen, 1000)
     assert (seen.frames, seen.gso_frames) == (600, 600)
 
 
 def test_gso_frames_reach_an_ordinary_socket_as_datagrams(offload: Bench) -> None:
-    of = streams(2)
-    sent, seen = offload.transfer(
-        SenderJob(interface="g0", streams=of, rate_dps=50_000, count=19_200, segments=32),
-        ReceiverJob(flows=flows(of, 10_000), payload_bytes=64, mode="udp"),
-    )
+    receive = {"mode": "udp"}
+    sent, seen = offload.carry(streams(2), 10_000, receive, rate_dps=50_000, count=19_200, segments=32)
     assert_perfect(sent, seen, 64)
 
 
@@ -144,11 +121,7 @@ def test_what_the_device_refuses_is_offered_and_lost(run_id: str) -> None:
     bucket = ["tbf", "rate", "8mbit", "burst", "4kb", "limit", "20kb"]
     with bench(Topology(direct=True), run_id) as made:
         netns.run(made.lab.gen, ["tc", "qdisc", "add", "dev", "g0", "root", *bucket])
-        of = streams(3)
-        sent, seen = made.transfer(
-            SenderJob(interface="g0", streams=of, count=20_000),
-            ReceiverJob(flows=flows(of, 7000), payload_bytes=64, full=True),
-        )
+        sent, seen = made.carry(streams(3), 7000, count=20_000, receive={"full": True})
     assert sent.offered == 20_000
     assert sent.refused > 1000
     assert sum(seen.lost) == sent.refused
@@ -182,10 +155,7 @@ def test_one_process_does_one_trial_after_another(wire_like: Bench) -> None:
     of = streams(2)
     processes = set()
     for _ in range(3):
-        sent, seen = wire_like.transfer(
-            SenderJob(interface="g0", streams=of, rate_dps=20_000, count=1000),
-            ReceiverJob(flows=flows(of, 500), payload_bytes=64),
-        )
+        sent, seen = wire_like.carry(of, 500, rate_dps=20_000, count=1000)
         assert_perfect(sent, seen, 64)
         processes.add(wire_like.pids)
         _, receiver_pid = wire_like.pids
