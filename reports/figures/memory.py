@@ -13,7 +13,7 @@ from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import draw_rows, figure, set_ticks
+from reports.figures.style import draw_rows, figure, in_words, of_scenario, set_ticks
 from reports.model import Figure
 from reports.tables.footprints import in_size_order
 
@@ -46,32 +46,27 @@ def of_worker(f: Footprint) -> dict[str, float]:
 def _stack(data: Dataset, scenario: str, footprints: Sequence[Footprint]) -> Figure:
     names = [_name(data, f) for f in footprints]
     sizes = [of_worker(f) for f in footprints]
+    doubts = [verdicts.footprint_doubts(f) for f in footprints]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
-        down, abreast = (2, 1) if narrow else (1, 2)
-        own, whole = canvas.subplots(down, abreast)
+        own, whole = canvas.subplots(*((2, 1) if narrow else (1, 2)))
         own.set_title("Private, and share of the template")
         _bars(own, sizes, names, ("private", "template"), narrow)
         whole.set_title("The same with rings")
-        _bars(whole, sizes, names if narrow else ["" for _ in names], tuple(PARTS), narrow)
+        _bars(whole, sizes, names if narrow else [""] * len(names), tuple(PARTS), narrow)
 
-    text = "; ".join(
-        f"{name}: {' MB, '.join(f'{part} {quantity.megabytes(size[part])}' for part in PARTS)} MB"
-        for name, size in zip(names, sizes, strict=True)
-    )
-    title = f"Memory of one worker, {scenario}" if scenario else "Memory of one worker"
+    texts = (" MB, ".join(f"{part} {quantity.megabytes(size[part])}" for part in PARTS) for size in sizes)
+    name, title = of_scenario(scenario, "memory-stack", "Memory of one worker")
     return figure(
-        f"memory-stack-{scenario}" if scenario else "memory-stack",
+        name,
         title,
         "Left, on a phone above: filled, its private memory; hatched, its share of what the supervisor has "
         "written. Right, on a phone below: with its rings, in upright strokes. What all of them hold once is "
         "in the table.",
-        f"Megabytes that one worker accounts for. {text}.",
+        f"Megabytes that one worker accounts for. {in_words(names, (f'{text} MB' for text in texts))}.",
         plot,
         lambda narrow: (2 if narrow else 1) * (len(footprints) * (60 if narrow else 30) + 74),
-        verdicts.merged(
-            [(name, verdicts.footprint_doubts(f)) for name, f in zip(names, footprints, strict=True)]
-        ),
+        verdicts.merged(list(zip(names, doubts, strict=True))),
         f"{title}, drawn" if scenario else "",
     )
 
@@ -82,25 +77,13 @@ def _name(data: Dataset, f: Footprint) -> str:
 
 
 def _bars(
-    axis: Axes,
-    sizes: Sequence[dict[str, float]],
-    names: Sequence[str],
-    parts: Sequence[str],
-    narrow: bool,
+    axis: Axes, sizes: Sequence[dict[str, float]], names: Sequence[str], parts: Sequence[str], narrow: bool
 ) -> None:
     for place, size in enumerate(sizes):
         begin = 0.0
         for part in parts:
-            length = size[part] / quantity.BYTES_PER_MB
-            axis.barh(
-                place,
-                length,
-                THIN if narrow else THICK,
-                begin,
-                edgecolor=svg.SERIES[0],
-                linewidth=1,
-                **PARTS[part],
-            )
+            length, height = size[part] / quantity.BYTES_PER_MB, THIN if narrow else THICK
+            axis.barh(place, length, height, begin, edgecolor=svg.SERIES[0], linewidth=1, **PARTS[part])
             begin += length
     draw_rows(axis, names, [quantity.megabytes(sum(size[part] for part in parts)) for size in sizes], narrow)
     axis.set_xlim(left=0)

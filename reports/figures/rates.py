@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from lab.results import Comparison, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.figures import svg
 from reports.figures.style import (
     across,
@@ -18,8 +19,10 @@ from reports.figures.style import (
     draw_rows,
     figure,
     grid,
+    in_words,
     legend,
     look,
+    of_scenario,
     rate_axis,
     row_heights,
     set_ticks,
@@ -34,17 +37,11 @@ OPEN_FIGURES = 3
 """With more scenarios than this, their drawings of loss are folded."""
 
 
-# -------------------------------------------------------------------------------------- against the peer
-
-
-def ratios(data: Dataset) -> Figure | None:
+def ratios(data: Dataset) -> list[Figure]:
     """Each paired comparison as a ratio with its interval; one panel a metric, 1 marked as no difference."""
     if not data.comparisons:
-        return None
-    keys = unique((c.metric, c.a, c.b, c.higher_is_better) for c in data.comparisons)
-    panels = [
-        [c for c in data.comparisons if (c.metric, c.a, c.b, c.higher_is_better) == key] for key in keys
-    ]
+        return []
+    panels = [*grouped(data.comparisons, lambda c: (c.metric, c.a, c.b, c.higher_is_better)).values()]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         heights = [len(panel) + (1.3 if narrow else 1.0) for panel in panels]
@@ -52,23 +49,20 @@ def ratios(data: Dataset) -> Figure | None:
         for axis, panel in zip(axes, panels, strict=True):
             _ratio_panel(data, axis, panel, narrow)
 
-    def height(narrow: bool) -> float:
-        return sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels)
-
-    names = {id(c): f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons}
-    lines = "; ".join(
-        f"{names[id(c)]}: {verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons
-    )
-    return figure(
+    names = [f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons]
+    text = in_words(names, (f"{verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons))
+    doubts = [verdicts.distinct(c.warnings) for c in data.comparisons]
+    made = figure(
         "ratios",
         "Ratio and interval",
         "Mark: the ratio. Thick line: its interval. Dotted line at 1: no difference. Upright stroke: the "
         "target. Hollow mark: doubtful.",
-        f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {lines}.",
+        f"Each paired comparison as a ratio; the dotted line at 1 is no difference. {text}.",
         plot,
-        height,
-        verdicts.merged([(names[id(c)], verdicts.distinct(c.warnings)) for c in data.comparisons]),
+        lambda narrow: sum(len(panel) * (62 if narrow else 36) + 74 for panel in panels),
+        verdicts.merged(list(zip(names, doubts, strict=True))),
     )
+    return [made]
 
 
 def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow: bool) -> None:
@@ -77,16 +71,14 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     between = f"{labels.subject(first.a)} / {labels.subject(first.b)}"
     if first.a == first.b:
         between = f"{labels.subject(first.a)}, one case / another"
-    axis.set_title(
-        f"{first.metric}, {between}" + ("\n" if narrow else " ") + f"({better})",
-        fontsize=11 if narrow else 12,
-    )
+    separator, size = ("\n", 11) if narrow else (" ", 12)
+    axis.set_title(f"{first.metric}, {between}{separator}({better})", fontsize=size)
     axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
-    colour, marker = look(first.a, False).colour, look(first.a, False).marker
+    style = look(first.a, False)
     for place, c in enumerate(panel):
-        axis.plot([c.low, c.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
-        fill = "none" if verdicts.distinct(c.warnings) else colour
-        axis.plot([c.ratio], [place], marker=marker, markersize=9, color=colour, markerfacecolor=fill)
+        axis.plot([c.low, c.high], [place, place], color=style.colour, linewidth=3, solid_capstyle="butt")
+        hollow = bool(verdicts.distinct(c.warnings))
+        axis.plot([c.ratio], [place], **style.marks(hollow, size=9))
         if c.target is not None:
             axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
     draw_rows(axis, [labels.label(data, c) for c in panel], [_row_value(c) for c in panel], narrow)
@@ -99,9 +91,6 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
 def _row_value(c: Comparison) -> str:
     interval = f" ({quantity.interval(c.low, c.high)})" if c.pairs > 1 else ""
     return f"{quantity.ratio(c.ratio)}{interval}, {verdicts.verdict(c)}"
-
-
-# -------------------------------------------------------------------------------------------- throughput
 
 
 def zero_loss(data: Dataset) -> list[Figure]:
@@ -117,64 +106,49 @@ def zero_loss(data: Dataset) -> list[Figure]:
 def _zero_loss_figure(
     data: Dataset, scenario: str, found: Sequence[ZeroLoss], subjects: Sequence[str]
 ) -> Figure:
-    cases = unique((z.scenario, labels.label(data, z)) for z in found)
-    rates = [z for case in cases for z in found if (z.scenario, labels.label(data, z)) == case]
+    cases = grouped(found, lambda z: (z.scenario, labels.label(data, z)))
+    rates = [z for members in cases.values() for z in members]
     names = [f"{labels.label(data, z)}, {labels.subject_with_rps(z)}" for z in rates]
+    values = [verdicts.zero_loss_rate(z) for z in rates]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, z in enumerate(rates):
-            draw_rate(
-                axis, place, z, look(z.subject, z.setting.rps, subjects), bool(verdicts.distinct(z.warnings))
-            )
-        draw_rows(axis, names, [verdicts.zero_loss_rate(z) for z in rates], narrow)
+            draw_rate(axis, place, z, look(z.subject, z.setting.rps, subjects))
+        draw_rows(axis, names, values, narrow)
         rate_axis(axis, 4 if narrow else 8)
 
-    lines = "; ".join(
-        f"{name}: {verdicts.zero_loss_rate(z)}, bounded by {verdicts.bound(z.bound_by)}"
-        for name, z in zip(names, rates, strict=True)
-    )
+    bounds = [f"{verdicts.zero_loss_rate(z)}, bounded by {verdicts.bound(z.bound_by)}" for z in rates]
+    doubts = [verdicts.distinct(z.warnings) for z in rates]
     return figure(
-        f"zero-loss-rates-{scenario}" if scenario else "zero-loss-rates",
-        f"Highest rate without loss, {scenario}" if scenario else "Highest rate without loss",
+        *of_scenario(scenario, "zero-loss-rates", "Highest rate without loss"),
         "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
         "lost, the generator was the limit. Upright stroke: the generator's ceiling with no forwarder. "
         "Hollow mark: doubtful.",
-        f"Datagrams a second offered without loss. {lines}.",
+        f"Datagrams a second offered without loss. {in_words(names, bounds)}.",
         plot,
         row_heights(len(rates)),
-        verdicts.merged(
-            [(name, verdicts.distinct(z.warnings)) for name, z in zip(names, rates, strict=True)]
-        ),
+        verdicts.merged(list(zip(names, doubts, strict=True))),
         f"{scenario}: {quantity.plural(len(rates), 'rate')}, drawn" if scenario else "",
     )
-
-
-# ---------------------------------------------------------------------------------- loss against the load
 
 
 def loss(data: Dataset) -> list[Figure]:
     """One figure a scenario, one panel a case: share of copies lost at each rate that was offered."""
     trials = [t for t in data.trials if t.subject != "none" and t.purpose in ("search", "fixed", "sweep")]
-    scenarios = unique(t.scenario for t in trials)
-    return [
-        _loss_figure(data, name, [t for t in trials if t.scenario == name], len(scenarios) > OPEN_FIGURES)
-        for name in scenarios
-    ]
+    scenarios = grouped(trials, lambda t: t.scenario)
+    folded = len(scenarios) > OPEN_FIGURES
+    return [_loss_figure(data, name, members, folded) for name, members in scenarios.items()]
 
 
 def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: bool) -> Figure:
-    keys = unique((t.case, t.setting.egress) for t in trials)
-    panels = [[t for t in trials if (t.case, t.setting.egress) == key] for key in keys]
+    panels = [*grouped(trials, lambda t: (t.case, t.setting.egress)).values()]
     subjects = unique(t.subject for t in trials)
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         for axis, panel in grid(canvas, panels, narrow):
             _loss_panel(data, axis, panel, subjects)
         legend(canvas)
-
-    def height(narrow: bool) -> float:
-        return -(-len(panels) // across(len(panels), narrow)) * (225 if narrow else 250) + 40
 
     text = "; ".join(_loss_text(data, panel) for panel in panels)
     hollow = sum(t.validity != "valid" for t in trials)
@@ -186,7 +160,7 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
         "Mark: one trial. Hollow mark: a trial that is not valid.",
         f"Share of copies lost, in percent, at each offered rate. {text}.",
         plot,
-        height,
+        lambda narrow: -(-len(panels) // across(len(panels), narrow)) * (225 if narrow else 250) + 40,
         doubts,
         line if folded else "",
     )
@@ -194,8 +168,7 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
 
 def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
     parts = []
-    for name in unique(labels.subject_with_rps(t) for t in panel):
-        mine = [t for t in panel if labels.subject_with_rps(t) == name]
+    for name, mine in grouped(panel, labels.subject_with_rps).items():
         worst = max(mine, key=lambda t: t.loss_ratio)
         parts.append(
             f"{name} lost up to {quantity.percent(worst.loss_ratio)} at {quantity.rate(worst.offered_dps)} "
@@ -205,24 +178,15 @@ def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
 
 
 def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
-    for name in unique((t.subject, t.setting.rps) for t in panel):
-        mine = sorted(
-            (t for t in panel if (t.subject, t.setting.rps) == name),
-            key=lambda t: (t.offered_dps, t.loss_ratio),
-        )
-        style = look(*name, subjects)
+    for (subject, rps), mine in grouped(panel, lambda t: (t.subject, t.setting.rps)).items():
+        style = look(subject, rps, subjects)
+        mine.sort(key=lambda t: (t.offered_dps, t.loss_ratio))
         for sound in (True, False):
             marks = [t for t in mine if (t.validity == "valid") == sound]
-            axis.plot(
-                [t.offered_dps for t in marks],
-                [100 * t.loss_ratio for t in marks],
-                color=style.colour,
-                marker=style.marker,
-                markersize=5,
-                markerfacecolor=style.colour if sound else "none",
-                linestyle=style.dashes if sound else "none",
-                label=labels.subject_with_rps(mine[0]) if sound else None,
-            )
+            rates, losses = [t.offered_dps for t in marks], [100 * t.loss_ratio for t in marks]
+            line: dict[str, Any] = {"linestyle": style.dashes} if sound else {}
+            name = labels.subject_with_rps(mine[0]) if sound else None
+            axis.plot(rates, losses, label=name, **style.marks(not sound, size=5) | line)
     axis.set_title(labels.label(data, panel[0]))
     axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
     axis.set_ylim(-LOSS_KNEE / 8, 100)
@@ -230,9 +194,6 @@ def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Seq
     axis.minorticks_off()
     rate_axis(axis, 5)
     axis.set_ylabel("copies lost")
-
-
-# ------------------------------------------------------------------------------------------------ latency
 
 
 def latency(data: Dataset) -> list[Figure]:
@@ -250,7 +211,8 @@ def _latency_figure(
 ) -> Figure:
     names = [_loaded_name(data, g[0]) for g in groups]
     medians = [latency_medians(g) for g in groups]
-    doubts = [(name, verdicts.group_doubts(g)) for name, g in zip(names, groups, strict=True)]
+    doubts = [verdicts.group_doubts(g) for g in groups]
+    figures = [dict(zip(PERCENTILES, map(quantity.microseconds, each), strict=True)) for each in medians]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
@@ -259,31 +221,23 @@ def _latency_figure(
             p50, _, p99, _, most = (value / quantity.NS_PER_US for value in values)
             axis.plot([p50, most], [place, place], color=style.colour, linewidth=1)
             axis.plot([p50, p99], [place, place], color=style.colour, linewidth=3, solid_capstyle="butt")
-            axis.plot([p50], [place], **style.marks(hollow=bool(doubts[place][1])))
+            axis.plot([p50], [place], **style.marks(hollow=bool(doubts[place])))
             axis.plot([most], [place], marker="|", markersize=13, color=svg.MUTED)
-        draw_rows(axis, names, [_latency_value(values) for values in medians], narrow)
+        draw_rows(axis, names, [f"p50 {each['p50']}, p99 {each['p99']}" for each in figures], narrow)
         axis.set_xscale("log")
         axis.minorticks_off()
         axis.xaxis.set_major_formatter("{x:,g}")
         axis.set_xlabel("µs")
 
-    text = "; ".join(
-        f"{name}: "
-        + ", ".join(
-            f"{percentile} {quantity.microseconds(value)}"
-            for percentile, value in zip(PERCENTILES, values, strict=True)
-        )
-        for name, values in zip(names, medians, strict=True)
-    )
+    texts = (", ".join(f"{percentile} {value}" for percentile, value in each.items()) for each in figures)
     return figure(
-        f"latency-percentiles-{scenario}" if scenario else "latency-percentiles",
-        f"Latency percentiles, {scenario}" if scenario else "Latency percentiles",
+        *of_scenario(scenario, "latency-percentiles", "Latency percentiles"),
         "Mark: the median, p50. Thick line: to p99. Thin line: to the maximum, the upright stroke. "
         "Medians over the trials, on a logarithmic axis. Hollow mark: doubtful.",
-        f"Send stamp to receive stamp in microseconds, logarithmic. {text}.",
+        f"Send stamp to receive stamp in microseconds, logarithmic. {in_words(names, texts)}.",
         plot,
         row_heights(len(groups)),
-        verdicts.merged(doubts),
+        verdicts.merged(list(zip(names, doubts, strict=True))),
         f"{scenario}: {quantity.plural(len(groups), 'row')}, drawn" if scenario else "",
     )
 
@@ -291,8 +245,3 @@ def _latency_figure(
 def _loaded_name(data: Dataset, trial: Trial) -> str:
     share = load_share(trial)
     return f"{labels.label(data, trial)}, {labels.subject_with_rps(trial)}{f', at {share}' if share else ''}"
-
-
-def _latency_value(values: Sequence[float]) -> str:
-    p50, _, p99, _, _ = values
-    return f"p50 {quantity.microseconds(p50)}, p99 {quantity.microseconds(p99)}"

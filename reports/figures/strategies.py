@@ -12,7 +12,16 @@ from lab.results import Footprint
 from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import draw_rate, draw_rows, figure, look, rate_axis, row_heights, set_ticks
+from reports.figures.style import (
+    draw_rate,
+    draw_rows,
+    figure,
+    in_words,
+    look,
+    rate_axis,
+    row_heights,
+    set_ticks,
+)
 from reports.model import Figure, Table
 from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_text, table
 
@@ -49,10 +58,9 @@ def _costs(group: Group, folded: bool) -> Figure:
         if not with_memory:
             _rates(canvas.subplots(), entries, names, narrow)
             return
-        down, abreast = (2, 1) if narrow else (1, 2)
-        rates, memory = canvas.subplots(down, abreast)
+        rates, memory = canvas.subplots(*((2, 1) if narrow else (1, 2)))
         _rates(rates, entries, names, narrow)
-        _memory(memory, entries, names if narrow else ["" for _ in names], narrow)
+        _memory(memory, entries, names if narrow else [""] * len(names), narrow)
 
     def height(narrow: bool) -> float:
         panels = 2 if narrow and with_memory else 1
@@ -68,9 +76,9 @@ def _costs(group: Group, folded: bool) -> Figure:
             f"Left (above on a phone): rates. {rates} Right (below on a phone): memory in MB without rings. "
             "Square: documented. Triangle: modelled. Disc: measured. Hollow disc or mark of a rate: doubtful."
         )
-    text = "; ".join(_costs_text(entry) for entry in entries)
     memory = " and memory" if with_memory else ""
     title = f"Throughput{memory} of each strategy, {group.scenario}"
+    text = in_words([entry.name for entry in entries], map(_costs_text, entries))
     return figure(
         f"strategies-{group.name}-costs",
         title,
@@ -78,13 +86,7 @@ def _costs(group: Group, folded: bool) -> Figure:
         f"Rates without loss in datagrams a second{memory and ', and memory in megabytes'}. {text}.",
         plot,
         height,
-        verdicts.merged(
-            [
-                (entry.case, verdicts.distinct(entry.found.warnings))
-                for entry in entries
-                if entry.found is not None
-            ]
-        ),
+        verdicts.merged([(e.case, verdicts.distinct(e.found.warnings)) for e in entries if e.found]),
         f"{title}, drawn" if folded else "",
     )
 
@@ -93,13 +95,8 @@ def _costs_text(entry: Entry) -> str:
     rate, found = "no rate without loss", entry.found
     if found is not None and found.lower_dps is not None:
         rate = f"{verdicts.zero_loss_rate(found)} datagrams/s, bounded by {verdicts.bound(found.bound_by)}"
-    f = entry.footprint
-    memory = "" if f is None else ", " + ", ".join(f"{name} {mb} MB" for name, mb in _megabytes(f).items())
-    return f"{entry.name}: {rate}{memory}"
-
-
-def _megabytes(f: Footprint) -> dict[str, str]:
-    return {name: quantity.megabytes(size) for name, size in _sizes(f).items()}
+    sizes = _sizes(entry.footprint) if entry.footprint else {}
+    return ", ".join([rate, *(f"{name} {quantity.megabytes(size)} MB" for name, size in sizes.items())])
 
 
 def _sizes(f: Footprint) -> dict[str, int]:
@@ -117,8 +114,7 @@ def _rates(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: b
         if entry.found is None or entry.found.lower_dps is None:
             values.append("none found")
             continue
-        doubtful = bool(verdicts.distinct(entry.found.warnings))
-        draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.rps), doubtful)
+        draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.rps))
         values.append(verdicts.zero_loss_rate(entry.found))
     axis.set_title("Rate without loss")
     draw_rows(axis, names, values, narrow)
@@ -133,17 +129,10 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
             continue
         sizes = _sizes(entry.footprint)
         for name, size in sizes.items():
-            style = dict(MEMORY[name])
+            style = {"color": svg.SERIES[0], "linestyle": "none", "markersize": 8, **MEMORY[name]}
             if name == "measured" and verdicts.footprint_doubts(entry.footprint):
                 style["markerfacecolor"] = "none"
-            axis.plot(
-                [size / quantity.BYTES_PER_MB],
-                [place],
-                color=svg.SERIES[0],
-                linestyle="none",
-                markersize=8,
-                **style,
-            )
+            axis.plot([size / quantity.BYTES_PER_MB], [place], **style)
         values.append(quantity.megabytes(sizes["measured"]))
     axis.set_title("Memory, the measured figure beside")
     draw_rows(axis, names, values, narrow)
@@ -155,7 +144,8 @@ def _memory(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: 
 def _shares(group: Group, folded: bool) -> Figure:
     entries = [entry for entry in group.entries if entry.shares]
     names = [f"{entry.case}, {quantity.plural(len(entry.shares), 'worker')}" for entry in entries]
-    values = [_shares_value(entry) for entry in entries]
+    texts = ((shares_text(entry.shares), idle_workers(entry.shares)) for entry in entries)
+    values = [", ".join(filter(None, each)) for each in texts]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
@@ -168,20 +158,15 @@ def _shares(group: Group, folded: bool) -> Figure:
         set_ticks(axis.xaxis, 5 if narrow else 9, "{x:g}×")
 
     title = f"Share of each worker, {group.scenario}"
-    text = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
     return figure(
         f"strategies-{group.name}-shares",
         title,
         "Upright stroke: a worker. Cross: a worker without any datagram. Dotted line at 1: an even share.",
-        f"Datagrams that each worker received, as a multiple of an even share. {text}.",
+        f"Datagrams that each worker received, as a multiple of an even share. {in_words(names, values)}.",
         plot,
         row_heights(len(entries), wide=30),
         folded=f"{title}, drawn" if folded else "",
     )
-
-
-def _shares_value(entry: Entry) -> str:
-    return ", ".join(filter(None, (shares_text(entry.shares), idle_workers(entry.shares))))
 
 
 def _share_marks(axis: Axes, place: int, shares: Sequence[float]) -> None:

@@ -6,17 +6,18 @@ and named under the drawing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
-from matplotlib.text import Annotation
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
 from lab.results import ZeroLoss
+from reports import verdicts
 from reports.figures import svg
 from reports.figures.text_layout import AFTER, BEFORE
 from reports.labels import unique
@@ -39,15 +40,10 @@ class Look:
     marker: str
     dashes: str
 
-    def marks(self, hollow: bool = False, size: float = 8) -> dict[str, Any]:
+    def marks(self, hollow: bool, size: float = 8) -> dict[str, Any]:
         """Arguments that draw the marker alone."""
-        return {
-            "color": self.colour,
-            "marker": self.marker,
-            "markersize": size,
-            "markerfacecolor": "none" if hollow else self.colour,
-            "linestyle": "none",
-        }
+        fill = {"color": self.colour, "markerfacecolor": "none" if hollow else self.colour}
+        return {**fill, "marker": self.marker, "markersize": size, "linestyle": "none"}
 
 
 _LOOKS = {
@@ -84,12 +80,22 @@ def figure(
     A folded one is drawn at one width only: a long run has a hundred of them, and few are looked at.
     """
 
-    def at(width: int, narrow: bool) -> Drawing:
-        part = f"{name}-{'narrow' if narrow else 'wide'}"
-        return Drawing(part, title, description, (width, height(narrow)), lambda canvas: plot(canvas, narrow))
+    def at(part: str, width: int, narrow: bool) -> Drawing:
+        size = (width, height(narrow))
+        return Drawing(f"{name}-{part}", title, description, size, lambda canvas: plot(canvas, narrow))
 
-    wide, narrow = at(WIDE, False), None if folded else at(NARROW, True)
+    wide, narrow = at("wide", WIDE, False), None if folded else at("narrow", NARROW, True)
     return Figure(name, title, key, description, wide, narrow, tuple(unique(doubts)), folded)
+
+
+def of_scenario(scenario: str, name: str, title: str) -> tuple[str, str]:
+    """Name and title of a figure that may be split by scenario."""
+    return (f"{name}-{scenario}", f"{title}, {scenario}") if scenario else (name, title)
+
+
+def in_words(names: Sequence[str], texts: Iterable[str]) -> str:
+    """The rows of a drawing for its description: ``name: text; name: text``."""
+    return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
 
 
 def across(panels: int, narrow: bool) -> int:
@@ -112,31 +118,19 @@ def draw_rows(axis: Axes, names: Sequence[str], values: Sequence[str], narrow: b
     axis.grid(False, axis="y")
     axis.spines["left"].set_visible(False)
     axis.set_yticks([])
+    # Not labels of ticks: matplotlib takes twenty times as long for one.
+    beside = partial(
+        axis.annotate, xycoords=("axes fraction", "data"), textcoords="offset points", annotation_clip=False
+    )
     for place, (name, value) in enumerate(zip(names, values, strict=True)):
         if narrow:
-            _beside(axis, name, place, (0, 9), "left", "bottom", svg.INK)
-            _beside(axis, value, place, (0, -9), "left", "top", svg.MUTED)
+            small: dict[str, Any] = {"fontsize": 10.5, "ha": "left"}
+            beside(name, (0, place), xytext=(0, 9), va="bottom", color=svg.INK, **small)
+            beside(value, (0, place), xytext=(0, -9), va="top", color=svg.MUTED, **small)
         else:
-            _beside(axis, name, place, (-6, 0), "right", "center", svg.INK).set_gid(BEFORE)
-            _beside(axis, value, place, (6, 0), "left", "center", svg.INK).set_gid(AFTER)
-
-
-def _beside(
-    axis: Axes, text: str, place: int, shift: tuple[float, float], side: str, level: str, colour: str
-) -> Annotation:
-    """Text at one end of a row. Not a tick's label: matplotlib takes twenty times as long for one."""
-    return axis.annotate(
-        text,
-        (1 if shift[0] > 0 else 0, place),
-        xycoords=("axes fraction", "data"),
-        xytext=shift,
-        textcoords="offset points",
-        fontsize=10.5 if shift[1] else 11,
-        ha=side,
-        va=level,
-        color=colour,
-        annotation_clip=False,
-    )
+            large: dict[str, Any] = {"fontsize": 11, "va": "center", "color": svg.INK}
+            beside(name, (0, place), xytext=(-6, 0), ha="right", gid=BEFORE, **large)
+            beside(value, (1, place), xytext=(6, 0), ha="left", gid=AFTER, **large)
 
 
 def row_heights(rows: int, wide: int = 27, margin: int = 60) -> Callable[[bool], float]:
@@ -144,22 +138,15 @@ def row_heights(rows: int, wide: int = 27, margin: int = 60) -> Callable[[bool],
     return lambda narrow: rows * (60 if narrow else wide) + margin
 
 
-def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look, hollow: bool) -> None:
+def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look) -> None:
     """A zero-loss rate, where loss began (an arrow if nowhere), and the generator's ceiling."""
     lower = z.lower_dps or 0
     if z.upper_dps is None:
-        axis.annotate(
-            "→",
-            (lower, place),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=15,
-            color=style.colour,
-        )
+        at: dict[str, Any] = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+        axis.annotate("→", (lower, place), fontsize=15, color=style.colour, **at)
     else:
         axis.plot([lower, z.upper_dps], [place, place], color=style.colour, linewidth=2)
-    axis.plot([lower], [place], **style.marks(hollow=hollow))
+    axis.plot([lower], [place], **style.marks(hollow=bool(verdicts.distinct(z.warnings))))
     axis.plot([z.generator_ceiling_dps], [place], marker="|", markersize=13, color=svg.MUTED)
 
 
@@ -189,12 +176,6 @@ def legend(canvas: Canvas) -> None:
     for axis in canvas.axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    narrow = canvas.get_figwidth() * 72 < WIDE
-    canvas.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside upper left",
-        ncols=2 if narrow else 4,
-        handlelength=2.6,
-        columnspacing=1.2,
-    )
+    columns = 2 if canvas.get_figwidth() * 72 < WIDE else 4
+    spacing = {"handlelength": 2.6, "columnspacing": 1.2}
+    canvas.legend(entries.values(), entries, loc="outside upper left", ncols=columns, **spacing)

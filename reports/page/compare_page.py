@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from reports import quantity
 from reports.dataset import Dataset, grouped
 from reports.figures import svg
-from reports.figures.style import draw_rows, figure, row_heights, set_ticks
+from reports.figures.style import draw_rows, figure, in_words, row_heights, set_ticks
 from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone
 from reports.page import compare
 from reports.page.compare import ComparedFigure, Difference, Measured, Metric
@@ -111,7 +111,7 @@ def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     if len(members) > 1:
         ends = f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
     items = tuple(
-        f"{c.name}, {c.subject}: {_ratio(c)} × ({_interval(c)}), A is {c.verdict}"
+        f"{c.name}, {c.subject}: {_ratio_text(c)}, A is {c.verdict}"
         for c in members
         if c.verdict in ("better", "worse")
     )
@@ -126,6 +126,10 @@ def _ratio(c: ComparedFigure) -> str:
 
 def _interval(c: ComparedFigure) -> str:
     return quantity.interval(*c.interval) if c.interval else "no interval"
+
+
+def _ratio_text(c: ComparedFigure) -> str:
+    return f"{_ratio(c)} × ({_interval(c)})"
 
 
 def _differences(differing: Sequence[Difference]) -> list[Table]:
@@ -178,7 +182,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
     if len(members) > DRAWN:
         return []
     names = [f"{c.name}, {c.subject}" for c in members]
-    values = [f"{_ratio(c)} × ({_interval(c)})" for c in members]
+    values = [_ratio_text(c) for c in members]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
@@ -192,9 +196,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
         axis.set_xlabel("A / B")
         set_ticks(axis.xaxis, 4 if narrow else 8, "{x:g}×")
 
-    text = "; ".join(
-        f"{row}: {value}, {c.verdict_text}" for row, value, c in zip(names, values, members, strict=True)
-    )
+    text = in_words(names, (f"{_ratio_text(c)}, {c.verdict_text}" for c in members))
     return [
         figure(
             name,

@@ -135,7 +135,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
             *strategy_figures.tables_and_figures(data),
         ),
         _section(
-            "peer", "Paired comparisons", (PAIRS,), rate_figures.ratios(data), *trials.comparisons(data)
+            "peer", "Paired comparisons", (PAIRS,), *rate_figures.ratios(data), *trials.comparisons(data)
         ),
         _section(
             "throughput",
