@@ -37,6 +37,7 @@ _VARIABLES = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
 
+_TICKS = {"labelsize": 11, "labelcolor": MUTED, "color": GRID, "major.size": 0, "minor.size": 0}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mcastlab",  # the same figure gives the same bytes
@@ -44,8 +45,6 @@ _STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.titlesize": 12,
     "axes.labelsize": 11,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
     "legend.fontsize": 11,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -63,50 +62,29 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
+    **{f"{axis}tick.{part}": value for axis in "xy" for part, value in _TICKS.items()},
     "figure.facecolor": "none",
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 6,
 }
 
-LIGHT = {
-    "ink": "#1b2026",
-    "muted": "#56606b",
-    "rule": "#d8dde3",
-    "paper": "#ffffff",
-    "panel": "#f5f7f9",
-    "good": "#1a6b34",
-    "bad": "#a8211b",
-    "doubt": "#7a4b00",
-    "series-1": "#0b5cad",
-    "series-2": "#b04a00",
-    "series-3": "#6b6f76",
-    "series-4": "#6a3d9a",
-    "series-5": "#2a7a2e",
+_PALETTE = {
+    "ink": ("#1b2026", "#e6eaef"),
+    "muted": ("#56606b", "#a5afba"),
+    "rule": ("#d8dde3", "#39424d"),
+    "paper": ("#ffffff", "#14181d"),
+    "panel": ("#f5f7f9", "#1c2229"),
+    "good": ("#1a6b34", "#7bd88f"),
+    "bad": ("#a8211b", "#ff958c"),
+    "doubt": ("#7a4b00", "#ffc46b"),
+    "series-1": ("#0b5cad", "#6db3ff"),
+    "series-2": ("#b04a00", "#ffab5e"),
+    "series-3": ("#6b6f76", "#a9b0b8"),
+    "series-4": ("#6a3d9a", "#c7a6ff"),
+    "series-5": ("#2a7a2e", "#7bd88f"),
 }
-DARK = {
-    "ink": "#e6eaef",
-    "muted": "#a5afba",
-    "rule": "#39424d",
-    "paper": "#14181d",
-    "panel": "#1c2229",
-    "good": "#7bd88f",
-    "bad": "#ff958c",
-    "doubt": "#ffc46b",
-    "series-1": "#6db3ff",
-    "series-2": "#ffab5e",
-    "series-3": "#a9b0b8",
-    "series-4": "#c7a6ff",
-    "series-5": "#7bd88f",
-}
+LIGHT, DARK = ({name: pair[place] for name, pair in _PALETTE.items()} for place in (0, 1))
 """The palette of page and drawings; text on paper keeps a contrast of at least 4.5:1 in both."""
 
 
@@ -174,11 +152,12 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
         (r'(href="#|url\(#)', rf"\1{name}-"),
         (r' transform="rotate\(-0 [^)]*\)"', ""),
         (r"font-family: [^;\"]+(; )?", ""),
+        (r"font: (bold|[1-9]00) ([\d.]+px) [^;\"]+", r"font-weight: \1; font-size: \2"),
+        (r"font: ([\d.]+px) [^;\"]+", r"font-size: \1"),
         (r"\s+", " "),
         (r"> <", "><"),
     ):
         svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
-    svg = re.sub(r"font: (?:(bold|[1-9]00) )?([\d.]+px) [^;\"]+", _font, svg)
     svg = re.sub(r"<[^>]+>", _round, svg)
     for placeholder, variable in _VARIABLES.items():
         svg = svg.replace(placeholder, variable)
@@ -199,8 +178,3 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
 def _round(tag: re.Match[str]) -> str:
     """Coordinates to a hundredth of a pixel; text between tags is left alone."""
     return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group())
-
-
-def _font(match: re.Match[str]) -> str:
-    weight = f"font-weight: {match.group(1)}; " if match.group(1) else ""
-    return f"{weight}font-size: {match.group(2)}"

@@ -7,13 +7,11 @@ uses the reader's font anyway, whose widths are unknown.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
-from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import LayoutEngine
 from matplotlib.text import Text
 
@@ -28,10 +26,12 @@ BEFORE, AFTER = "before", "after"
 """Group ids of texts to the left and right of a panel's rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Margins:
-    """Space for the texts around a panel, in pixels."""
+class Panel(NamedTuple):
+    """A panel, its place in the grid, and the space for the texts around it in pixels."""
 
+    axis: Axes
+    column: int
+    row: int
     left: float
     right: float
     top: float
@@ -59,66 +59,38 @@ class CountedLayout(LayoutEngine):
 
     def execute(self, fig: Canvas) -> None:
         width, height = (side * fig.dpi for side in fig.get_size_inches())
-        panels = [axis for axis in fig.axes if axis.get_subplotspec() is not None]
-        if not panels:
+        places = [(axis, place) for axis in fig.axes if (place := axis.get_subplotspec()) is not None]
+        if not places:
             return
-        margins = {axis: _margins(axis) for axis in panels}
-        grid = _place(panels[0]).get_gridspec()
+        panels = [_panel(axis, place) for axis, place in places]
+        grid = places[0][1].get_gridspec()
         head = _legend_height(fig)
         columns = _spans(
-            [_most(margins[a].left for a in panels if _column(a) == n) for n in range(grid.ncols)],
-            [_most(margins[a].right for a in panels if _column(a) == n) for n in range(grid.ncols)],
+            [[(p.left, p.right) for p in panels if p.column == n] for n in range(grid.ncols)],
             width,
-            np.asarray(grid.get_width_ratios(), dtype=float).tolist(),
+            grid.get_width_ratios(),
         )
         rows = _spans(
-            [_most(margins[a].top for a in panels if _row(a) == n) for n in range(grid.nrows)],
-            [_most(margins[a].bottom for a in panels if _row(a) == n) for n in range(grid.nrows)],
+            [[(p.top, p.bottom) for p in panels if p.row == n] for n in range(grid.nrows)],
             height - head,
-            np.asarray(grid.get_height_ratios(), dtype=float).tolist(),
+            grid.get_height_ratios(),
         )
-        for axis in panels:
-            left, across = columns[_column(axis)]
-            top, down = rows[_row(axis)]
-            axis.set_position(
-                (left / width, 1 - (head + top + down) / height, across / width, down / height), "both"
-            )
-            _place_labels(axis, margins[axis], across, down)
+        for panel in panels:
+            (left, across), (top, down) = columns[panel.column], rows[panel.row]
+            foot = 1 - (head + top + down) / height
+            panel.axis.set_position((left / width, foot, across / width, down / height), "both")
+            _place_labels(panel, across, down)
 
 
-def _place(axis: Axes) -> SubplotSpec:
-    place = axis.get_subplotspec()
-    if place is None:
-        raise ValueError("a panel without a place in a grid")
-    return place
-
-
-def _size(text: Text) -> float:
-    return float(text.get_fontsize())
-
-
-def _column(axis: Axes) -> int:
-    return _place(axis).colspan.start
-
-
-def _row(axis: Axes) -> int:
-    return _place(axis).rowspan.start
-
-
-def _most(sizes: Iterable[float]) -> float:
-    return max(sizes, default=0.0)
-
-
-def _spans(
-    before: list[float], after: list[float], room: float, ratios: list[float]
-) -> list[tuple[float, float]]:
-    """Start and length of each cell's inside; insides share what the margins leave."""
-    inside = max(room - sum(before) - sum(after), 10.0 * len(before))
+def _spans(margins: list[list[tuple[float, float]]], room: float, ratios: Any) -> list[tuple[float, float]]:
+    """Start and length of each cell's inside; insides share what the margins before and after leave."""
+    most = [tuple(map(max, zip(*each, strict=True))) if each else (0.0, 0.0) for each in margins]
+    inside = max(room - sum(map(sum, most)), 10.0 * len(most))
     spans, at = [], 0.0
-    for margin, rest, ratio in zip(before, after, ratios, strict=True):
-        length = inside * ratio / sum(ratios)
-        spans.append((at + margin, length))
-        at += margin + length + rest
+    for (before, after), ratio in zip(most, ratios, strict=True):
+        length = inside * float(ratio) / float(sum(ratios))
+        spans.append((at + before, length))
+        at += before + length + after
     return spans
 
 
@@ -128,42 +100,38 @@ def _legend_height(fig: Canvas) -> float:
     return rows * LEGEND_ROW + EDGE if rows else 0.0
 
 
-def _ticks(axis: Axis) -> tuple[float, float]:
-    """Width of the longest tick label, and its font size; 0 without labels."""
-    labels = [label for label in axis.get_majorticklabels() if label.get_text()]
-    if not labels:
-        return 0.0, 0.0
-    return max(text_width(label.get_text(), _size(label)) for label in labels), _size(labels[0])
+def _size(text: Text) -> float:
+    return float(text.get_fontsize())
 
 
-def _texts(axis: Axes, where: str) -> float:
-    """Width of the longest text beside the panel's rows."""
-    sizes = (text_width(t.get_text(), _size(t)) for t in axis.texts if t.get_gid() == where)
-    return max(sizes, default=0.0)
+def _widest(texts: Iterable[Text]) -> float:
+    return max((text_width(text.get_text(), _size(text)) for text in texts), default=0.0)
 
 
-def _margins(axis: Axes) -> Margins:
-    across, size = _ticks(axis.yaxis)
-    across = max(across, _texts(axis, BEFORE))
-    left = across + EDGE
+def _ticks(axis: Axis) -> list[Text]:
+    return [label for label in axis.get_majorticklabels() if label.get_text()]
+
+
+def _panel(axis: Axes, place: Any) -> Panel:
+    beside = {side: _widest(t for t in axis.texts if t.get_gid() == side) for side in (BEFORE, AFTER)}
+    left = max(_widest(_ticks(axis.yaxis)), beside[BEFORE]) + EDGE
     if axis.get_ylabel():
         left += _size(axis.yaxis.label) * LINE
-    right = EDGE + _texts(axis, AFTER)
-    label_width, size = _ticks(axis.xaxis)
-    right = max(right, label_width / 2 + 2)
-    bottom = size * LINE + EDGE if size else EDGE
+    ticks = _ticks(axis.xaxis)
+    right = max(EDGE + beside[AFTER], _widest(ticks) / 2 + 2)
+    bottom = _size(ticks[0]) * LINE + EDGE if ticks else EDGE
     if axis.get_xlabel():
         bottom += _size(axis.xaxis.label) * LINE
-    title = axis.get_title("left")
     top = EDGE
-    if title:
+    if title := axis.get_title("left"):
         top += (title.count("\n") + 1) * _size(axis.title) * LINE + EDGE / 2
-    return Margins(left, right, top, bottom)
+    return Panel(axis, place.colspan.start, place.rowspan.start, left, right, top, bottom)
 
 
-def _place_labels(axis: Axes, margins: Margins, across: float, down: float) -> None:
+def _place_labels(panel: Panel, across: float, down: float) -> None:
     """Place the names of the axes; otherwise matplotlib draws all tick labels to find a place."""
-    axis.xaxis.set_label_coords(0.5, -(margins.bottom - EDGE / 2) / down)
-    axis.xaxis.label.set_verticalalignment("bottom")
-    axis.yaxis.set_label_coords(-(margins.left - EDGE / 2) / across, 0.5)
-    axis.yaxis.label.set_verticalalignment("top")
+    x, y = panel.axis.xaxis, panel.axis.yaxis
+    x.set_label_coords(0.5, -(panel.bottom - EDGE / 2) / down)
+    x.label.set_verticalalignment("bottom")
+    y.set_label_coords(-(panel.left - EDGE / 2) / across, 0.5)
+    y.label.set_verticalalignment("top")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -63,14 +64,8 @@ def _panel(axis: Axes, each: Series) -> None:
         axis.plot([start - 0.4, end - 0.6], [level, level], color=svg.SERIES[0])
     for change in each.changes:
         axis.axvline(change.index - 0.5, color=svg.SERIES[1], linestyle="--")
-        axis.annotate(
-            f"× {change.factor:.2f}",
-            (change.index - 0.5, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -12),
-            textcoords="offset points",
-            color=svg.INK,
-        )
+        at: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axis.annotate(f"× {change.factor:.2f}", (change.index - 0.5, 1), (4, -12), color=svg.INK, **at)
     axis.set_ylim(bottom=0, top=max(values) * 1.25)
     axis.set_ylabel(each.key.unit or "ratio")
     axis.set_title(f"{_name(each)}: {_summary(each)}")

@@ -41,9 +41,6 @@ def _of(data: Dataset, test: str, records: Sequence[Tested]) -> list[Tested]:
     return [record for record in records if test in tests.get(record.scenario, [])]
 
 
-# -------------------------------------------------------------------------------------------- throughput
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A rate that was searched, or a trial at one rate; ``trial`` shows it where there is one."""
@@ -185,9 +182,6 @@ def _rate(trial: Trial, traffic: str) -> str:
     return quantity.rate(delivered * quantity.NS_PER_S / (trial.duration_ns + trial.drain_ns))
 
 
-# ----------------------------------------------------------------------------------------------- latency
-
-
 @dataclass(frozen=True, slots=True)
 class OutputLatency(Measured):
     output: OutputSample
@@ -272,9 +266,6 @@ def _extremes(t: Trial) -> tuple[int | None, int | None]:
     low = [each.latency_min_ns for each in multicast if each.latency_min_ns is not None]
     high = [each.latency_max_ns for each in multicast if each.latency_max_ns is not None]
     return min(low, default=None), max(high, default=None)
-
-
-# ---------------------------------------------------------------------------------------------- overhead
 
 
 def delays(data: Dataset) -> list[Table]:

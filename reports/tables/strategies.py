@@ -181,9 +181,6 @@ def _entry(data: Dataset, records: Sequence[Trial | ZeroLoss]) -> Entry:
     )
 
 
-# ------------------------------------------------------------------------------------------------ tables
-
-
 def table(group: Group) -> Table:
     """One row a strategy; columns without any figure are left out."""
     columns: Columns[Entry] = [

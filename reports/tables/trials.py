@@ -28,9 +28,6 @@ SHARES_LISTED = 8
 """With more workers than this a table gives the spread of their shares, not each."""
 
 
-# ------------------------------------------------------------------------------- targets and comparisons
-
-
 def targets(data: Dataset) -> list[Table]:
     columns: Columns[verdicts.MeasuredTarget] = [
         (Column("Target"), lambda t: t.what),
@@ -85,9 +82,6 @@ def _target(c: Comparison) -> Cell:
     if target is None:
         return Cell("none set")
     return Cell(target.outcome, verdicts.target_text(c), tone="good" if target.met else "bad")
-
-
-# -------------------------------------------------------------------------------------------- throughput
 
 
 def zero_loss(data: Dataset) -> list[Table]:
@@ -147,9 +141,6 @@ def fixed_rates(data: Dataset) -> list[Table]:
     held = [t for t in data.trials if t.purpose == "fixed" or t.validity != "invalid"]
     shown = [t for t in held if t.purpose in ("fixed", "calibration")]
     return tables("fixed-rates", "Fixed-rate trials and the generator's own ceiling", columns, shown)
-
-
-# ------------------------------------------------------------------------------------- processor, latency
 
 
 def cpu(data: Dataset) -> list[Table]:
@@ -236,9 +227,6 @@ def _grouped(trials: Iterable[Trial]) -> list[list[Trial]]:
     """
     groups = grouped(trials, lambda t: (t.scenario, t.case, t.subject, t.setting, t.load_share))
     return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
-
-
-# ----------------------------------------------------------------------------------------- worker shares
 
 
 def worker_shares(data: Dataset) -> list[Table]:
