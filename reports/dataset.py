@@ -29,6 +29,10 @@ Kind = TypeVar("Kind")
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
+Tested = Trial | ZeroLoss | Delay | Capacity | Soak
+"""Records of one subject."""
+Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change
+"""Records that are rows of tables."""
 RowKey = tuple[str, str, str, bool, str]
 """Scenario, case, subject, receive packet steering, egress: what every row of a table shows."""
 

@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
 
-from lab.results import (
-    Capacity,
-    Change,
-    Check,
-    Comparison,
-    Course,
-    Delay,
-    Footprint,
-    Setting,
-    Soak,
-    Trial,
-    ZeroLoss,
-)
-from reports.dataset import Dataset, row_key
+from lab.results import Comparison, Setting, Trial, ZeroLoss
+from reports.dataset import Dataset, Item, Named, Tested, row_key
 from reports.quantity import plural
-
-Item = TypeVar("Item")
-Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change
 
 SUBJECTS = {"none": "generator alone", "kernel": "kernel routing"}
 
@@ -64,7 +48,7 @@ def subject(name: str) -> str:
     return SUBJECTS.get(name, name)
 
 
-def subject_with_rps(record: Trial | ZeroLoss | Delay | Capacity | Soak) -> str:
+def subject_with_rps(record: Tested) -> str:
     """``mcrd, RPS on`` where receive packet steering spread the subject's input over the CPUs."""
     return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
 

@@ -130,6 +130,11 @@ class Section:
     parts: tuple[Table | Figure, ...] = ()
 
 
+def flowed(text: str) -> str:
+    """A text of several lines as one."""
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     title: str

@@ -7,8 +7,8 @@ never guessed at.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -54,15 +54,23 @@ def read(results: Path) -> Reading:
     if not usable and (problems or runs):
         foreign = [f"{path}: {run[0].why}" for run in runs if isinstance(run[0], Foreign)]
         raise ResultsError((foreign or problems)[0])
-    shown = usable[-1] if usable else ()
-    kept, repeated = _without_repeated([each for each in shown if not isinstance(each, Foreign)])
-    left_out = [*_damaged(problems, len(lines)), *_other_runs([run for run in runs if run is not shown])]
-    if repeated:
+    shown = usable[-1] if usable else []
+    # Each trial once, as readers find the trial of a figure by its id.
+    kept: dict[str | int, AnyRecord] = {}
+    for place, record in enumerate(shown):
+        if not isinstance(record, Foreign):
+            kept.setdefault(record.trial_id if isinstance(record, Trial) else place, record)
+    left_out = [_other_run(run) for run in runs if run is not shown]
+    if problems:
+        more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+        what = f"{len(problems):,} of {len(lines):,} lines, which are no records of this schema"
+        left_out.insert(0, f"{what}: {'; '.join(problems[:NAMED])}{more}")
+    if repeated := len(shown) - len(kept):
         left_out.append(
             f"{repeated:,} trials whose id another trial of the run has, the first of each was kept: "
             "are these results of several runs in one file?"
         )
-    return Reading(kept, tuple(left_out))
+    return Reading(tuple(kept.values()), tuple(left_out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,41 +112,20 @@ def _schema(line: str) -> str | None:
     return found.get("schema_version") if isinstance(found, dict) and found.get("kind") == "run" else None
 
 
-def _runs(records: list[Line]) -> list[tuple[Line, ...]]:
+def _runs(records: Iterable[Line]) -> list[list[Line]]:
     """Each run from its opening record on; records before the first one are a run without it."""
-    starts = [place for place, record in enumerate(records) if isinstance(record, RunStarted | Foreign)]
-    if not records:
-        return []
-    bounds = [*([0] if not starts or starts[0] else []), *starts, len(records)]
-    return [tuple(records[begin:end]) for begin, end in pairwise(bounds)]
-
-
-def _damaged(problems: list[str], lines: int) -> list[str]:
-    if not problems:
-        return []
-    more = f"; and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
-    named = "; ".join(problems[:NAMED])
-    return [f"{len(problems):,} of {lines:,} lines, which are no records of this schema: {named}{more}"]
-
-
-def _other_runs(runs: list[tuple[Line, ...]]) -> list[str]:
-    """The runs that are not shown: a report shows the last one of a file."""
-    left_out = []
-    for run in runs:
-        name = run[0].run_id if isinstance(run[0], RunStarted) else "one without its opening record"
-        why = f"run {name}: a report shows one run, this is about the last one"
-        left_out.append(f"{len(run):,} records: {run[0].why if isinstance(run[0], Foreign) else why}")
-    return left_out
-
-
-def _without_repeated(records: list[AnyRecord]) -> tuple[tuple[AnyRecord, ...], int]:
-    """Each trial once, as readers find the trial of a figure by its id; also how many were left out."""
-    seen: set[str] = set()
-    kept = []
+    runs: list[list[Line]] = []
     for record in records:
-        if isinstance(record, Trial):
-            if record.trial_id in seen:
-                continue
-            seen.add(record.trial_id)
-        kept.append(record)
-    return tuple(kept), len(records) - len(kept)
+        if not runs or isinstance(record, RunStarted | Foreign):
+            runs.append([])
+        runs[-1].append(record)
+    return runs
+
+
+def _other_run(run: Sequence[Line]) -> str:
+    """A run that is not shown: a report shows the last one of a file."""
+    first = run[0]
+    if isinstance(first, Foreign):
+        return f"{len(run):,} records: {first.why}"
+    name = first.run_id if isinstance(first, RunStarted) else "one without its opening record"
+    return f"{len(run):,} records: run {name}: a report shows one run, this is about the last one"

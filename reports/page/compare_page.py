@@ -11,7 +11,7 @@ from reports import quantity
 from reports.dataset import Dataset, grouped
 from reports.figures import svg
 from reports.figures.style import draw_rows, figure, in_words, row_heights, set_ticks
-from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone
+from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone, flowed
 from reports.page import compare
 from reports.page.compare import ComparedFigure, Difference, Measured, Metric
 from reports.quantity import capitalized, listed, plural
@@ -19,10 +19,8 @@ from reports.tables.build import CASE, Columns, number, table, tables
 
 DRAWN = 24
 """A drawing of more rows than this is left to the table."""
-NOT_IN_TURN = (
-    "The runs were made one after the other, not in turn: a machine that drifted in between shows as a "
-    "difference. For a verdict on two forwarders, measure both in one run with mcastlab compare."
-)
+NOT_IN_TURN = """The runs were made one after the other, not in turn: a machine that drifted in between shows
+as a difference. For a verdict on two forwarders, measure both in one run with mcastlab compare."""
 METHOD = (
     "A ratio is A / B of geometric means. Its interval is Welch's, at 95 %, and is given where both runs "
     f"have at least {compare.LEAST_REPEATED} figures. Figures are matched by scenario, case, subject, every "
@@ -89,7 +87,7 @@ def _summary(
         points.append(Point("Nothing to compare.", "The runs have no figure in common.", "bad"))
         return points
     points += [_metric_point(name, members) for name, _, members in _by_metric(found)]
-    points.append(Point("Not in turn.", NOT_IN_TURN))
+    points.append(Point("Not in turn.", flowed(NOT_IN_TURN)))
     others = [each.what for each in differing if not each.machine]
     if others:
         text = f"{listed(others[:8])}{' and more' if len(others) > 8 else ''}."

@@ -15,14 +15,17 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.results import ResultsError
-from reports.dataset import Dataset, load
+from reports.dataset import load
 from reports.figures import svg
 from reports.frames import frames
-from reports.model import Figure, Page, Table
+from reports.model import Figure, Page
 from reports.page import compare_page, markdown
 from reports.page import sections as page
 from reports.page.compare import refusal
 from reports.quantity import NONE
+
+Contents = dict[str, str | bytes]
+"""What is to be written, by the name of its file."""
 
 
 def write_report(
@@ -37,28 +40,23 @@ def write_report(
     """
     with _no_collection():
         data = load(results)
-        tables = frames(data)
-        contents = _contents(data, tables, parquet)
+        files = _data_files(frames(data), parquet)
+        contents = _rendered(page.build(data, files)) | files
     for each in data.left_out:
         warn(f"left out: {each}")
     if data.run is None and data.empty:
         warn(f"{results}: no record: nothing was measured")
-    out.mkdir(parents=True, exist_ok=True)
-    return [_write(out / name, text) for name, text in contents.items()]
+    return _write(out, contents)
 
 
-def _contents(data: Dataset, tables: Mapping[str, pd.DataFrame], parquet: bool) -> dict[str, str | bytes]:
-    """Every file of the report by its name."""
-    endings = ("csv", "parquet") if parquet else ("csv",)
-    files = [f"{name}.{ending}" for ending in endings for name in tables]
-    contents = _rendered(page.build(data, files))
-    contents |= {
+def _data_files(tables: Mapping[str, pd.DataFrame], parquet: bool) -> Contents:
+    files: Contents = {
         f"{name}.csv": table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
         for name, table in tables.items()
     }
     if parquet:
-        contents |= {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
-    return contents
+        files |= {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
+    return files
 
 
 def write_comparison(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda _: None) -> list[Path]:
@@ -74,21 +72,19 @@ def write_comparison(a: Path, b: Path, out: Path, warn: Callable[[str], None] = 
             warn(f"left out of {name}: {each}")
     if refused := refusal(left, right):
         warn(f"no verdicts: {refused}")
-    out.mkdir(parents=True, exist_ok=True)
-    return [_write(out / name, text) for name, text in contents.items()]
+    return _write(out, contents)
 
 
-def _rendered(report: Page, name: str = "report") -> dict[str, str | bytes]:
+def _rendered(report: Page, name: str = "report") -> Contents:
     """The page as HTML, as Markdown, and its drawings, by file name."""
     figures = [part for section in report.sections for part in section.parts if isinstance(part, Figure)]
     drawings = {figure.name: f"figure-{figure.name}.svg" for figure in figures}
     drawn = svg.draw_all([one for figure in figures for one in (figure.wide, figure.narrow) if one])
-
-    contents: dict[str, str | bytes] = {
+    return {
         f"{name}.html": render(report, drawn),
         f"{name}.md": markdown.render(report, drawings),
+        **{drawings[figure.name]: svg.standalone(drawn[figure.wide.name]) for figure in figures},
     }
-    return contents | {drawings[figure.name]: svg.standalone(drawn[figure.wide.name]) for figure in figures}
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
@@ -124,18 +120,15 @@ def render(report: Page, drawn: Mapping[str, str]) -> str:
         drawn=drawn,
         light=svg.variables(svg.LIGHT),
         dark=svg.variables(svg.DARK),
-        is_table=_is_table,
         none_text=NONE,
     )
 
 
-def _is_table(part: Table | Figure) -> bool:
-    return isinstance(part, Table)
-
-
-def _write(path: Path, content: str | bytes) -> Path:
-    """Write atomically: whoever reloads the page of a running run never sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    partial.replace(path)
-    return path
+def _write(out: Path, contents: Contents) -> list[Path]:
+    """Write each file atomically: whoever reloads the page of a running run never sees half of it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        partial = out / f".{name}.{os.getpid()}"
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        partial.replace(out / name)
+    return [out / name for name in contents]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 
@@ -10,19 +11,18 @@ from reports.model import Cell, Column, Figure, Page, Point, Row, Table
 
 def render(page: Page, drawings: Mapping[str, str]) -> str:
     """GitHub-flavoured Markdown; ``drawings`` maps a figure's name to the SVG file beside the page."""
-    blocks = [f"# {escape(page.title)}", escape(page.subtitle), "## Summary"]
-    blocks.append("\n".join(_point(point) for point in page.summary))
+    blocks = [f"# {escape(page.title)}", escape(page.subtitle)]
+    blocks += ["## Summary", "\n".join(map(_point, page.summary))]
     if len(page.sections) > 1:
-        blocks.append("## Contents")
-        blocks.append("\n".join(f"- [{escape(s.title)}](#{_anchor(s.title)})" for s in page.sections))
+        titles = (f"- [{escape(s.title)}](#{_anchor(s.title)})" for s in page.sections)
+        blocks += ["## Contents", "\n".join(titles)]
     for section in page.sections:
         blocks.append(f"## {escape(section.title)}")
         blocks += [escape(text) for text in section.text]
         for part in section.parts:
             blocks += _table(part) if isinstance(part, Table) else _figure(part, drawings[part.name])
     if page.files:
-        blocks.append("## Data")
-        blocks.append("\n".join(f"- `{name}`" for name in page.files))
+        blocks += ["## Data", "\n".join(f"- `{name}`" for name in page.files)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -69,9 +69,7 @@ def _table(table: Table) -> list[str]:
         empty = [""] * (len(table.columns) - 1)
         lines += [_line([f"*{escape(note)}*", *empty]) for note in row.notes]
     body = "\n".join(lines)
-    if not table.folded:
-        return [f"**{escape(table.caption)}**", body]
-    return _folded(table.folded, [body])
+    return _folded(table.folded, [body] if table.folded else [f"**{escape(table.caption)}**", body])
 
 
 def _trials(row: Row) -> str:
@@ -82,11 +80,11 @@ def _trials(row: Row) -> str:
 
 
 def _folded(line: str, blocks: list[str]) -> list[str]:
-    return [f"<details><summary>{_html(line)}</summary>", *blocks, "</details>"] if line else blocks
-
-
-def _html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return (
+        [f"<details><summary>{html.escape(line, quote=False)}</summary>", *blocks, "</details>"]
+        if line
+        else blocks
+    )
 
 
 def _heading(column: Column) -> str:

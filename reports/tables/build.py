@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from lab.results import Check, Footprint
 from reports import labels, quantity
 from reports.collapse import ROWS_SHOWN, by_scenario, row_counts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, Named
 from reports.model import Cell, Column, Row, Table
 
 Kind = TypeVar("Kind")
@@ -81,7 +81,7 @@ def tables(name: str, caption: str, columns: Columns[Kind], records: Iterable[Ki
     return made
 
 
-def row_name(data: Dataset, record: labels.Named, doubts: tuple[str, ...] = ()) -> Cell:
+def row_name(data: Dataset, record: Named, doubts: tuple[str, ...] = ()) -> Cell:
     """The case, with the scenario under it, and the egress where traffic flowed."""
     where = record.scenario
     if not isinstance(record, Footprint | Check):

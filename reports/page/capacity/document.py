@@ -18,7 +18,7 @@ from reports.capacity.predict import MemoryPrediction
 from reports.capacity.rank import Row as Ranked
 from reports.capacity.rank import evaluate, ranked
 from reports.dataset import Dataset
-from reports.model import Cell, Column, Section, Table, Tone
+from reports.model import Cell, Column, Section, Table, Tone, flowed
 from reports.tables.build import Columns, number, table
 
 WIRE_BYTES = 66
@@ -27,17 +27,13 @@ MOST_NAMES = 4
 SAME_CHOICE = 0.05
 """A choice whose rate is higher by no more than this is not a better one."""
 
-MEMORY = (
-    "Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a "
-    "rule, 1 MB a process), measured what this run really started, predicted the capacity model. Measured "
-    "and predicted are private memory of workers and supervisor, rules included; not in them are what all of "
-    "them share, receive rings, whose size is configuration, and the kernel's own growth."
-)
-RATES = (
-    "Rates are predicted without loss, with the kernel's part of receiving on the workers' own processors. "
-    "The document names no size of datagrams: {payload:,} B of payload and one copy are assumed, a flow for "
-    "each rule, spread over workers by chance as a network card's hash does."
-)
+MEMORY = """Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a
+rule, 1 MB a process), measured what this run really started, predicted the capacity model. Measured and
+predicted are private memory of workers and supervisor, rules included; not in them are what all of them
+share, receive rings, whose size is configuration, and the kernel's own growth."""
+RATES = """Rates are predicted without loss, with the kernel's part of receiving on the workers' own
+processors. The document names no size of datagrams: {payload:,} B of payload and one copy are assumed, a flow
+for each rule, spread over workers by chance as a network card's hash does."""
 
 
 def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
@@ -50,7 +46,8 @@ def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
         *_characteristics(data, model, layouts),
         *_use_cases(model, layouts),
     )
-    return Section("seed", title, (MEMORY, RATES.format(payload=layouts.payload_bytes)), tables)
+    text = (flowed(MEMORY), flowed(RATES).format(payload=layouts.payload_bytes))
+    return Section("seed", title, text, tables)
 
 
 def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> list[Table]:

@@ -19,7 +19,7 @@ from reports.capacity.scaling import PESSIMISTIC_SIGMA
 from reports.dataset import Dataset
 from reports.figures import svg
 from reports.figures.style import figure, grid, thousands
-from reports.model import Cell, Column, Figure, Section, Table
+from reports.model import Cell, Column, Figure, Section, Table, flowed
 from reports.page.capacity import document
 from reports.tables.build import CASE, Columns, number, table
 
@@ -28,16 +28,12 @@ PROMISED = 0.15
 MOST_CPUS = 96
 """Where the scaling curve ends: the largest machine in the architecture document."""
 
-HELD_OUT = (
-    "Each case was predicted by a model fitted to all the others, so these are the errors to expect for a "
-    "load that nobody has measured. A worker that could not keep up shows what a datagram costs; where the "
-    "generator was the limit, the cost is known only to be no more than that."
-)
-SUM = (
-    "The cost of a datagram that arrives is the sum of the terms below, none of which can be negative. "
-    "Intervals are of 95 %. They contain other choices of the cases (bootstrap), the scatter of held-out "
-    "cases, and 10 % more with each doubling outside what was measured."
-)
+HELD_OUT = """Each case was predicted by a model fitted to all the others, so these are the errors to expect
+for a load that nobody has measured. A worker that could not keep up shows what a datagram costs; where the
+generator was the limit, the cost is known only to be no more than that."""
+SUM = """The cost of a datagram that arrives is the sum of the terms below, none of which can be negative.
+Intervals are of 95 %. They contain other choices of the cases (bootstrap), the scatter of held-out cases, and
+10 % more with each doubling outside what was measured."""
 TERMS = {
     "receive": ("Receive and match", "each datagram"),
     "frame": ("Send a frame", "each output, divided among the datagrams in the frame"),
@@ -74,7 +70,7 @@ def section(model: CapacityModel) -> Section:
         _scaling_figure(model),
         *(cases for each in held for cases in _cases(each, model)),
     ]
-    text = (HELD_OUT, SUM, f"The model was {model.provenance}.")
+    text = (flowed(HELD_OUT), flowed(SUM), f"The model was {model.provenance}.")
     return Section("capacity", "Capacity model", text, tuple(parts))
 
 
