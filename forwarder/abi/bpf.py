@@ -40,7 +40,8 @@ SKB_VLAN_PRESENT: Final = 20
 """Offset of ``vlan_present`` in ``struct __sk_buff``."""
 
 _INSTRUCTION: Final = struct.Struct("=BBhi")
-_PROG_LOAD: Final = struct.Struct("=IIQQIIQII16sII")
+_PROG_LOAD: Final = struct.Struct("=IIQQ24x16s8x")
+"""prog_type, insn_cnt, insns, license; no log; kern_version, prog_flags 0; prog_name; no device."""
 _MAP_CREATE: Final = struct.Struct("=IIIII")
 _MAP_UPDATE: Final = struct.Struct("=IIQQQ")
 _LINK_CREATE: Final = struct.Struct("=IIII")
@@ -68,23 +69,9 @@ def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SC
         _INSTRUCTION.pack(one.code, one.destination | one.source << 4, one.offset, one.immediate)
         for one in program
     )
-    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags, prog_name
     text, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
-    attributes = _PROG_LOAD.pack(
-        kind,
-        len(program),
-        ctypes.addressof(text),
-        ctypes.addressof(licence),
-        0,
-        0,
-        0,
-        0,
-        0,
-        name.encode(),
-        0,
-        0,
-    )
-    return _bpf(BPF_PROG_LOAD, attributes)
+    addresses = (ctypes.addressof(text), ctypes.addressof(licence))
+    return _bpf(BPF_PROG_LOAD, _PROG_LOAD.pack(kind, len(program), *addresses, name.encode()))
 
 
 def attach_ingress(program: int, ifindex: int) -> int:

@@ -17,42 +17,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwarder.abi.io_uring import (
-    CQE_WORDS,
-    IORING_OFF_SQ_RING,
-    IORING_SETUP_CQSIZE,
-    IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_NO_SQARRAY,
-    IORING_SETUP_R_DISABLED,
-    IORING_SETUP_SINGLE_ISSUER,
-    IORING_SETUP_SUBMIT_ALL,
-    SQE_WORDS,
+from forwarder.abi import io_uring as abi
+
+_POINTERS = tuple((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries"))
+_MAPPING = (
+    ("ring_sz", ctypes.c_size_t),
+    ("ring_ptr", ctypes.c_void_p),
+    ("ring_mask", ctypes.c_uint),
+    ("ring_entries", ctypes.c_uint),
+    ("pad", ctypes.c_uint * 2),
 )
 
 
 class _Sq(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries")),
+        *_POINTERS,
         *((name, ctypes.c_void_p) for name in ("kflags", "kdropped", "array", "sqes")),
         ("sqe_head", ctypes.c_uint),
         ("sqe_tail", ctypes.c_uint),
-        ("ring_sz", ctypes.c_size_t),
-        ("ring_ptr", ctypes.c_void_p),
-        ("ring_mask", ctypes.c_uint),
-        ("ring_entries", ctypes.c_uint),
-        ("pad", ctypes.c_uint * 2),
+        *_MAPPING,
     )
 
 
 class _Cq(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries")),
+        *_POINTERS,
         *((name, ctypes.c_void_p) for name in ("kflags", "koverflow", "cqes")),
-        ("ring_sz", ctypes.c_size_t),
-        ("ring_ptr", ctypes.c_void_p),
-        ("ring_mask", ctypes.c_uint),
-        ("ring_entries", ctypes.c_uint),
-        ("pad", ctypes.c_uint * 2),
+        *_MAPPING,
     )
 
 
@@ -76,13 +67,8 @@ class _Params(ctypes.Structure):
     """``struct io_uring_params`` of ``linux/io_uring.h``."""
 
     _fields_ = (
-        ("sq_entries", ctypes.c_uint32),
-        ("cq_entries", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("sq_thread_cpu", ctypes.c_uint32),
-        ("sq_thread_idle", ctypes.c_uint32),
-        ("features", ctypes.c_uint32),
-        ("wq_fd", ctypes.c_uint32),
+        *((name, ctypes.c_uint32) for name in ("sq_entries", "cq_entries", "flags", "sq_thread_cpu")),
+        *((name, ctypes.c_uint32) for name in ("sq_thread_idle", "features", "wq_fd")),
         ("resv", ctypes.c_uint32 * 3),
         ("sq_off", ctypes.c_uint32 * 10),
         ("cq_off", ctypes.c_uint32 * 10),
@@ -156,12 +142,12 @@ def open_uring(entries: int, completions: int) -> Uring:
     """
     ring, params = _Ring(), _Params()
     params.flags = (
-        IORING_SETUP_CQSIZE
-        | IORING_SETUP_SUBMIT_ALL
-        | IORING_SETUP_SINGLE_ISSUER
-        | IORING_SETUP_DEFER_TASKRUN
-        | IORING_SETUP_NO_SQARRAY
-        | IORING_SETUP_R_DISABLED
+        abi.IORING_SETUP_CQSIZE
+        | abi.IORING_SETUP_SUBMIT_ALL
+        | abi.IORING_SETUP_SINGLE_ISSUER
+        | abi.IORING_SETUP_DEFER_TASKRUN
+        | abi.IORING_SETUP_NO_SQARRAY
+        | abi.IORING_SETUP_R_DISABLED
     )
     params.cq_entries = completions
     result = _library.io_uring_queue_init_params(entries, ctypes.byref(ring), ctypes.byref(params))
@@ -173,8 +159,8 @@ def open_uring(entries: int, completions: int) -> Uring:
         sq_tail=_view(ring.sq.ktail, 1, np.uint32),
         cq_head=_view(ring.cq.khead, 1, np.uint32),
         cq_tail=_view(ring.cq.ktail, 1, np.uint32),
-        sqes=_view(ring.sq.sqes, params.sq_entries * SQE_WORDS, np.uint64).reshape(-1, SQE_WORDS),
-        cqes=_view(ring.cq.cqes, params.cq_entries * CQE_WORDS, np.uint64).reshape(-1, CQE_WORDS),
+        sqes=_view(ring.sq.sqes, params.sq_entries * abi.SQE_WORDS, np.uint64).reshape(-1, abi.SQE_WORDS),
+        cqes=_view(ring.cq.cqes, params.cq_entries * abi.CQE_WORDS, np.uint64).reshape(-1, abi.CQE_WORDS),
         head_offset=ring.sq.khead - ring.sq.ring_ptr,
         _ring=ring,
     )
@@ -185,5 +171,7 @@ def submission_head(fd: int, head_offset: int) -> int:
 
     The descriptor keeps the ring's memory alive after the process that used it has died.
     """
-    with mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=IORING_OFF_SQ_RING) as memory:
+    with mmap.mmap(
+        fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=abi.IORING_OFF_SQ_RING
+    ) as memory:
         return int.from_bytes(memory[head_offset : head_offset + 4], "little")

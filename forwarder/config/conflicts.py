@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from forwarder.config.options import SELECTION, SupervisorOptions
 from forwarder.plan.model import InterfaceGroup
@@ -100,9 +101,12 @@ def _of_plan(
 ) -> list[Problem]:
     """What planning would refuse, under the options' names."""
     problems = plan_problems(strategy, options.input_interfaces, options.sizing)
-    written = dict.fromkeys(("interfaces", "interface_group"), names.get(selection, flag(selection)))
-    for axis in ("steering", "placement", "grouping"):
-        written[axis] = names.get(axis, flag(axis))
-    written["max_workers"] = names.get("max_workers_per_interface", "--max-workers-per-interface")
-    counted = Counter(problems)  # a plan may say the same of several groups
-    return [Problem(written.get(p.field, p.field), p.value, p.allowed) for p in counted]
+    option_of = {"interfaces": selection, "interface_group": selection}
+    option_of["max_workers"] = "max_workers_per_interface"
+
+    def written(field: str) -> str:
+        name = option_of.get(field, field)
+        return names.get(name, flag(name))
+
+    distinct = dict.fromkeys(problems)  # a plan may say the same of several groups
+    return [replace(problem, field=written(problem.field)) for problem in distinct]

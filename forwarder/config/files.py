@@ -7,7 +7,7 @@ All problems are reported at once, under the name that the user wrote: ``--num-w
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from forwarder.config.conflicts import conflicts
 from forwarder.config.options import SELECTION, SupervisorOptions
-from forwarder.problems import Problem, ProblemsError, flag, from_pydantic
+from forwarder.problems import Location, Problem, ProblemsError, flag, from_pydantic
 from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.rules.notation import load_rules, parse_rules
 
@@ -65,14 +65,17 @@ def read_options(
         except RulesError as error:
             del values["rules"]
             where = names["rules"].removesuffix("rules")
-            problems += [Problem(where + p.field, p.value, p.allowed) for p in error.problems]
+            problems += [replace(problem, field=where + problem.field) for problem in error.problems]
     options, wrong, more = _validated(model, values, names)
     problems += more
     if isinstance(options.rules, Path):
         try:
             rules = load_rules(options.rules)
         except RulesError as error:
-            problems += _of_file(error.problems, options.rules, names["rules"])
+            for problem in error.problems:  # of the file, or of its content under the file's name
+                of_file = problem.value == str(options.rules)
+                field = names["rules"] if of_file else f"{options.rules.name}: {problem.field}"
+                problems.append(replace(problem, field=field))
     problems += conflicts(options, names, wrong)
     if problems:
         raise OptionsError(problems)
@@ -86,16 +89,19 @@ def read_config(path: Path, *, field: str = "--config", whole: bool = False) -> 
         field: the file's name in messages.
         whole: refuse a file that does not end with a newline, because it may still be being written.
     """
+
+    def refused(allowed: str) -> OptionsError:
+        return OptionsError([Problem(field, str(path), allowed)])
+
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except OSError as error:
-        raise OptionsError([Problem(field, str(path), f"a readable file: {error.strerror}")]) from error
+        raise refused(f"a readable file: {error.strerror}") from error
     except ValueError as error:
-        raise OptionsError([Problem(field, str(path), f"a TOML file in UTF-8: {error}")]) from error
+        raise refused(f"a TOML file in UTF-8: {error}") from error
     if whole and not text.endswith("\n"):
-        allowed = "a whole file, whose last line ends with a newline: this one may be half-written"
-        raise OptionsError([Problem(field, str(path), allowed)])
+        raise refused("a whole file, whose last line ends with a newline: this one may be half-written")
     if isinstance(values.get("rules"), str):
         values["rules"] = str(path.parent / values["rules"])  # a file beside the configuration
     return values
@@ -113,25 +119,14 @@ def _validated(
             for name, field in model.model_fields.items()
             if isinstance(field.json_schema_extra, dict)
         }
-        found = from_pydantic(
-            error,
-            allowed,
-            field=lambda location: str(location[0]),
-            unknown=lambda location: _no_such(str(location[0]), allowed),
-        )
+
+        def unknown(location: Location) -> str:
+            """What to say of an unknown option in a file; names there are written with underscores."""
+            near = get_close_matches(str(location[0]).replace("-", "_"), allowed, n=2)
+            return f"no such option; {' or '.join(near)}?" if near else "no such option: leave it out"
+
+        found = from_pydantic(error, allowed, field=lambda location: str(location[0]), unknown=unknown)
         wrong = {problem.field for problem in found}
         right = {name: value for name, value in values.items() if name not in wrong}
         problems = [replace(problem, field=names.get(problem.field, problem.field)) for problem in found]
         return model.model_validate(right), wrong, problems
-
-
-def _no_such(name: str, there: Iterable[str]) -> str:
-    """What to say of an unknown option in a file; names there are written with underscores."""
-    near = get_close_matches(name.replace("-", "_"), there, n=2)
-    return f"no such option; {' or '.join(near)}?" if near else "no such option: leave it out"
-
-
-def _of_file(problems: Sequence[Problem], path: Path, name: str) -> list[Problem]:
-    """Problems of a rules file: of the file under its option's name, of its content under the file's."""
-    fields = [name if problem.value == str(path) else f"{path.name}: {problem.field}" for problem in problems]
-    return [Problem(field, p.value, p.allowed) for field, p in zip(fields, problems, strict=True)]

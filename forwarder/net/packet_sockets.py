@@ -26,6 +26,8 @@ _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 4 << 20
+"""Of a socket: to send, or for received frames larger than a slot (``PACKET_COPY_THRESH``)."""
 _WAITING_TOGETHER = 64
 T = TypeVar("T")
 _DROP_ALL = (Instruction(RET | K, 0, 0, 0),)
@@ -45,22 +47,30 @@ class Ring:
         return self.frames * self.frame_bytes
 
 
-def open_receivers(ifindex: int, rings: Sequence[Ring], *, copy_bytes: int = 4 << 20) -> list[socket.socket]:
+def open_receivers(ifindex: int, rings: Sequence[Ring]) -> list[socket.socket]:
     """Receive sockets bound to an interface, their rings made, deaf until :func:`listen`.
 
     They are *made* one after another, in the order of ``rings``. Each ring then waits for a grace period of
     the kernel (``packet_set_ring`` calls ``synchronize_net``, some 8 ms), and they wait together.
 
-    Args:
-        copy_bytes: receive buffer for frames larger than a slot (``PACKET_COPY_THRESH``), of each.
-
     Raises OSError: no such interface, no permission, no memory for the rings; none is left open.
     """
+    return _all_or_none(_packet_socket, lambda sock, ring: _set_up(sock, ring, ifindex), rings)
+
+
+def _packet_socket() -> socket.socket:
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+
+def _all_or_none(
+    make: Callable[[], socket.socket], set_up: Callable[[socket.socket, T], None], parts: Sequence[T]
+) -> list[socket.socket]:
+    """A socket for each part, made in turn and set up together; none is left open when one fails."""
     made: list[socket.socket] = []
     try:
-        for _ in rings:
-            made.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))  # noqa: PERF401
-        _together(lambda pair: _set_up(*pair, ifindex, copy_bytes), list(zip(made, rings, strict=True)))
+        for _ in parts:
+            made.append(make())  # noqa: PERF401
+        _together(lambda pair: set_up(*pair), list(zip(made, parts, strict=True)))
     except BaseException:
         close_all(made)
         raise
@@ -107,7 +117,7 @@ def _together(work: Callable[[T], object], items: Sequence[T]) -> None:
             pass
 
 
-def _set_up(sock: socket.socket, ring: Ring, ifindex: int, copy_bytes: int) -> None:
+def _set_up(sock: socket.socket, ring: Ring, ifindex: int) -> None:
     # A bound packet socket receives everything at once, also before it has joined a fanout group.
     mute(sock)
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
@@ -115,7 +125,7 @@ def _set_up(sock: socket.socket, ring: Ring, ifindex: int, copy_bytes: int) -> N
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_COPY_THRESH, 1)
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_IGNORE_OUTGOING, 1)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, copy_bytes)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     _make_ring(sock, ap.PACKET_RX_RING, ring)
     _bind(sock, ifindex)
 
@@ -190,35 +200,24 @@ def arrivals(sock: socket.socket) -> tuple[int, int]:
     return int(came), int(dropped)
 
 
-def open_transmitter(*, send_bytes: int = 4 << 20) -> socket.socket:
+def open_transmitter() -> socket.socket:
     """An unbound transmit socket that receives nothing; each send names its interface."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    sock = _packet_socket()
     try:
         sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VNET_HDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, send_bytes)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def open_tx_rings(memory_nodes: Sequence[int | None], *, send_bytes: int = 4 << 20) -> list[socket.socket]:
-    """Transmit sockets like :func:`open_transmitter`'s, each with a ring (PACKET_TX_RING).
-
-    Args:
-        memory_nodes: for each, where the ring's pages are to come from, see :class:`Ring`.
+def open_tx_rings(memory_nodes: Sequence[int | None]) -> list[socket.socket]:
+    """Transmit sockets like :func:`open_transmitter`'s, with a ring (PACKET_TX_RING) of these nodes' memory.
 
     Raises OSError: no memory; none is left open.
     """
-    made: list[socket.socket] = []
-    try:
-        for _ in memory_nodes:
-            made.append(open_transmitter(send_bytes=send_bytes))  # noqa: PERF401
-        _together(lambda pair: _set_up_tx(*pair), list(zip(made, memory_nodes, strict=True)))
-    except BaseException:
-        close_all(made)
-        raise
-    return made
+    return _all_or_none(open_transmitter, _set_up_tx, memory_nodes)
 
 
 def _set_up_tx(sock: socket.socket, memory_node: int | None) -> None:

@@ -112,13 +112,12 @@ class Host:
 
 def described_host(cpus: int, interfaces: Sequence[str], nodes: int = 1, mtu: int = ETHERNET_MTU) -> Host:
     """A machine of ``cpus`` CPUs in ``nodes`` memory nodes, the interfaces spread over the nodes in runs."""
-    return Host(
+    host = Host(
         cpus=tuple(Cpu(number, number * nodes // cpus) for number in range(cpus)),
-        interfaces=tuple(
-            Interface(name, mtu, place * nodes // len(interfaces)) for place, name in enumerate(interfaces)
-        ),
+        interfaces=(),
         memory=tuple(Node(number) for number in range(nodes)),
     )
+    return host.with_interfaces(interfaces, mtu)
 
 
 def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None = None) -> Host:
@@ -129,33 +128,29 @@ def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None =
     memory = _read_nodes(sysfs / "devices/system/node")
     node_of: dict[int, int] = {}
     for found in memory:
-        listed = sysfs / f"devices/system/node/node{found.node}/cpulist"
-        node_of |= dict.fromkeys(parse_cpu_list(_text(listed), listed), found.node)
+        node_of |= dict.fromkeys(_cpus(sysfs / f"devices/system/node/node{found.node}/cpulist"), found.node)
     online = sysfs / "devices/system/cpu/online"
     cpus = [
         Cpu(number, node_of.get(number, 0), _core(sysfs / f"devices/system/cpu/cpu{number}/topology"))
-        for number in parse_cpu_list(_text(online), online)
+        for number in _cpus(online)
         if allowed_cpus is None or number in allowed_cpus
     ]
     if not cpus:
         raise HostError(f"{online}: no CPU online that workers may use (allowed: {allowed_cpus})")
     network = sysfs / "class/net"
     names = sorted(entry.name for entry in network.iterdir()) if network.is_dir() else []
-    found_interfaces = [one for name in names if (one := _read_interface(network / name, sysfs))]
+    interfaces = [one for name in names if (one := _read_interface(network / name, sysfs))]
     beneath = {name: _beneath(network / name) for name in names}
-    told = {interface.name: interface.node for interface in found_interfaces}
-    interfaces = (
-        replace(interface, node=_node_beneath(interface.name, told, beneath))
-        for interface in found_interfaces
-    )
-    return Host(tuple(cpus), tuple(interfaces), memory)
+    told = {one.name: one.node for one in interfaces}
+    placed = (replace(one, node=_node_beneath(one.name, told, beneath)) for one in interfaces)
+    return Host(tuple(cpus), tuple(placed), memory)
 
 
 def _read_nodes(directory: Path) -> tuple[Node, ...]:
     """The nodes that are online; none where the kernel was built without NUMA."""
     numbers = sorted(int(found.name.removeprefix("node")) for found in directory.glob("node[0-9]*"))
     online = directory / "online"
-    listed = parse_cpu_list(_text(online), online) if online.exists() else numbers
+    listed = _cpus(online) if online.exists() else numbers
     found = []
     for number in numbers:
         place = directory / f"node{number}"
@@ -172,14 +167,11 @@ def _read_nodes(directory: Path) -> tuple[Node, ...]:
 
 
 def _memory_bytes(meminfo: Path) -> int | None:
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        match line.split():  # Node 0 MemTotal:  16345304 kB
-            case [_, _, "MemTotal:", kibibytes, "kB"] if kibibytes.isdigit():
-                return int(kibibytes) * 1024
+    with suppress(OSError):
+        for line in meminfo.read_text().splitlines():
+            match line.split():  # Node 0 MemTotal:  16345304 kB
+                case [_, _, "MemTotal:", kibibytes, "kB"] if kibibytes.isdigit():
+                    return int(kibibytes) * 1024
     return None
 
 
@@ -187,7 +179,7 @@ def _core(topology: Path) -> int | None:
     """The first CPU of the core, where it has several; older kernels only have ``thread_siblings_list``."""
     for name in ("core_cpus_list", "thread_siblings_list"):
         if (topology / name).exists():
-            siblings = parse_cpu_list(_text(topology / name), topology / name)
+            siblings = _cpus(topology / name)
             return siblings[0] if len(siblings) > 1 else None
     return None
 
@@ -249,9 +241,10 @@ def _device_node(device: Path, sysfs: Path) -> int | None:
     return None
 
 
-def _text(path: Path) -> str:
+def _cpus(path: Path) -> list[int]:
+    """The CPUs (or nodes) in a file."""
     try:
-        return path.read_text()
+        return parse_cpu_list(path.read_text(), path)
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forwarder.plan.host import ETHERNET_MTU, Host, HostError
+from forwarder.plan.host import ETHERNET_MTU, Cpu, Host, HostError
 from forwarder.plan.memory import FORWARDER, Holding, estimate
 from forwarder.plan.model import (
     RINGS_FORESEEN,
@@ -205,12 +205,12 @@ def _workers(
 ) -> tuple[WorkerPlan, ...]:
     # Rings must fit the budget when elastic groups are at their largest.
     foreseen = RINGS_FORESEEN if sizing.follow_rules else 0
-    sockets = sum(group.max_workers * max(foreseen, len(group.interfaces)) for group in groups)
+    in_all = sum(group.max_workers * max(foreseen, len(group.interfaces)) for group in groups)
     rings: dict[str, RingPlan] = {}
     for name in (name for group in groups for name in group.interfaces):
         found = host.interface(name)
         mtu = found.mtu if found else ETHERNET_MTU
-        rings[name] = ring_for(mtu, sockets, sizing.ring_budget_bytes, sizing.ring_frames)
+        rings[name] = ring_for(mtu, in_all, sizing.ring_budget_bytes, sizing.ring_frames)
     keys = {name: key for key, name in enumerate(rings)}
     load: Counter[int] = Counter()
     workers: list[WorkerPlan] = []
@@ -225,28 +225,26 @@ def _workers(
             else:
                 slots = cpu_slots([cpu.cpu for cpu in cpus])
         for place, (cpu, slot) in enumerate(zip(cpus, slots, strict=True)):
-            template = _membership(group, strategy.steering, slot, order)
-            workers.append(
-                WorkerPlan(
-                    worker_id=len(workers),
-                    group=group.group_id,
-                    cpu=cpu.cpu,
-                    node=cpu.node,
-                    partition=of_worker[group.group_id, place],
-                    sockets=tuple(
-                        SocketPlan(name, *_keyed(template, keys[name]), rings[name])
-                        for name in group.interfaces
-                    ),
-                    memory_node=host.memory_node(cpu.node),
-                )
+            sockets = tuple(
+                SocketPlan(name, *_membership(group, strategy.steering, slot, order, keys[name]), rings[name])
+                for name in group.interfaces
             )
+            partition = of_worker[group.group_id, place]
+            workers.append(_worker(host, group, len(workers), cpu, partition, sockets))
     return tuple(workers)
+
+
+def _worker(
+    host: Host, group: GroupPlan, worker_id: int, cpu: Cpu, partition: int, sockets: tuple[SocketPlan, ...]
+) -> WorkerPlan:
+    memory_node = host.memory_node(cpu.node)
+    return WorkerPlan(worker_id, group.group_id, cpu.cpu, cpu.node, partition, sockets, memory_node)
 
 
 def one_more(
     host: Host, group: GroupPlan, members: Sequence[WorkerPlan], others: Sequence[WorkerPlan], worker_id: int
 ) -> WorkerPlan:
-    """The next worker of an elastic group, given its ``members`` and the workers of ``others`` groups.
+    """The next worker of an elastic group, given its ``members`` and the workers of other groups.
 
     Raises HostError: there is no CPU for it.
     """
@@ -256,18 +254,11 @@ def one_more(
         raise HostError(f"memory node {group.node} has no CPU left that workers may use")
     (cpu,) = pick_cpus(cpus, load, 1, _preferred(host, group))
     place = len(members)
-    return WorkerPlan(
-        worker_id=worker_id,
-        group=group.group_id,
-        cpu=cpu.cpu,
-        node=cpu.node,
-        partition=members[0].partition,
-        sockets=tuple(
-            replace(one, fanout=replace(one.fanout, slot=place, members=place + 1) if one.fanout else None)
-            for one in members[0].sockets
-        ),
-        memory_node=host.memory_node(cpu.node),
+    sockets = tuple(
+        replace(one, fanout=replace(one.fanout, slot=place, members=place + 1) if one.fanout else None)
+        for one in members[0].sockets
     )
+    return _worker(host, group, worker_id, cpu, members[0].partition, sockets)
 
 
 def _preferred(host: Host, group: GroupPlan) -> int | None:
@@ -279,21 +270,15 @@ def _preferred(host: Host, group: GroupPlan) -> int | None:
     return nodes.pop() if len(nodes) == 1 else None
 
 
-Membership = tuple[FanoutPlan | None, FilterPlan | None]
-
-
-def _membership(group: GroupPlan, steering: Steering, slot: int, cpus: tuple[int, ...]) -> Membership:
+def _membership(
+    group: GroupPlan, steering: Steering, slot: int, cpus: tuple[int, ...], key: int
+) -> tuple[FanoutPlan | None, FilterPlan | None]:
     if group.max_workers == 1 or steering is Steering.UNGROUPED:
         return None, None
     if steering is Steering.FILTER:
         return None, FilterPlan(slot, group.workers)
     mode: FanoutMode = "flow" if group.elastic else "cpu-map" if cpus else _MODES[steering]
-    return FanoutPlan(0, mode, slot, group.workers, group.max_workers, cpus), None
-
-
-def _keyed(membership: Membership, group_key: int) -> Membership:
-    fanout, socket_filter = membership
-    return (replace(fanout, group_key=group_key) if fanout else None), socket_filter
+    return FanoutPlan(key, mode, slot, group.workers, group.max_workers, cpus), None
 
 
 def _figures(

@@ -35,7 +35,9 @@ def _sizing_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizi
     elif not interfaces:
         yield Problem("interfaces", "none", "at least one interface")
     if grouping is Grouping.ONE_INTERFACE and len(counts) > 1:
-        yield Problem("interfaces", ",".join(counts), f"one interface with {_which(strategy)}")
+        preset = PRESETS[name].grouping is grouping
+        which = f"strategy {name}" if preset else f"grouping {grouping.value}"
+        yield Problem("interfaces", ",".join(counts), f"one interface with {which}")
     if sizing.groups and grouping not in (Grouping.PER_INTERFACE, Grouping.INTERFACE_GROUPS):
         yield Problem("interface_group", name, "a strategy that works in interface groups")
     for group_id, count in Counter(group.group_id for group in sizing.groups).items():
@@ -48,12 +50,6 @@ def _sizing_problems(strategy: Strategy, interfaces: Sequence[str], sizing: Sizi
     if sizing.max_workers is not None and sizing.max_workers < sizing.min_workers:
         allowed = f"the least, {sizing.min_workers}, or more"
         yield Problem("max_workers", str(sizing.max_workers), allowed)
-
-
-def _which(strategy: Strategy) -> str:
-    """The preset or the axis that decides which interfaces share workers, for messages."""
-    preset = PRESETS[strategy.name].grouping is strategy.grouping
-    return f"strategy {strategy.name}" if preset else f"grouping {strategy.grouping.value}"
 
 
 def binding_problems(host: Host, sizing: Sizing) -> list[Problem]:

@@ -44,8 +44,7 @@ class RuleBook:
         # Lists, and counts of parallel edges, because candidates are linked before they are checked.
         self._by_input: dict[Node, list[_Linked]] = {}
         self._upstream: dict[Node, dict[Node, int]] = {}
-        problems = self.add(list(rules))
-        if problems:
+        if problems := self.add(list(rules)):
             raise RulesError(problems)
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class RuleBook:
 
     def _try(self, rules: Sequence[ForwardingRule], keep: bool) -> tuple[Problem, ...]:
         added = [_Linked(rule, rule.node, tuple([output.node for output in rule.outputs])) for rule in rules]
-        problems = self._clashes(added)
+        problems = [*self._clashes(added)]
         for linked in added:
             self._link(linked)
         problems += self._loops(added)
@@ -91,9 +90,8 @@ class RuleBook:
                 self._unlink(linked)
         return tuple(problems)
 
-    def _clashes(self, added: Sequence[_Linked]) -> list[Problem]:
+    def _clashes(self, added: Sequence[_Linked]) -> Iterator[Problem]:
         """Ids and inputs that are taken, and conflicts within a rule."""
-        problems = []
         ids: dict[str, int] = {}
         inputs: dict[Node, int] = {}
         for index, (rule, node, targets) in enumerate(added):
@@ -101,12 +99,12 @@ class RuleBook:
             first = ids.setdefault(rule.rule_id, index)
             if rule.rule_id in self._by_id or first != index:
                 other = "a rule in force" if rule.rule_id in self._by_id else f"rules[{first}]"
-                problems.append(Problem(f"{where}.rule_id", name, f"an id of its own: {other} has it"))
+                yield Problem(f"{where}.rule_id", name, f"an id of its own: {other} has it")
             first = inputs.setdefault(node, index)
             if node in self._by_input or first != index:
                 other = (self._by_input[node][0] if node in self._by_input else added[first]).rule.rule_id
                 allowed = f"one rule for each input interface, group and port: rule {other!r} has it"
-                problems.append(Problem(where, f"rule {name} matches {_show(node)}", allowed))
+                yield Problem(where, f"rule {name} matches {_show(node)}", allowed)
             if len(targets) == 1 and targets[0] != node:
                 continue  # nearly every rule: nothing to compare
             outputs: dict[Node, int] = {}
@@ -115,12 +113,10 @@ class RuleBook:
                 if target == node:
                     value = f"{_show(target)} is the input of its own rule {name}"
                     allowed = "an output other than the rule's input: the datagram would loop"
-                    problems.append(Problem(at, value, allowed))
-                first = outputs.setdefault(target, place)
-                if first != place:
+                    yield Problem(at, value, allowed)
+                if (first := outputs.setdefault(target, place)) != place:
                     value = f"{_show(target)} is outputs[{first}] of rule {name}, too"
-                    problems.append(Problem(at, value, "each output once"))
-        return problems
+                    yield Problem(at, value, "each output once")
 
     def _link(self, linked: _Linked) -> None:
         self._by_input.setdefault(linked.node, []).append(linked)
@@ -147,7 +143,7 @@ class RuleBook:
     def _upstream_of(self, node: Node) -> Iterable[Node]:
         return self._upstream.get(node, ())
 
-    def _loops(self, added: Sequence[_Linked]) -> list[Problem]:
+    def _loops(self, added: Sequence[_Linked]) -> Iterator[Problem]:
         """One problem for each of a set of loops that share no node, as large as can be.
 
         The book had none before, so a loop passes through an added rule, and lies both downstream and
@@ -156,21 +152,14 @@ class RuleBook:
         nodes = list(dict.fromkeys(linked.node for linked in added))
         region = first_closed(nodes, self._downstream_of, self._upstream_of)
         place_of = {id(linked): place for place, linked in enumerate(added)}
-        problems = []
         for loop in disjoint_loops(nodes, region, self._downstream_of):
             edges = [self._edge(a, b) for a, b in itertools.pairwise([*loop, loop[0]])]
             start = next(n for n, edge in enumerate(edges) if id(edge) in place_of)
             edges = [*edges[start:], *edges[:start]]
-            path = [_show(edge.node) for edge in [*edges, edges[0]]]
-            names = _shortened([repr(edge.rule.rule_id) for edge in edges])
-            problems.append(
-                Problem(
-                    f"rules[{place_of[id(edges[0])]}]",
-                    " -> ".join(_shortened(path)),
-                    f"no loop: rules {', '.join(names)} would send a datagram back to where it came in",
-                )
-            )
-        return problems
+            path = " -> ".join(_shortened([_show(edge.node) for edge in [*edges, edges[0]]]))
+            names = ", ".join(_shortened([repr(edge.rule.rule_id) for edge in edges]))
+            allowed = f"no loop: rules {names} would send a datagram back to where it came in"
+            yield Problem(f"rules[{place_of[id(edges[0])]}]", path, allowed)
 
     def _edge(self, node: Node, target: Node) -> _Linked:
         """The rule that leads from ``node`` to ``target``: one in force, if there is one."""

@@ -6,13 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from forwarder.problems import ProblemsError
 

@@ -313,7 +313,7 @@ class Autoscaler:
     async def _park(self, handle: WorkerHandle) -> None:
         closed = packet_sockets.identities(receiver.sock for receiver in handle.receivers.values())
         self._state.pool.keep_counts(receive_sockets.close(receive_sockets.places_of(handle)))
-        handle.park()
+        handle.state = State.PARKED
         # An interface that comes back is opened for the workers that have it planned.
         handle.plan = replace(handle.plan, sockets=())
         # The kernel may keep the io_uring of a process that has ended for some ms, and with it an armed poll

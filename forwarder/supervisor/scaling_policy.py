@@ -174,11 +174,9 @@ def _why_idle(memory: Memory, load: Load, limits: Limits) -> str | None:
     if (overload := memory.overloads.get(fewer)) and load.at_ns < overload.until_ns:
         bearable = min(bearable, overload.offered_dps)
     bound = limits.hysteresis * bearable
-    if load.offered_dps < bound:
-        return (
-            f"{load.offered_dps:,.0f} datagrams/s, less than the {bound:,.0f} that {fewer} can be left with"
-        )
-    return None
+    if load.offered_dps >= bound:
+        return None
+    return f"{load.offered_dps:,.0f} datagrams/s, less than the {bound:,.0f} that {fewer} can be left with"
 
 
 def _since(before_ns: int | None, reason: str | None, now_ns: int) -> int | None:

@@ -121,7 +121,7 @@ class Supervisor:
             limits.check_realtime(pool.spec.realtime_priority)
             self.interfaces.open()
             spawn(pool.workers)
-            await self._unless_stopped(pool.wait_until_ready())
+            await self._unless_stopped(pool.ready)
             self.interfaces.listen()
             self.rules.confirm()
         except OSError as error:

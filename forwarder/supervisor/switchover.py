@@ -27,7 +27,7 @@ from forwarder.supervisor.autoscaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.supervisor.state import ForwarderState
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers import receive_sockets
-from forwarder.workers.handle import WorkerHandle, spawning, wait_until_all_run
+from forwarder.workers.handle import State, WorkerHandle, spawning, wait_until_all_run
 from forwarder.workers.pool import RETIRED, ForwarderSpec
 from forwarder.workers.rule_counts import RuleCounters
 from forwarder.workers.rule_index import FOREIGN, RuleIndex
@@ -160,4 +160,4 @@ def _retire(state: ForwarderState, handle: WorkerHandle, index: RuleIndex, parti
         block.counters[MATCHED_BYTES] -= np.uint64(payload)
         state.past.wrong_worker += datagrams
     block.forget_rules(range(index.slots_used(partition)))
-    handle.park()
+    handle.state = State.PARKED

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -87,6 +87,7 @@ class Receiver:
         return max(0, self.came - self.drops - claimed)
 
 
+@dataclass(eq=False)
 class WorkerHandle:
     """One worker slot: a plan, sockets and counters that stay, and a process that may be replaced.
 
@@ -94,39 +95,32 @@ class WorkerHandle:
     ``on_death`` is called with a sentence when one died without having been asked to.
     """
 
-    def __init__(
-        self,
-        plan: WorkerPlan,
-        block: Block,
-        *,
-        busy_poll_ns: int,
-        realtime_priority: int,
-        on_ready: Callable[[WorkerHandle], None],
-        on_death: Callable[[WorkerHandle, str], None],
-    ) -> None:
-        self.plan = plan
-        self.block = block
-        mempolicy.prefer_for(block.counters.ctypes.data, BLOCK_BYTES, plan.memory_node)
-        self.receivers: dict[int, Receiver] = {}
-        self.pid: int | None = None
-        self.state = State.STARTING
-        self.restarts = 0
-        self._head_offset = 0
-        self._busy_poll_ns = busy_poll_ns
-        self.realtime_priority = realtime_priority
-        self._on_ready = on_ready
-        self._on_death = on_death
-        self.channel: RequestChannel | ClosedChannel = ClosedChannel()
-        self._pidfd: int | None = None
-        self._uring_fd: int | None = None
-        self._silent_s: float | None = None
-        """How long a process was silent that is being killed for it."""
-        self._started_at = 0.0
-        self._backoff_s = FIRST_BACKOFF_S
-        self._respawn: asyncio.TimerHandle | None = None
-        self._ended_well = False
-        self._ended = asyncio.Event()
-        self._running = asyncio.Event()
+    plan: WorkerPlan
+    block: Block
+    _: KW_ONLY
+    busy_poll_ns: int
+    realtime_priority: int
+    on_ready: Callable[[WorkerHandle], None]
+    on_death: Callable[[WorkerHandle, str], None]
+    receivers: dict[int, Receiver] = field(default_factory=dict)
+    pid: int | None = None
+    state: State = State.STARTING
+    restarts: int = 0
+    channel: RequestChannel | ClosedChannel = field(default_factory=ClosedChannel)
+    _head_offset: int = 0
+    _pidfd: int | None = None
+    _uring_fd: int | None = None
+    _silent_s: float | None = None
+    """How long a process was silent that is being killed for it."""
+    _started_at: float = 0.0
+    _backoff_s: float = FIRST_BACKOFF_S
+    _respawn: asyncio.TimerHandle | None = None
+    _ended_well: bool = False
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        mempolicy.prefer_for(self.block.counters.ctypes.data, BLOCK_BYTES, self.plan.memory_node)
 
     def claimed(self, row: int) -> int:
         """Frames that this slot's processes have taken from a socket's ring."""
@@ -140,7 +134,7 @@ class WorkerHandle:
             undo.callback(theirs.close)
             transmitter = undo.enter_context(packet_sockets.open_transmitter())
             engine = PacketEngine(
-                self.block, transmitter, theirs.fileno(), tx_ring=tx_ring, busy_poll_ns=self._busy_poll_ns
+                self.block, transmitter, theirs.fileno(), tx_ring=tx_ring, busy_poll_ns=self.busy_poll_ns
             )
             undo.callback(engine.close)
             # The ring's memory is read once more if the worker dies suddenly.
@@ -196,7 +190,7 @@ class WorkerHandle:
         delay = self._respawn_later()
         silent = f"did not answer for {self._silent_s:g} s and " if self._silent_s is not None else ""
         ending = f"process {pid} {silent}{_ending(status)}"
-        self._on_death(self, f"{ending}; starting another in {delay * 1000:.0f} ms")
+        self.on_death(self, f"{ending}; starting another in {delay * 1000:.0f} ms")
 
     def _try_again(self) -> None:
         self._respawn = None
@@ -204,7 +198,7 @@ class WorkerHandle:
             spawn([self])
         except (OSError, MemoryError) as error:
             why, delay = f"no process could be started ({error or 'no memory'})", self._respawn_later()
-            self._on_death(self, f"{why}; trying again in {delay:.1f} s")
+            self.on_death(self, f"{why}; trying again in {delay:.1f} s")
 
     def _respawn_later(self) -> float:
         """Start another process after a delay in seconds, which doubles each time."""
@@ -214,7 +208,7 @@ class WorkerHandle:
 
     def _ready(self) -> None:
         if self.state is State.STARTING:
-            self._on_ready(self)
+            self.on_ready(self)
 
     def _kill_silent(self) -> None:
         """Replace a process that hangs, as every change of rules or interfaces waits for all workers.
@@ -242,10 +236,6 @@ class WorkerHandle:
         await self._running.wait()
         if self.state is State.STOPPED:
             raise OSError(errno.ECANCELED, f"worker {self.plan.worker_id} was stopped")
-
-    def park(self) -> None:
-        """Keep a stopped worker's slot for later."""
-        self.state = State.PARKED
 
     async def stop(self, timeout_s: float) -> bool:
         """Have the process forward what its rings hold and end; kill it after ``timeout_s``.

@@ -75,7 +75,8 @@ class WorkerPool:
         self._informed: set[WorkerHandle] = set()
         """Workers whose present process has been sent everything, or is being sent it."""
         self._freeing: set[asyncio.Future[None]] = set()
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when all workers run for the first time; fails with OSError when one cannot start."""
 
     def create(self) -> None:
         """Make the slots of the plan, without processes yet."""
@@ -131,10 +132,6 @@ class WorkerPool:
             self.past_drops[receiver.interface] += receiver.drops
             self.past_arrivals[receiver.interface] += receiver.came
             self.past_abandoned[receiver.interface] += receiver.abandoned
-
-    async def wait_until_ready(self) -> None:
-        """Wait until all workers run for the first time; raises OSError when one cannot start."""
-        await self._ready
 
     def close(self) -> None:
         """Release the memory of the counters."""
@@ -237,14 +234,14 @@ class WorkerPool:
             handle.reject()
             return
         handle.run()
-        if not self._ready.done() and all(other.state is State.RUNNING for other in self.workers):
-            self._ready.set_result(None)
+        if not self.ready.done() and all(other.state is State.RUNNING for other in self.workers):
+            self.ready.set_result(None)
 
     def _on_death(self, handle: WorkerHandle, sentence: str) -> None:
         self._log(f"worker {handle.plan.worker_id}: {sentence}")
         self._informed.discard(handle)
-        if not self._ready.done() and handle.restarts > 2:
-            self._ready.set_exception(OSError(f"worker {handle.plan.worker_id} cannot start: {sentence}"))
+        if not self.ready.done() and handle.restarts > 2:
+            self.ready.set_exception(OSError(f"worker {handle.plan.worker_id} cannot start: {sentence}"))
 
     def _index_of(self, handle: WorkerHandle) -> RuleIndex:
         return self._incoming.get(handle, self.index)

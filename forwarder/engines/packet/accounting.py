@@ -113,18 +113,14 @@ def read(block: Block, attempts: int = 1000) -> Snapshot:
 
 
 def settle(block: Block, submission_head: int) -> int:
-    """Close a dead worker's accounts: copies that it still owed are *interrupted*.
+    """Close a dead worker's accounts: copies that it still owed are *interrupted*; how many those were.
 
     Those that stood in its submission ring are taken off their rule's sent copies too, if they were of one
     rule. Copies of a claimed batch that had not come so far are not: which rule they belong to is unknown
     once the worker is dead. A rule's sent copies may be too many by one batch for every process that was
     killed; the worker's own counters are exact.
 
-    Args:
-        submission_head: of the dead worker's submission ring: the kernel had taken every entry before it.
-
-    Returns:
-        How many copies were interrupted.
+    ``submission_head`` is that of the dead worker's ring: the kernel had taken every entry before it.
     """
     journal, counters = block.journal, block.counters
     if journal[schema.JOURNAL_FLUSH]:

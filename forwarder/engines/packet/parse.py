@@ -10,22 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from forwarder.abi import af_packet as ap
 from forwarder.abi.jit import njit
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.checksum import fold, pseudo_header, sum_bytes
-
-_NOT_IPV4 = schema.NOT_IPV4
-_NOT_UDP = schema.NOT_UDP
-_NOT_MULTICAST = schema.NOT_MULTICAST
-_MALFORMED = schema.MALFORMED
-_BAD_CHECKSUM = schema.BAD_CHECKSUM
-_FRAGMENT = schema.FRAGMENT
-_VLAN_TAGGED = schema.VLAN_TAGGED
-_TRUNCATED = schema.TRUNCATED
-
-NEEDS_CSUM = 1
-DATA_VALID = 2
-GSO_UDP_L4 = 5
 
 
 @njit
@@ -55,43 +43,43 @@ def parse(
         ``OK``, or a reason of :data:`schema.INGRESS_REASONS` by number.
     """
     if tagged:
-        return _VLAN_TAGGED
+        return schema.VLAN_TAGGED
     if captured < 14:
-        return _MALFORMED if length < 14 else _TRUNCATED
+        return schema.MALFORMED if length < 14 else schema.TRUNCATED
     ethertype = (np.int64(data[network - 2]) << 8) | np.int64(data[network - 1])
     if ethertype != 0x0800:
         if ethertype == 0x8100 or ethertype == 0x88A8:
-            return _VLAN_TAGGED
-        return _NOT_IPV4
+            return schema.VLAN_TAGGED
+        return schema.NOT_IPV4
     if length < 34:
-        return _MALFORMED
+        return schema.MALFORMED
     if captured < 34:
-        return _TRUNCATED
+        return schema.TRUNCATED
     version_ihl = np.int64(data[network])
     header = (version_ihl & 15) << 2
     if version_ihl >> 4 != 4 or header < 20:
-        return _MALFORMED
+        return schema.MALFORMED
     total = (np.int64(data[network + 2]) << 8) | np.int64(data[network + 3])
     if total < header or total > length - 14:
-        return _MALFORMED
+        return schema.MALFORMED
     if total > captured - 14:
-        return _TRUNCATED
+        return schema.TRUNCATED
     at = network >> 2
     if fold(sum_bytes(words, data, at, header)) != np.uint64(0xFFFF):
-        return _BAD_CHECKSUM
+        return schema.BAD_CHECKSUM
     if data[network + 16] >> 4 != 14:
-        return _NOT_MULTICAST
+        return schema.NOT_MULTICAST
     if data[network + 9] != 17:
-        return _NOT_UDP
+        return schema.NOT_UDP
     fragment = (np.int64(data[network + 6]) << 8) | np.int64(data[network + 7])
     if fragment & 0x3FFF:
-        return _FRAGMENT
+        return schema.FRAGMENT
     if total < header + 8:
-        return _MALFORMED
+        return schema.MALFORMED
     udp = network + header
     udp_length = (np.int64(data[udp + 4]) << 8) | np.int64(data[udp + 5])
     if udp_length < 8 or udp_length > total - header:
-        return _MALFORMED
+        return schema.MALFORMED
     payload = udp_length - 8
     checksum = np.int64(data[udp + 6]) | (np.int64(data[udp + 7]) << 8)
     frame[schema.FRAME_SOURCE] = words[at + 3]
@@ -104,14 +92,14 @@ def parse(
     frame[schema.FRAME_PAYLOAD] = (udp >> 2) + 2
     frame[schema.FRAME_LENGTH] = payload
     segment = 0
-    if gso_type == GSO_UDP_L4 and 0 < gso_size < payload:
+    if gso_type == ap.VIRTIO_NET_HDR_GSO_UDP_L4 and 0 < gso_size < payload:
         segment = gso_size
     frame[schema.FRAME_SEGMENT] = segment
-    if vnet_flags & NEEDS_CSUM or segment:
+    if vnet_flags & ap.VIRTIO_NET_HDR_F_NEEDS_CSUM or segment:
         trust = schema.TRUST_PARTIAL
     elif checksum == 0:
         trust = schema.TRUST_ABSENT
-    elif vnet_flags & DATA_VALID:
+    elif vnet_flags & ap.VIRTIO_NET_HDR_F_DATA_VALID:
         trust = schema.TRUST_VERIFIED
     else:
         trust = schema.TRUST_UNVERIFIED

@@ -10,16 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from forwarder.abi import af_packet as ap
 from forwarder.abi import syscalls
-from forwarder.abi.af_packet import (
-    MAC_OFFSET,
-    NET_OFFSET,
-    TP_STATUS_COPY,
-    TP_STATUS_KERNEL,
-    TP_STATUS_USER,
-    TP_STATUS_VLAN_VALID,
-    VNET_OFFSET,
-)
 from forwarder.abi.jit import njit
 from forwarder.abi.native import (
     bytes_at,
@@ -43,9 +35,8 @@ _MSG_DONTWAIT: Final = 0x40
 def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bool]:
     """Parse, match and sort up to a batch of frames of one socket, and claim them.
 
-    Returns:
-        frames taken, bursts made, whether their payloads are in the buffer for an oversize frame, whether the
-        ring is empty.
+    Returns frames taken, bursts made, whether their payloads are in the buffer for an oversize frame, whether
+    the ring is empty.
     """
     socket, cursor = worker.state.sockets[row], worker.shared.cursors[row]
     batch, scalars = worker.batch, worker.state.scalars
@@ -60,27 +51,23 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
     scalars[schema.STAMP] += 1
     stamp = scalars[schema.STAMP]
     fits_all = scalars[schema.SHORTER_LAST]
-    taken = 0
-    kept = 0
-    bursts = 0
-    owed = 0
-    oversize = False
-    empty = False
+    taken = kept = bursts = owed = 0
+    oversize = empty = False
     # Slots stay the user's until they are released: once round the ring and they would be read again.
     limit = min(np.int64(schema.BATCH), frame_count)
     while taken < limit:
         slot = (claimed + taken) % frame_count
         base = slot * frame_bytes
         status = np.int64(load_acquire(ring_words, base >> 2))
-        if not status & TP_STATUS_USER:
+        if not status & ap.TP_STATUS_USER:
             empty = True
             break
         length = np.int64(ring_words[(base >> 2) + 1])
         captured = np.int64(ring_words[(base >> 2) + 2])
-        network = base + NET_OFFSET
+        network = base + ap.NET_OFFSET
         words = ring_words
         data = ring_data
-        if status & TP_STATUS_COPY:
+        if status & ap.TP_STATUS_COPY:
             # The slot holds the beginning only, and no virtio_net_hdr; the whole frame waits in the
             # socket's queue. It is a batch of its own, because its payload is elsewhere.
             if taken:
@@ -88,9 +75,9 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
             oversize = True
             words = words_at(batch.oversize.ctypes.data, schema.OVERSIZE_BYTES >> 2)
             data = bytes_at(batch.oversize.ctypes.data, schema.OVERSIZE_BYTES)
-            network = NET_OFFSET
+            network = ap.NET_OFFSET
             captured = _receive_oversize(batch, socket[schema.SOCKET_FD])
-        vnet = network - (NET_OFFSET - VNET_OFFSET)
+        vnet = network - (ap.NET_OFFSET - ap.VNET_OFFSET)
         frame = batch.frames[kept]
         outcome = parse(
             words,
@@ -98,7 +85,7 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
             network,
             captured,
             length,
-            (status & TP_STATUS_VLAN_VALID) != 0,
+            (status & ap.TP_STATUS_VLAN_VALID) != 0,
             np.int64(data[vnet]),
             np.int64(data[vnet + 1]),
             np.int64(data[vnet + 4]) | (np.int64(data[vnet + 5]) << 8),
@@ -135,9 +122,9 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
 @njit
 def _receive_oversize(batch: Any, fd: int) -> int:
     """Fetch a frame larger than its slot from the socket's queue; its bytes, 0 when it is gone."""
-    address = batch.oversize.ctypes.data + VNET_OFFSET
-    room = schema.OVERSIZE_BYTES - VNET_OFFSET
-    captured = syscall(syscalls.RECVFROM, fd, address, room, _MSG_DONTWAIT) - (MAC_OFFSET - VNET_OFFSET)
+    address = batch.oversize.ctypes.data + ap.VNET_OFFSET
+    room = schema.OVERSIZE_BYTES - ap.VNET_OFFSET
+    captured = syscall(syscalls.RECVFROM, fd, address, room, _MSG_DONTWAIT) - (ap.MAC_OFFSET - ap.VNET_OFFSET)
     return max(captured, 0)
 
 
@@ -173,21 +160,18 @@ def release(worker: Any, row: int) -> None:
     claimed = np.int64(cursor[schema.CURSOR_CLAIMED])
     while released < claimed:
         slot = released % frame_count
-        store_release(ring_words, (slot * frame_bytes) >> 2, TP_STATUS_KERNEL)
+        store_release(ring_words, (slot * frame_bytes) >> 2, ap.TP_STATUS_KERNEL)
         released += 1
     store_release(cursor, schema.CURSOR_RELEASED, released)
 
 
 @njit
 def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interface: int) -> int:
-    """Map a receive socket's ring and serve it from the next turn on.
+    """Map a receive socket's ring and serve it from the next turn on; a negative errno if that fails.
 
     Args:
         row: of the socket and its cursor.
         interface: the slot that its rules' keys carry.
-
-    Returns:
-        0, or a negative errno when the ring cannot be mapped.
     """
     address = map_shared(fd, frames * frame_bytes)
     if address < 0:

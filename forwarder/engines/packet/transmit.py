@@ -10,17 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from forwarder.abi import syscalls
-from forwarder.abi.io_uring import (
-    CQE_WORDS,
-    IORING_ENTER_GETEVENTS,
-    IORING_OP_ASYNC_CANCEL,
-    IORING_OP_POLL_ADD,
-    IORING_OP_SENDMSG,
-    IOSQE_CQE_SKIP_SUCCESS,
-    NR_IO_URING_ENTER,
-    SQE_WORDS,
-)
+from forwarder.abi import io_uring, syscalls
 from forwarder.abi.jit import njit
 from forwarder.abi.native import load_acquire, longs_at, store_release, syscall, words_at
 from forwarder.engines.packet import schema
@@ -38,9 +28,9 @@ KIND_SOCKET = np.uint64(1 << 32)
 KIND_CONTROL = np.uint64(2 << 32)
 KIND_IGNORED = np.uint64(3 << 32)
 """The upper half of a completion's user data, when it is not a send's; the lower is a row or nothing."""
-_SENDMSG = np.uint64(IORING_OP_SENDMSG | (IOSQE_CQE_SKIP_SUCCESS << 8))
-_POLL_ADD = np.uint64(IORING_OP_POLL_ADD)
-_ASYNC_CANCEL = np.uint64(IORING_OP_ASYNC_CANCEL)
+_SENDMSG = np.uint64(io_uring.IORING_OP_SENDMSG | (io_uring.IOSQE_CQE_SKIP_SUCCESS << 8))
+_POLL_ADD = np.uint64(io_uring.IORING_OP_POLL_ADD)
+_ASYNC_CANCEL = np.uint64(io_uring.IORING_OP_ASYNC_CANCEL)
 _SEND_FLAGS = np.uint64(1 | (_MSG_DONTWAIT << 32))
 """Fourth word of a ``sendmsg`` entry: one message, and the call's flags."""
 _NAME_BYTES: Final = 32
@@ -68,7 +58,7 @@ def _queue(worker: Any, head: int, address: int, flags: int, user: int) -> None:
         flags: length and the operation's flags.
         user: returned with the completion.
     """
-    entry = longs_at(worker.uring.sqes + next_entry(worker) * SQE_WORDS * 8, SQE_WORDS)
+    entry = longs_at(worker.uring.sqes + next_entry(worker) * io_uring.SQE_WORDS * 8, io_uring.SQE_WORDS)
     entry[0] = head
     entry[1] = 0
     entry[2] = address
@@ -131,7 +121,7 @@ def _reap(worker: Any) -> None:
     tail = np.int64(load_acquire(words_at(worker.uring.cq_tail, 1), 0))
     mask = schema.COMPLETIONS - 1
     while head != tail:
-        completion = longs_at(worker.uring.cqes + (head & mask) * CQE_WORDS * 8, CQE_WORDS)
+        completion = longs_at(worker.uring.cqes + (head & mask) * io_uring.CQE_WORDS * 8, io_uring.CQE_WORDS)
         user = completion[0]
         low = np.int64(user & np.uint64(0xFFFFFFFF))
         if user >= KIND_IGNORED:
@@ -162,9 +152,7 @@ def flush(worker: Any, sleep: bool = False) -> None:
     counters, journal = worker.shared.counters, worker.shared.journal
     head = scalars[schema.QUEUED_HEAD]
     tail = scalars[schema.QUEUED_TAIL]
-    copies = np.uint64(0)
-    payload = np.uint64(0)
-    frames = np.uint64(0)
+    copies = payload = frames = np.uint64(0)
     for index in range(head, tail):
         entry = worker.shared.entries[index & (schema.ENTRIES - 1)]
         if entry[schema.ENTRY_COPIES]:
@@ -186,7 +174,7 @@ def flush(worker: Any, sleep: bool = False) -> None:
     while True:
         left = (tail - np.int64(load_acquire(words_at(worker.uring.sq_head, 1), 0))) & 0xFFFFFFFF
         ring_fd = scalars[schema.RING_FD]
-        outcome = syscall(NR_IO_URING_ENTER, ring_fd, left, least, IORING_ENTER_GETEVENTS)
+        outcome = syscall(io_uring.NR_IO_URING_ENTER, ring_fd, left, least, io_uring.IORING_ENTER_GETEVENTS)
         _reap(worker)
         # The kernel takes fewer when it is short of memory or of room for completions, for a moment.
         if outcome == left or (outcome < 0 and outcome not in (-_EINTR, -_EAGAIN, -_EBUSY)):

@@ -23,12 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from forwarder.abi.af_packet import (
-    TP_STATUS_AVAILABLE,
-    TP_STATUS_SEND_REQUEST,
-    TP_STATUS_WRONG_FORMAT,
-    TX_OFFSET,
-)
+from forwarder.abi import af_packet as ap
 from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, copy_memory, load_acquire, map_shared, store_release, words_at
 from forwarder.engines.packet import schema
@@ -46,7 +41,7 @@ from forwarder.engines.packet.transmit import KIND_IGNORED, flush, flush_and_kee
 
 LEAST_SEGMENTS: Final = 24
 """Datagrams, in all bursts that go together, that are worth a system call."""
-MOST_PAYLOAD: Final = schema.TX_SLOT_BYTES - TX_OFFSET - HEADER_BYTES
+MOST_PAYLOAD: Final = schema.TX_SLOT_BYTES - ap.TX_OFFSET - HEADER_BYTES
 _NO_VECTORS: Final = 0
 """Parts of a message that only says: send what the ring holds."""
 
@@ -73,8 +68,7 @@ def bursts_for_ring(worker: Any, rules: Any, first: int, end: int) -> int:
     if segments < LEAST_SEGMENTS:
         return 0
     rule = rule_of(worker, bursts[first])
-    count = 0
-    segments = 0
+    count = segments = 0
     while count < most:
         burst = bursts[first + count]
         frame = worker.batch.frames[burst[schema.BURST_FIRST]]
@@ -126,8 +120,7 @@ def send_bursts(worker: Any, rules: Any, words: Any, data: Any, first: int, coun
 @njit
 def _send_to_output(worker: Any, rules: Any, first: int, count: int, nth: int) -> None:
     """Send bursts, whose payloads are in the arena, to the ``nth`` output of their rules."""
-    ready = 0
-    room = True
+    ready, room = 0, True
     for index in range(first, first + count):
         burst = worker.batch.bursts[index]
         frame = worker.batch.frames[burst[schema.BURST_FIRST]]
@@ -140,16 +133,16 @@ def _send_to_output(worker: Any, rules: Any, first: int, count: int, nth: int) -
             drop(worker.shared, -1 - ttl, rule, burst[schema.BURST_SEGMENTS], burst[schema.BURST_BYTES])
             continue
         address = _slot_address(worker, ready)
-        room = room and load_acquire(words_at(address, 1), 0) == TP_STATUS_AVAILABLE
+        room = room and load_acquire(words_at(address, 1), 0) == ap.TP_STATUS_AVAILABLE
         if room:
             payload = burst[schema.BURST_BYTES]
             words_at(address, 2)[1] = HEADER_BYTES + payload
-            header = bytes_at(address + TX_OFFSET, HEADER_BYTES)
+            header = bytes_at(address + ap.TX_OFFSET, HEADER_BYTES)
             identification = burst[schema.BURST_IDENTIFICATION]
             write_header(header, frame, output, link, ttl, payload, segment, identification)
             start = worker.transmit.arena.ctypes.data + burst[schema.BURST_START]
-            copy_memory(address + TX_OFFSET + HEADER_BYTES, start, payload)
-            store_release(words_at(address, 1), 0, TP_STATUS_SEND_REQUEST)
+            copy_memory(address + ap.TX_OFFSET + HEADER_BYTES, start, payload)
+            store_release(words_at(address, 1), 0, ap.TP_STATUS_SEND_REQUEST)
             worker.transmit.slot_bursts[ready] = index
             ready += 1
         else:
@@ -190,14 +183,14 @@ def _send_slots(worker: Any, rules: Any, ready: int, nth: int) -> None:
     sent = 0
     while sent < ready:
         status = load_acquire(words_at(_slot_address(worker, sent), 1), 0)
-        if status in (TP_STATUS_SEND_REQUEST, TP_STATUS_WRONG_FORMAT):
+        if status in (ap.TP_STATUS_SEND_REQUEST, ap.TP_STATUS_WRONG_FORMAT):
             break
         sent += 1
     worker.state.scalars[schema.TX_RING_NEXT] = (
         worker.state.scalars[schema.TX_RING_NEXT] + sent
     ) % schema.TX_SLOTS
     for slot in range(sent, ready):
-        store_release(words_at(_slot_address(worker, slot - sent), 1), 0, TP_STATUS_AVAILABLE)
+        store_release(words_at(_slot_address(worker, slot - sent), 1), 0, ap.TP_STATUS_AVAILABLE)
         burst = bursts[slot_bursts[slot]]
         copies, payload = burst[schema.BURST_SEGMENTS], burst[schema.BURST_BYTES]
         take_back(worker.shared, copies, payload, 1)
