@@ -55,8 +55,7 @@ def preferring(node: int | None) -> Iterator[None]:
 def prefer_for(address: int, nbytes: int, node: int | None) -> None:
     """Have pages of a mapping come from ``node`` when somebody first writes to them, if the kernel will.
 
-    Args:
-        address: of a page.
+    ``address``: of a page.
     """
     if node is not None:
         with suppress(OSError):

@@ -27,8 +27,7 @@ async def run(
 ) -> dict[str, Any]:
     """Run until a signal or a shutdown request; return the final statistics.
 
-    Args:
-        host: reads the machine's present state.
+    ``host``: reads the machine's present state.
 
     Raises:
         PlanError: the plan cannot be run, or a rule's input is in no group.

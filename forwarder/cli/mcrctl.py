@@ -60,8 +60,7 @@ def _print(result: Any, as_json: bool, render: _Render) -> None:
 def _reporting_errors(written: Callable[[str], str] = str) -> Iterator[None]:
     """Exit status 2 when the supervisor refuses, 1 when it cannot be reached.
 
-    Args:
-        written: what the user called a field.
+    ``written``: what the user called a field.
     """
     try:
         yield

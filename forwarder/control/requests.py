@@ -5,16 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from forwarder.problems import Location, Problem, ProblemsError, field_key, from_pydantic, shown
 
@@ -23,8 +14,8 @@ class RequestError(ProblemsError):
     """A request that cannot be carried out."""
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Request(BaseModel, extra="forbid"):
+    """What all requests have in common."""
 
 
 class Add(_Request):

@@ -34,8 +34,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     Where rules are hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of
     datagrams whose rule another worker of the group holds.
 
-    Args:
-        with_rules: include rules (thousands of them take time); an empty list otherwise.
+    ``with_rules``: include rules (thousands of them take time); an empty list otherwise.
     """
     state = supervisor.state
     wrong_workers = state.pool.index.knows_foreign

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from forwarder.plan.host import ETHERNET_MTU, Cpu, Host, HostError, Interface, Node, cpu_list, parse_cpu_list
 from forwarder.problems import Problem, ProblemsError, from_pydantic
@@ -35,18 +35,14 @@ Number = Annotated[int, Field(strict=True, ge=0)]
 CpuList = Annotated[list[Number], BeforeValidator(_cpu_list)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Node(_Part):
+class _Node(BaseModel, frozen=True, extra="forbid"):
     node: Number
     cpus: CpuList
     memory_bytes: Number | None = None
     distances: dict[Annotated[int, Field(ge=0)], Number] = {}
 
 
-class _Interface(_Part):
+class _Interface(BaseModel, frozen=True, extra="forbid"):
     name: InterfaceName
     mtu: Annotated[int, Field(strict=True, ge=68, le=65536)] = ETHERNET_MTU
     node: Number | None = None
@@ -55,7 +51,7 @@ class _Interface(_Part):
     physical: Annotated[bool, Field(strict=True)] = True
 
 
-class _File(_Part):
+class _File(BaseModel, frozen=True, extra="forbid"):
     format: Literal["mcrd.host/1"] = Field(alias="schema")
     source: str | None = None
     nodes: tuple[_Node, ...]

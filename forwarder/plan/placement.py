@@ -155,16 +155,11 @@ def distribution(
 ) -> Distribution:
     """The distribution of rules with destinations ``keys`` over workers that hold ``held`` rules each."""
     workers = len(held)
-    hashed = strategy.placement is RulePlacement.HASH
-    more = moved(keys, workers, workers + 1, strategy.hashing) if hashed else 0
-    less = moved(keys, workers, workers - 1, strategy.hashing) if hashed and workers > 1 else 0
-    return Distribution(
-        group=group,
-        workers=workers,
-        rules=len(keys),
-        least=min(held),
-        most=max(held),
-        imbalance=imbalance(held),
-        moved_by_one_more=more,
-        moved_by_one_less=less if workers > 1 else None,
-    )
+
+    def moves(after: int) -> int:
+        hashed = strategy.placement is RulePlacement.HASH
+        return moved(keys, workers, after, strategy.hashing) if hashed else 0
+
+    less = moves(workers - 1) if workers > 1 else None
+    even = imbalance(held)
+    return Distribution(group, workers, len(keys), min(held), max(held), even, moves(workers + 1), less)

@@ -31,7 +31,7 @@ from forwarder.plan.model import (
 )
 from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
-from forwarder.plan.resources import RingPlan, cpu_slots, in_turn, pick_cpus, reached, ring_for, shares
+from forwarder.plan.resources import RingPlan, cpu_slots, pick_cpus, reached, ring_for, shares
 from forwarder.plan.strategy import Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from forwarder.plan.validate import binding_problems, group_problems, plan_problems
 from forwarder.plan.warnings import plan_warnings
@@ -219,11 +219,11 @@ def _workers(
         by_cpu = _MODES.get(strategy.steering) == "cpu" and not group.elastic
         slots, order = list(range(group.workers)), tuple[int, ...]()
         if by_cpu:
-            numbers = [cpu.cpu for cpu in host.cpus_of(group.node)]
+            picked, numbers = ([cpu.cpu for cpu in some] for some in (cpus, host.cpus_of(group.node)))
             if reached(numbers, group.workers) < min(group.workers, len(numbers)):
-                order = in_turn([cpu.cpu for cpu in cpus], numbers)
+                order = tuple(dict.fromkeys((*picked, *numbers)))  # those of the workers first
             else:
-                slots = cpu_slots([cpu.cpu for cpu in cpus])
+                slots = cpu_slots(picked)
         for place, (cpu, slot) in enumerate(zip(cpus, slots, strict=True)):
             sockets = tuple(
                 SocketPlan(name, *_membership(group, strategy.steering, slot, order, keys[name]), rings[name])

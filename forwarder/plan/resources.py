@@ -92,11 +92,6 @@ def reached(cpus: Sequence[int], members: int) -> int:
     return len({cpu % members for cpu in cpus})
 
 
-def in_turn(picked: Sequence[int], cpus: Sequence[int]) -> tuple[int, ...]:
-    """All CPUs, those of the workers first and in their order."""
-    return tuple(dict.fromkeys((*picked, *cpus)))
-
-
 def shares(total: int, parts: int) -> list[int]:
     """``total`` divided into ``parts`` as evenly as can be, at least 1 each, the larger ones first."""
     return [max(1, total // parts + (place < total % parts)) for place in range(parts)]

@@ -25,15 +25,17 @@ def plan_warnings(
     nodes: Nodes,
 ) -> tuple[str, ...]:
     """All warnings of a plan, the ones about lost datagrams first."""
-    return (
-        *_unplaced(unplaced_rule_ids),
-        *_interfaces(host, groups),
-        *_steering(host, groups, strategy),
-        *_processors(host, workers),
-        *_memory_nodes(host, groups, workers, strategy, sizing, nodes),
-        *_rings(groups, workers, sizing),
-        *_memory(host, workers),
-    )
+    warnings = [*_unplaced(unplaced_rule_ids), *_interfaces(host, groups), *_steering(host, groups, strategy)]
+    warnings += _processors(host, workers)
+    if len({*host.nodes, *(found.node for found in host.memory)}) > 1:
+        warnings += _straddling(groups, workers)
+        warnings += _unknown_nodes(host, groups, sizing, nodes)
+        warnings += _elsewhere(host, groups, nodes)
+        warnings += _regrouped(groups, strategy, sizing)
+        warnings += _crowded(host, groups)
+        warnings += _unreached(host, groups, strategy)
+        warnings += _memory_of_nodes(host, workers)
+    return (*warnings, *_rings(groups, workers, sizing), *_memory(host, workers))
 
 
 def _memory(host: Host, workers: Sequence[WorkerPlan]) -> Iterator[str]:
@@ -116,24 +118,6 @@ def _rings(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan], sizing: S
         when = "" if at_most == planned else f" ({megabytes(planned)} before any group grows)"
         budget = megabytes(sizing.ring_budget_bytes)
         yield f"Receive rings take {megabytes(at_most)}{when}, more than the {budget} meant for them."
-
-
-def _memory_nodes(
-    host: Host,
-    groups: Sequence[GroupPlan],
-    workers: Sequence[WorkerPlan],
-    strategy: Strategy,
-    sizing: Sizing,
-    nodes: Nodes,
-) -> Iterator[str]:
-    if len({*host.nodes, *(found.node for found in host.memory)}) > 1:
-        yield from _straddling(groups, workers)
-        yield from _unknown_nodes(host, groups, sizing, nodes)
-        yield from _elsewhere(host, groups, nodes)
-        yield from _regrouped(groups, strategy, sizing)
-        yield from _crowded(host, groups)
-        yield from _unreached(host, groups, strategy)
-        yield from _memory_of_nodes(host, workers)
 
 
 def _straddling(groups: Sequence[GroupPlan], workers: Sequence[WorkerPlan]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from forwarder.problems import ProblemsError
 
@@ -110,10 +110,8 @@ RuleId = Annotated[str, Field(strict=True, min_length=1, max_length=128), AfterV
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
-class Output(BaseModel):
+class Output(BaseModel, frozen=True, extra="forbid"):
     """Where copies of a matching datagram go; by default the forwarder sets ``ttl`` and ``source``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: Group
     port: Port
@@ -126,10 +124,8 @@ class Output(BaseModel):
         return (self.interface, int(self.group), self.port)
 
 
-class ForwardingRule(BaseModel):
+class ForwardingRule(BaseModel, frozen=True, extra="forbid"):
     """Datagrams to ``input_group:input_port`` that arrive on ``input_interface`` go to every output."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # The id comes last because it is derived from the fields before it when left out.
     input_interface: InterfaceName

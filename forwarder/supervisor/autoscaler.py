@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from forwarder.net import packet_sockets
 from forwarder.plan.host import Host, HostError
@@ -115,9 +115,8 @@ class Autoscaler:
         self._host = host
         self._log = log
         self._limits = {
-            group.group_id: Limits(group.min_workers, group.max_workers, threshold_dps)
-            for group in self.groups.values()
-            if group.min_workers is not None
+            number: Limits(group.min_workers or 1, group.max_workers, threshold_dps)
+            for number, group in self.groups.items()
         }
         # Not always the minimum: a group may have been given a size to begin with.
         self._memories = {number: elastic.Memory(self.groups[number].workers) for number in self._limits}
@@ -131,11 +130,8 @@ class Autoscaler:
 
     def members(self, group: int) -> list[WorkerHandle]:
         """The workers of a group that take traffic, in the order in which they joined."""
-        return [
-            handle
-            for handle in self._state.pool.workers
-            if handle.plan.group == group and handle.state is not State.PARKED
-        ]
+        workers = self._state.pool.workers
+        return [one for one in workers if one.plan.group == group and one.state is not State.PARKED]
 
     def report(self) -> list[dict[str, Any]]:
         """Size, bounds, load and resizes of each elastic group."""
@@ -195,22 +191,19 @@ class Autoscaler:
 
     def _measure(self, group: int) -> Load | None:
         """The load since the last measurement; None at the first one."""
-        count = _Count.of(self.members(group))
+        count = _count(self.members(group))
         before, self._counted[group] = self._counted.get(group), count
         if before is None or before.sockets != count.sockets:
             return None
-        seconds = (count.at_ns - before.at_ns) / 1e9
-        return Load(
-            count.at_ns, (count.came - before.came) / seconds, count.ring_fill, count.drops - before.drops
-        )
+        offered_dps = (count.came - before.came) / ((count.at_ns - before.at_ns) / 1e9)
+        return Load(count.at_ns, offered_dps, count.ring_fill, count.drops - before.drops)
 
     # -- changing --
 
     async def resize(self, group: int, workers: int, reason: str, decided_for: int | None = None) -> None:
         """Give a group this many workers.
 
-        Args:
-            decided_for: its size when that was decided; if it has another size by now, nothing is done.
+        ``decided_for``: its size when that was decided; if it has another size by now, nothing is done.
 
         Raises OSError: a process, socket, CPU or memory could not be had, or another plan has come into force
         meanwhile, or the forwarder is being stopped. The group has as many workers as before, but a group
@@ -289,9 +282,8 @@ class Autoscaler:
     def _slot(self, group: GroupPlan, members: Sequence[WorkerHandle]) -> WorkerHandle:
         """A slot for the group's next member: a parked one, or a new one."""
         workers = self._state.pool.workers
-        parked = next(
-            (h for h in workers if h.plan.group == group.group_id and h.state is State.PARKED), None
-        )
+        idle = [h for h in workers if h.plan.group == group.group_id and h.state is State.PARKED]
+        parked = idle[0] if idle else None
         inside = [handle.plan for handle in members]
         others = [h.plan for h in workers if h.state is not State.PARKED and h.plan.group != group.group_id]
         worker_id = parked.plan.worker_id if parked else len(workers)
@@ -326,24 +318,19 @@ class Autoscaler:
             await asyncio.sleep(0.001)
 
 
-@dataclass(frozen=True)
-class _Count:
+class _Count(NamedTuple):
     at_ns: int
-    sockets: tuple[Receiver, ...]
+    sockets: list[Receiver]
     """The sockets that were counted; only counts of the same sockets can be compared."""
     came: int
     drops: int
     ring_fill: float
 
-    @staticmethod
-    def of(handles: Sequence[WorkerHandle]) -> _Count:
-        came = drops = 0
-        fill = 0.0
-        counted = []
-        for handle in handles:
-            for row, receiver in handle.receivers.items():
-                drops += receiver.count_drops()
-                came += receiver.came
-                fill = max(fill, receiver.fill(handle.claimed(row)))
-                counted.append(receiver)
-        return _Count(time.monotonic_ns(), tuple(counted), came, drops, fill)
+
+def _count(handles: Sequence[WorkerHandle]) -> _Count:
+    places = [(handle, row, receiver) for handle in handles for row, receiver in handle.receivers.items()]
+    sockets = [receiver for _, _, receiver in places]
+    drops = sum(receiver.count_drops() for receiver in sockets)
+    came = sum(receiver.came for receiver in sockets)
+    fill = max((receiver.fill(handle.claimed(row)) for handle, row, receiver in places), default=0.0)
+    return _Count(time.monotonic_ns(), sockets, came, drops, fill)

@@ -70,14 +70,10 @@ def shape(plan: Plan, settings: Mapping[str, object]) -> Shape:
 
 def _group(plan: Plan, group: GroupPlan) -> dict[str, object]:
     bounds = {"min_workers": group.min_workers, "max_workers": group.max_workers}
-    found: dict[str, object] = {
-        "group": group.group_id,
-        "interfaces": group.interfaces,
-        **(bounds if group.elastic else {"workers": group.workers}),
-    }
-    if len(plan.nodes) > 1:  # where workers that join later may run
-        found["memory_node"] = group.node
-    return found
+    size = bounds if group.elastic else {"workers": group.workers}
+    # where workers that join later may run
+    node = {"memory_node": group.node} if len(plan.nodes) > 1 else {}
+    return {"group": group.group_id, "interfaces": group.interfaces, **size, **node}
 
 
 def difference(now: State, wanted: State) -> Difference:
@@ -98,16 +94,15 @@ def moved_rules(before: Plan, after: Plan, rules: Sequence[ForwardingRule]) -> i
 
 def as_dict(found: Difference, now: State, moved: int) -> dict[str, Any]:
     """The difference for the answer to `apply`."""
-    reshaped: dict[str, Any] | None = None
+    reshaped = None
     if found.shape is not None:
-        pairs = {
-            field.name: (getattr(now.shape, field.name), getattr(found.shape, field.name))
+        shapes = {"now": now.shape, "wanted": found.shape}
+        parts = {
+            field.name: {when: getattr(shape, field.name) for when, shape in shapes.items()}
             for field in fields(Shape)
         }
         reshaped = {
-            name: {"now": to_jsonable_python(is_now), "wanted": to_jsonable_python(wanted)}
-            for name, (is_now, wanted) in pairs.items()
-            if is_now != wanted
+            name: to_jsonable_python(part) for name, part in parts.items() if part["now"] != part["wanted"]
         }
     added = dict.fromkeys(rule.rule_id for rule in found.add)  # in the order of the file
     return {

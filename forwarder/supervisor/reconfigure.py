@@ -42,9 +42,8 @@ class Reconfiguration:
     async def apply(self, config: Mapping[str, Any], *, dry_run: bool) -> dict[str, Any]:
         """Carry out a configuration, or only report what it would change.
 
-        Args:
-            config: as in a file for ``--config``, with ``rules`` as a list; without ``rules``, the rules
-            stay.
+        ``config``: as in a file for ``--config``, with ``rules`` as a list; without ``rules``, the rules
+        stay.
 
         Raises ProblemsError: everything that is wrong with it, or why it failed; everything is as it was.
         """

@@ -48,8 +48,7 @@ class RuleChanges:
     async def add(self, rules: Sequence[ForwardingRule], *, persist: bool = True) -> None:
         """Put rules in force.
 
-        Args:
-            persist: whether to write them to the state file; otherwise the caller does.
+        ``persist``: whether to write them to the state file; otherwise the caller does.
 
         Raises RulesError: everything that is wrong with them, or why they cannot be served.
         """

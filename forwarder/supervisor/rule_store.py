@@ -47,11 +47,9 @@ class RuleStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise RulesError([self._problem("a file that no other supervisor uses now")]) from error
+            raise self._refused("a file that no other supervisor uses now") from error
         except OSError as error:
-            raise RulesError(
-                [self._problem(f"a file in a directory to write to: {error.strerror}")]
-            ) from error
+            raise self._refused(f"a file in a directory to write to: {error.strerror}") from error
 
     def read(self) -> list[ForwardingRule] | None:
         """The rules in the file, ``None`` without a file; raises :class:`RulesError` if it cannot be read."""
@@ -60,7 +58,7 @@ class RuleStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RulesError([self._problem(f"a readable file: {error.strerror}")]) from error
+            raise self._refused(f"a readable file: {error.strerror}") from error
         rules: dict[str, Any] = {}
         *lines, rest = content.split(b"\n")
         if rest and not lines:
@@ -127,11 +125,11 @@ class RuleStore:
 
     def _append(self, entries: Sequence[Mapping[str, Any]], rules: Iterable[ForwardingRule]) -> None:
         """Append a change, after which ``rules`` are in force, or write the file anew with them."""
+        lines = b"".join(map(_line, entries))
         try:
             if self._stale:
                 self._rewrite(rules)
                 return
-            lines = b"".join(map(_line, entries))
             try:
                 _write(self._file, lines)
             except OSError:
@@ -139,14 +137,13 @@ class RuleStore:
                 os.lseek(self._file, self._length, os.SEEK_SET)
                 raise
         except OSError as error:
-            raise RulesError([self._problem(f"a file that can be written: {error.strerror}")]) from error
+            raise self._refused(f"a file that can be written: {error.strerror}") from error
         self._length += len(lines)
         self._changes += len(entries)
         if self._changes >= MOST_CHANGES:
-            try:
+            with suppress(OSError):  # the long file is as good
                 self._rewrite(rules)
-            except OSError:  # the long file is as good
-                self._stale = False
+            self._stale = False
 
     def _rewrite(self, rules: Iterable[ForwardingRule]) -> None:
         self.prepare(rules)
@@ -157,8 +154,8 @@ class RuleStore:
         allowed = f"a change of rules; move the file away to begin without it ({why})"
         return RulesError([Problem(f"state_file: line {number} of {self._path}", found, allowed)])
 
-    def _problem(self, allowed: str) -> Problem:
-        return Problem("state_file", str(self._path), allowed)
+    def _refused(self, allowed: str) -> RulesError:
+        return RulesError([Problem("state_file", str(self._path), allowed)])
 
     def _release(self) -> None:
         if self._file >= 0:

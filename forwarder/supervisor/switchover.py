@@ -27,7 +27,7 @@ from forwarder.supervisor.autoscaler import DRAIN_TIMEOUT_S, join_timeout_s
 from forwarder.supervisor.state import ForwarderState
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers import receive_sockets
-from forwarder.workers.handle import State, WorkerHandle, spawning, wait_until_all_run
+from forwarder.workers.handle import Receiver, State, WorkerHandle, spawning, wait_until_all_run
 from forwarder.workers.pool import RETIRED, ForwarderSpec
 from forwarder.workers.rule_counts import RuleCounters
 from forwarder.workers.rule_index import FOREIGN, RuleIndex
@@ -41,8 +41,7 @@ async def switch_over(
 ) -> None:
     """Put another plan and its rules in force; whoever calls this has kept out changes of rules and sockets.
 
-    Args:
-        index: an empty one for that plan, which accepts the rules.
+    ``index``: an empty one for that plan, which accepts the rules.
 
     Raises OSError: a process, socket or memory could not be had; everything is as it was.
     """
@@ -106,13 +105,16 @@ async def _start_incoming(
     for name in spec.plan.interfaces:
         if (link := state.links.find(name)) is not None:
             receive_sockets.open_receivers(link, name, incoming, spec.plan.strategy.hashing)
-    for handle in incoming:
-        for receiver in handle.receivers.values():
-            handover.hold_back(receiver.sock)
+    for receiver in _receivers(incoming):
+        handover.hold_back(receiver.sock)
     for _ in spawning(incoming):
         await asyncio.sleep(PAUSE_S)
         _check_running(state)
     await wait_until_all_run(incoming, join_timeout_s(incoming))
+
+
+def _receivers(handles: Sequence[WorkerHandle]) -> list[Receiver]:
+    return [receiver for handle in handles for receiver in handle.receivers.values()]
 
 
 def _hand_over(
@@ -127,9 +129,8 @@ def _hand_over(
         # A socket has one filter, and these need it to find a datagram's owner: nobody listens for a moment.
         receive_sockets.stop_listening(outgoing)
     else:
-        for handle in outgoing:
-            for receiver in handle.receivers.values():
-                handover.keep_on(receiver.sock)
+        for receiver in _receivers(outgoing):
+            handover.keep_on(receiver.sock)
         handover.switch()
         # Before the incoming workers' filter goes: the outgoing ones depend on what it notes.
         receive_sockets.stop_listening(outgoing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -154,10 +154,10 @@ class WorkerPool:
         """
         self._packed.clear()
         removed = [self.index.remove(rule) for rule in rules if rule.rule_id in self.index]
-        keys: dict[int, list[int]] = {}
+        keys: defaultdict[int, list[int]] = defaultdict(list)
         for one in removed:
             for partition in one.known_to:
-                keys.setdefault(partition, []).append(one.key)
+                keys[partition].append(one.key)
         messages = {number: list(encoding.key_messages(found)) for number, found in keys.items()}
         pending = self._send_to_partitions(Kind.REMOVE_RULES, messages)
         freed = asyncio.ensure_future(self._free_counters(self.index, removed, self.in_plan, pending))
@@ -276,14 +276,13 @@ class WorkerPool:
         pending: PendingReplies,
     ) -> None:
         """Free the counters of removed rules once no worker counts in them any more."""
-        slots: dict[int, list[int]] = {}
+        slots: defaultdict[int, list[int]] = defaultdict(list)
         for one in removed:
-            slots.setdefault(one.partition, []).append(one.slot)
-        blocks = [(handle.block, slots.get(handle.plan.partition)) for handle in workers]
+            slots[one.partition].append(one.slot)
+        blocks = [(handle.block, slots[handle.plan.partition]) for handle in workers]
         await settled(pending)
         for block, unused in blocks:
-            if unused:
-                block.forget_rules(unused)
+            block.forget_rules(unused)
         for one in removed:
             index.give_back(one)
 

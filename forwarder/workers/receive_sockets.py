@@ -59,12 +59,8 @@ def open_receivers(
 
     Raises OSError: a socket could not be had; none is left open.
     """
-    serving = [
-        (planned, handle)
-        for handle in handles
-        for planned in handle.plan.sockets
-        if planned.interface == name
-    ]
+    all_of_them = [(planned, handle) for handle in handles for planned in handle.plan.sockets]
+    serving = [pair for pair in all_of_them if pair[0].interface == name]
     serving.sort(key=lambda pair: pair[0].fanout.slot if pair[0].fanout else pair[1].plan.worker_id)
     group: int | None = None
     rings = [_ring(planned.ring, state.mtu, handle) for planned, handle in serving]
@@ -89,12 +85,8 @@ def open_receivers(
 def as_opened(handle: WorkerHandle, planned: Sequence[SocketPlan]) -> tuple[SocketPlan, ...]:
     """Planned sockets, with the rings that a worker has instead where they are open."""
     rings = {receiver.interface: receiver.ring for receiver in handle.receivers.values()}
-    return tuple(
-        replace(one, ring=RingPlan(ring.frame_bytes, ring.frames))
-        if (ring := rings.get(one.interface))
-        else one
-        for one in planned
-    )
+    opened = {name: RingPlan(ring.frame_bytes, ring.frames) for name, ring in rings.items()}
+    return tuple(replace(one, ring=opened.get(one.interface, one.ring)) for one in planned)
 
 
 def join_late(links: LinkView, handle: WorkerHandle, members: Sequence[WorkerHandle]) -> None:

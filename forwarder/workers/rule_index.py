@@ -41,8 +41,7 @@ class Numbering(dict[str, int]):
 class Slots:
     """The counter slots of one partition; a free slot is used before a new one.
 
-    Args:
-        reserved: how many at the beginning are never assigned.
+    ``reserved``: how many at the beginning are never assigned.
     """
 
     def __init__(self, reserved: int = 0) -> None:

@@ -64,8 +64,7 @@ def copy_to_arena(worker: Any, words: Any, data: Any, burst: Any) -> None:
 def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
     """The TTL of a burst's copies at an output, or -1 less the reason why they may not leave.
 
-    Args:
-        largest: payload bytes of the longest datagram.
+    ``largest``: payload bytes of the longest datagram.
     """
     if link[schema.LINK_INDEX] == 0:
         return -1 - schema.OUTPUT_ABSENT
@@ -81,8 +80,7 @@ def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
 def send_burst(worker: Any, rules: Any, words: Any, data: Any, burst: Any) -> None:
     """Queue a burst to every output of its rule.
 
-    Args:
-        words, data: the memory that the frames' payload indices refer to.
+    ``words``, ``data``: the memory that the frames' payload indices refer to.
     """
     if worker.state.scalars[schema.ARENA_USED] + burst[schema.BURST_BYTES] > schema.ARENA_BYTES:
         flush(worker)
