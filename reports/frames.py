@@ -96,19 +96,13 @@ TRIALS: Columns = {
     **WARNINGS,
 }
 DROPS = _pair(TRIAL, {name: itemgetter(at) for at, name in enumerate(("stage", "place", "reason", "count"))})
-WORKERS = _pair(
-    _fields("trial_id scenario case"),
-    _fields("worker_id cpu received matched private_bytes pss_bytes ring_bytes rules"),
-)
+WORKER = _fields("worker_id cpu received matched private_bytes pss_bytes ring_bytes rules")
+WORKERS = _pair(_fields("trial_id scenario case"), WORKER)
 INPUTS = _pair(TRIAL, _fields(f"interface offered {COPIES} duplicated_copies=duplicated"))
-OUTPUTS = _pair(
-    TRIAL,
-    _fields("interface traffic streams offered delivered latency_min_ns latency_mean_ns latency_max_ns"),
-)
-DELAYS = _pair(
-    {**SUBJECT, **SETTING, **_fields("change sign interface offered_dps resolution_ns")},
-    {"delay_ns": lambda value: value},
-)
+LATENCY = "latency_min_ns latency_mean_ns latency_max_ns"
+OUTPUTS = _pair(TRIAL, _fields(f"interface traffic streams offered delivered {LATENCY}"))
+DELAY = {**SUBJECT, **SETTING, **_fields("change sign interface offered_dps resolution_ns")}
+DELAYS = _pair(DELAY, {"delay_ns": lambda value: value})
 CAPACITIES = _pair(
     _fields("scenario case subject offered_dps"),
     {**_fields(f"groups held offered {COPIES} silent why"), **TRIAL_IDS},

@@ -29,7 +29,6 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
     "hashing": lambda s: "" if s.hashing is None else f"hashing {s.hashing}",
 }
 """Settings in words; empty where the strategy's own value holds."""
-
 LOAD = (
     *("payload_bytes", "outputs", "flows", "burst", "generator"),
     *("rules", "skew", "unicast_percent", "egress"),

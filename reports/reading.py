@@ -97,9 +97,8 @@ def _parse(line: bytes) -> Line:
             return Foreign(f"a run of schema {schema}, this version reads {SCHEMA}")
         raise ValueError(f"not a {SCHEMA} record: {first_problem(error, text)}") from error
     if isinstance(record, RunStarted) and record.schema_version != SCHEMA:
-        return Foreign(
-            f"run {record.run_id} is of schema {record.schema_version}, this version reads {SCHEMA}"
-        )
+        other = f"run {record.run_id} is of schema {record.schema_version}"
+        return Foreign(f"{other}, this version reads {SCHEMA}")
     return record
 
 

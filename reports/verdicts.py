@@ -20,10 +20,8 @@ from reports.quantity import listed, plural
 
 NAMED = 4
 """The summary gives more cases than this as a range, and more doubts as a number."""
-
 AGREES = 0.05
 """Largest relative difference at which measured memory agrees with a documented or modelled figure."""
-
 DECIDING_PAIRS = 6
 """With fewer, the bootstrap interval excludes 1 too often for equal subjects: see `lab.analysis.compare`."""
 
@@ -147,10 +145,9 @@ def targets(data: Dataset) -> list[MeasuredTarget]:
     found = []
     for c in data.comparisons:
         if (goal := target(c)) is not None:
-            what, origin = f"{c.metric}, {labels.label(data, c)}", (c.bound_by, tuple(c.trial_ids))
-            found.append(
-                MeasuredTarget(what, target_text(c), measured(c), goal, distinct(c.warnings), *origin)
-            )
+            what, doubts = f"{c.metric}, {labels.label(data, c)}", distinct(c.warnings)
+            figures = (what, target_text(c), measured(c), goal, doubts)
+            found.append(MeasuredTarget(*figures, c.bound_by, tuple(c.trial_ids)))
     for f in data.footprints:
         for each in footprint_targets(f):
             what, limit = f"{labels.label(data, f)}: {each.what}", f"at most {each.limit}"
@@ -250,10 +247,10 @@ def counted_doubts(trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def footprint_doubts(footprint: Footprint) -> tuple[str, ...]:
-    doubts = [*distinct(footprint.warnings)]
-    if footprint.memory.workers != footprint.workers:
-        doubts.append(f"memory read from {footprint.memory.workers} of {footprint.workers} workers")
-    return tuple(unique(doubts))
+    doubts, read = distinct(footprint.warnings), footprint.memory.workers
+    if read == footprint.workers:
+        return doubts
+    return (*doubts, f"memory read from {read} of {footprint.workers} workers")
 
 
 def measured_bytes(footprint: Footprint) -> int:
@@ -284,16 +281,12 @@ def merged(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
 def discrepancies(footprint: Footprint) -> tuple[str, ...]:
     """The run's own discrepancies, and how far the measurement is from the document and the model."""
     total = measured_bytes(footprint)
-    known = {"documented": footprint.documented_bytes, "modelled": footprint.modelled_bytes}
-    return (
-        *footprint.discrepancies,
-        *(
-            f"{quantity.megabytes(total)} MB measured is {quantity.ratio(total / size)} × the "
-            f"{quantity.megabytes(size)} MB {name}"
-            for name, size in known.items()
-            if size and abs(total - size) > AGREES * size
-        ),
-    )
+    found = [*footprint.discrepancies]
+    for name, size in (("documented", footprint.documented_bytes), ("modelled", footprint.modelled_bytes)):
+        if size and abs(total - size) > AGREES * size:
+            ours, theirs = quantity.megabytes(total), quantity.megabytes(size)
+            found.append(f"{ours} MB measured is {quantity.ratio(total / size)} × the {theirs} MB {name}")
+    return tuple(found)
 
 
 def group_doubts(trials: Sequence[Trial]) -> tuple[str, ...]:

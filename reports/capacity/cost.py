@@ -23,7 +23,6 @@ BATCH_FRAMES = 256
 """Frames that a worker takes from one ring at a time (``forwarder/engines/packet/state.py``)."""
 MOST_SEGMENTS, MOST_PAYLOAD_BYTES = 64, 65_507
 """Limits of one frame that is sent (``forwarder/engines/packet/coalesce.py``)."""
-
 HUNDRED_BYTES = 100
 """Unit of the payload terms, so that coefficients are of similar size."""
 

@@ -88,11 +88,8 @@ class Measured:
 
 
 def measured(run_id: str, footprints: Iterable[Footprint]) -> list[Measured]:
-    return [
-        Measured(f"{run_id}:{f.scenario}: {f.case}", holding_of(f), f.memory)
-        for f in footprints
-        if f.memory.workers and not f.warnings
-    ]
+    known = (f for f in footprints if f.memory.workers and not f.warnings)
+    return [Measured(f"{run_id}:{f.scenario}: {f.case}", holding_of(f), f.memory) for f in known]
 
 
 def holding_of(f: Footprint) -> Holding:

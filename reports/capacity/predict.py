@@ -182,17 +182,14 @@ def _of_law(
 
 def _basis(quantities: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[Basis, Reasons, float]:
     """Basis, reasons, and doublings beyond what was measured, all quantities together."""
-    beyond = {}
+    reasons, outside = [], 0.0
     for name, value in quantities.items():
         known = ranges.get(name)
-        if known is None:
-            beyond[name] = (1.0, "nothing")
-        elif outside := known.doublings_outside(value):
-            beyond[name] = (outside, f"{known.least:,.4g} to {known.most:,.4g}")
-    if not beyond:
+        beyond = 1.0 if known is None else known.doublings_outside(value)
+        if beyond:
+            measured = "nothing" if known is None else f"{known.least:,.4g} to {known.most:,.4g}"
+            reasons.append(f"{QUANTITIES[name].format(value)} ({measured} measured).")
+            outside += beyond
+    if not reasons:
         return "interpolated", (), 0.0
-    told = tuple(
-        f"{QUANTITIES[name].format(quantities[name])} ({measured} measured)."
-        for name, (_, measured) in beyond.items()
-    )
-    return "extrapolated", told, sum(outside for outside, _ in beyond.values())
+    return "extrapolated", tuple(reasons), outside

@@ -29,9 +29,8 @@ THICK, THIN = 0.5, 0.16
 
 def stacks(data: Dataset) -> list[Figure]:
     """One worker's memory, a bar for each footprint, without rings and with them."""
-    return [
-        _stack(data, *part) for part in by_scenario(in_size_order(data), lambda f: f.scenario, ROWS_SHOWN)
-    ]
+    parts = by_scenario(in_size_order(data), lambda f: f.scenario, ROWS_SHOWN)
+    return [_stack(data, *part) for part in parts]
 
 
 def of_worker(f: Footprint) -> dict[str, float]:

@@ -97,10 +97,8 @@ def zero_loss(data: Dataset) -> list[Figure]:
     """A row a case and subject: the highest rate without loss, where loss began, the generator's ceiling."""
     found = [z for z in data.zero_losses if z.lower_dps is not None]
     subjects = unique(z.subject for z in found)
-    return [
-        _zero_loss_figure(data, scenario, rates, subjects)
-        for scenario, rates in by_scenario(found, lambda z: z.scenario, ROWS_SHOWN)
-    ]
+    parts = by_scenario(found, lambda z: z.scenario, ROWS_SHOWN)
+    return [_zero_loss_figure(data, *part, subjects) for part in parts]
 
 
 def _zero_loss_figure(
@@ -200,10 +198,8 @@ def latency(data: Dataset) -> list[Figure]:
     """A row a case and subject: p50, p99 and the maximum; logarithmic, in microseconds."""
     groups = latency_groups(data)
     subjects = unique(g[0].subject for g in groups)
-    return [
-        _latency_figure(data, scenario, members, subjects)
-        for scenario, members in by_scenario(groups, lambda g: g[0].scenario, ROWS_SHOWN)
-    ]
+    parts = by_scenario(groups, lambda g: g[0].scenario, ROWS_SHOWN)
+    return [_latency_figure(data, *part, subjects) for part in parts]
 
 
 def _latency_figure(

@@ -100,12 +100,8 @@ def _costs_text(entry: Entry) -> str:
 
 
 def _sizes(f: Footprint) -> dict[str, int]:
-    sizes = {
-        "documented": f.documented_bytes,
-        "modelled": f.modelled_bytes,
-        "measured": verdicts.measured_bytes(f),
-    }
-    return {name: size for name, size in sizes.items() if size is not None}
+    known = {"documented": f.documented_bytes} if f.documented_bytes is not None else {}
+    return {**known, "modelled": f.modelled_bytes, "measured": verdicts.measured_bytes(f)}
 
 
 def _rates(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: bool) -> None:

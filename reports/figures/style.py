@@ -25,7 +25,6 @@ from reports.model import Drawing, Figure
 
 WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""
-
 STEPS = (1, 2, 2.5, 5, 10)
 """Distances of ticks, times a power of ten."""
 

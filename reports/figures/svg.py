@@ -24,7 +24,6 @@ from reports.model import Drawing
 
 WORTH_A_PROCESS = 16
 """Drawings that make up for forking a process."""
-
 INK = "#010203"
 MUTED = "#010204"
 GRID = "#010205"

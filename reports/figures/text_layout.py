@@ -65,16 +65,10 @@ class CountedLayout(LayoutEngine):
         panels = [_panel(axis, place) for axis, place in places]
         grid = places[0][1].get_gridspec()
         head = _legend_height(fig)
-        columns = _spans(
-            [[(p.left, p.right) for p in panels if p.column == n] for n in range(grid.ncols)],
-            width,
-            grid.get_width_ratios(),
-        )
-        rows = _spans(
-            [[(p.top, p.bottom) for p in panels if p.row == n] for n in range(grid.nrows)],
-            height - head,
-            grid.get_height_ratios(),
-        )
+        beside = [[(p.left, p.right) for p in panels if p.column == n] for n in range(grid.ncols)]
+        around = [[(p.top, p.bottom) for p in panels if p.row == n] for n in range(grid.nrows)]
+        columns = _spans(beside, width, grid.get_width_ratios())
+        rows = _spans(around, height - head, grid.get_height_ratios())
         for panel in panels:
             (left, across), (top, down) = columns[panel.column], rows[panel.row]
             foot = 1 - (head + top + down) / height

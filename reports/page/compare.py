@@ -45,12 +45,7 @@ P50 = Metric("latency p50", "µs", higher_is_better=False, scale=1 / quantity.NS
 P99 = Metric("latency p99", "µs", higher_is_better=False, scale=1 / quantity.NS_PER_US)
 PRIVATE = Metric("private memory of a worker", "MB", higher_is_better=False, scale=1 / quantity.BYTES_PER_MB)
 READY = Metric("time to ready", "s", higher_is_better=False, scale=1 / quantity.NS_PER_S)
-PAIRED = {
-    "zero-loss rate": RATE,
-    "delivered copies/s": DELIVERED,
-    "CPU per copy": CPU,
-    "latency p99": P99,
-}
+PAIRED = {"zero-loss rate": RATE, "delivered copies/s": DELIVERED, "CPU per copy": CPU, "latency p99": P99}
 """Metrics by their names in paired comparisons, whose values are in ns where the unit here is µs."""
 REPEATABLE = ("fixed", "latency", "sweep", "soak")
 """Purposes of trials whose rate was given, not searched."""
@@ -207,11 +202,9 @@ def refusal(a: Dataset, b: Dataset) -> str:
 
 def compared_figures(a: Dataset, b: Dataset) -> list[ComparedFigure]:
     """Every figure that both runs have, by metric and in the order of ``a``."""
-    left, right, refused = figures(a), figures(b), refusal(a, b)
+    left, right, why = figures(a), figures(b), refusal(a, b)
     both = sorted((each for each in left if each in right), key=lambda each: METRICS.index(each[0]))
-    return [
-        ComparedFigure(key, metric, left[metric, key], right[metric, key], refused) for metric, key in both
-    ]
+    return [ComparedFigure(key, metric, left[metric, key], right[metric, key], why) for metric, key in both]
 
 
 def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
@@ -231,10 +224,8 @@ def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
 def _each(data: Dataset) -> Iterator[tuple[Metric, Key, Measured]]:
     for z in data.zero_losses:
         if z.lower_dps:
-            measured = Measured(
-                (z.lower_dps,), tuple(z.trial_ids), int(bool(z.warnings)), z.upper_dps is None
-            )
-            yield RATE, _key(data, z), measured
+            doubtful, open_end = int(bool(z.warnings)), z.upper_dps is None
+            yield RATE, _key(data, z), Measured((z.lower_dps,), tuple(z.trial_ids), doubtful, open_end)
     for c in data.comparisons:
         if c.metric in PAIRED and c.a != c.b:
             yield from _paired(data, c, PAIRED[c.metric])
@@ -256,10 +247,8 @@ def _paired(data: Dataset, c: Comparison, metric: Metric) -> Iterator[tuple[Metr
     wanted = set(c.trial_ids)
     trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
     sides = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
-    a, b = (
-        labels.subject_with_rps(side[0]) if side else labels.subject(subject)
-        for subject, side in zip((c.a, c.b), sides, strict=True)
-    )
+    a, b = (labels.subject_with_rps(side[0]) if side else "" for side in sides)
+    a, b = a or labels.subject(c.a), b or labels.subject(c.b)
     case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
     for name, other, side, values in ((a, b, sides[0], c.a_values), (b, a, sides[1], c.b_values)):
         load = f"in turn with {other}"

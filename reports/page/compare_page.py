@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
 from matplotlib.figure import Figure as Canvas
 
@@ -108,11 +109,8 @@ def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     ends = f"A / B {_ratio(ratios[0])} ×"
     if len(members) > 1:
         ends = f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
-    items = tuple(
-        f"{c.name}, {c.subject}: {_ratio_text(c)}, A is {c.verdict}"
-        for c in members
-        if c.verdict in ("better", "worse")
-    )
+    apart = (c for c in members if c.verdict in ("better", "worse"))
+    items = tuple(f"{c.name}, {c.subject}: {_ratio_text(c)}, A is {c.verdict}" for c in apart)
     tone: Tone = "bad" if tally["worse"] else "good" if tally["better"] else "plain"
     text = f"{direction}, {plural(len(members), 'figure')}, {ends}: {counts}."
     return Point(f"{capitalized(metric.name)}.", text, tone, (), items, section)
@@ -153,12 +151,9 @@ def _tables(name: str, members: Sequence[ComparedFigure]) -> list[Table]:
         return f"{'≥ ' if side.open_end else ''}{quantity.rate(side.middle)}"
 
     def ratio(c: ComparedFigure) -> Cell:
-        doubts = tuple(
-            f"{side.doubtful} of {len(side.values)} in {run} doubtful"
-            for run, side in (("A", c.a), ("B", c.b))
-            if side.doubtful
-        )
-        return Cell(_ratio(c), _interval(c), doubts)
+        sides = ((run, side) for run, side in (("A", c.a), ("B", c.b)) if side.doubtful)
+        doubts = (f"{side.doubtful} of {len(side.values)} in {run} doubtful" for run, side in sides)
+        return Cell(_ratio(c), _interval(c), tuple(doubts))
 
     def verdict(c: ComparedFigure) -> Cell:
         tones: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
@@ -209,10 +204,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
 
 def _only(name: str, one: Dataset, other: Dataset) -> list[Table]:
     found = compare.missing(one, other)
-    columns: Columns[tuple[str, str]] = [
-        (CASE, lambda each: each[0]),
-        (Column("Subject"), lambda each: each[1]),
-    ]
+    columns: Columns[tuple[str, str]] = [(CASE, itemgetter(0)), (Column("Subject"), itemgetter(1))]
     caption = f"Only in {name}: {plural(len(found), 'figure')}"
     folded = caption if len(found) > DRAWN else ""
     return table(f"only-{name.lower()}", caption, columns, found, folded=folded)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,10 +51,8 @@ def write_report(
 
 
 def _data_files(tables: Mapping[str, pd.DataFrame], parquet: bool) -> Contents:
-    files: Contents = {
-        f"{name}.csv": table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-        for name, table in tables.items()
-    }
+    how: Any = {"index": False, "float_format": "%.10g", "lineterminator": "\n"}
+    files: Contents = {f"{name}.csv": table.to_csv(**how) for name, table in tables.items()}
     if parquet:
         files |= {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
     return files
@@ -108,13 +107,8 @@ def _no_collection() -> Iterator[None]:
 
 def render(report: Page, drawn: Mapping[str, str]) -> str:
     """The page as HTML with style and drawings (``drawn``, by name) inline, no script, nothing fetched."""
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    how: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=PackageLoader("reports"), undefined=StrictUndefined, **how)
     return environment.get_template("report.html.j2").render(
         page=report,
         drawn=drawn,

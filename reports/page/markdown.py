@@ -80,11 +80,8 @@ def _trials(row: Row) -> str:
 
 
 def _folded(line: str, blocks: list[str]) -> list[str]:
-    return (
-        [f"<details><summary>{html.escape(line, quote=False)}</summary>", *blocks, "</details>"]
-        if line
-        else blocks
-    )
+    summary = f"<details><summary>{html.escape(line, quote=False)}</summary>"
+    return [summary, *blocks, "</details>"] if line else blocks
 
 
 def _heading(column: Column) -> str:

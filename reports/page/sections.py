@@ -20,7 +20,6 @@ Parts = Callable[[Dataset], Sequence[Table | Figure]]
 
 SCENARIOS_NAMED = 8
 """More scenarios than this are counted, not named, in the line under the title."""
-
 RATES = """Rates are datagrams a second (offered) or copies a second (one datagram on one output). A rate
 without loss (NDR), or with little loss (PDR), is the highest that the search confirmed; ≥ means that the
 generator was the limit."""

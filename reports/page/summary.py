@@ -31,10 +31,8 @@ def outcome(data: Dataset) -> Point:
         return Point("No results.", "The results file holds no record: nothing was measured.", "bad")
     which = f"The {data.run.profile} run" if data.run else "A run without its opening record"
     if data.ended is None:
-        text = (
-            f"{which} has no closing record: it was cut short or is still running. This shows what there is."
-        )
-        return Point("Incomplete.", text, "bad")
+        text = "has no closing record: it was cut short or is still running. This shows what there is."
+        return Point("Incomplete.", f"{which} {text}", "bad")
     if data.ended.outcome == "interrupted":
         return Point("Interrupted.", f"{which} was stopped; this page shows what was finished.", "bad")
     if data.ended.outcome == "failed":
@@ -189,16 +187,13 @@ def footprint_points(data: Dataset) -> Iterator[Point]:
 def check_points(data: Dataset) -> Iterator[Point]:
     if not data.checks:
         return
-    failed = tuple(
-        f"{c.scenario}, {c.case}: expected {c.expected}; observed {c.observed}"
-        for c in data.checks
-        if not c.passed
-    )
+    failed = [c for c in data.checks if not c.passed]
+    items = (f"{c.scenario}, {c.case}: expected {c.expected}; observed {c.observed}" for c in failed)
     scenarios = len({c.scenario for c in data.checks})
     among = f" in {plural(scenarios, 'scenario')}" if scenarios > 1 else ""
     text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
     text += " Failed:" if failed else ""
-    yield Point("Checks.", text, "bad" if failed else "good", items=failed, see="checks")
+    yield Point("Checks.", text, "bad" if failed else "good", items=tuple(items), see="checks")
 
 
 def oversubscription_points(data: Dataset) -> Iterator[Point]:
@@ -230,10 +225,8 @@ def ledger_points(data: Dataset) -> Iterator[Point]:
 def _received(trials: Sequence[Trial]) -> tuple[str, Tone]:
     """What receivers saw beside the first copies in order, and the tone of it."""
     streams = [(t.streams, t.setting.steering) for t in trials if t.streams is not None]
-    wrong = {
-        name: sum(getattr(seen, name) for seen, _ in streams)
-        for name in ("duplicated", "reordered", "corrupted")
-    }
+    kinds = ("duplicated", "reordered", "corrupted")
+    wrong = {name: sum(getattr(seen, name) for seen, _ in streams) for name in kinds}
     meant = sum(seen.duplicated for seen, steering in streams if steering == UNGROUPED)
     counts = [f"{quantity.count(number)} {name}" for name, number in wrong.items() if number]
     text = f" Receivers saw {listed(counts) or 'none duplicated, reordered or corrupted'}." if streams else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
 from lab.results import Check, Drop, Stage, Trial
 from reports import labels, quantity, verdicts
@@ -64,9 +65,8 @@ def ledgers(data: Dataset) -> list[Table]:
         unbalanced = sum(not t.ledger.balanced for t in trials)
         state = f"{unbalanced} not balanced" if unbalanced else "all balanced"
         lost = sum(d.count for t in trials for s in (t.ledger.ingress, t.ledger.egress) for d in s.drops)
-        summary = (
-            f"{scenario}: {quantity.plural(len(trials), 'trial')}, {state}, {lost:,} drops accounted for"
-        )
+        number_of = quantity.plural(len(trials), "trial")
+        summary = f"{scenario}: {number_of}, {state}, {lost:,} drops accounted for"
         name, caption = f"ledger-{scenario}", f"Ledger of {scenario}"
         tables += table(name, caption, columns, _groups(trials), folded=summary)
     return tables
@@ -152,10 +152,7 @@ PROVENANCE = {
 
 def provenance(data: Dataset) -> list[Table]:
     """The machine and the run; folded, the packages, sysctls and mitigations."""
-    columns: Columns[tuple[str, str]] = [
-        (Column("What"), lambda row: row[0]),
-        (Column("Value"), lambda row: row[1]),
-    ]
+    columns: Columns[tuple[str, str]] = [(Column("What"), itemgetter(0)), (Column("Value"), itemgetter(1))]
     parts: dict[str, list[tuple[str, str]]] = {"": []}
     for key, value in provenance_rows(data):
         part, _, name = key.partition(".")

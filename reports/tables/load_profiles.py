@@ -58,20 +58,18 @@ def soaks(data: Dataset) -> list[Table]:
         grown, late = (size / quantity.BYTES_PER_MB for size in (soak.grown_bytes, soak.late_bytes or 0))
         return f"{quantity.megabytes(soak.first.private_bytes)} {grown:+.2f}, {late:+.2f}"
 
-    def descriptors(soak: Soak) -> str | None:
-        if soak.first is None or soak.grown_descriptors is None:
-            return None
-        return f"{soak.first.descriptors:,} {soak.grown_descriptors:+,}"
+    def held(name: str) -> Callable[[Soak], str | None]:
+        def read(soak: Soak) -> str | None:
+            grown = getattr(soak, f"grown_{name}")
+            return None if grown is None else f"{getattr(soak.first, name):,} {grown:+,}"
 
-    def threads(soak: Soak) -> str | None:
-        if soak.first is None or soak.grown_threads is None:
-            return None
-        return f"{soak.first.threads:,} {soak.grown_threads:+,}"
+        return read
 
-    def grew(soak: Soak) -> Cell | None:
-        if soak.grew is None:
-            return None
-        return Cell("yes", tone="bad") if soak.grew else Cell("no", tone="good")
+    grew: dict[bool | None, Cell | None] = {
+        None: None,
+        True: Cell("yes", tone="bad"),
+        False: Cell("no", tone="good"),
+    }
 
     columns: Columns[Soak] = [
         *case_and_subject(data),
@@ -80,9 +78,9 @@ def soaks(data: Dataset) -> list[Table]:
         (number("Lost", "copies"), _lost),
         (number("p99", "µs, first and last trial"), p99),
         (number("Private memory", "MB, then its growth, in the second half"), memory),
-        (number("Descriptors", "then their growth"), descriptors),
-        (number("Threads", "then their growth"), threads),
-        (word("Grew"), grew),
+        (number("Descriptors", "then their growth"), held("descriptors")),
+        (number("Threads", "then their growth"), held("threads")),
+        (word("Grew"), lambda s: None if s.grew is None else grew[s.grew]),
     ]
     return tables("soaks", "One rate for a long time", columns, data.soaks)
 
@@ -94,11 +92,9 @@ def _lost(record: Soak | Course) -> Cell:
 
 def offered_steps(record: Course) -> Steps:
     """The offered rate of each phase."""
-    made = [
-        (phase.started_ns / NS_PER_S, phase.offered * NS_PER_S / max(1, phase.duration_ns))
-        for phase in record.phases
-    ]
-    return [*made, (record.duration_ns / NS_PER_S, made[-1][1])]
+    rates = [phase.offered * NS_PER_S / max(1, phase.duration_ns) for phase in record.phases]
+    starts = [phase.started_ns / NS_PER_S for phase in record.phases]
+    return [*zip(starts, rates, strict=True), (record.duration_ns / NS_PER_S, rates[-1])]
 
 
 def worker_steps(record: Course, group: int) -> Steps:

@@ -14,7 +14,6 @@ from reports.tables.build import CASE, Columns, number, row_name, tables
 
 LISTED = 6
 """With more inputs than this, those that fared alike share a row."""
-
 FLOODED = 2.0
 """An input with this many times the datagrams of the least loaded one is flooded, in an uneven load."""
 

@@ -95,19 +95,16 @@ def forwarding_matrix(data: Dataset) -> list[Table]:
     def received(t: Trial) -> Cell:
         return Cell(quantity.count(t.delivered), f"{quantity.percent(t.loss_ratio)} lost")
 
-    def all_outputs(t: Trial) -> str:
-        return quantity.rate(t.delivered_dps)
-
-    def each_output(t: Trial) -> str:
-        return quantity.rate(t.delivered_dps / t.setting.outputs)
+    def rate(outputs: Callable[[Setting], int]) -> Callable[[Measured], Shown]:
+        return lambda m: m.shown(lambda t: quantity.rate(t.delivered_dps / outputs(t.setting)))
 
     columns: Columns[Measured] = [
         *_setup("Offered", lambda m: "zero loss" if isinstance(m.record, ZeroLoss) else "as fast as it can"),
         (number("Intended load", "frames/s"), lambda m: m.load),
         (number("Frames offered"), lambda m: m.shown(lambda t: t.offered)),
         (number("Frames received", "all outputs"), lambda m: m.shown(received)),
-        (number("Forwarding rate", "frames/s out, all outputs"), lambda m: m.shown(all_outputs)),
-        (number("and of each output", "frames/s, mean"), lambda m: m.shown(each_output)),
+        (number("Forwarding rate", "frames/s out, all outputs"), rate(lambda _: 1)),
+        (number("and of each output", "frames/s, mean"), rate(lambda setting: setting.outputs)),
     ]
     fastest = [t for t in data.trials if t.purpose == "fixed" and t.asked_dps is None]
     found = []
@@ -207,9 +204,8 @@ def latency(data: Dataset) -> list[Table]:
         (number("Mean", "µs"), lambda m: microseconds(m.output.latency_mean_ns)),
         (number("Largest", "µs"), lambda m: microseconds(m.output.latency_max_ns)),
     ]
-    found = [
-        OutputLatency(t, t, output) for t in _latency_trials(data, "5.1") for output in _class(t, "multicast")
-    ]
+    trials = _latency_trials(data, "5.1")
+    found = [OutputLatency(t, t, output) for t in trials for output in _class(t, "multicast")]
     return tables("rfc3918-latency", "5.1 Multicast latency, of each output over its groups", columns, found)
 
 

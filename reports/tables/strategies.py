@@ -103,12 +103,8 @@ class Entry:
     @property
     def wrong_worker(self) -> int:
         """Datagrams that reached a worker without their rule, over all trials."""
-        return sum(
-            drop.count
-            for t in self.trials
-            for drop in t.ledger.ingress.drops
-            if WRONG_WORKER in drop.reason.replace("_", " ")
-        )
+        drops = [drop for t in self.trials for drop in t.ledger.ingress.drops]
+        return sum(drop.count for drop in drops if WRONG_WORKER in drop.reason.replace("_", " "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +149,8 @@ def groups(data: Dataset) -> list[Group]:
     )
     found: list[Group] = []
     for (scenario, _), members in loads.items():
-        entries = tuple(
-            _entry(data, case) for case in grouped(members, lambda r: (r.scenario, r.case)).values()
-        )
+        cases = grouped(members, lambda r: r.case).values()
+        entries = tuple(_entry(data, case) for case in cases)
         variants = {tuple(getattr(r.setting, name) for name in AXES) for r in members}
         if len(variants) > 1 and sum(entry.measured for entry in entries) > 1:
             number = 1 + sum(group.scenario == scenario for group in found)

@@ -26,7 +26,6 @@ WIRE_BYTES = 66
 MOST_NAMES = 4
 SAME_CHOICE = 0.05
 """A choice whose rate is higher by no more than this is not a better one."""
-
 MEMORY = """Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a
 rule, 1 MB a process), measured what this run really started, predicted the capacity model. Measured and
 predicted are private memory of workers and supervisor, rules included; not in them are what all of them
@@ -41,13 +40,9 @@ def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
     title = "The document's tables, answered"
     if model.memory is None or not model.steered:
         return Section("seed", title)
-    tables = (
-        *_worker_counts(data, model, layouts.rows),
-        *_characteristics(data, model, layouts),
-        *_use_cases(model, layouts),
-    )
+    tables = _worker_counts(data, model, layouts.rows) + _characteristics(data, model, layouts)
     text = (flowed(MEMORY), flowed(RATES).format(payload=layouts.payload_bytes))
-    return Section("seed", title, text, tables)
+    return Section("seed", title, text, (*tables, *_use_cases(model, layouts)))
 
 
 def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[DocumentedRow]) -> list[Table]:
@@ -142,9 +137,8 @@ def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> l
     def throughput(each: Configuration) -> Cell:
         rate = made[each.name].zero_loss_dps
         gbps = rate.value * (layouts.payload_bytes + WIRE_BYTES) * 8 / 1e9
-        return Cell(
-            f"{'★' * each.throughput} {quantity.rate(rate.value)}", f"{_span(rate)}; {gbps:.3g} Gbit/s"
-        )
+        text = f"{'★' * each.throughput} {quantity.rate(rate.value)}"
+        return Cell(text, f"{_span(rate)}; {gbps:.3g} Gbit/s")
 
     def latency(each: Configuration) -> Cell:
         stars, seen = "★" * each.latency, [t.latency for t in trials(each) if t.latency]

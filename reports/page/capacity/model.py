@@ -27,7 +27,6 @@ PROMISED = 0.15
 """Median relative error that the model promises for cases that it has not seen."""
 MOST_CPUS = 96
 """Where the scaling curve ends: the largest machine in the architecture document."""
-
 HELD_OUT = """Each case was predicted by a model fitted to all the others, so these are the errors to expect
 for a load that nobody has measured. A worker that could not keep up shows what a datagram costs; where the
 generator was the limit, the cost is known only to be no more than that."""
