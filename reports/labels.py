@@ -83,11 +83,7 @@ def case_name(data: Dataset, record: Named) -> str:
 
 
 def label(data: Dataset, record: Named) -> str:
-    """A row's name without its scenario beside it.
-
-    It has the egress where that is unusual and not in the case's name, and the scenario where another one
-    has a case of the same name.
-    """
+    """A row's name, with an egress that is unusual and unsaid, and the scenario if two have such a case."""
     name = case_name(data, record)
     if isinstance(record, Trial | ZeroLoss | Comparison):
         unusual = record.setting.egress != "wire-like" and "offload" not in record.case.lower()

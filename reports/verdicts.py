@@ -50,10 +50,7 @@ def bound(name: str) -> str:
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """The run's own verdict on ``a`` against ``b``, or what its interval says.
-
-    Undecided with too few pairs for an interval that can be trusted.
-    """
+    """The run's verdict on ``a`` against ``b``, or what its interval says; undecided with too few pairs."""
     if comparison.pairs < DECIDING_PAIRS:
         return "undecided"
     if comparison.verdict is not None:

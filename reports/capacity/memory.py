@@ -35,34 +35,28 @@ class Holding:
         return asdict(self)
 
 
-def private_terms(held: Holding) -> dict[str, float]:
+def memory_terms(held: Holding) -> dict[str, dict[str, float]]:
+    """The terms of each law, by its field in :class:`MemoryModel`."""
+    workers, rules, sockets = float(held.workers), float(held.rules), float(held.sockets)
     alone = float(held.workers == ALONE)
+    several = 1 - alone  # what one that is alone does not share is in its private memory
+    each = {"process": 1.0, "rule": float(held.rules_per_worker), "socket": sockets / workers}
+    shared = {"code": 1.0, "rule": rules, "several": several, "several_rule": several * rules}
     return {
-        "process": 1.0,
-        "rule": float(held.rules_per_worker),
-        "socket": held.sockets / held.workers,
-        "alone": alone,
-        "alone_rule": alone * held.rules,
+        "private": {**each, "alone": alone, "alone_rule": alone * rules},
+        "template": {"code": 1.0, "rule": rules, "worker": workers},
+        "shared": {**shared, "worker": workers},  # its counters
+        "kernel": {"machine": 1.0, "worker": workers, "socket": sockets},
     }
 
 
-def template_terms(held: Holding) -> dict[str, float]:
-    return {"code": 1.0, "rule": float(held.rules), "worker": float(held.workers)}
-
-
-def shared_terms(held: Holding) -> dict[str, float]:
-    several = float(held.workers > ALONE)  # what one that is alone does not share is in its private memory
-    return {
-        "code": 1.0,
-        "rule": float(held.rules),
-        "several": several,
-        "several_rule": several * held.rules,
-        "worker": float(held.workers),  # its counters
-    }
-
-
-def kernel_terms(held: Holding) -> dict[str, float]:
-    return {"machine": 1.0, "worker": float(held.workers), "socket": float(held.sockets)}
+SIZES = {
+    "private": "private_bytes_per_worker",
+    "template": "template_bytes",
+    "shared": "shared_bytes",
+    "kernel": "kernel_bytes",
+}
+"""The field of a footprint's memory that each law is fitted to."""
 
 
 class MemoryModel(Part):

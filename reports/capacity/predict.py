@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from reports.capacity.cost import Load, terms
 from reports.capacity.law import OUTSIDE_DOUBLING, Basis, Law, Prediction, Range, around, weakest
-from reports.capacity.memory import Holding, kernel_terms, private_terms, shared_terms, template_terms
+from reports.capacity.memory import Holding, memory_terms
 from reports.capacity.model import CapacityModel
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
 
@@ -152,8 +152,8 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     def of_law(law: Law, terms: Mapping[str, float]) -> Prediction:
         return _of_law(law, terms, basis, reasons, outside)
 
-    private = of_law(found.private, private_terms(held))
-    template = of_law(found.template, template_terms(held))
+    of = memory_terms(held)
+    private, template = of_law(found.private, of["private"]), of_law(found.template, of["template"])
     a_rule, own_rule = (law.coefficients.get("rule", 0.0) for law in (found.private, found.template))
     rules = held.workers * held.rules_per_worker * a_rule + held.rules * own_rule
     total = held.workers * private.value + template.value
@@ -166,8 +166,8 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
         processes=part(total - rules),
         rules=part(rules),
         total=part(total),
-        shared=of_law(found.shared, shared_terms(held)) if found.shared else None,
-        kernel=of_law(found.kernel, kernel_terms(held)) if found.kernel else None,
+        shared=of_law(found.shared, of["shared"]) if found.shared else None,
+        kernel=of_law(found.kernel, of["kernel"]) if found.kernel else None,
         rings_bytes=rings_bytes,
     )
 

@@ -12,21 +12,7 @@ from lab.results import Comparison, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset, grouped
-from reports.figures import svg
-from reports.figures.style import (
-    across,
-    draw_rate,
-    draw_rows,
-    figure,
-    grid,
-    in_words,
-    legend,
-    look,
-    of_scenario,
-    rate_axis,
-    row_heights,
-    set_ticks,
-)
+from reports.figures import style, svg
 from reports.labels import unique
 from reports.model import Figure
 from reports.tables.trials import PERCENTILES, latency_groups, latency_medians, load_share
@@ -50,9 +36,10 @@ def ratios(data: Dataset) -> list[Figure]:
             _ratio_panel(data, axis, panel, narrow)
 
     names = [f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons]
-    text = in_words(names, (f"{verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons))
+    said = (f"{verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons)
+    text = style.in_words(names, said)
     doubts = [verdicts.distinct(c.warnings) for c in data.comparisons]
-    made = figure(
+    made = style.figure(
         "ratios",
         "Ratio and interval",
         "Mark: the ratio. Thick line: its interval. Dotted line at 1: no difference. Upright stroke: the "
@@ -74,18 +61,18 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     separator, size = ("\n", 11) if narrow else (" ", 12)
     axis.set_title(f"{first.metric}, {between}{separator}({better})", fontsize=size)
     axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
-    style = look(first.a, False)
+    how = style.look(first.a, False)
     for place, c in enumerate(panel):
-        axis.plot([c.low, c.high], [place, place], color=style.colour, linewidth=3, solid_capstyle="butt")
+        axis.plot([c.low, c.high], [place, place], color=how.colour, linewidth=3, solid_capstyle="butt")
         hollow = bool(verdicts.distinct(c.warnings))
-        axis.plot([c.ratio], [place], **style.marks(hollow, size=9))
+        axis.plot([c.ratio], [place], **how.marks(hollow, size=9))
         if c.target is not None:
             axis.plot([c.target], [place], marker="|", markersize=18, markeredgewidth=2, color=svg.INK)
-    draw_rows(axis, [labels.label(data, c) for c in panel], [_row_value(c) for c in panel], narrow)
+    style.draw_rows(axis, [labels.label(data, c) for c in panel], [_row_value(c) for c in panel], narrow)
     marks = [value for c in panel for value in (c.low, c.high, c.target or c.ratio)]
     low, high = min(0.9, *marks), max(1.1, *marks)
     axis.set_xlim(low - (high - low) * 0.06, high + (high - low) * 0.06)
-    set_ticks(axis.xaxis, 5 if narrow else 9, "{x:g}×")
+    style.set_ticks(axis.xaxis, 5 if narrow else 9, "{x:g}×")
 
 
 def _row_value(c: Comparison) -> str:
@@ -112,20 +99,20 @@ def _zero_loss_figure(
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, z in enumerate(rates):
-            draw_rate(axis, place, z, look(z.subject, z.setting.rps, subjects))
-        draw_rows(axis, names, values, narrow)
-        rate_axis(axis, 4 if narrow else 8)
+            style.draw_rate(axis, place, z, style.look(z.subject, z.setting.rps, subjects))
+        style.draw_rows(axis, names, values, narrow)
+        style.rate_axis(axis, 4 if narrow else 8)
 
     bounds = [f"{verdicts.zero_loss_rate(z)}, bounded by {verdicts.bound(z.bound_by)}" for z in rates]
     doubts = [verdicts.distinct(z.warnings) for z in rates]
-    return figure(
-        *of_scenario(scenario, "zero-loss-rates", "Highest rate without loss"),
+    return style.figure(
+        *style.of_scenario(scenario, "zero-loss-rates", "Highest rate without loss"),
         "Mark: the highest rate without loss. Line: from there to the first rate with loss. Arrow: none "
         "lost, the generator was the limit. Upright stroke: the generator's ceiling with no forwarder. "
         "Hollow mark: doubtful.",
-        f"Datagrams a second offered without loss. {in_words(names, bounds)}.",
+        f"Datagrams a second offered without loss. {style.in_words(names, bounds)}.",
         plot,
-        row_heights(len(rates)),
+        style.heights(len(rates)),
         verdicts.merged(list(zip(names, doubts, strict=True))),
         f"{scenario}: {quantity.plural(len(rates), 'rate')}, drawn" if scenario else "",
     )
@@ -144,21 +131,21 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
     subjects = unique(t.subject for t in trials)
 
     def plot(canvas: Canvas, narrow: bool) -> None:
-        for axis, panel in grid(canvas, panels, narrow):
+        for axis, panel in style.grid(canvas, panels, narrow):
             _loss_panel(data, axis, panel, subjects)
-        legend(canvas)
+        style.legend(canvas)
 
     text = "; ".join(_loss_text(data, panel) for panel in panels)
     hollow = sum(t.validity != "valid" for t in trials)
     doubts = [f"{quantity.plural(hollow, 'hollow mark')}: trials not valid, see the ledger"] if hollow else []
     line = f"{scenario}: {quantity.plural(len(panels), 'case')}, {quantity.plural(len(trials), 'trial')}"
-    return figure(
+    return style.figure(
         f"loss-{scenario}",
         f"Loss against offered load, {scenario}",
         "Mark: one trial. Hollow mark: a trial that is not valid.",
         f"Share of copies lost, in percent, at each offered rate. {text}.",
         plot,
-        lambda narrow: -(-len(panels) // across(len(panels), narrow)) * (225 if narrow else 250) + 40,
+        lambda narrow: -(-len(panels) // style.across(len(panels), narrow)) * (225 if narrow else 250) + 40,
         doubts,
         line if folded else "",
     )
@@ -177,20 +164,20 @@ def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
 
 def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
     for (subject, rps), mine in grouped(panel, lambda t: (t.subject, t.setting.rps)).items():
-        style = look(subject, rps, subjects)
+        how = style.look(subject, rps, subjects)
         mine.sort(key=lambda t: (t.offered_dps, t.loss_ratio))
         for sound in (True, False):
             marks = [t for t in mine if (t.validity == "valid") == sound]
             rates, losses = [t.offered_dps for t in marks], [100 * t.loss_ratio for t in marks]
-            line: dict[str, Any] = {"linestyle": style.dashes} if sound else {}
+            line: dict[str, Any] = {"linestyle": how.dashes} if sound else {}
             name = labels.subject_with_rps(mine[0]) if sound else None
-            axis.plot(rates, losses, label=name, **style.marks(not sound, size=5) | line)
+            axis.plot(rates, losses, label=name, **how.marks(not sound, size=5) | line)
     axis.set_title(labels.label(data, panel[0]))
     axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
     axis.set_ylim(-LOSS_KNEE / 8, 100)
     axis.set_yticks([0, 0.01, 0.1, 1, 10, 100], ["0", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"])
     axis.minorticks_off()
-    rate_axis(axis, 5)
+    style.rate_axis(axis, 5)
     axis.set_ylabel("copies lost")
 
 
@@ -213,26 +200,26 @@ def _latency_figure(
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, (g, values) in enumerate(zip(groups, medians, strict=True)):
-            style = look(g[0].subject, g[0].setting.rps, subjects)
+            how = style.look(g[0].subject, g[0].setting.rps, subjects)
             p50, _, p99, _, most = (value / quantity.NS_PER_US for value in values)
-            axis.plot([p50, most], [place, place], color=style.colour, linewidth=1)
-            axis.plot([p50, p99], [place, place], color=style.colour, linewidth=3, solid_capstyle="butt")
-            axis.plot([p50], [place], **style.marks(hollow=bool(doubts[place])))
+            axis.plot([p50, most], [place, place], color=how.colour, linewidth=1)
+            axis.plot([p50, p99], [place, place], color=how.colour, linewidth=3, solid_capstyle="butt")
+            axis.plot([p50], [place], **how.marks(hollow=bool(doubts[place])))
             axis.plot([most], [place], marker="|", markersize=13, color=svg.MUTED)
-        draw_rows(axis, names, [f"p50 {each['p50']}, p99 {each['p99']}" for each in figures], narrow)
+        style.draw_rows(axis, names, [f"p50 {each['p50']}, p99 {each['p99']}" for each in figures], narrow)
         axis.set_xscale("log")
         axis.minorticks_off()
         axis.xaxis.set_major_formatter("{x:,g}")
         axis.set_xlabel("µs")
 
     texts = (", ".join(f"{percentile} {value}" for percentile, value in each.items()) for each in figures)
-    return figure(
-        *of_scenario(scenario, "latency-percentiles", "Latency percentiles"),
+    return style.figure(
+        *style.of_scenario(scenario, "latency-percentiles", "Latency percentiles"),
         "Mark: the median, p50. Thick line: to p99. Thin line: to the maximum, the upright stroke. "
         "Medians over the trials, on a logarithmic axis. Hollow mark: doubtful.",
-        f"Send stamp to receive stamp in microseconds, logarithmic. {in_words(names, texts)}.",
+        f"Send stamp to receive stamp in microseconds, logarithmic. {style.in_words(names, texts)}.",
         plot,
-        row_heights(len(groups)),
+        style.heights(len(groups)),
         verdicts.merged(list(zip(names, doubts, strict=True))),
         f"{scenario}: {quantity.plural(len(groups), 'row')}, drawn" if scenario else "",
     )

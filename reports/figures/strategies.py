@@ -12,16 +12,7 @@ from lab.results import Footprint
 from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.figures import svg
-from reports.figures.style import (
-    draw_rate,
-    draw_rows,
-    figure,
-    in_words,
-    look,
-    rate_axis,
-    row_heights,
-    set_ticks,
-)
+from reports.figures.style import draw_rate, draw_rows, figure, heights, in_words, look, rate_axis, set_ticks
 from reports.model import Figure, Table
 from reports.tables.strategies import Entry, Group, groups, idle_workers, shares_text, table
 
@@ -34,10 +25,7 @@ MEMORY: dict[str, dict[str, Any]] = {
 
 
 def tables_and_figures(data: Dataset) -> list[Table | Figure]:
-    """For each load: rates and memory side by side, the workers' shares, and all of it as a table.
-
-    Only the drawings of the load with most strategies are not folded.
-    """
+    """For each load its drawings and its table; those of the first load, with most strategies, are open."""
     parts: list[Table | Figure] = []
     for place, group in enumerate(groups(data)):
         drawn: list[Figure] = []
@@ -160,7 +148,7 @@ def _shares(group: Group, folded: bool) -> Figure:
         "Upright stroke: a worker. Cross: a worker without any datagram. Dotted line at 1: an even share.",
         f"Datagrams that each worker received, as a multiple of an even share. {in_words(names, values)}.",
         plot,
-        row_heights(len(entries), wide=30),
+        heights(len(entries), wide=30),
         folded=f"{title}, drawn" if folded else "",
     )
 

@@ -132,9 +132,9 @@ def draw_rows(axis: Axes, names: Sequence[str], values: Sequence[str], narrow: b
             beside(value, (1, place), xytext=(6, 0), ha="left", gid=AFTER, **large)
 
 
-def row_heights(rows: int, wide: int = 27, margin: int = 60) -> Callable[[bool], float]:
+def heights(rows: int, wide: int = 27) -> Callable[[bool], float]:
     """Height of a drawing of ``rows``; on a phone a row also holds its name and its value."""
-    return lambda narrow: rows * (60 if narrow else wide) + margin
+    return lambda narrow: rows * (60 if narrow else wide) + 60
 
 
 def draw_rate(axis: Axes, place: int, z: ZeroLoss, style: Look) -> None:

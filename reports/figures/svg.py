@@ -157,7 +157,8 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
         (r"> <", "><"),
     ):
         svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]+>", _round, svg)
+    # Coordinates to a hundredth of a pixel; text between tags is left alone.
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group()), svg)
     for placeholder, variable in _VARIABLES.items():
         svg = svg.replace(placeholder, variable)
     viewbox = re.search(r'viewBox="([^"]+)"', svg)
@@ -172,8 +173,3 @@ def _adopt(svg: str, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-desc">{escape(description)}</desc>'
     )
     return head + svg[svg.index(">") + 1 :].strip()
-
-
-def _round(tag: re.Match[str]) -> str:
-    """Coordinates to a hundredth of a pixel; text between tags is left alone."""
-    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group())

@@ -63,8 +63,10 @@ class Key:
     """Every setting but the forwarder's commit, as JSON."""
     load: str
     """The share of the zero-loss rate, or the rate asked for, in words."""
-    names: tuple[str, str] = field(default=("", ""), compare=False)
-    """The case and the subject with its load, as a reader sees them."""
+    name: str = field(default="", compare=False)
+    """The case, as a reader sees it."""
+    who: str = field(default="", compare=False)
+    """The subject with its load, as a reader sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +107,6 @@ class ComparedFigure:
     @property
     def scenario(self) -> str:
         return self.key.scenario
-
-    @property
-    def name(self) -> str:
-        return self.key.names[0]
-
-    @property
-    def subject(self) -> str:
-        return self.key.names[1]
 
     @property
     def trial_ids(self) -> tuple[str, ...]:
@@ -210,7 +204,7 @@ def compared_figures(a: Dataset, b: Dataset) -> list[ComparedFigure]:
 def missing(a: Dataset, b: Dataset) -> list[tuple[str, str]]:
     """Names and subjects of the figures that ``a`` has and ``b`` has not."""
     there = {key for _, key in figures(b)}
-    return list(dict.fromkeys(key.names for _, key in figures(a) if key not in there))
+    return list(dict.fromkeys((key.name, key.who) for _, key in figures(a) if key not in there))
 
 
 def figures(data: Dataset) -> dict[tuple[Metric, Key], Measured]:
@@ -252,7 +246,7 @@ def _paired(data: Dataset, c: Comparison, metric: Metric) -> Iterator[tuple[Metr
     case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
     for name, other, side, values in ((a, b, sides[0], c.a_values), (b, a, sides[1], c.b_values)):
         load = f"in turn with {other}"
-        key = Key(c.scenario, c.case, name, _setting(c.setting), load, (case, f"{name}, {load}"))
+        key = Key(c.scenario, c.case, name, _setting(c.setting), load, case, f"{name}, {load}")
         scaled = tuple(value * metric.scale for value in values if value > 0)
         if scaled:
             doubtful = len(values) if c.warnings else 0
@@ -275,12 +269,12 @@ def _key(data: Dataset, record: ZeroLoss | Trial | Footprint) -> Key:
     case = f"{record.scenario}: {labels.case_name(data, record)}"
     if isinstance(record, Footprint):
         started = f"{record.strategy} {record.interfaces} {record.cpus} {record.workers} {record.rules}"
-        names = case, f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
-        return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "", names)
+        who = f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
+        return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "", case, who)
     load = _load(record)
-    subject = ", ".join(filter(None, (labels.subject_with_rps(record), load)))
-    names = f"{case}, {labels.egress(record.setting)}", subject
-    return Key(record.scenario, record.case, record.subject, setting, load, names)
+    who = ", ".join(filter(None, (labels.subject_with_rps(record), load)))
+    case += f", {labels.egress(record.setting)}"
+    return Key(record.scenario, record.case, record.subject, setting, load, case, who)
 
 
 def _setting(setting: Setting) -> str:

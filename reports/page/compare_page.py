@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from reports import quantity
 from reports.dataset import Dataset, grouped
 from reports.figures import svg
-from reports.figures.style import draw_rows, figure, in_words, row_heights, set_ticks
+from reports.figures.style import draw_rows, figure, heights, in_words, set_ticks
 from reports.model import Cell, Column, Figure, Page, Point, Section, Table, Tone, flowed
 from reports.page import compare
 from reports.page.compare import ComparedFigure, Difference, Measured, Metric
@@ -110,7 +110,7 @@ def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     if len(members) > 1:
         ends = f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
     apart = (c for c in members if c.verdict in ("better", "worse"))
-    items = tuple(f"{c.name}, {c.subject}: {_ratio_text(c)}, A is {c.verdict}" for c in apart)
+    items = tuple(f"{c.key.name}, {c.key.who}: {_ratio_text(c)}, A is {c.verdict}" for c in apart)
     tone: Tone = "bad" if tally["worse"] else "good" if tally["better"] else "plain"
     text = f"{direction}, {plural(len(members), 'figure')}, {ends}: {counts}."
     return Point(f"{capitalized(metric.name)}.", text, tone, (), items, section)
@@ -160,8 +160,8 @@ def _tables(name: str, members: Sequence[ComparedFigure]) -> list[Table]:
         return Cell(c.verdict_text, tone=tones.get(c.verdict, "plain"))
 
     columns: Columns[ComparedFigure] = [
-        (CASE, lambda c: c.name),
-        (Column("Subject"), lambda c: c.subject),
+        (CASE, lambda c: c.key.name),
+        (Column("Subject"), lambda c: c.key.who),
         (number("A", metric.unit), lambda c: middle(c.a)),
         (number("B", metric.unit), lambda c: middle(c.b)),
         (number("A / B", "×"), ratio),
@@ -174,7 +174,7 @@ def _tables(name: str, members: Sequence[ComparedFigure]) -> list[Table]:
 def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
     if len(members) > DRAWN:
         return []
-    names = [f"{c.name}, {c.subject}" for c in members]
+    names = [f"{c.key.name}, {c.key.who}" for c in members]
     values = [_ratio_text(c) for c in members]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
@@ -197,7 +197,7 @@ def _drawn(name: str, members: Sequence[ComparedFigure]) -> list[Figure]:
             "Mark: the ratio. Thick line: its interval. Dotted line at 1: alike. Hollow mark: no verdict.",
             f"Each figure that both runs have, as a ratio of A to B; 1 is alike. {text}.",
             plot,
-            row_heights(len(members), wide=30),
+            heights(len(members), wide=30),
         )
     ]
 

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Mapping
 
-from reports.model import Cell, Column, Figure, Page, Point, Row, Table
+from reports.model import Cell, Figure, Page, Point, Row, Table
 
 
 def render(page: Page, drawings: Mapping[str, str]) -> str:
@@ -60,7 +60,7 @@ def _figure(figure: Figure, drawing: str) -> list[str]:
 
 def _table(table: Table) -> list[str]:
     lines = [
-        _line([_heading(column) for column in table.columns]),
+        _line([escape(f"{c.title} ({c.unit})" if c.unit else c.title) for c in table.columns]),
         _line(["---:" if column.numeric else "---" for column in table.columns]),
     ]
     for row in table.rows:
@@ -82,10 +82,6 @@ def _trials(row: Row) -> str:
 def _folded(line: str, blocks: list[str]) -> list[str]:
     summary = f"<details><summary>{html.escape(line, quote=False)}</summary>"
     return [summary, *blocks, "</details>"] if line else blocks
-
-
-def _heading(column: Column) -> str:
-    return escape(f"{column.title} ({column.unit})" if column.unit else column.title)
 
 
 def _cell(cell: Cell) -> str:

@@ -89,7 +89,7 @@ def row_name(data: Dataset, record: Named, doubts: tuple[str, ...] = ()) -> Cell
     return Cell(labels.case_name(data, record), where, doubts)
 
 
-def case_and_subject(data: Dataset) -> Columns[Any]:
+def named(data: Dataset) -> Columns[Any]:
     """The first two columns of records, or groups of records, of a subject."""
     return [
         (CASE, lambda source: row_name(data, first(source))),

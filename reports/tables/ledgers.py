@@ -126,15 +126,13 @@ def _drops(stage: Stage) -> str:
     return "\n".join(lines) or "none"
 
 
+_CAPITALIZED = ("profile", "scenarios", "kernel", "machine", "python", "commit", "command", "outcome")
 PROVENANCE = {
+    **{key: key.capitalize() for key in _CAPITALIZED},
     "schema_version": "Schema",
     "run_id": "Run",
     "started_at": "Started (UTC)",
     "ended_at": "Ended (UTC)",
-    "profile": "Profile",
-    "scenarios": "Scenarios",
-    "kernel": "Kernel",
-    "machine": "Machine",
     "cpu_model": "Processor",
     "cpus": "CPUs",
     "numa_nodes": "NUMA nodes",
@@ -142,11 +140,7 @@ PROVENANCE = {
     "mitigations": "Processor mitigations",
     "sysctls": "Kernel settings (sysctl)",
     "packages": "Package versions",
-    "python": "Python",
-    "commit": "Commit",
     "dirty": "Changes not committed",
-    "command": "Command",
-    "outcome": "Outcome",
 }
 
 

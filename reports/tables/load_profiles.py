@@ -9,7 +9,7 @@ from lab.results import NS_PER_S, Change, Course, Soak, Trial
 from reports import quantity, verdicts
 from reports.dataset import Dataset
 from reports.model import Cell, Table, Tone
-from reports.tables.build import BOUND_BY, CASE, Columns, case_and_subject, number, row_name, tables, word
+from reports.tables.build import BOUND_BY, CASE, Columns, named, number, row_name, tables, word
 from reports.tables.trials import PERCENTILES
 
 NS_PER_MS = 1_000_000
@@ -29,7 +29,7 @@ def sweeps(data: Dataset) -> list[Table]:
         return lambda t: quantity.microseconds(getattr(t.latency, field, None))
 
     columns: Columns[Trial] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Offered", "datagrams/s"), offered),
         (number("Delivered", "copies/s"), lambda t: quantity.rate(t.delivered_dps)),
         (number("Loss", "of copies due"), lambda t: quantity.percent(t.loss_ratio)),
@@ -65,14 +65,9 @@ def soaks(data: Dataset) -> list[Table]:
 
         return read
 
-    grew: dict[bool | None, Cell | None] = {
-        None: None,
-        True: Cell("yes", tone="bad"),
-        False: Cell("no", tone="good"),
-    }
-
+    grew = {True: Cell("yes", tone="bad"), False: Cell("no", tone="good")}
     columns: Columns[Soak] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Offered", "datagrams/s"), offered),
         (number("Lasted", "s"), lambda s: quantity.seconds(s.duration_ns)),
         (number("Lost", "copies"), _lost),

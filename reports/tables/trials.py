@@ -10,17 +10,7 @@ from reports import labels, quantity, verdicts
 from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Cell, Column, Table
-from reports.tables.build import (
-    BOUND_BY,
-    CASE,
-    Columns,
-    case_and_subject,
-    number,
-    row_name,
-    table,
-    tables,
-    word,
-)
+from reports.tables.build import BOUND_BY, CASE, Columns, named, number, row_name, table, tables, word
 
 HALF = 0.5
 """Share of the zero-loss rate at which processor time is compared."""
@@ -111,7 +101,7 @@ def _rate_columns(data: Dataset, found: str, beyond: str) -> Columns[ZeroLoss]:
         return quantity.rate(z.lower_dps * z.setting.outputs * (1 - z.goal_loss_ratio))
 
     return [
-        *case_and_subject(data),
+        *named(data),
         (number(found, "datagrams/s"), rate),
         (number(beyond, "datagrams/s"), first_lost),
         (number("Copies delivered", "copies/s"), copies),
@@ -131,7 +121,7 @@ def fixed_rates(data: Dataset) -> list[Table]:
         return Cell(quantity.rate(t.delivered_dps), doubts=verdicts.trial_doubts(t))
 
     columns: Columns[Trial] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Offered", "datagrams/s"), offered),
         (number("Delivered", "copies/s"), delivered),
         (number("Loss", "of copies due"), lambda t: quantity.percent(t.loss_ratio)),
@@ -159,7 +149,7 @@ def cpu(data: Dataset) -> list[Table]:
 
     unit = "µs per copy, median"
     columns: Columns[list[Trial]] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Net of the baseline", unit), net),
         (number("Whole machine", unit), per_copy("busy_ns")),
         (number("of that in softirq", unit), per_copy("softirq_ns")),
@@ -188,7 +178,7 @@ def latency(data: Dataset) -> list[Table]:
         )
 
     columns: Columns[list[Trial]] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Offered", "datagrams/s"), offered),
         *((number(title, "µs"), percentile(place)) for place, title in enumerate(PERCENTILES)),
         (number("Trials"), len),
@@ -221,10 +211,7 @@ def _preferred(trials: Sequence[Trial], best: Callable[[Trial], bool]) -> list[l
 
 
 def _grouped(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """Trials of equal scenario, case, subject, setting and share of the zero-loss rate.
-
-    Invalid ones only where there are no others.
-    """
+    """Trials of one scenario, case, subject, setting and load share; invalid ones if there are no others."""
     groups = grouped(trials, lambda t: (t.scenario, t.case, t.subject, t.setting, t.load_share))
     return [[t for t in members if t.validity != "invalid"] or members for members in groups.values()]
 
@@ -243,7 +230,7 @@ def worker_shares(data: Dataset) -> list[Table]:
         return f"{max(received) * len(received) / sum(received):.2f}" if sum(received) else None
 
     columns: Columns[Trial] = [
-        *case_and_subject(data),
+        *named(data),
         (number("Workers"), lambda t: len(t.workers)),
         (number("Offered", "datagrams/s"), lambda t: quantity.rate(t.offered_dps)),
         (Column("Share of datagrams received", "by worker, in order of CPU"), shares),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from statistics import median
 
@@ -11,11 +11,9 @@ from reports.capacity.cost import Load, terms
 from reports.capacity.fit.regression import FitError, Observation, fit_coefficients, robust_scatter
 from reports.capacity.fit.samples import Rate, Sample
 from reports.capacity.law import Law, around
-from reports.capacity.memory import Holding, Measured, private_terms, template_terms
+from reports.capacity.memory import SIZES, Measured, memory_terms
 from reports.capacity.model import HeldOut, HeldOutCase
 from reports.dataset import grouped
-
-Terms = Callable[[Holding], dict[str, float]]
 
 
 def hold_out_rates(single: Sequence[Sample], laws: Mapping[Load, Law]) -> HeldOut:
@@ -55,21 +53,22 @@ def hold_out_memory(footprints: Sequence[Measured]) -> HeldOut:
     for held, own in grouped(footprints, lambda each: each.held).items():
         rest = [each for each in footprints if each.held != held]
         try:
-            private = fit_coefficients(sizes(rest, private_terms, "private_bytes_per_worker"), "memory")
-            template = fit_coefficients(sizes(rest, template_terms, "template_bytes"), "memory")
+            private = fit_coefficients(sizes(rest, "private"), "memory")
+            template = fit_coefficients(sizes(rest, "template"), "memory")
         except FitError:
             continue
-        predicted = held.workers * private.at(private_terms(held)) + template.at(template_terms(held))
+        terms_of = memory_terms(held)
+        predicted = held.workers * private.at(terms_of["private"]) + template.at(terms_of["template"])
         total = median(each.memory.own_bytes for each in own)
         scatter = max(private.scatter, template.scatter)
         cases.append(_case(own[0].case, predicted, total, scatter, [each.case for each in own]))
     return HeldOut(what="memory", cases=cases)
 
 
-def sizes(footprints: Sequence[Measured], terms_of: Terms, size: str) -> list[Observation]:
-    """One kind of memory (a field of :class:`lab.results.Memory`), where it was measured and is not 0."""
-    known = ((each.held, getattr(each.memory, size)) for each in footprints)
-    return [Observation(held, terms_of(held), value) for held, value in known if value]
+def sizes(footprints: Sequence[Measured], kind: str) -> list[Observation]:
+    """One of :data:`~reports.capacity.memory.SIZES`, where it was measured and is not 0."""
+    known = ((each.held, getattr(each.memory, SIZES[kind])) for each in footprints)
+    return [Observation(held, memory_terms(held)[kind], value) for held, value in known if value]
 
 
 def observation(sample: Sample) -> Observation:

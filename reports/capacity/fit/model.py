@@ -8,28 +8,12 @@ from dataclasses import asdict
 from statistics import median
 
 from reports.capacity.cost import terms
-from reports.capacity.fit.holdout import (
-    costs_by_load,
-    hold_out_memory,
-    hold_out_rates,
-    hold_out_zero_loss,
-    laws_without,
-    observation,
-    sizes,
-)
+from reports.capacity.fit import holdout
 from reports.capacity.fit.regression import FitError, fit_law, robust_scatter
 from reports.capacity.fit.samples import Rate, Sample, rates, samples
 from reports.capacity.fit.scaling import fit_scaling
 from reports.capacity.law import Law, Spread, ranges
-from reports.capacity.memory import (
-    Measured,
-    MemoryModel,
-    kernel_terms,
-    measured,
-    private_terms,
-    shared_terms,
-    template_terms,
-)
+from reports.capacity.memory import SIZES, Measured, MemoryModel, measured
 from reports.capacity.model import CapacityModel, HeldOut, Point, Source
 from reports.dataset import Dataset
 
@@ -53,17 +37,17 @@ def fit(runs: Sequence[Dataset]) -> CapacityModel:
             f"cost of a datagram: {shown} loads at which a worker could not keep up; allowed: {FEWEST_LOADS} "
             "or more (scenario capacity has some 70)"
         )
-    seen = fit_law([observation(sample) for sample in single], "cost of a datagram")
-    laws = laws_without(single)
-    held = [hold_out_rates(single, laws)]
+    seen = fit_law([holdout.observation(sample) for sample in single], "cost of a datagram")
+    laws = holdout.laws_without(single)
+    held = [holdout.hold_out_rates(single, laws)]
     cost = _scattered(seen, held[0])
     found = rates(runs)
     if len(found) >= 3:
-        held.append(hold_out_zero_loss(found, laws, cost))
+        held.append(holdout.hold_out_zero_loss(found, laws, cost))
     footprints = [each for run in runs for each in measured(run.run_id, run.footprints)]
     memory = fit_memory(footprints)
     if memory is not None:
-        held.append(hold_out_memory(footprints))
+        held.append(holdout.hold_out_memory(footprints))
     points = _points(single)
     return CapacityModel(
         sources=sources,
@@ -83,10 +67,7 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
     """``None`` with too few footprints."""
     if len({each.held for each in footprints}) < FEWEST_FOOTPRINTS:
         return None
-    shared = sizes(footprints, shared_terms, "shared_bytes")
-    kernel = sizes(footprints, kernel_terms, "kernel_bytes")
-    private = sizes(footprints, private_terms, "private_bytes_per_worker")
-    template = sizes(footprints, template_terms, "template_bytes")
+    private, template, shared, kernel = (holdout.sizes(footprints, kind) for kind in SIZES)
     return MemoryModel(
         private=fit_law(private, "private memory of a worker"),
         template=fit_law(template, "memory of the supervisor"),
@@ -114,7 +95,7 @@ def _share(found: Sequence[Rate], cost: Law) -> Spread:
 
 def _points(single: Sequence[Sample]) -> list[Point]:
     points = []
-    for load, found in costs_by_load(single).items():
+    for load, found in holdout.costs_by_load(single).items():
         rates = [sample.forwarded_dps for sample in found]
         points.append(
             Point(

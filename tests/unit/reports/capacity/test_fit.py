@@ -30,7 +30,7 @@ from reports.capacity.cost import Load, terms
 from reports.capacity.fit.model import fit
 from reports.capacity.fit.regression import FitError, Observation, fit_law
 from reports.capacity.fit.samples import SKIPPED, samples
-from reports.capacity.memory import holding_of, shared_terms
+from reports.capacity.memory import holding_of, memory_terms
 from reports.capacity.predict import cost_ns as predicted_cost
 from reports.capacity.predict import zero_loss_dps
 from reports.capacity.scaling import Coefficients
@@ -50,7 +50,7 @@ def test_a_known_law_is_recovered() -> None:
     )
     assert found.memory.shared is not None
     for each in FOOTPRINTS:
-        told = found.memory.shared.at(shared_terms(holding_of(each)))
+        told = found.memory.shared.at(memory_terms(holding_of(each))["shared"])
         assert told == pytest.approx(SHARED + SHARED_RULE * each.rules, rel=0.01), each.case
 
 
