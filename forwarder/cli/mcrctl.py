@@ -41,7 +41,6 @@ def _connection(context: typer.Context, socket_path: SocketPath = DEFAULT_CONTRO
 
 
 def _perform(context: typer.Context, command: str, as_json: bool, render: _Render, **fields: Any) -> None:
-    """Send a request, and print the reply."""
     with _reporting_errors():
         _print(client.request(context.obj, command, **fields), as_json, render)
 
@@ -275,6 +274,5 @@ def shutdown(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """The console script."""
     with exit_on_full_disk():
         app()

@@ -87,6 +87,5 @@ def host_command(
 
 
 def main() -> None:
-    """The console script."""
     with exit_on_full_disk():
         app()

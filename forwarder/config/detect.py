@@ -67,7 +67,6 @@ def propose(host: Host, rules: Sequence[ForwardingRule]) -> Proposal:
 
 
 def as_toml(options: dict[str, Any]) -> str:
-    """The options as a configuration file."""
     groups = options.get("interface_group", ())
     tables = [{"id": group.group_id, "interfaces": group.interfaces} for group in groups]
     return tomli_w.dumps({**options, **({"interface_group": tables} if tables else {})}).rstrip()

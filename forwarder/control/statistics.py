@@ -113,7 +113,6 @@ def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None 
 
 
 def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
-    """A worker's ids, CPU, state and number of rules."""
     return {
         "worker_id": handle.plan.worker_id,
         "group": None if handle.plan.group == RETIRED else handle.plan.group,

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class InterfaceState:
-    """The state of one interface at one moment."""
-
     ifindex: int
     name: str
     up: bool

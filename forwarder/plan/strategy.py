@@ -94,7 +94,6 @@ class Strategy:
 
     @property
     def description(self) -> str:
-        """Name and axes in one line."""
         hashed = f" ({self.hashing})" if self.placement == RulePlacement.HASH else ""
         return (
             f"{self.name}: {self.grouping} · width {self.width} · rules {self.placement}{hashed} · "

@@ -27,8 +27,6 @@ _LINK: Final = struct.Struct("=II4sI6s2x")
 
 
 class Reply(NamedTuple):
-    """A message from a worker."""
-
     kind: Kind
     number: int
     argument: int
@@ -49,7 +47,6 @@ def header(kind: Kind, number: int, count: int = 0, argument: int = 0) -> bytes:
 
 
 def reply(packet: bytes) -> Reply:
-    """Decode a message from a worker."""
     kind, number, _, argument = HEADER.unpack(packet)
     return Reply(Kind(kind), number, argument)
 

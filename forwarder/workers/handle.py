@@ -163,7 +163,6 @@ class WorkerHandle:
         loop.add_reader(self._pidfd, self._reap)
 
     def _reap(self) -> None:
-        """The process has ended."""
         assert self.pid is not None
         loop = asyncio.get_running_loop()
         _, status = os.waitpid(self.pid, 0)

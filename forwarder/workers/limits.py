@@ -23,12 +23,6 @@ class TooLargeError(OSError):
     """The plan needs more memory than there is; nothing was allocated."""
 
 
-def descriptors_needed(plan: Plan, forks: int) -> int:
-    """Estimated maximum of descriptors that a plan takes, with ``forks`` workers forked at a time."""
-    sockets = sum(len(worker.sockets) for worker in plan.workers)
-    return _BASE + sockets + _PER_WORKER * len(plan.workers) + _PER_FORK * min(forks, len(plan.workers))
-
-
 def allow_descriptors() -> None:
     """Raise the soft limit of open files to the hard one (RLIMIT_NOFILE, getrlimit(2)).
 
@@ -53,8 +47,8 @@ def check_memory(
     Raises TooLargeError: there is too little memory.
     """
     available = _available_bytes() if available_bytes is None else available_bytes
-    rings = [s.ring.ring_bytes for worker in workers for s in worker.sockets if s.interface in interfaces]
-    needed = sum(rings)
+    sockets = [socket for worker in workers for socket in worker.sockets if socket.interface in interfaces]
+    needed = sum(socket.ring.ring_bytes for socket in sockets)
     if available is not None and needed > available:
         wanted = f"{megabytes(needed)} of receive rings for {plural(len(workers), 'worker')}"
         why = f"{os.strerror(errno.ENOMEM)}: {wanted}, and {megabytes(available)} are available"
@@ -87,15 +81,19 @@ def check_realtime(priority: int) -> None:
 
 
 def explained(error: OSError, plan: Plan, forks: int) -> OSError:
-    """``error`` with the limit that was reached, and how to raise it; or as it is if there was none."""
+    """``error`` with the limit that was reached, and how to raise it; or as it is if there was none.
+
+    ``forks``: workers that are forked at a time.
+    """
     workers = len(plan.workers)
     sockets = sum(len(worker.sockets) for worker in plan.workers)
     ring_bytes = sum(worker.ring_bytes for worker in plan.workers)
     what = f"{workers:,} workers with {sockets:,} receive sockets"
+    descriptors = _BASE + sockets + _PER_WORKER * workers + _PER_FORK * min(forks, workers)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     sentences = {
-        errno.EMFILE: f"{what} need about {descriptors_needed(plan, forks):,} open files, and the limit is "
+        errno.EMFILE: f"{what} need about {descriptors:,} open files, and the limit is "
         f"{soft:,} (RLIMIT_NOFILE): raise it with `ulimit -n`, or LimitNOFILE= in a systemd unit",
         errno.ENFILE: f"{what} need more open files than the system has left: raise the sysctl fs.file-max",
         errno.EAGAIN: f"{workers:,} processes are more than may run: raise RLIMIT_NPROC ({processes:,}; "

@@ -83,7 +83,6 @@ class WorkerPool:
         self.workers += [self._new(plan, self.spec) for plan in self.spec.plan.workers]
 
     def add(self, plan: WorkerPlan) -> WorkerHandle:
-        """Make one more slot."""
         handle = self._new(plan, self.spec)
         self.workers.append(handle)
         return handle
@@ -123,7 +122,6 @@ class WorkerPool:
 
     @property
     def in_plan(self) -> list[WorkerHandle]:
-        """The workers of the plan in force."""
         return [handle for handle in self.workers if handle not in self.spare]
 
     def keep_counts(self, closed: Iterable[Receiver]) -> None:
@@ -134,7 +132,6 @@ class WorkerPool:
             self.past_abandoned[receiver.interface] += receiver.abandoned
 
     def close(self) -> None:
-        """Release the memory of the counters."""
         self._memory.close()
 
     # -- requests to workers --

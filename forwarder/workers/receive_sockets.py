@@ -38,12 +38,10 @@ Place = tuple[WorkerHandle, int]
 
 
 def places_of(handle: WorkerHandle) -> list[Place]:
-    """The places of a worker's sockets."""
     return [(handle, row) for row in handle.receivers]
 
 
 def held(handles: Iterable[WorkerHandle], interface: str) -> list[Place]:
-    """The places of an interface's sockets."""
     return [
         (handle, row)
         for handle in handles

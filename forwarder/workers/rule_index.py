@@ -260,7 +260,6 @@ class RuleIndex:
         return self._slots[partition].used if partition in self._slots else 0
 
     def rules(self, partition: int) -> list[ForwardingRule]:
-        """The rules that a partition holds."""
         return list(self._rules[partition].values())
 
     def held(self, partition: int) -> int:
@@ -284,7 +283,6 @@ class RuleIndex:
         return self._inputs[interface]
 
     def rules_on(self, interface: str) -> int:
-        """How many rules have the interface as their input."""
         return self._rules_on[interface]
 
     @property
