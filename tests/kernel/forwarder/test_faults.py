@@ -223,9 +223,9 @@ def test_a_worker_that_hangs_before_it_was_told_anything_is_replaced(
     mark = tmp_path / "the first one hangs"
     hangs = (
         "begin = entry_point.main\n"
-        "def hang_once(start):\n"
+        "def hang_once(*start):\n"
         f"    try: os.mkdir({str(mark)!r})\n"
-        "    except FileExistsError: return begin(start)\n"
+        "    except FileExistsError: return begin(*start)\n"
         "    os.kill(os.getpid(), signal.SIGSTOP)\n"
         "entry_point.main = hang_once\n"
     )
