@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, SupportsFloat
 
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
@@ -98,136 +98,110 @@ def find_rates(
     measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float]
 ) -> tuple[Found, ...]:
     """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order."""
-    record = _Measurer(measure, profile.search_trials_max * len(loss_ratios))
-    high = record.reach(profile.first_s, ceiling_dps)
-    low = min(ceiling_dps * _LOWEST_SHARE, _below(high, profile))
-    bounds, warnings = _search(record, profile, loss_ratios, low, high)
-    return tuple(
-        _conclude(record, loss_ratio, lower, upper, low, high, warnings)
-        for loss_ratio, (lower, upper) in zip(loss_ratios, bounds, strict=True)
-    )
+    search = _Search(measure, profile, loss_ratios, ceiling_dps * _LOWEST_SHARE, ceiling_dps)
+    return tuple(map(search.conclude, loss_ratios, search.bounds()))
 
 
 def find_zero_loss(
-    measure: Measure,
-    ceiling_dps: float,
-    profile: Profile,
-    within: tuple[float, float] | None = None,
+    measure: Measure, ceiling_dps: float, profile: Profile, within: tuple[float, float] | None = None
 ) -> Found:
     """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
     low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
-    high = min(high, ceiling_dps)
-    record = _Measurer(measure, profile.search_trials_max)
-    high = record.reach(profile.first_s, high)
-    low = min(low, _below(high, profile))
-    ((lower, upper),), warnings = _search(record, profile, (0.0,), low, high)
-    rest = profile.model_copy(update={"search_trials_max": record.trials_left})
-    if lower is None and within is not None and rest.search_trials_max:
-        below = find_zero_loss(measure, low, rest)
-        return replace(below, upper_dps=below.upper_dps or low, bound_by="forwarder")
-    unbound = upper is None and record.asked_first == high < ceiling_dps
-    if unbound and within is not None and rest.search_trials_max:
-        above = find_zero_loss(measure, ceiling_dps, rest, (high, ceiling_dps))
-        return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
-    return _conclude(record, 0.0, lower, upper, low, high, warnings)
-
-
-def _below(high: float, profile: Profile) -> float:
-    """A lowest rate for a search whose highest rate turned out to be low.
-
-    One and a half widths below. MLRsearch never ends where a range is a multiple of the goal's width but for
-    rounding: it looks for a number of steps of just below a width (``LoadRounding._find_ints``, 1.2.1).
-    """
-    return high * (1 - 1.5 * profile.search_width)
+    search = _Search(measure, profile, (0.0,), low, min(high, ceiling_dps))
+    ((lower, upper),) = search.bounds()
+    rest = profile.model_copy(update={"search_trials_max": search.trials_left})
+    if within is not None and search.trials_left:
+        if lower is None:
+            below = find_zero_loss(measure, search.low, rest)
+            return replace(below, upper_dps=below.upper_dps or search.low, bound_by="forwarder")
+        if upper is None and search.asked_first == search.high < ceiling_dps:
+            above = find_zero_loss(measure, ceiling_dps, rest, (search.high, ceiling_dps))
+            return replace(above, lower_dps=max(above.lower_dps or 0.0, lower))
+    return search.conclude(0.0, (lower, upper))
 
 
 Bounds = tuple[float | None, float | None]
-
-
-def _search(
-    record: _Measurer, profile: Profile, loss_ratios: Sequence[float], low: float, high: float
-) -> tuple[list[Bounds], list[str]]:
-    """The bounds for each loss ratio between ``low`` and ``high``, and what is to be said about them."""
-    goals = [
-        SearchGoal(
-            loss_ratio=loss_ratio,
-            exceed_ratio=profile.search_exceed,
-            relative_width=profile.search_width,
-            initial_trial_duration=profile.first_s,
-            final_trial_duration=profile.trial_s,
-            duration_sum=profile.trial_s * profile.search_trials,
-            preceding_targets=1 if profile.first_s == profile.trial_s else 2,
-            expansion_coefficient=4,
-            fail_fast=False,
-        )
-        for loss_ratio in loss_ratios
-    ]
-    config = Config(
-        goals=goals,
-        min_load=low,
-        max_load=high,
-        search_duration_max=_FOREVER_S,
-        warmup_duration=0.0,
-    )
-    try:
-        results = MultipleLossRatioSearch(config).search(record, debug=lambda _text: None)
-    except _EnoughError:
-        bounds = [record.bounds(profile, loss_ratio) for loss_ratio in loss_ratios]
-        most = profile.search_trials_max * len(loss_ratios)
-        return bounds, [f"the search had not settled after {most} trials"]
-    found = [results[search_goal] for search_goal in goals]
-    return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found], []
-
-
-def _load(bound: SupportsFloat | None) -> float | None:
-    return float(bound) if bound else None
-
-
-def _conclude(
-    record: _Measurer,
-    loss_ratio: float,
-    lower: float | None,
-    upper: float | None,
-    low: float,
-    high: float,
-    warnings: Sequence[str],
-) -> Found:
-    said = list(warnings)
-    if upper is not None and record.out_of_reach(upper, loss_ratio):
-        said.append(f"limited by the generator (below {upper:,.0f} datagrams/s with this forwarder running)")
-        return Found(lower, None, "generator", tuple(said))
-    if upper is None:
-        if high < record.asked_first:
-            said.append(f"limited by the generator ({high:,.0f} datagrams/s with this forwarder running)")
-        return Found(lower, None, "generator", tuple(said))
-    if lower is None:
-        said.append(f"loss already at {low:,.0f} dps, the lowest rate tried")
-    return Found(lower, upper, "forwarder", tuple(said))
 
 
 class _EnoughError(Exception):
     """The trials are used up."""
 
 
-@dataclass
-class _Measurer(AbstractMeasurer):  # type: ignore[misc]
-    """The library's seam: repeats invalid trials and remembers what it saw."""
+class _Search(AbstractMeasurer):  # type: ignore[misc]
+    """One search for several loss ratios: repeats invalid trials and remembers what it saw."""
 
-    measure_once: Measure
-    trials_left: int
-    seen: list[tuple[float, float, Observation]] = field(default_factory=list)
-    """Rate, seconds, and what was seen."""
-    asked_first: float = 0.0
-    _probed: tuple[float, Observation] | None = None
-    """The trial that :meth:`reach` ended with: the library's first one, at the highest load, is the same."""
+    def __init__(
+        self, measure: Measure, profile: Profile, loss_ratios: Sequence[float], low: float, high: float
+    ) -> None:
+        self._measure_once = measure
+        self._profile = profile
+        self._loss_ratios = loss_ratios
+        self.trials_left = self._most = profile.search_trials_max * len(loss_ratios)
+        self._seen: list[tuple[float, float, Observation]] = []
+        """Rate, seconds, and what was seen."""
+        self._probed: tuple[float, Observation] | None = None
+        """The trial that :meth:`_reach` ended with: the library's first one, at the highest load, is the
+        same."""
+        self._warnings: list[str] = []
+        self.asked_first = high
+        self.high = self._reach(high)
+        # One and a half widths below. MLRsearch never ends where a range is a multiple of the goal's width
+        # but for rounding: it looks for steps of just below a width (LoadRounding._find_ints, 1.2.1).
+        self.low = min(low, self.high * (1 - 1.5 * profile.search_width))
 
-    def reach(self, seconds: float, dps: float) -> float:
+    def bounds(self) -> list[Bounds]:
+        """Search between :attr:`low` and :attr:`high`: the bounds for each loss ratio."""
+        profile = self._profile
+        goals = [
+            SearchGoal(
+                loss_ratio=loss_ratio,
+                exceed_ratio=profile.search_exceed,
+                relative_width=profile.search_width,
+                initial_trial_duration=profile.first_s,
+                final_trial_duration=profile.trial_s,
+                duration_sum=profile.trial_s * profile.search_trials,
+                preceding_targets=1 if profile.first_s == profile.trial_s else 2,
+                expansion_coefficient=4,
+                fail_fast=False,
+            )
+            for loss_ratio in self._loss_ratios
+        ]
+        config = Config(
+            goals=goals,
+            min_load=self.low,
+            max_load=self.high,
+            search_duration_max=_FOREVER_S,
+            warmup_duration=0.0,
+        )
+        try:
+            results = MultipleLossRatioSearch(config).search(self, debug=lambda _text: None)
+        except _EnoughError:
+            self._warnings.append(f"the search had not settled after {self._most} trials")
+            return [self._bounds_so_far(loss_ratio) for loss_ratio in self._loss_ratios]
+        found = [results[search_goal] for search_goal in goals]
+        return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found]
+
+    def conclude(self, loss_ratio: float, bounds: Bounds) -> Found:
+        """What the bounds for a loss ratio mean, and what bound the rate."""
+        lower, upper = bounds
+        said = list(self._warnings)
+        limited = "limited by the generator ({}{:,.0f} datagrams/s with this forwarder running)"
+        if upper is None or self._out_of_reach(upper, loss_ratio):
+            if upper is not None:
+                said.append(limited.format("below ", upper))
+            elif self.high < self.asked_first:
+                said.append(limited.format("", self.high))
+            return Found(lower, None, "generator", tuple(said))
+        if lower is None:
+            said.append(f"loss already at {self.low:,.0f} dps, the lowest rate tried")
+        return Found(lower, upper, "forwarder", tuple(said))
+
+    def _reach(self, dps: float) -> float:
         """The highest rate up to ``dps`` that the generator holds, as far as a few trials tell."""
-        self.asked_first = dps
         for _attempt in range(_REACHES):
             if not self.trials_left:
                 break
-            observation = self._try(seconds, dps)
+            observation = self._try(self._profile.first_s, dps)
             if not observation.short:
                 self._probed = (dps, observation)
                 break
@@ -236,7 +210,7 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
 
     def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
         observation = self._observe(intended_duration, intended_load)
-        self.seen.append((intended_load, intended_duration, observation))
+        self._seen.append((intended_load, intended_duration, observation))
         asked = observation.asked if observation.short else observation.offered
         # Loss is counted in copies and the load in datagrams: scale, but never round a loss to none.
         lost = 0
@@ -264,21 +238,26 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         if not self.trials_left:
             raise _EnoughError
         self.trials_left -= 1
-        return self.measure_once(seconds, dps)
+        return self._measure_once(seconds, dps)
 
-    def out_of_reach(self, load: float, loss_ratio: float) -> bool:
+    def _out_of_reach(self, load: float, loss_ratio: float) -> bool:
         """Whether every trial at ``load`` held, but offered too little."""
-        trials = [seen for at, _, seen in self.seen if at == load]
+        trials = [seen for at, _, seen in self._seen if at == load]
         return bool(trials) and all(trial.short and trial.held(loss_ratio) for trial in trials)
 
-    def bounds(self, profile: Profile, loss_ratio: float) -> Bounds:
+    def _bounds_so_far(self, loss_ratio: float) -> Bounds:
         """The best rate at which enough trials held, and the lowest other one above."""
         outcomes: dict[float, list[bool]] = {}
-        for at, seconds, trial in self.seen:
-            if seconds < profile.trial_s:
+        for at, seconds, trial in self._seen:
+            if seconds < self._profile.trial_s:
                 continue  # led to the final ones, and says nothing of as long a time
             outcomes.setdefault(at, []).append(not trial.short and trial.held(loss_ratio))
-        good = [at for at, fine in outcomes.items() if fine.count(False) <= profile.search_exceed * len(fine)]
+        most = self._profile.search_exceed
+        good = [at for at, fine in outcomes.items() if fine.count(False) <= most * len(fine)]
         lower = max(good, default=None)
         bad = [at for at in outcomes if at not in good and (lower is None or at > lower)]
         return lower, min(bad, default=None)
+
+
+def _load(bound: SupportsFloat | None) -> float | None:
+    return float(bound) if bound else None

@@ -14,8 +14,8 @@ the records of finished steps and performs the others:
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -79,8 +79,10 @@ class Archive:
     ) -> None:
         self.directory = directory
         self.records = records
-        self.unfinished = _by_step(unfinished)
+        self.unfinished: defaultdict[str, deque[Trial]] = defaultdict(deque)
         """Trials of each step that was cut short, in order, for :meth:`recall`."""
+        for trial in unfinished:
+            self.unfinished[step_of(trial)].append(trial)
         self.finished = {mark.step for mark in marks}
         self.failures = [failure for mark in marks for failure in mark.failures]
         """Failures of the finished steps."""
@@ -157,12 +159,9 @@ class Archive:
         if left and wanted(left[0]):
             return left.popleft()
         if self.unfinished.pop(step, None):
-            self._set_aside()
+            trials = (trial for waiting in self.unfinished.values() for trial in waiting)
+            _replace(self.directory / UNFINISHED, "".join(map(dump_line, trials)).encode())
         return None
-
-    def _set_aside(self) -> None:
-        trials = (trial for waiting in self.unfinished.values() for trial in waiting)
-        _replace(self.directory / UNFINISHED, "".join(map(dump_line, trials)).encode())
 
     def finish(self, step: str, failures: Sequence[str] = (), seconds: float | None = None) -> None:
         """Mark ``step`` as finished: a resumed run keeps its records."""
@@ -198,14 +197,6 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _by_step(trials: Iterable[Trial]) -> dict[str, deque[Trial]]:
-    """Trials by step, in order."""
-    steps: dict[str, deque[Trial]] = {}
-    for trial in trials:
-        steps.setdefault(step_of(trial), deque()).append(trial)
-    return steps
 
 
 def step_of(trial: Trial) -> str:

@@ -93,12 +93,12 @@ def input_of(stream_id: int, setting: Setting) -> int:
 
 def rules_of(setting: Setting, output_interfaces: Sequence[str]) -> list[Rule]:
     """``setting.rules`` rules from the inputs in turn to every output, one group each, the group kept."""
-    made = []
-    for number, group in enumerate(groups(setting.rules)):
-        into = number % setting.inputs
-        outputs = tuple(output_interfaces)
-        made.append(Rule(f"rule-{number}", group, PORT, source(into), f"in{into}", outputs))
-    return made
+    outputs = tuple(output_interfaces)
+    return [
+        Rule(f"rule-{number}", group, PORT, source(into), f"in{into}", outputs)
+        for number, group in enumerate(groups(setting.rules))
+        for into in [number % setting.inputs]
+    ]
 
 
 @lru_cache(maxsize=8)

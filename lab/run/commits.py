@@ -60,7 +60,8 @@ def work_trees(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
         git("worktree", "prune")  # forget trees of killed runs, whose directories are gone
         for commit in dict.fromkeys(commits):
             parent = _new_directory(resolved(commit))
-            stack.callback(_remove, parent)
+            stack.callback(git, "worktree", "prune")
+            stack.callback(shutil.rmtree, parent, ignore_errors=True)
             parent.chmod(0o755)  # workers run without privileges and import from there
             tree = parent / "tree"
             added = git("worktree", "add", "--detach", "--quiet", str(tree), commit)
@@ -81,11 +82,6 @@ def _new_directory(commit: str) -> Path:
         return ownership.scratch_directory("tree")
     ownership.claim(own)
     return own
-
-
-def _remove(parent: Path) -> None:
-    shutil.rmtree(parent, ignore_errors=True)
-    git("worktree", "prune")
 
 
 @dataclass(frozen=True)

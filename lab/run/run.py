@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,11 +20,6 @@ from lab.steps.step import NoFigureError, Step, StepError
 
 START = "(start)"
 """The journal's entry for the run's first record. With it, a run interrupted at once can be resumed."""
-
-
-def new_run_id() -> str:
-    """A unique id that sorts by time, such as "20260102-030405-a1b2"."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run(

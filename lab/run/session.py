@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def start(
         RunError, ProblemsError: bad input. Nothing has been written by then.
     """
     _require_root()
-    run_id = runs.new_run_id()
+    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"  # unique, and sorts by time
     directory = directory or OUT / run_id
     gate = None if baseline is None else choose_baseline(baseline)
     if gate and gate.commit:

@@ -87,7 +87,11 @@ def ask(
     try:
         scenario = check_scenario(tables, NAME)
     except ScenarioError as error:
-        problems += [replace(problem, field=_option_of(problem.field)) for problem in error.problems]
+        for problem in error.problems:
+            field = problem.field
+            for pattern, option in _OPTIONS:
+                field = re.sub(pattern, option, field)
+            problems.append(replace(problem, field=field))
     else:
         if not problems:
             return scenario
@@ -201,9 +205,3 @@ def _tables(
         "compare": [{"metric": metric, **compared, **fixed} for metric in metrics],
         "profile": {profile: {"pairs": pairs}},
     }
-
-
-def _option_of(field: str) -> str:
-    for pattern, option in _OPTIONS:
-        field = re.sub(pattern, option, field)
-    return field

@@ -133,6 +133,3 @@ class Scenario(BaseModel):
         """What the generator's ceiling depends on. Cases in which this is equal share one calibration."""
         values = self.settings_of(case)
         return Setting(**values.model_dump(include=_GENERATED), rules=values.inputs)
-
-    def cases_in(self, profile: Profile) -> list[Case]:
-        return [case for case in self.case if profile.cases is None or case.name in profile.cases]

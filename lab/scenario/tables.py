@@ -70,34 +70,26 @@ class Model(BaseModel):
 
 
 Name = Annotated[str, _like("[a-z0-9][a-z0-9-]{,39}", "1 to 40 of a to z, 0 to 9 and -, but - not first")]
-Payload = Annotated[int, Field(ge=18, le=8972)]
-"""UDP payload in bytes: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
 Inputs = Annotated[int, Field(ge=1, le=MAX_LINKS)]
-Skew = Annotated[int, Field(ge=1, le=64)]
-"""Datagrams that the first input gets for each one of another input."""
-Burst = Annotated[int, Field(ge=1, le=MAX_SEGMENTS)]
-"""Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
-
-
-Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
-"""Unicast share of all datagrams offered, to each output in turn; the kernel routes them."""
-
-
-Commit = Annotated[str, _like("[A-Za-z0-9][A-Za-z0-9._~^/@{}-]{,99}", "a commit, as git understands it")]
+_Commit = _like("[A-Za-z0-9][A-Za-z0-9._~^/@{}-]{,99}", "a commit, as git understands it")
 
 
 class Defaults(Model):
     """``[setting]``: where every case starts from."""
 
-    payload_bytes: Payload = 64
+    payload_bytes: Annotated[int, Field(ge=18, le=8972)] = 64
+    """UDP: 18 fills the smallest Ethernet frame, 8,972 a 9,000-byte MTU."""
     inputs: Inputs = 1
-    skew: Skew = 1
+    skew: Annotated[int, Field(ge=1, le=64)] = 1
+    """Datagrams that the first input gets for each one of another input."""
     outputs: Annotated[int, Field(ge=1, le=64)] = 1
     flows: Annotated[int, Field(ge=1, le=100_000)] = 1
-    burst: Burst = 1
+    burst: Annotated[int, Field(ge=1, le=MAX_SEGMENTS)] = 1
+    """Datagrams of one flow that leave the generator back to back: one call, cut up before the link."""
     generator: GeneratorName = "packet"
     """Packet sockets, or live frames made in the kernel: several times the rate, veth only."""
-    unicast_percent: Percent = 0
+    unicast_percent: Annotated[int, Field(ge=0, le=MOST_PERCENT)] = 0
+    """Unicast share of all datagrams offered, to each output in turn; the kernel routes them."""
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Workers of each group; with an elastic strategy the most that a group may have."""
@@ -110,7 +102,7 @@ class Defaults(Model):
     """Left out: the strategy's own."""
     options: list[str] = []
     """More words for the command line of ``mcrd supervisor``."""
-    commit: Commit | None = None
+    commit: Annotated[str, _Commit] | None = None
     """The forwarder of this commit; left out: the one that is installed."""
     generator_apart: bool = False
     """The generator has a CPU to itself even when the workers do not fit on the others."""

@@ -24,7 +24,8 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
     found = list(_name_problems(scenario))
     if not (scenario.functional or scenario.case or scenario.footprint):
         found.append(Problem("(file)", "nothing to do", "functional = true, [[case]] or [[footprint]]"))
-    if scenario.case and not _measures(scenario):
+    done = (scenario.measure, scenario.compare, scenario.expect, scenario.chosen_tables())
+    if scenario.case and not any((*done, *(case.measure for case in scenario.case))):
         allowed = "measure, [[compare]], [[expect]] or another table that says what is done with the cases"
         found.append(Problem("case", f"{len(scenario.case)} of them, none measured", allowed))
     if scenario.case and not scenario.subjects:
@@ -74,12 +75,6 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
         for problem in problems
     ]
     return found
-
-
-def _measures(scenario: Scenario) -> bool:
-    """Whether anything is done with the cases."""
-    tables = (scenario.measure, scenario.compare, scenario.expect, *(case.measure for case in scenario.case))
-    return any(tables) or bool(scenario.chosen_tables())
 
 
 def _name_problems(scenario: Scenario) -> Iterable[Problem]:

@@ -58,7 +58,8 @@ class Selection:
 
     @property
     def cases(self) -> list[Case]:
-        return self.scenario.cases_in(self.profile)
+        wanted = self.profile.cases
+        return [case for case in self.scenario.case if wanted is None or case.name in wanted]
 
     def subjects(self, case: Case) -> list[str]:
         return [subject for subject in self.scenario.subjects_in(case) if subject not in self.absent]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lab.results import Setting, ZeroLoss
-from lab.scenario.tables import Case
+from lab.scenario.tables import Case, Measure
 from lab.steps.step import HALF, LOADED_TRIALS, LONG, Selection, Step, search_trials
 
 if TYPE_CHECKING:
@@ -29,33 +29,24 @@ class SearchStep(Step):
     case: Case
     subject: str
     rps: bool
-    zero_loss: bool
-    pdr: bool
-    """Also the highest rate with little loss."""
-    flat_out: bool
-    """Also one unpaced trial."""
-    loads: tuple[float, ...]
-    """Shares of the zero-loss rate, each with one long trial."""
 
     records: ClassVar = (ZeroLoss,)
 
     @classmethod
     def for_case(cls, selection: Selection, case: Case) -> Iterator[SearchStep]:
         scenario = selection.scenario
-        measure = scenario.measured_in(case)
-        for subject in selection.subjects(case) if measure else ():
+        for subject in selection.subjects(case) if scenario.measured_in(case) else ():
             for rps in scenario.rps_of(subject):
-                yield cls(
-                    scenario,
-                    selection.profile,
-                    case,
-                    subject,
-                    rps,
-                    zero_loss="zero-loss" in measure,
-                    pdr="pdr" in measure,
-                    flat_out="flat-out" in measure,
-                    loads=LOADS if "latency" in measure else (HALF,) if "half-rate" in measure else (),
-                )
+                yield cls(scenario, selection.profile, case, subject, rps)
+
+    @property
+    def measure(self) -> Sequence[Measure]:
+        return self.scenario.measured_in(self.case)
+
+    @property
+    def loads(self) -> Sequence[float]:
+        """Shares of the zero-loss rate, each with one long trial."""
+        return LOADS if "latency" in self.measure else (HALF,) if "half-rate" in self.measure else ()
 
     @property
     def step_id(self) -> str:
@@ -68,8 +59,8 @@ class SearchStep(Step):
 
     @property
     def trials(self) -> int:
-        searched = search_trials(self.profile) * self.zero_loss + PDR_TRIALS * self.pdr
-        return searched + self.flat_out + LOADED_TRIALS * len(self.loads)
+        each = {"zero-loss": search_trials(self.profile), "pdr": PDR_TRIALS, "flat-out": 1}
+        return sum(each.get(what, 0) for what in self.measure) + LOADED_TRIALS * len(self.loads)
 
     @property
     def seconds(self) -> float:
@@ -78,13 +69,13 @@ class SearchStep(Step):
     def perform(self, context: Context) -> None:
         series = context.series(self, self.case, self.subject, self.setting, "search")
         outcomes = []
-        if self.zero_loss:
-            ratios = (0.0, self.scenario.pdr_loss_ratio) if self.pdr else (0.0,)
+        if "zero-loss" in self.measure:
+            ratios = (0.0, self.scenario.pdr_loss_ratio) if "pdr" in self.measure else (0.0,)
             every = self._search(context, series, ratios)
             outcomes += [_describe(found, ratio) for ratio, found in zip(ratios, every, strict=True)]
             if (zero_loss_dps := every[0].lower_dps) is not None:
                 outcomes += [self._loaded(context, series, zero_loss_dps, share) for share in self.loads]
-        if self.flat_out:
+        if "flat-out" in self.measure:
             series.purpose = "fixed"
             trial = series.run(None, self.trial_s)
             outcomes.append(f"{trial.delivered_dps:,.0f} copies/s at {trial.offered_dps:,.0f} dps offered")

@@ -20,7 +20,6 @@ from lab.steps.plan import steps
 GOOD = """
 name = "good"
 title = "A scenario"
-seed = "the line it covers"
 subjects = ["mcrd", "kernel"]
 measure = ["zero-loss"]
 
@@ -121,7 +120,6 @@ def test_what_makes_no_sense_is_refused(change: tuple[str, str], key: str) -> No
 SEVERAL = """
 name = "several"
 title = "Several inputs"
-seed = "the line it covers"
 subjects = ["mcrd"]
 measure = ["zero-loss"]
 
@@ -320,7 +318,6 @@ def test_a_profile_leaves_cases_out_with_all_their_steps() -> None:
 LOADS = """
 name = "loads"
 title = "Loads that are given"
-seed = "x"
 subjects = ["mcrd", "kernel"]
 [[case]]
 name = "swept"
@@ -373,7 +370,6 @@ def test_a_subject_s_limits_are_those_of_the_cases_that_it_is_in() -> None:
     text = """
 name = "limits"
 title = "Two cases"
-seed = "Scaling Analysis"
 subjects = ["mcrd", "socat"]
 measure = ["zero-loss"]
 [[case]]
@@ -391,7 +387,6 @@ subjects = ["mcrd"]
 GENERATORS = """
 name = "generators"
 title = "Two generators"
-seed = "Performance Characteristics"
 subjects = ["mcrd"]
 [[case]]
 name = "live"
@@ -441,7 +436,6 @@ def test_a_subject_is_compared_with_itself_so_many_times() -> None:
 CHANGING = """
 name = "changing"
 title = "Loads and forwarders that change"
-seed = "x"
 subjects = ["mcrd", "kernel"]
 [[case]]
 name = "elastic"
@@ -513,7 +507,6 @@ def test_a_footprint_is_compared_with_one_before_it() -> None:
     text = """
 name = "sizes"
 title = "Two sizes"
-seed = "x"
 [[footprint]]
 name = "small"
 workers = 1
@@ -531,7 +524,7 @@ like_target = 1.5
 
 
 def test_cases_with_which_nothing_is_done_are_refused() -> None:
-    text = 'name = "x"\ntitle = "x"\nseed = "x"\nsubjects = ["mcrd"]\nmeasure = []\n[[case]]\nname = "a"\n'
+    text = 'name = "x"\ntitle = "x"\nsubjects = ["mcrd"]\nmeasure = []\n[[case]]\nname = "a"\n'
     with pytest.raises(ScenarioError, match="case: 1 of them, none measured"):
         parse_scenario(text, "x.toml")
     parse_scenario(text + "[[soak]]\ndps = 100\nseconds = 20\n", "x.toml")
@@ -540,7 +533,6 @@ def test_cases_with_which_nothing_is_done_are_refused() -> None:
 WITH_OPTIONS = """
 name = "options"
 title = "t"
-seed = "x"
 subjects = ["mcrd"]
 measure = ["zero-loss"]
 [[case]]
