@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from lab.load.jobs import Phase, PhaseReport
 from lab.results import NS_PER_S, Check, Course, OfferedPhase, Resize, ScalingSample, Setting
@@ -38,27 +39,17 @@ def hot_share(setting: Setting) -> float:
 
 def offered_phases(asked: Sequence[Phase], sent: Sequence[PhaseReport]) -> list[OfferedPhase]:
     """What was offered, phase by phase; neighbours of one rate are one phase."""
-    made: list[OfferedPhase] = []
-    for phase, report in zip(asked, sent, strict=False):
-        if made and made[-1].asked_dps == phase.dps:
-            last = made.pop()
-            made.append(
-                last.model_copy(
-                    update={
-                        "duration_ns": last.duration_ns + report.duration_ns,
-                        "offered": last.offered + report.offered,
-                    }
-                )
+    made = []
+    for dps, parts in groupby(zip(asked, sent, strict=False), key=lambda pair: pair[0].dps):
+        reports = [report for _, report in parts]
+        made.append(
+            OfferedPhase(
+                started_ns=reports[0].started_ns,
+                duration_ns=sum(report.duration_ns for report in reports),
+                asked_dps=dps,
+                offered=sum(report.offered for report in reports),
             )
-        else:
-            made.append(
-                OfferedPhase(
-                    started_ns=report.started_ns,
-                    duration_ns=report.duration_ns,
-                    asked_dps=phase.dps,
-                    offered=report.offered,
-                )
-            )
+        )
     return made
 
 
@@ -102,10 +93,12 @@ def checks(table: CourseTable, record: Course) -> Iterator[Check]:
     hot = sizes(record.samples, record.resizes, record.hot_group)
     most = max((workers for _, workers in hot), default=0)
     last = hot[-1][1] if hot else 0
+    changes = max(0, len(hot) - 1)
     others: dict[int, int] = {}
     for sample in record.samples:
         if sample.group != record.hot_group:
             others[sample.group] = max(others.get(sample.group, 0), sample.workers)
+    largest = ", ".join(map(str, others.values())) or "no other groups"
     lost = record.expected - record.delivered
     took = "never" if record.scaled_ns is None else f"after {record.scaled_ns / NS_PER_S:.2f} s"
     in_time = (
@@ -117,16 +110,8 @@ def checks(table: CourseTable, record: Course) -> Iterator[Check]:
         ("scaled_within_s", in_time, f"as many workers as the load called for {took}"),
         ("most_workers", most == table.most_workers, f"{most} at the largest"),
         ("last_workers", last == table.last_workers, f"{last} at the end"),
-        (
-            "other_workers",
-            set(others.values()) == {table.other_workers},
-            f"{', '.join(map(str, others.values())) or 'no other groups'} at the largest",
-        ),
-        (
-            "changes_at_most",
-            len(hot) - 1 <= (table.changes_at_most or 0),
-            f"{max(0, len(hot) - 1)} changes",
-        ),
+        ("other_workers", set(others.values()) == {table.other_workers}, f"{largest} at the largest"),
+        ("changes_at_most", changes <= (table.changes_at_most or 0), f"{changes} changes"),
         ("lost", lost == 0, f"{lost:,} of {record.expected:,} copies lost"),
     ):
         wanted = getattr(table, key)

@@ -140,8 +140,7 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
         self._seen: list[tuple[float, float, Observation]] = []
         """Rate, seconds, and what was seen."""
         self._probed: tuple[float, Observation] | None = None
-        """The trial that :meth:`_reach` ended with: the library's first one, at the highest load, is the
-        same."""
+        """The trial that :meth:`_reach` ended with: the library begins with the same."""
         self._warnings: list[str] = []
         self.asked_first = high
         self.high = self._reach(high)

@@ -50,10 +50,10 @@ def cases(planned: Sequence[str], done: Iterable[Done], ended: RunEnded) -> list
             made += _finished(finished[step])
         elif step in broken:
             made.append(Case(_suite(step), _short(step), "error", broken[step]))
-        elif step in undecided:
-            made.append(Case(_suite(step), _short(step), "skipped", f"no conclusion: {undecided[step]}"))
         else:
-            made.append(Case(_suite(step), _short(step), "skipped", "not done: the run was interrupted"))
+            interrupted = "not done: the run was interrupted"
+            why = f"no conclusion: {undecided[step]}" if step in undecided else interrupted
+            made.append(Case(_suite(step), _short(step), "skipped", why))
     for text in ended.skipped:
         name, _, why = text.partition(": ")
         made.append(Case("subjects", name, "skipped", why))

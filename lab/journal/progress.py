@@ -23,20 +23,29 @@ REFRESHES_PER_S = 2
 class Reporter:
     """What the run tells whoever shows it. This one shows nothing, for ``--json`` and ``--quiet``."""
 
+    def __init__(self) -> None:
+        self._eta = Eta(())
+        self._name = ""
+        self._outcomes: list[str] = []
+
     def begin(self, steps: Sequence[ExpectedStep]) -> None:
         """The run begins; these steps are left."""
+        self._eta = Eta(steps)
 
     def step(self, name: str) -> None:
         """The next step begins."""
+        self._name, self._outcomes = name, []
 
     def trial(self, trial: Trial) -> None:
         """A trial has ended."""
 
     def outcome(self, text: str) -> None:
         """Add one line to the result of the step."""
+        self._outcomes.append(text)
 
     def done(self, seconds: float) -> None:
         """The step has ended after ``seconds``."""
+        self._eta.done(seconds)
 
     def end(self) -> None:
         """The run has ended."""
@@ -46,23 +55,18 @@ class Plain(Reporter):
     """Writes one line for each step that is done, without control codes, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
-        self._eta = Eta(())
-        self._name = ""
-        self._outcomes: list[str] = []
 
     def begin(self, steps: Sequence[ExpectedStep]) -> None:
-        self._eta = Eta(steps)
+        super().begin(steps)
         self._write(f"{len(steps)} steps, about {duration(self._eta.left_s())}")
 
-    def step(self, name: str) -> None:
-        self._name, self._outcomes = name, []
-
     def outcome(self, text: str) -> None:
-        self._outcomes.append(" ".join(text.split()))
+        super().outcome(" ".join(text.split()))
 
     def done(self, seconds: float) -> None:
-        self._eta.done(seconds)
+        super().done(seconds)
         done, steps = len(self._eta.taken_s), len(self._eta.steps)
         left = f"; about {duration(self._eta.left_s())} left" if done < steps else ""
         outcomes = f": {'; '.join(self._outcomes)}" if self._outcomes else ""
@@ -76,11 +80,9 @@ class Live(Reporter):
     """Shows finished steps, and below them a bar, the time left, the current step and its last trial."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
         self._clock = clock
-        self._eta = Eta(())
         self._began = clock()
-        self._name = ""
-        self._outcomes: list[str] = []
         self._progress = Progress(
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -95,23 +97,21 @@ class Live(Reporter):
         self._task: TaskID | None = None
 
     def begin(self, steps: Sequence[ExpectedStep]) -> None:
-        self._eta = Eta(steps)
+        super().begin(steps)
         self._began = self._clock()
         self._task = self._progress.add_task("", total=len(steps))
         self._progress.start()
 
     def step(self, name: str) -> None:
-        self._name, self._outcomes, self._began = name, [], self._clock()
+        super().step(name)
+        self._began = self._clock()
         self._show(name)
 
     def trial(self, trial: Trial) -> None:
         self._show(f"{self._name}: {trial_line(trial)}")
 
-    def outcome(self, text: str) -> None:
-        self._outcomes.append(text)
-
     def done(self, seconds: float) -> None:
-        self._eta.done(seconds)
+        super().done(seconds)
         self._began = self._clock()
         console = self._progress.console
         console.print(f"{self._name} ({duration(seconds)})", markup=False, highlight=False)

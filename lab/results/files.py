@@ -9,34 +9,22 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lab.results.changing import Change, Course
-from lab.results.records import (
-    SCHEMA,
-    Capacity,
-    Check,
-    Comparison,
-    Delay,
-    Footprint,
-    RunEnded,
-    RunStarted,
-    Soak,
-    Trial,
-    ZeroLoss,
-)
+from lab.results import changing, records
+from lab.results.records import SCHEMA, RunStarted
 
 AnyRecord = Annotated[
     RunStarted
-    | Trial
-    | ZeroLoss
-    | Comparison
-    | Footprint
-    | Delay
-    | Capacity
-    | Soak
-    | Course
-    | Change
-    | Check
-    | RunEnded,
+    | records.Trial
+    | records.ZeroLoss
+    | records.Comparison
+    | records.Footprint
+    | records.Delay
+    | records.Capacity
+    | records.Soak
+    | changing.Course
+    | changing.Change
+    | records.Check
+    | records.RunEnded,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

@@ -56,13 +56,10 @@ class Session:
         with self.archive, work_trees(commits) as trees:
             if trees:
                 peers[mcrd.PEER.name] = mcrd.PEER.with_trees(trees)
-            skipped = [*self.availability.skipped(self.scenarios), *self._without_gate()]
+            skipped = self.availability.skipped(self.scenarios)
+            if self.baseline is not None and not any(scenario.name == NAME for scenario in self.scenarios):
+                skipped.append(f"{NAME}: {self.baseline}")
             return runs.run(self.steps, self.archive, reporter, self.run_id, peers, skipped, self.wires)
-
-    def _without_gate(self) -> list[str]:
-        """Why there is no gate, if one was asked for."""
-        gated = self.baseline is None or any(scenario.name == NAME for scenario in self.scenarios)
-        return [] if gated else [f"{NAME}: {self.baseline}"]
 
 
 def start(

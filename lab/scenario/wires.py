@@ -83,21 +83,17 @@ def load_wires(path: Path) -> Wires:
         raise WiresError([Problem(str(path), "not TOML", str(error))]) from None
     except ValidationError as error:
         raise WiresError(from_pydantic(error, prefix=f"{path}: ")) from None
-    problems = [
-        Problem(str(path), repr(name), "each interface once")
-        for name in sorted(set(wires.names))
-        if wires.names.count(name) > 1
-    ]
-    problems += [
-        Problem(str(path), repr(name), f"an interface name of 1 to {MAX_NAME} letters")
-        for name in wires.names
-        if not 1 <= len(name) <= MAX_NAME
-    ]
-    problems += [
-        Problem(f"{path}: {field}", "no cable", "at least one pair of interfaces")
-        for field, pairs in (("inputs", wires.inputs), ("outputs", wires.outputs))
-        if not pairs
-    ]
-    if problems:
+    if problems := list(_problems(wires, path)):
         raise WiresError(problems)
     return wires
+
+
+def _problems(wires: Wires, path: Path) -> Iterator[Problem]:
+    for name in sorted(set(wires.names)):
+        if wires.names.count(name) > 1:
+            yield Problem(str(path), repr(name), "each interface once")
+        if not 1 <= len(name) <= MAX_NAME:
+            yield Problem(str(path), repr(name), f"an interface name of 1 to {MAX_NAME} letters")
+    for field, pairs in (("inputs", wires.inputs), ("outputs", wires.outputs)):
+        if not pairs:
+            yield Problem(f"{path}: {field}", "no cable", "at least one pair of interfaces")

@@ -83,8 +83,7 @@ class Context:
     """Number of trials that this step has run so far."""
 
     def check(self, check: Check, where: str | None = None) -> None:
-        """Record a check; one that did not pass fails the run. ``where``: the check's own case if left
-        out."""
+        """Record a check; one that did not pass fails the run. ``where``: its own case if left out."""
         self.archive.write(check)
         if not check.passed:
             where = where or f"{check.scenario}: {check.case}"

@@ -153,40 +153,40 @@ def datagram(
 
 
 def describe(probe: Probe, copy: Copy) -> dict[str, object]:
-    """The fields that ``copy`` of ``probe`` must have."""
-    sent = Ether(probe.frame)
-    return {
+    """The fields that ``copy`` of ``probe`` must have: as it went in, but for what the copy says."""
+    return _fields(Ether(probe.frame)) | {
         "interface": copy.interface,
         "Ethernet destination": group_mac(copy.group),
         "source": copy.source,
         "group": copy.group,
-        "source port": sent[UDP].sport,
         "port": copy.port,
         "TTL": copy.ttl,
-        "TOS": sent[IP].tos,
-        "flags": str(sent[IP].flags),
         "IP checksum": "right",
         "UDP checksum": copy.checksum,
-        "payload": _payload(sent).hex(),
     }
 
 
 def observe(interface: str, frame: bytes, checksum_ready: bool) -> dict[str, object]:
     """The same fields of a captured frame; without ``checksum_ready`` its UDP sum was left to the device."""
     seen = Ether(frame)
-    return {
+    return _fields(seen) | {
         "interface": interface,
-        "Ethernet destination": seen.dst,
-        "source": seen[IP].src,
-        "group": seen[IP].dst,
-        "source port": seen[UDP].sport,
-        "port": seen[UDP].dport,
-        "TTL": seen[IP].ttl,
-        "TOS": seen[IP].tos,
-        "flags": str(seen[IP].flags),
         "IP checksum": "right" if internet_checksum(bytes(seen[IP])[: seen[IP].ihl * 4]) == 0 else "wrong",
         "UDP checksum": _udp_checksum(seen) if checksum_ready else "right",
-        "payload": _payload(seen).hex(),
+    }
+
+
+def _fields(packet: Packet) -> dict[str, object]:
+    return {
+        "Ethernet destination": packet.dst,
+        "source": packet[IP].src,
+        "group": packet[IP].dst,
+        "source port": packet[UDP].sport,
+        "port": packet[UDP].dport,
+        "TTL": packet[IP].ttl,
+        "TOS": packet[IP].tos,
+        "flags": str(packet[IP].flags),
+        "payload": _payload(packet).hex(),
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from lab.results import AnyRecord, Setting
+from lab.results import AnyRecord, Setting, Trial
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import Profile
 from lab.scenario.rfc3918_tables import Chosen
@@ -166,3 +166,10 @@ def search_trials(profile: Profile, at_estimated_width: int = SEARCH_TRIALS) -> 
     """Estimated trials of one search, to the width of the profile."""
     halvings = math.log2(ESTIMATED_WIDTH / profile.search_width)
     return max(2, round(at_estimated_width + TRIALS_PER_HALVING * halvings))
+
+
+def too_little(trial: Trial, asked: float, least: float) -> str | None:
+    """Why a trial is unusable if less than the share ``least`` of the ``asked`` datagrams was offered."""
+    if trial.offered >= asked * least:
+        return None
+    return f"offered {trial.offered:,} of {asked:,.0f} datagrams asked for"

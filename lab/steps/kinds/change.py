@@ -19,7 +19,7 @@ from lab.ledger import expectation
 from lab.load.flows import Rule, rules_of, streams_of
 from lab.results import NS_PER_S, Change, ChangeKind, Trial
 from lab.scenario.load_tables import ChangeTable
-from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, StepError, TableStep
+from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, StepError, TableStep, too_little
 
 if TYPE_CHECKING:
     from lab.peers.base import Scaling
@@ -199,7 +199,13 @@ def _repeat(step: ChangeStep, series: Series, changer: _Changer) -> Change:
         done, began_ns = _Done(), time.monotonic_ns()
         trial = series.run(step.table.dps, step.table.trial_s, meanwhile=changer.act(done))
         changer.undo()
-        unfit = expectation.lost_elsewhere(trial) or _too_little(trial) or _too_late(trial, done, step)
+        # What a change loses is exact with somewhat fewer datagrams, too.
+        asked = step.table.dps * trial.duration_ns / NS_PER_S
+        unfit = (
+            expectation.lost_elsewhere(trial)
+            or too_little(trial, asked, LEAST_OFFERED)
+            or _too_late(trial, done, step)
+        )
         unfit = unfit or changer.others_resized(began_ns)
         if unfit is not None:
             left_out, why = left_out + 1, unfit
@@ -212,6 +218,7 @@ def _repeat(step: ChangeStep, series: Series, changer: _Changer) -> Change:
     trials = [trial for trial, *_ in taken]
     shares = [1.0 if d.worker is None else change.share_of(d.worker, trial) for trial, d, *_ in taken]
     warnings = [f"{left_out} trials left out, the last: {why}"] if left_out else []
+    target_ms = step.table.blocked_target_ms
     return Change(
         scenario=step.scenario.name,
         case=step.case.name,
@@ -231,14 +238,13 @@ def _repeat(step: ChangeStep, series: Series, changer: _Changer) -> Change:
         took_ns=[done.ended_ns - done.asked_ns for _, done, *_ in taken],
         flows_moved=len(those),
         left_out=left_out,
-        blocked_target_ns=_nanoseconds(step.table.blocked_target_ms),
+        blocked_target_ns=None if target_ms is None else round(target_ms * change.NS_PER_MS),
         warnings=warnings,
     )
 
 
 def _order(step: ChangeStep, series: Series, those: frozenset[int]) -> tuple[int, int]:
-    """Copies out of order in the last trial: in flows that stayed with their worker, and in flows that
-    moved."""
+    """Copies out of order in the last trial: of flows that stayed with their worker, and of others."""
     last = series.bench.last
     if last is None:
         raise StepError(f"{step.step_id}: a trial without a report of its receivers")
@@ -247,21 +253,9 @@ def _order(step: ChangeStep, series: Series, those: frozenset[int]) -> tuple[int
     return change.reordered(last.seen.reordered, flows, those)
 
 
-def _too_little(trial: Trial) -> str | None:
-    """Why too few datagrams were offered, if so. What a change loses is exact with somewhat fewer, too."""
-    asked = (trial.asked_dps or 0) * trial.duration_ns / NS_PER_S
-    if trial.offered >= asked * LEAST_OFFERED:
-        return None
-    return f"offered {trial.offered:,} of {asked:,.0f} datagrams asked for"
-
-
 def _too_late(trial: Trial, done: _Done, step: ChangeStep) -> str | None:
     """Why a change was not wholly under load: it was complete only after the last datagram."""
     ended_ns = step.table.after_ms * change.NS_PER_MS + done.ended_ns - done.asked_ns
     if ended_ns <= trial.duration_ns:
         return None
     return f"the change was complete {(ended_ns - trial.duration_ns) / 1e9:.2f} s after the last datagram"
-
-
-def _nanoseconds(milliseconds: float | None) -> int | None:
-    return None if milliseconds is None else round(milliseconds * change.NS_PER_MS)

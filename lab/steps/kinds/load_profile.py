@@ -10,7 +10,7 @@ from lab.analysis import load_profile
 from lab.ledger import expectation
 from lab.results import NS_PER_S, Course, ScalingSample, Setting, Trial
 from lab.scenario.load_tables import CourseTable
-from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, StepError, TableStep
+from lab.steps.step import BENCH_START_S, TRIAL_OVERHEAD_S, StepError, TableStep, too_little
 
 if TYPE_CHECKING:
     from lab.peers.base import Operable, Scaling
@@ -146,9 +146,8 @@ def unfit(step: LoadProfileStep, trial: Trial) -> str | None:
     have been lost outside the subject.
     """
     asked = sum(rate.datagrams for rate in step.table.rates)
-    if trial.offered < asked * LEAST_OFFERED:
-        return f"offered {trial.offered:,} of {asked:,} datagrams asked for"
-    return None if step.table.lost is None else expectation.lost_elsewhere(trial)
+    elsewhere = None if step.table.lost is None else expectation.lost_elsewhere(trial)
+    return too_little(trial, asked, LEAST_OFFERED) or elsewhere
 
 
 def rest(subject: Operable) -> None:

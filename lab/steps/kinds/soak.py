@@ -101,19 +101,15 @@ def describe(record: Soak) -> str:
     line = f"{record.offered:,} datagrams in {record.duration_ns / 1e9:,.0f} s"
     line += f", {record.expected - record.delivered:,} of {record.expected:,} copies lost"
     if record.p99_ns:
-        line += (
-            f", p99 {record.p99_ns[0] / 1000:,.0f} µs at first and {record.p99_ns[-1] / 1000:,.0f} µs at last"
-        )
+        first, last = record.p99_ns[0] / 1000, record.p99_ns[-1] / 1000
+        line += f", p99 {first:,.0f} µs at first and {last:,.0f} µs at last"
     if record.grown_bytes is not None and record.grown_descriptors is not None:
-        line += (
-            f", private memory {record.grown_bytes / 1e6:+,.2f} MB, {(record.late_bytes or 0) / 1e6:+,.2f} in"
-            f" the second half, {record.grown_descriptors:+} descriptors"
-        )
+        grown, late = record.grown_bytes / 1e6, (record.late_bytes or 0) / 1e6
+        line += f", private memory {grown:+,.2f} MB, {late:+,.2f} in the second half"
+        line += f", {record.grown_descriptors:+} descriptors"
     if record.grown_threads is not None:
         line += f", {record.grown_threads:+} threads"
-    if record.grew is not None:
-        nothing = (
-            "nothing grew" if record.judges_memory else "no descriptor or thread more, too short for memory"
-        )
-        line += f": {'it grew' if record.grew else nothing}"
-    return line
+    if record.grew is None:
+        return line
+    nothing = "nothing grew" if record.judges_memory else "no descriptor or thread more, too short for memory"
+    return f"{line}: {'it grew' if record.grew else nothing}"
