@@ -137,19 +137,19 @@ class CompareStep(Step):
 
 def _sides(compare: Compare, selection: Selection) -> Iterator[tuple[Side, Side]]:
     """The pairs of sides that a table asks for, in cases of which something is measured."""
-    cases = [case for case in selection.cases if compare.a == NONE or selection.scenario.measured_in(case)]
-    named = {case.name: case for case in cases}
-    if compare.a_case is not None and compare.b_case is not None:
-        # A profile may leave one of the two cases out: then there is nothing to compare.
-        if compare.a_case in named and compare.b_case in named:
-            yield (
-                Side(compare.a, named[compare.a_case], compare.a_rps),
-                Side(compare.b, named[compare.b_case], compare.b_rps),
-            )
-        return
-    for case in cases:
-        if compare.cases is None or case.name in compare.cases:
-            yield Side(compare.a, case, compare.a_rps), Side(compare.b, case, compare.b_rps)
+    named = {
+        case.name: case
+        for case in selection.cases
+        if compare.a == NONE or selection.scenario.measured_in(case)
+    }
+    if compare.a_case and compare.b_case:
+        pairs = [(compare.a_case, compare.b_case)]
+    else:
+        pairs = [(name, name) for name in named if compare.cases is None or name in compare.cases]
+    for a, b in pairs:
+        # A profile may leave one of two cases out: then there is nothing to compare.
+        if a in named and b in named:
+            yield Side(compare.a, named[a], compare.a_rps), Side(compare.b, named[b], compare.b_rps)
 
 
 def is_worse(record: Comparison, tolerance: float) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from paths import GOLDEN
+from record_support import comparison_record
 
-from lab.results import Comparison, Setting, read_results
+from lab.results import Comparison, read_results
 from reports import quantity, verdicts
 from reports.dataset import sort_records
 from reports.page import summary
@@ -14,21 +15,9 @@ from reports.page import summary
 def compared(
     ratio: float, low: float, high: float, higher: bool = True, target: float | None = None, pairs: int = 8
 ) -> Comparison:
-    return Comparison(
-        scenario="s",
-        case="64 B",
-        metric="zero-loss rate" if higher else "latency p99",
-        higher_is_better=higher,
-        a="mcrd",
-        b="kernel",
-        setting=Setting(payload_bytes=64),
-        ratio=ratio,
-        low=low,
-        high=high,
-        confidence=0.95,
-        pairs=pairs,
-        target=target,
-    )
+    metric = "zero-loss rate" if higher else "latency p99"
+    made = comparison_record(ratio, scenario="s", case="64 B", metric=metric, higher_is_better=higher)
+    return made.model_copy(update={"low": low, "high": high, "pairs": pairs, "target": target})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from record_support import comparison_record
 from report_support import SECOND, Numbers, footprint, rate, rows, setting, trial
 
 from lab.results import (
@@ -38,21 +39,8 @@ def test_settings_are_named_where_rows_would_read_the_same() -> None:
 
 
 def compared(case: str, a: str = "mcrd", b: str = "mcrd", **changes: object) -> Comparison:
-    made = Comparison(
-        scenario="s",
-        case=case,
-        metric="zero-loss rate",
-        higher_is_better=True,
-        a=a,
-        b=b,
-        setting=setting(),
-        ratio=0.95,
-        low=0.92,
-        high=0.98,
-        confidence=0.95,
-        pairs=8,
-    )
-    return made.model_copy(update=changes)
+    made = comparison_record(0.95, scenario="s", case=case, metric="zero-loss rate", a=a, b=b)
+    return made.model_copy(update={"setting": setting(), "low": 0.92, "high": 0.98, **changes})
 
 
 def test_two_cases_of_one_subject_are_named_by_their_cases() -> None:
