@@ -9,7 +9,7 @@ would not do: it knows one constant rate, and steps differ a hundredfold.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -92,33 +92,25 @@ def past_seconds(directory: Path, started: RunStarted) -> Mapping[str, float]:
     own = directory.resolve()
     others = [path for path in own.parent.glob(f"*/{JOURNAL}") if path.parent != own]
     for journal in sorted(others, reverse=True)[:MOST_RUNS]:
-        if _is_alike(journal.with_name(RESULTS), started):
-            for mark in _marks(journal):
-                if mark.finished and mark.seconds is not None:
+        try:
+            with journal.with_name(RESULTS).open(encoding="utf-8") as lines:
+                first = parse_line(lines.readline())
+            marks = journal.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        if isinstance(first, RunStarted) and _alike(first, started):
+            for mark in map(_mark, marks):
+                if mark is not None and mark.finished and mark.seconds is not None:
                     times[mark.step].append(mark.seconds)
     return {step: median(values) for step, values in times.items()}
 
 
-def _is_alike(results: Path, started: RunStarted) -> bool:
-    try:
-        with results.open(encoding="utf-8") as lines:
-            first = parse_line(lines.readline())
-    except (OSError, ValueError):
-        return False
-    return (
-        isinstance(first, RunStarted)
-        and first.profile == started.profile
-        and machine_of(first.provenance) == machine_of(started.provenance)
-    )
+def _alike(one: RunStarted, other: RunStarted) -> bool:
+    return (one.profile, machine_of(one.provenance)) == (other.profile, machine_of(other.provenance))
 
 
-def _marks(journal: Path) -> Iterator[Mark]:
+def _mark(line: str) -> Mark | None:
     try:
-        lines = journal.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return
-    for line in lines:
-        try:
-            yield Mark.model_validate_json(line)
-        except ValidationError:
-            continue
+        return Mark.model_validate_json(line)
+    except ValidationError:
+        return None

@@ -57,8 +57,8 @@ def find_peers(chosen: Mapping[str, Path]) -> PeerAvailability:
     if problems := list(_problems(chosen)):
         raise PeerOptionError(problems)
     peers = {name: _located(peer, chosen.get(name)) for name, peer in PEERS.items()}
-    reasons = ((name, peer.missing()) for name, peer in peers.items())
-    return PeerAvailability(peers, {name: why for name, why in reasons if why is not None})
+    absent = {name: why for name, peer in peers.items() if (why := peer.missing()) is not None}
+    return PeerAvailability(peers, absent)
 
 
 def _located(peer: Peer, path: Path | None) -> Peer:

@@ -47,9 +47,7 @@ def follows_load(strategy: str) -> bool:
 
 def least_workers(setting: Setting) -> int:
     """Workers of all groups while there is no load."""
-    if is_elastic(setting) and setting.strategy is not None:
-        return groups_in(setting.strategy, setting.inputs, setting.groups)
-    return workers_in_all(setting)
+    return workers_in_all(setting.model_copy(update={"workers": 1}) if is_elastic(setting) else setting)
 
 
 def receivers_of(setting: Setting) -> int:

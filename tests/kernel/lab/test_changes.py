@@ -19,7 +19,6 @@ from lab.trial.bench import Bench
 SCENARIO = """
 name = "changing"
 title = "A flash crowd, then changes"
-seed = "test"
 subjects = ["mcrd"]
 [setting]
 strategy = "dynamic"

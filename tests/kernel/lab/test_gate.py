@@ -16,7 +16,6 @@ MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 SCENARIO = """
 name = "fewer"
 title = "An eighth of the copies"
-seed = "test"
 subjects = ["kernel"]
 [rps]
 kernel = [false]

@@ -59,7 +59,6 @@ def test_both_classes_are_accounted_for_to_the_datagram_also_when_overloaded(sub
 SCENARIO = """
 name = "probes"
 title = "Delay and capacity"
-seed = "test"
 default = false
 subjects = ["mcrd", "kernel"]
 [setting]
@@ -140,7 +139,6 @@ def check_capacities(found: list[Capacity]) -> None:
 TOO_MUCH = """
 name = "too-much"
 title = "More copies than any subject makes"
-seed = "test"
 subjects = ["kernel"]
 [setting]
 outputs = 4

@@ -23,7 +23,6 @@ MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 SCENARIO = """
 name = "small"
 title = "One search of kernel routing"
-seed = "test"
 subjects = ["kernel"]
 measure = ["flat-out"]
 [rps]
@@ -194,7 +193,6 @@ def test_functional_checks_pass(tmp_path: Path) -> None:
 EXPECTING = """
 name = "expecting"
 title = "One expectation that holds, and one that does not"
-seed = "test"
 subjects = ["mcrd"]
 [setting]
 strategy = "pool"

@@ -24,7 +24,6 @@ LAB = str(Path(sys.executable).with_name("mcastlab"))
 SCENARIO = """
 name = "cabled"
 title = "One trial over existing interfaces"
-seed = "Scenario 1"
 subjects = ["mcrd"]
 [[case]]
 name = "1→1"

@@ -198,7 +198,6 @@ def test_the_ledger_closes_over_both_classes() -> None:
 GOOD = """
 name = "probes"
 title = "Probes"
-seed = "none"
 rfc3918 = ["5.1", "6.1"]
 subjects = ["mcrd", "kernel"]
 [setting]
