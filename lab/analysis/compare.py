@@ -43,7 +43,6 @@ class Ratio:
     value: float
     low: float
     high: float
-    confidence: float
     pairs: int
     warnings: tuple[str, ...] = ()
 
@@ -59,9 +58,7 @@ def interleaved(pairs: int) -> Iterator[Side]:
         yield from ("a", "b") if pair % 2 == 0 else ("b", "a")
 
 
-def paired_ratio(
-    a_values: Sequence[float], b_values: Sequence[float], confidence: float = CONFIDENCE
-) -> Ratio:
+def paired_ratio(a_values: Sequence[float], b_values: Sequence[float]) -> Ratio:
     """The geometric mean of ``a[i] / b[i]`` and its bootstrap interval.
 
     Raises :class:`ValueError` when the sides differ in length, are empty, or a value is not positive:
@@ -78,20 +75,20 @@ def paired_ratio(
     value = float(np.exp(logs.mean()))
     pairs = len(logs)
     if pairs == 1:
-        return Ratio(value, value, value, confidence, pairs, ("one pair: no interval",))
+        return Ratio(value, value, value, pairs, ("one pair: no interval",))
     warnings = (f"{pairs} pairs: the interval is a rough guide",) if pairs < FEW_PAIRS else ()
     if float(np.ptp(logs)) == 0.0:
-        return Ratio(value, value, value, confidence, pairs, warnings)
+        return Ratio(value, value, value, pairs, warnings)
     result = scipy.stats.bootstrap(
         (logs,),
         np.mean,
-        confidence_level=_expanded(confidence, pairs),
+        confidence_level=_expanded(pairs),
         n_resamples=_RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(0),
     )
     low, high = np.exp(result.confidence_interval.low), np.exp(result.confidence_interval.high)
-    return Ratio(value, float(min(low, value)), float(max(high, value)), confidence, pairs, warnings)
+    return Ratio(value, float(min(low, value)), float(max(high, value)), pairs, warnings)
 
 
 def _log_ratios(a_values: Sequence[float], b_values: Sequence[float]) -> NDArray[np.float64]:
@@ -100,12 +97,12 @@ def _log_ratios(a_values: Sequence[float], b_values: Sequence[float]) -> NDArray
     return np.log(np.asarray(a_values, dtype=np.float64)) - np.log(np.asarray(b_values, dtype=np.float64))
 
 
-def _expanded(confidence: float, pairs: int) -> float:
-    """The level of a percentile interval of ``pairs`` values that covers ``confidence``."""
+def _expanded(pairs: int) -> float:
+    """The level of a percentile interval of ``pairs`` values that covers :data:`CONFIDENCE`."""
     import scipy
 
     outside = scipy.stats.norm.cdf(
-        -math.sqrt(pairs / (pairs - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1)
+        -math.sqrt(pairs / (pairs - 1)) * scipy.stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1)
     )
     return float(1 - 2 * max(outside, 1 / _RESAMPLES))
 
@@ -123,18 +120,12 @@ def verdict(ratio: Ratio, higher_is_better: bool, resolution: float = 0.0) -> Ve
     return "better" if (ratio.value > 1) == higher_is_better else "worse"
 
 
-def detectable(
-    a_values: Sequence[float],
-    b_values: Sequence[float],
-    resolution: float = 0.0,
-    confidence: float = CONFIDENCE,
-    power: float = POWER,
-) -> float | None:
+def detectable(a_values: Sequence[float], b_values: Sequence[float], resolution: float = 0.0) -> float | None:
     """The smallest relative difference that these pairs could have shown: 0.03 is 3 %. ``None`` of one pair.
 
     The minimum detectable effect of Bloom, "Minimum Detectable Effects", Evaluation Review 19(5), 1995, on
-    the paired log ratios: their standard error times the sum of Student's t at ``confidence`` (both sides)
-    and at ``power``; never below ``resolution``. It depends on their spread, not on what they show.
+    the paired log ratios: their standard error times the sum of Student's t at :data:`CONFIDENCE` (both
+    sides) and at :data:`POWER`; never below ``resolution``. It depends on their spread, not on what they say.
     """
     pairs = len(a_values)
     if pairs < 2:
@@ -142,7 +133,7 @@ def detectable(
     import scipy
 
     logs = _log_ratios(a_values, b_values)
-    multiplier = scipy.stats.t.ppf((1 + confidence) / 2, pairs - 1) + scipy.stats.t.ppf(power, pairs - 1)
+    multiplier = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1) + scipy.stats.t.ppf(POWER, pairs - 1)
     return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
 

@@ -71,7 +71,7 @@ class Observation:
         missed = self.expected - self.delivered + (0 if self.kept_up else self.late)
         return max(missed, 0 if self.kept_up else 1)
 
-    def held(self, loss_ratio: float = 0.0) -> bool:
+    def held(self, loss_ratio: float) -> bool:
         """The subject forwarded what it was offered, but for this share, as fast as that came."""
         return self.missed <= loss_ratio * self.expected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -79,10 +79,9 @@ class Plain(Reporter):
 class Live(Reporter):
     """Shows finished steps, and below them a bar, the time left, the current step and its last trial."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__()
-        self._clock = clock
-        self._began = clock()
+        self._began = time.monotonic()
         self._progress = Progress(
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -98,13 +97,13 @@ class Live(Reporter):
 
     def begin(self, steps: Sequence[ExpectedStep]) -> None:
         super().begin(steps)
-        self._began = self._clock()
+        self._began = time.monotonic()
         self._task = self._progress.add_task("", total=len(steps))
         self._progress.start()
 
     def step(self, name: str) -> None:
         super().step(name)
-        self._began = self._clock()
+        self._began = time.monotonic()
         self._show(name)
 
     def trial(self, trial: Trial) -> None:
@@ -112,7 +111,7 @@ class Live(Reporter):
 
     def done(self, seconds: float) -> None:
         super().done(seconds)
-        self._began = self._clock()
+        self._began = time.monotonic()
         console = self._progress.console
         console.print(f"{self._name} ({duration(seconds)})", markup=False, highlight=False)
         for text in self._outcomes:
@@ -124,7 +123,7 @@ class Live(Reporter):
         self._progress.stop()
 
     def left_s(self) -> float:
-        return self._eta.left_s(self._clock() - self._began)
+        return self._eta.left_s(time.monotonic() - self._began)
 
     def _show(self, text: str) -> None:
         if self._task is not None:

@@ -48,15 +48,15 @@ def scenario_text(scenario: Scenario) -> str:
     return tomli_w.dumps(scenario.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
 
-def load_scenarios(names: Iterable[str], directory: Path = DIRECTORY) -> list[Scenario]:
-    """Scenarios by name (in ``directory``) or by path; all default ones when ``names`` is empty.
+def load_scenarios(names: Iterable[str]) -> list[Scenario]:
+    """Scenarios by name (of :data:`DIRECTORY`) or by path; all default ones when ``names`` is empty.
 
     A name that is none stands for all that begin with it: ``rfc3918`` for ``rfc3918-delay`` and the others.
 
     Raises :class:`ScenarioError` with the problems of every file that has any.
     """
     chosen = list(names)
-    available = {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    available = {path.stem: path for path in sorted(DIRECTORY.glob("*.toml"))}
     paths = [path for name in chosen for path in _named(name, available)] or list(available.values())
     scenarios: list[Scenario] = []
     problems: list[Problem] = []

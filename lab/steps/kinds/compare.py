@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lab.analysis.compare import (
+    CONFIDENCE,
     FEW_PAIRS,
     Ratio,
     describe,
@@ -231,7 +232,7 @@ def _measure(step: CompareStep, context: Context) -> Comparison:
         ratio=ratio.value,
         low=ratio.low,
         high=ratio.high,
-        confidence=ratio.confidence,
+        confidence=CONFIDENCE,
         pairs=ratio.pairs,
         a_values=a_values,
         b_values=b_values,

@@ -84,7 +84,7 @@ def test_a_promise_is_kept_on_its_own_side() -> None:
     ],
 )
 def test_a_verdict_follows_the_interval(low: float, high: float, higher: bool, expected: str) -> None:
-    ratio = Ratio(math.sqrt(low * high), low, high, 0.95, 8)
+    ratio = Ratio(math.sqrt(low * high), low, high, 8)
     assert verdict(ratio, higher) == expected
 
 
