@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from forwarder.control import top
-from forwarder.plan.memory import plural
+from forwarder.plan.memory import plural, span
 from forwarder.plan.strategy import Strategy
 from forwarder.problems import first_of
 from forwarder.rules.notation import output_text
@@ -108,11 +108,10 @@ def _distribution(result: Any) -> Table:
     moves = ("moved by one more", "by one less")
     table = _table("group", "workers", "rules", "on a worker", "most / mean", *moves)
     for entry in result["distribution"]:
-        least, most = f"{entry['least']:,}", f"{entry['most']:,}"
         less = entry["moved_by_one_less"]
         table.add_row(
             *(f"{entry[name]:,}" for name in ("group", "workers", "rules")),
-            least if least == most else f"{least} to {most}",
+            span(entry["least"], entry["most"]),
             f"{entry['imbalance']:.2f}",
             f"{entry['moved_by_one_more']:,}",
             "–" if less is None else f"{less:,}",

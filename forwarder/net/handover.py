@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from typing import Final
 
 from forwarder.abi import bpf
@@ -29,16 +30,18 @@ class Handover:
     """The switch and the two filters; to be closed. Raises OSError: the kernel does not take the programs."""
 
     def __init__(self) -> None:
-        self._descriptors: list[int] = []
-        try:
-            self._switch = self._kept(bpf.create_array(4))
-            noted = self._kept(bpf.create_array(4 * _CPUS))
+        with ExitStack() as made:
+
+            def kept(descriptor: int) -> int:
+                made.callback(os.close, descriptor)
+                return descriptor
+
+            self._switch = kept(bpf.create_array(4))
+            noted = kept(bpf.create_array(4 * _CPUS))
             kind = bpf.BPF_PROG_TYPE_SOCKET_FILTER
-            self._incoming = self._kept(bpf.load(_incoming(self._switch, noted), "mcrd_incoming", kind))
-            self._outgoing = self._kept(bpf.load(_outgoing(noted), "mcrd_outgoing", kind))
-        except BaseException:
-            self.close()
-            raise
+            self._incoming = kept(bpf.load(_incoming(self._switch, noted), "mcrd_incoming", kind))
+            self._outgoing = kept(bpf.load(_outgoing(noted), "mcrd_outgoing", kind))
+            self._descriptors = made.pop_all()
 
     def hold_back(self, incoming: socket.socket) -> None:
         """Have an incoming socket take nothing until :meth:`switch`."""
@@ -61,13 +64,7 @@ class Handover:
 
     def close(self) -> None:
         """Sockets keep the filters that they have."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
-
-    def _kept(self, descriptor: int) -> int:
-        self._descriptors.append(descriptor)
-        return descriptor
+        self._descriptors.close()
 
 
 def wait_for_receivers() -> None:

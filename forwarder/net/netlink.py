@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from pyroute2 import AsyncIPRoute
@@ -49,24 +51,20 @@ async def watch_changes(changed: asyncio.Event) -> None:
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as sock:
         sock.bind((0, _GROUPS))
-        changed.set()
         while True:
-            try:
-                await loop.sock_recv(sock, 1)  # the rest of the message is discarded
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-            _discard(sock)
             changed.set()
+            with _despite_loss():
+                await loop.sock_recv(sock, 1)  # the rest of the message is discarded
+            with suppress(BlockingIOError):  # when the queue is empty
+                while True:
+                    with _despite_loss():
+                        sock.recv(1)
 
 
-def _discard(sock: socket.socket) -> None:
-    """Empty the queue."""
-    while True:
-        try:
-            sock.recv(1)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
+@contextmanager
+def _despite_loss() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise

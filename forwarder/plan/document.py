@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from forwarder.plan.memory import KB, MB, Estimate, megabytes
+from forwarder.plan.memory import KB, MB, Estimate, megabytes, span
 from forwarder.plan.model import Plan
 
 WORKER_COUNT_TABLE = "Worker Count Table"
@@ -175,8 +175,7 @@ def discrepancies(row: DocumentRow, modelled: Estimate) -> tuple[str, ...]:
         found.append(f"The document has {row.workers:,} workers, the plan {modelled.workers:,}.")
     stated, least, most = row.rules_per_worker, modelled.rules_least, modelled.rules_most
     if stated is not None and not least <= stated <= most:
-        planned = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-        found.append(f"The document has {stated:,} rules a worker, the plan {planned}.")
+        found.append(f"The document has {stated:,} rules a worker, the plan {span(least, most)}.")
     if row.total_bytes is not None and row.total_bytes != modelled.total_bytes:
         found.append(_total(row, modelled, row.total_bytes))
     return (*found, *row.notes)

@@ -84,6 +84,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def span(least: int, most: int) -> str:
+    """A range for people: ``4``, ``4 to 1,920``."""
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
 def megabytes(count: int | float) -> str:
     """Bytes as MB for people: ``4 MB``, ``62.5 MB``, ``2,880 MB``."""
     return f"{count / MB:,.1f}".removesuffix(".0") + " MB"

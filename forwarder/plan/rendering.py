@@ -13,7 +13,7 @@ from rich.table import Table
 
 from forwarder.plan.document import Documented, documented
 from forwarder.plan.host import cpu_list
-from forwarder.plan.memory import FORWARDER, megabytes, plural
+from forwarder.plan.memory import FORWARDER, megabytes, plural, span
 from forwarder.plan.model import Figures, Plan
 
 SCHEMA = "mcrd.plan/1"
@@ -94,7 +94,7 @@ def _groups(plan: Plan) -> Table:
             cpu_list([worker.cpu for worker in workers]).replace(",", ", "),  # can be wrapped
             *((cpu_list([worker.node for worker in workers]),) if several else ()),
             fanout,
-            _span(min(held), max(held)),
+            span(min(held), max(held)),
             f"{sum(len(worker.sockets) for worker in workers):,}",
             " / ".join(f"{size // 1024:,} KiB" for size in rings),
         )
@@ -154,7 +154,7 @@ def _figures(figures: Figures, stated: Documented) -> Table:
 
     every, rows = estimates.values(), stated.rows
     add("workers", [count(one.workers) for one in every], [count(row.workers) for row in rows])
-    rules = [_span(one.rules_least, one.rules_most) for one in every]
+    rules = [span(one.rules_least, one.rules_most) for one in every]
     add("rules a worker", rules, [count(row.rules_per_worker) for row in rows])
     add("rules", [megabytes(one.rules_bytes) for one in every])
     add("processes", [megabytes(one.process_bytes) for one in every])
@@ -169,7 +169,3 @@ def _names(names: Sequence[str], nothing: str = "those with rules") -> str:
     if not names:
         return nothing
     return ",".join(names) if len(names) <= 3 else f"{names[0]}…{names[-1]} ({len(names)})"
-
-
-def _span(least: int, most: int) -> str:
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

@@ -198,8 +198,7 @@ class Interfaces:
         """Note that an interface's datagrams are let in."""
         if self._served.get(interface) == ifindex:
             return
-        if interface in self._served:
-            self._mark_closed(interface)
+        self._mark_closed(interface)
         if self._host_stack:
             try:
                 self._host_stack.skip(interface, ifindex)

@@ -7,7 +7,7 @@ link table, and a rule the slot of its counters in its partition.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
@@ -86,11 +86,8 @@ def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
 
 def worker_rule(rule: ForwardingRule, slot: int, inputs: Numbering, outputs: Numbering) -> WorkerRule:
     """The rule with every name resolved to its number."""
-    return WorkerRule(
-        key=rule_key(rule, inputs),
-        slot=slot,
-        outputs=tuple(_worker_output(output, outputs) for output in rule.outputs),
-    )
+    resolved = tuple(_worker_output(output, outputs) for output in rule.outputs)
+    return WorkerRule(rule_key(rule, inputs), slot, resolved)
 
 
 def _worker_output(output: Output, outputs: Numbering) -> tuple[int, int, int, int]:
@@ -190,31 +187,31 @@ class RuleIndex:
 
     def problems(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Why the index cannot take ``rules``; nothing if it can."""
-        problems = []
+        return tuple(self._problems(rules))
+
+    def _problems(self, rules: Sequence[ForwardingRule]) -> Iterator[Problem]:
         served = ", ".join(self._interfaces)
         more: Counter[int] = Counter()
         for index, (rule, partition) in enumerate(zip(rules, self._placer.partitions(rules), strict=True)):
             if partition is None:
                 name = f"{rule.input_interface!r} of rule {rule.rule_id!r}"
                 allowed = f"an interface that the workers serve: {served}"
-                problems.append(Problem(f"rules[{index}].input_interface", name, allowed))
+                yield Problem(f"rules[{index}].input_interface", name, allowed)
                 continue
             more[partition] += 1
             if self._reserved + len(self._rules[partition]) + more[partition] > self._most_rules:
                 allowed = f"at most {self._most_rules:,} rules in a worker"
-                problems.append(Problem(f"rules[{index}]", rule.rule_id, allowed))
+                yield Problem(f"rules[{index}]", rule.rule_id, allowed)
         names = {output.interface for rule in rules for output in rule.outputs} | self._outputs.keys()
         if len(names) > self._most_outputs:
             allowed = f"at most {self._most_outputs} of them"
-            problems.append(Problem("rules", f"{len(names)} output interfaces", allowed))
+            yield Problem("rules", f"{len(names)} output interfaces", allowed)
         if self._follows_rules:
-            inputs = {name for name, count in self._rules_on.items() if count} | {
-                rule.input_interface for rule in rules
-            }
+            inputs = {name for name, count in self._rules_on.items() if count}
+            inputs |= {rule.input_interface for rule in rules}
             if len(inputs) > self._most_inputs:
                 allowed = f"at most {self._most_inputs} in a worker"
-                problems.append(Problem("rules", f"{len(inputs)} input interfaces", allowed))
-        return tuple(problems)
+                yield Problem("rules", f"{len(inputs)} input interfaces", allowed)
 
     def add(self, rules: Sequence[ForwardingRule]) -> dict[int, list[WorkerRule]]:
         """Take rules that :meth:`problems` accepts; returns what each partition has to know of them."""
