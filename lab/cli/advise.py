@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.cli.terminal import BadInputError, JsonOption, Results, print_json, say, writing
+from lab.cli.terminal import BadInputError, JsonOption, Results, option, print_json, say, writing
 from reports import quantity
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ MB = 1_000_000
 SHOWN = 5
 """Strategies that the text output lists; --json has all."""
 LATENCY = "Latency is not predicted; `mcastlab run fanout-throughput` measures it on a machine."
-
-
-def _text(metavar: str, help_text: str) -> Any:
-    """An option taken as text: all are validated together, so that all errors are reported at once."""
-    return typer.Option(metavar=metavar, help=help_text)
 
 
 def model_command(
@@ -73,22 +68,22 @@ def model_command(
 def advise_command(
     interfaces: Annotated[
         str | None,
-        _text("N", "Input interfaces. Default: 1, or with --host the machine's cards that are up."),
+        option("Input interfaces. Default: 1, or with --host the machine's cards that are up.", "N"),
     ] = None,
-    rate_dps: Annotated[str | None, _text("DPS", "Datagrams/s that arrive, over all interfaces.")] = None,
+    rate_dps: Annotated[str | None, option("Datagrams/s that arrive, over all interfaces.", "DPS")] = None,
     gbps: Annotated[
-        str | None, _text("GBPS", "The same as Gbit/s on Ethernet, headers and gaps included.")
+        str | None, option("The same as Gbit/s on Ethernet, headers and gaps included.", "GBPS")
     ] = None,
-    payload_bytes: Annotated[str | None, _text("BYTES", "UDP payload of a datagram.")] = None,
-    outputs: Annotated[str, _text("N", "Copies of each datagram.")] = "1",
-    rules: Annotated[str, _text("N", "Rules, over all interfaces.")] = "1000",
+    payload_bytes: Annotated[str | None, option("UDP payload of a datagram.", "BYTES")] = None,
+    outputs: Annotated[str, option("Copies of each datagram.", "N")] = "1",
+    rules: Annotated[str, option("Rules, over all interfaces.", "N")] = "1000",
     flows: Annotated[
-        str | None, _text("N", "Flows that send at the same time. Default: one for each rule.")
+        str | None, option("Flows that send at the same time. Default: one for each rule.", "N")
     ] = None,
-    cpus: Annotated[str | None, _text("N", "CPUs for workers. Default: this machine's.")] = None,
+    cpus: Annotated[str | None, option("CPUs for workers. Default: this machine's.", "N")] = None,
     numa_nodes: Annotated[
         str | None,
-        _text("N", "Memory nodes, each with its share of the interfaces and CPUs, in order. Default: 1."),
+        option("Memory nodes, each with its share of the interfaces and CPUs, in order. Default: 1.", "N"),
     ] = None,
     host_file: Annotated[
         Path | None,
@@ -97,10 +92,7 @@ def advise_command(
     skip_host_stack: Annotated[
         bool, typer.Option("--skip-host-stack", help="Assume this option of `mcrd supervisor`.")
     ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="FILE", help="A model from `mcastlab model`. Default: ours."),
-    ] = None,
+    model: Annotated[Path | None, option("A model from `mcastlab model`. Default: ours.", "FILE")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend a strategy for a machine and a load: workers, memory, zero-loss rate, and how certain it is.
@@ -116,7 +108,7 @@ def advise_command(
     from reports.capacity.model import SHIPPED, ModelError, read_model
     from reports.capacity.predict import UnknownError
 
-    given: dict[str, Any] = {
+    given: dict[str, Any] = {  # text: all are validated together, so that all errors are reported at once
         "interfaces": interfaces,
         "rate_dps": rate_dps,
         "gbps": gbps,

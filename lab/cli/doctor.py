@@ -72,7 +72,6 @@ def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def check(checkup: Checkup) -> Finding:
-    """What one check comes to."""
     try:
         found = checkup.probe()
     except Exception as error:  # a check that fails in any way is a finding, not a crash

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Column, Table
 
-from lab.cli.terminal import EXIT_STATUS, BadInputError, JsonOption, out, print_comparisons, print_json, say
+from lab.cli import terminal
+from lab.cli.terminal import BadInputError, JsonOption, option, out, print_comparisons, print_json, say
 from lab.journal.eta import duration
 from lab.results import AnyRecord, Comparison, RunEnded
 
@@ -27,24 +28,20 @@ Names = Annotated[
         help="Names from `mcastlab list`, or TOML files. Without any: all default scenarios.",
     ),
 ]
-ProfileOption = Annotated[
-    str | None, typer.Option("--profile", help=PROFILE_HELP, metavar="quick|full|conservative")
-]
+ProfileOption = Annotated[str | None, option(PROFILE_HELP, "quick|full|conservative")]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Directory for results and report. Default: a new one in reports/out."),
 ]
 ResumeOption = Annotated[
-    Path | None,
-    typer.Option("--resume", help="Finish the interrupted run in this directory, with the options it had."),
+    Path | None, option("Finish the interrupted run in this directory, with the options it had.")
 ]
 PeerOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--peer",
-        metavar="NAME=PATH",
-        help="Where the program of a subject is, for instance mcr=PATH for the directory of upstream's mcrd "
-        "and mcrctl. May be repeated.",
+    option(
+        "Where the program of a subject is, for instance mcr=PATH for the directory of upstream's mcrd and "
+        "mcrctl. May be repeated.",
+        "NAME=PATH",
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only the outcome, no progress.")]
@@ -92,27 +89,23 @@ def run(
     peer: PeerOption = None,
     wires: Annotated[
         Path | None,
-        typer.Option(
-            "--wires",
-            metavar="FILE",
-            help="Use existing interfaces instead of veth pairs. This TOML file says how they are cabled: "
-            "inputs and outputs, each a list of pairs of names. An interface with an address is refused. "
-            "All are given back after the run. Functional checks and footprints still use veth.",
+        option(
+            "Use existing interfaces instead of veth pairs. This TOML file says how they are cabled: inputs "
+            "and outputs, each a list of pairs of names. An interface with an address is refused. All are "
+            "given back after the run. Functional checks and footprints still use veth.",
+            "FILE",
         ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            "--baseline",
-            metavar="COMMIT|auto|none",
-            help="Add the gate: compare the forwarder with that of this commit, and fail if it is slower "
+        option(
+            "Add the gate: compare the forwarder with that of this commit, and fail if it is slower "
             "(docs/ci.md). auto takes the merge base with a pull request's target or with origin/main, else "
             "the parent commit, and skips the gate if there is none.",
+            "COMMIT|auto|none",
         ),
     ] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the outcome as JUnit XML.")
-    ] = None,
+    junit: Annotated[Path | None, option("Also write the outcome as JUnit XML.", "FILE")] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,24 +157,20 @@ def compare(
     b: Annotated[str | None, typer.Argument(metavar="B", help="The other side.")] = None,
     case: Annotated[
         list[str] | None,
-        typer.Option(
-            "--case",
-            metavar="KEY=VALUE",
-            help="A setting of both sides, for instance payload_bytes=512, outputs=8, flows=16 or "
-            "rules=1000. May be repeated.",
+        option(
+            "A setting of both sides, for instance payload_bytes=512, outputs=8, flows=16 or rules=1000. May "
+            "be repeated.",
+            "KEY=VALUE",
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="What to compare: zero-loss, delivered, cpu or latency. May be repeated. Default: all four.",
+        option(
+            "What to compare: zero-loss, delivered, cpu or latency. May be repeated. Default: all four.",
+            "NAME",
         ),
     ] = None,
-    pairs: Annotated[
-        int | None, typer.Option("--pairs", help="How many pairs of trials; a verdict needs 6. Default: 8.")
-    ] = None,
+    pairs: Annotated[int | None, option("How many pairs of trials; a verdict needs 6. Default: 8.")] = None,
     profile: ProfileOption = None,
     out_dir: OutOption = None,
     resume: ResumeOption = None,
@@ -254,7 +243,7 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
         )
     else:
         _print_outcome(archive.records, ended, written or [archive.results])
-    raise typer.Exit(EXIT_STATUS[ended.outcome])
+    raise typer.Exit(terminal.EXIT_STATUS[ended.outcome])
 
 
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:

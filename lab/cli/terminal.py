@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +25,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 Results = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Directories of runs, or their results.jsonl.")
 ]
+
+
+def option(help_text: str, metavar: str | None = None) -> Any:
+    """An option that is called like its parameter."""
+    return typer.Option(help=help_text, metavar=metavar)
 
 
 class BadInputError(Exception):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lab.cli.terminal import BadInputError, JsonOption, complain, out, print_json, say, writing
+from lab.cli.terminal import BadInputError, JsonOption, complain, option, out, print_json, say, writing
 from lab.journal.archive import RESULTS
 from lab.results import AnyRecord, ResultsError, read_results
 
@@ -31,10 +31,7 @@ def trend(
             "--absolute", help="Include rates and sizes of cases that have a ratio within each run."
         ),
     ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw every series into this .html or .svg file."),
-    ] = None,
+    plot: Annotated[Path | None, option("Draw every series into this .html or .svg file.", "FILE")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show where a figure has changed over many runs by more than its noise.

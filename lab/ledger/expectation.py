@@ -10,12 +10,12 @@ OUTSIDE = frozenset({("softnet", "input backlog full"), ("receiver", "capture ri
 
 
 def unfit(trial: Trial) -> str | None:
-    """Why nothing can be concluded from a trial, if so: another one may do."""
+    """Why a trial proves nothing and should be repeated; ``None`` if it does."""
     return trial.warnings[0] if trial.validity == "invalid" else lost_elsewhere(trial)
 
 
 def lost_elsewhere(trial: Trial) -> str | None:
-    """What others than the subject lost, if they did."""
+    """Drops outside the subject, in words; ``None`` without any."""
     drops = (*trial.ledger.ingress.drops, *trial.ledger.egress.drops)
     outside = [f"{d.place}: {d.reason}, {d.count:,}" for d in drops if (d.place, d.reason) in OUTSIDE]
     return f"lost by others than the subject: {'; '.join(outside)}" if outside else None
@@ -66,7 +66,7 @@ def _pace(wanted: object, trial: Trial) -> Judgement:
 
 
 def _copies(wanted: object, trial: Trial) -> Judgement:
-    """The sum is right, none is missing, and none came more often: so each came exactly so many times."""
+    """Each came exactly ``wanted`` times: the sum is right, none is missing, and none came more often."""
     streams = trial.streams
     if streams is None or not isinstance(wanted, int):
         return False, "nothing was received"

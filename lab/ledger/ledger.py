@@ -2,15 +2,15 @@
 
 Two balances. *Ingress*, in datagrams: offered = matched a rule + drops before that. *Egress*, in copies:
 due = matched × outputs = arrived + drops after. What does not add up stays visible as the stage's
-``unattributed`` and makes the trial doubtful. Where several workers get each datagram, each of them is an
-account of its own: so many times enters what was offered, and leaves what they sent.
+``unattributed`` and makes the trial doubtful. Where n workers each get every datagram, each of them counts
+it: n times the offered datagrams enter.
 
 One drop is often seen by two counters, and must be booked once:
 
 * veth reports a datagram that the receiving CPU's backlog refused as ``tx_dropped`` of the sending end (and
   the kernel counts it in ``softnet_stat``, for the whole machine). The device's counter is used: it is
-  ours alone. The sender of that datagram may see ENOBUFS, too: of what the forwarder reports as refused,
-  only as many are booked as the devices and the receivers leave open.
+  ours alone. The sender of that datagram may see ENOBUFS, too: copies that the forwarder reports as refused
+  are booked only as far as copies are missing after all other drops.
 * With offloads on, a device counts a GSO frame as one, whatever it carries. There the forwarder's own count
   of refused copies is exact and the device's is not used.
 """
@@ -29,7 +29,7 @@ REFUSED: Where = ("transmit", "refused")
 """The forwarder was told by the kernel that a copy was not sent."""
 
 ABSENT: Where = ("forwarder", "not running")
-"""Nobody was there to count: what is left over after everything that was counted."""
+"""Came while the subject was stopped: the rest after everything that was counted."""
 
 BACKLOG_IN: Where = ("softnet", "input backlog full")
 BACKLOG_OUT: Where = ("softnet", "output backlog full")
@@ -51,7 +51,7 @@ class Account:
     pending: int = 0
     """Copies that the subject is about to send: at this moment, not a total."""
     absences: int = 0
-    """How often the subject was not there for a while."""
+    """How often the subject was stopped and started again."""
 
     def since(self, earlier: Account) -> Account:
         """The growth from ``earlier`` to this."""
@@ -119,9 +119,9 @@ class Outside:
     device_counts_datagrams: bool = True
     """False with offloads on: the output devices then count frames."""
     frame_datagrams: int = 1
-    """In each frame that the generator sends: a burst, with offloads on. A backlog and a ring lose frames."""
+    """In each frame that the generator sends; with offloads on, a burst. Backlogs and rings lose frames."""
     frame_datagrams_max: int = 1
-    """In a frame of which the receivers know only that they lost it."""
+    """At most in a frame that the receivers lost without reading it."""
 
     @property
     def input_lost(self) -> int:
@@ -134,10 +134,10 @@ RING_FULL: Where = ("packet-socket", "ring full")
 
 
 def mixed(account: Account, routed: int) -> Account:
-    """An account of multicast and of the unicast datagrams beside it, of which the kernel routed ``routed``.
+    """``account`` and the ``routed`` unicast datagrams that the kernel forwarded beside the subject.
 
-    A subject at layer 2 sees those, too: it counts each as not multicast, or its ring had no room for its
-    copy of it. Neither is a loss, as the kernel has its own.
+    A subject at layer 2 gets a copy of each and counts it as not multicast, or its ring was full. Neither is
+    a loss: the kernel has the datagram itself.
     """
     ingress = dict(account.ingress)
     if (seen := ingress.pop(NOT_MULTICAST, None)) is not None:
@@ -164,7 +164,7 @@ def build(account: Account, outside: Outside) -> Ledger:
         left_open = account.copies_due - outside.arrived - sum(egress.values())
         refused = min(refused, max(0, left_open))
     elif outside.receiver_dropped:
-        # Frames, too, of a length that nobody knows: what is open and would fit into them was in them.
+        # Frames of unknown length: copies that are missing were in them, as far as they fit.
         left_open = account.copies_due - outside.arrived - sum(egress.values()) - refused
         more = outside.receiver_dropped * (outside.frame_datagrams_max - 1)
         egress[RECEIVER] += min(max(0, left_open), more)

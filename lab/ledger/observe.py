@@ -17,12 +17,11 @@ BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
 Traffic = Literal["multicast", "unicast"]
 
 STEAL_LIMIT = 0.02
-"""A share of the processor time that the hypervisor may take without a word about it."""
+"""Share of the processor time that the hypervisor may take before a note says so."""
 
 
 def doubts(seen: ReceiverReport, request: Request) -> list[str]:
-    """Why a trial's figures may not be the subject's. Where several workers get each datagram, so many copies
-    are what is to be shown."""
+    """Reasons to doubt a trial. Where several workers get each datagram, as many copies are expected."""
     found = []
     if dropped := sum(seen.drops.values()):
         found.append(f"the receivers' own rings dropped {dropped:,} frames")
@@ -42,7 +41,7 @@ def doubts(seen: ReceiverReport, request: Request) -> list[str]:
 def notes(
     sent: SenderReport, seen: ReceiverReport, request: Request, worker_cpus: Sequence[int], steal_share: float
 ) -> list[str]:
-    """What a reader should know of a trial that is none the worse for it."""
+    """Remarks that leave a trial valid."""
     found = [] if sent.instead is None else [f"sent by packet sockets: {sent.instead}"]
     if seen.instead is not None:
         found.append(f"captured in rings: {seen.instead}")
@@ -95,7 +94,7 @@ def inputs(
 ) -> list[InputSample]:
     """What became of each input's datagrams; none for a single input.
 
-    ``flows``: those that the receivers were told of, in their order; ``copies``: due for each datagram.
+    ``flows``: the receivers' flows in their order; ``copies``: due for each datagram.
     """
     setting = request.setting
     if setting.inputs == 1:

@@ -19,7 +19,7 @@ PATH = Path("/proc/stat")
 
 @dataclass(frozen=True, slots=True)
 class CpuTime(Reading):
-    """Time of one CPU, or summed."""
+    """Time of one CPU, or of several together."""
 
     user_ns: int
     system_ns: int

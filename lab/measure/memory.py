@@ -2,11 +2,11 @@
 
 * *Private* is what would come back if the process ended: pages that no other process maps (USS). What workers
   forked from one template share is not in it. *PSS* divides a shared page among those that map it.
-* *Dirty* is the part of private that the process has written. The rest are pages of files, which come and go
-  with the page cache, and are private or not by who else maps them just then: megabytes in an hour, of
-  processes that do nothing, where the kernel reclaims what is little used (DAMON).
-* *Anonymous PSS* divides only what was written: its sum over processes that share is what they hold, whoever
-  else maps the same libraries.
+* *Dirty* is the part of private that the process has written. The rest are pages of files: they come and go
+  with the page cache, and count as private only while nobody else maps them. In idle processes that changes
+  by megabytes in an hour where the kernel reclaims pages that are little used (DAMON).
+* *Anonymous PSS* divides only what was written, so its sum over processes does not depend on who else maps
+  the same libraries.
 * *Files* are resident pages of programs and libraries, whoever shares them.
 * A packet socket's ring is kernel memory that the process maps. It is sized by the plan, not by the code, so
   it is counted apart: mappings named ``socket:[inode]``.
@@ -80,7 +80,6 @@ def process_memory(pid: int) -> ProcessMemory:
 
 
 def kernel_memory(path: Path = Path("/proc/meminfo")) -> KernelMemory:
-    """Kernel memory of the machine now."""
     sizes = _sizes(path.read_text())
     return KernelMemory(sizes["Slab"], sizes["PageTables"], sizes["KernelStack"], sizes["Percpu"])
 

@@ -19,7 +19,7 @@ from lab.netns.ownership import new_name
 
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
 NO_STEERING = {_RPS.format("*"): "0"}
-"""For :func:`write_steering`."""
+"""Masks that switch packet steering off, for :func:`write_steering`."""
 _SYSCTL = str(Path(__file__).with_name("sysctl.py"))
 
 _QUIET = {
@@ -92,7 +92,7 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
 
 
 def _loans(lab: Lab) -> list[Loan]:
-    """Each cable's ends, in the place of a link's."""
+    """Each cable's ends, which take the place of a link's."""
     return [
         Loan(name, lab.namespace(end.side), end.interface)
         for cable, link in zip(lab.topology.cables, lab.topology.links, strict=True)
@@ -107,7 +107,7 @@ def _add_link(netlink: Netlink, lab: Lab, link: Link, index: int) -> None:
 
 
 def _settle(netlink: Netlink, lab: Lab, side: Side) -> dict[str, str]:
-    """Device features, and what must be written from inside the namespace; before any interface is up.
+    """Set device features and write files inside the namespace, all before any interface is up.
 
     Returns what was in the files.
     """
@@ -142,7 +142,7 @@ def _write(namespace: str, files: dict[str, str]) -> dict[str, str]:
 
 
 def write_steering(namespace: str, masks: dict[str, str]) -> None:
-    """Set packet steering as in ``masks``, paths and texts, as far as the interfaces are there still.
+    """Write packet steering masks by path; interfaces that are gone are passed over.
 
     An interface that goes while it is steered leaves the kernel steering for ever: every frame on the machine
     is then looked at for it, 4 % of what a forwarded copy costs (``rx_queue_release`` in
@@ -162,7 +162,7 @@ def _bring_up(netlink: Netlink, topology: Topology, side: Side) -> None:
 
 
 def _introduce(netlink: Netlink, topology: Topology) -> None:
-    """The forwarder's host knows the receivers, for unicast: while they capture, they answer nobody."""
+    """Give the forwarder's host the receivers' addresses: a receiver that captures answers no ARP request."""
     index = {link.get("ifname"): link["index"] for link in netlink.links()}
     for link in topology.output_links:
         netlink.add_neighbour(index[link.sender.interface], link.receiver.address, link.receiver.mac)

@@ -53,12 +53,12 @@ class Changing(Protocol):
         """Forward by one more rule; returns when it says that it does."""
 
     def remove(self, rule: Rule) -> None:
-        """Forward by it no longer."""
+        """Stop forwarding by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """An elastic group of workers: its size and bounds, what it is offered, how it changed so far."""
+    """An elastic group of workers."""
 
     group: int
     workers: int
@@ -72,26 +72,22 @@ class Scaling:
 
 @runtime_checkable
 class Operable(Protocol):
-    """A running subject with workers that come and go, and that can be started anew with what it knows.
-
-    All raise :class:`PeerError`.
-    """
+    """A running subject whose workers can be changed while it forwards; all raise :class:`PeerError`."""
 
     def scaling(self) -> Sequence[Scaling]:
         """Its elastic groups."""
 
     def resize(self, group: int, workers: int) -> None:
-        """Give an elastic group so many; returns when it has them."""
+        """Change the size of an elastic group; returns once it has that many workers."""
 
     def apply(self, strategy: str, workers: int) -> None:
-        """Have so many workers in each group of another strategy in force, with the rules that it has."""
+        """Switch to another strategy with this many workers in each group; the rules stay."""
 
     def workers(self) -> Mapping[int, int]:
         """The process of each worker that runs, by the worker's number."""
 
     def restart(self) -> None:
-        """Stop it and start it with the rules that it has now; returns when it is ready. Its counters go on,
-        and its next samples say that it was absent for a while."""
+        """Restart it with its present rules; returns when it is ready. Its counters go on."""
 
 
 class Peer(Protocol):
@@ -105,16 +101,13 @@ class Peer(Protocol):
 
     @property
     def says_when_ready(self) -> bool:
-        """Whether ``start`` returns when it forwards; if not, a bench sends to it until a copy arrives."""
+        """Whether it forwards once ``start`` returns; if not, a bench sends to it until a copy arrives."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, and how to get what is missing; ``None`` when it can."""
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> Running:
-        """Start in ``lab.fwd`` and return once ready, as far as it can say; ``cpus``: it may work on these.
-
-        Raises :class:`PeerError`.
-        """
+        """Start in ``lab.fwd`` on ``cpus``, and return once ready as far as it can say; raises PeerError."""
 
 
 @runtime_checkable

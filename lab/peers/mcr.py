@@ -2,8 +2,8 @@
 
 It is driven by what its documents say: ``mcrd supervisor --control-socket-path … --num-workers N``, then
 ``mcrctl --socket-path … add`` for each rule. Nothing is known of its statistics, so its account is that of
-its namespace: what came in, and what the outputs were handed. What is missing between the two was lost
-inside, in its sockets' rings or in its workers; nobody can say where.
+its namespace: what came in, and what the outputs were handed. The difference was lost in its sockets' rings
+or in its workers; nobody can say which.
 
 ``mcrctl`` answers before a worker has its rule, and there is no notice of that: a bench sends to a new
 subject until the first copy arrives.
@@ -41,7 +41,7 @@ class _Relay(Program):
     outputs: tuple[str, ...]
     handed_on: int = 0
     handed_on_at: float = 0.0
-    """What its outputs had been given, and when that last grew (time.monotonic)."""
+    """Frames that its outputs were given, and when that last grew (time.monotonic)."""
 
     @property
     def pids(self) -> Sequence[int]:
@@ -65,8 +65,8 @@ def account_of(received: int, handed_on: int, outputs: int, still: bool) -> Acco
     """The account in the counters of its namespace; each datagram that came in is due on every output.
 
     Args:
-        received: datagrams that came in: nobody sends to this namespace but the generator.
-        handed_on: frames that the outputs were given, those that they dropped among them.
+        received: datagrams that came in, all of them from the generator.
+        handed_on: frames that the outputs were given, including those that they dropped.
         still: whether it has stopped sending.
     """
     due = received * outputs

@@ -70,7 +70,7 @@ class _Relays:
         """Read through the first process: its namespace is that of all."""
         pid = self.processes[0].pid
         try:
-            # Against a datagram's way: one that comes in meanwhile shows as pending.
+            # Last counters first: a datagram that comes in meanwhile shows as pending.
             udp = procnet.counters(procnet.read(pid, "snmp"), "Udp")
             received = procnet.counters(procnet.read(pid, "snmp"), "Ip")["InReceives"]
         except OSError as error:
@@ -88,9 +88,7 @@ class _Relays:
 def account_of(udp: Mapping[str, int], received: int, outputs_per_rule: int) -> Account:
     """The account in the namespace's UDP counters.
 
-    Args:
-        received: datagrams that came in: nobody sends to this namespace but the generator.
-        outputs_per_rule: sockets that each datagram is for.
+    ``received``: datagrams that came in, all from the generator, each for ``outputs_per_rule`` sockets.
     """
     matched = received - udp["IgnoredMulti"]
     due = matched * outputs_per_rule

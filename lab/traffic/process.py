@@ -57,7 +57,7 @@ class Process(Generic[Report]):
         return self._process.pid
 
     def again(self, job: Message) -> None:
-        """Another job for the same process, once it has reported or failed: ready in milliseconds."""
+        """Another job for a process that has reported or failed: ready in milliseconds."""
         self._report, self._failed = None, False
         self._ask(job)
 
@@ -74,7 +74,7 @@ class Process(Generic[Report]):
         return self._report
 
     def finish(self) -> None:
-        """Hear of the end of a job whose report nobody wants, be it ready or not; as :meth:`report`."""
+        """Wait for the end of a job, even of one that never became ready; raises as :meth:`report` does."""
         while self._report is None and not self._failed:
             answer = self._read(120)
             if "ready" not in answer:
@@ -95,7 +95,7 @@ class Process(Generic[Report]):
         self._tell("job", job=job.model_dump(mode="json"))
 
     def _tell(self, word: str, **arguments: Any) -> None:
-        """Say ``word``; a process that has ended in between says why when its answer is read."""
+        """Send a request. If the process has ended, reading its answer says why."""
         assert self._process.stdin
         line = json.dumps({"do": word, **arguments}).encode() + b"\n"
         with suppress(BrokenPipeError):
@@ -151,10 +151,8 @@ class Receiver(Process[ReceiverReport]):
 
 
 def start_sender(namespace: str, job: SenderJob) -> Sender:
-    """Start the sender of ``job`` inside ``namespace``; use it as a context manager."""
     return Sender(namespace, "lab.traffic.send.program", job, SenderReport)
 
 
 def start_receiver(namespace: str, job: ReceiverJob) -> Receiver:
-    """Start the receiver of ``job`` inside ``namespace``; use it as a context manager."""
     return Receiver(namespace, "lab.traffic.receive.program", job, ReceiverReport)

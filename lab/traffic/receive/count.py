@@ -156,7 +156,6 @@ class Counter:
 
     @property
     def frames(self) -> int:
-        """Frames counted so far."""
         return int(self._totals["frames"].sum())
 
     def add_to(self, tally: Tally) -> dict[str, int]:
