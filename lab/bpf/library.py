@@ -10,11 +10,11 @@ import ctypes
 import mmap
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +84,7 @@ def fields(kind: npt.DTypeLike, *names: str) -> list[tuple[str, npt.DTypeLike]]:
     return [(name, kind) for name in names]
 
 
-class Object:
+class Object(AbstractContextManager["Object"]):
     """The programs and maps of ``NAME.bpf.o`` beside this module, loaded. A context manager.
 
     ``sizes``: entries of its maps, where they are not as many as the source says.
@@ -146,9 +146,6 @@ class Object:
         )
         if error := _libbpf().bpf_prog_test_run_opts(self.program(program), byref(options)):
             raise _failed(f"{self._name}: running {program} on live frames", -error)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Detach and unload; arrays that are in use stay readable."""

@@ -42,14 +42,9 @@ def checks(expect: Expect, trial: Trial) -> list[Check]:
     made = []
     for key, wanted in expect.expected.items():
         passed, observed = judged[key](wanted, trial)
+        case, expected = name_of(expect, trial.setting), f"{key} = {str(wanted).lower()}"
         made.append(
-            Check(
-                scenario=trial.scenario,
-                case=name_of(expect, trial.setting),
-                passed=passed,
-                expected=f"{key} = {str(wanted).lower()}",
-                observed=observed,
-            )
+            Check(scenario=trial.scenario, case=case, passed=passed, expected=expected, observed=observed)
         )
     return made
 

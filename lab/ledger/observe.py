@@ -77,13 +77,11 @@ def latency(seen: ReceiverReport) -> Latency | None:
 
 
 def streams(seen: ReceiverReport, request: Request) -> Streams:
+    faults = ("lost", "duplicated", "reordered", "corrupted")
     return Streams(
         streams=request.setting.flows,
         checked=sum(seen.received),
-        lost=sum(seen.lost),
-        duplicated=sum(seen.duplicated),
-        reordered=sum(seen.reordered),
-        corrupted=sum(seen.corrupted),
+        **{fault: sum(getattr(seen, fault)) for fault in faults},
         copies_max=seen.copies_max,
         silent=sum(not received for received in seen.received),
     )
@@ -124,9 +122,8 @@ def outputs(
 ) -> list[OutputSample]:
     """What arrived on each output, multicast and unicast apart; ``flows`` as for :func:`inputs`."""
     setting = request.setting
-    offered = {
-        stream.stream_id: count for stream, count in zip(streams_of(setting), sent.per_stream, strict=True)
-    }
+    streams = (stream.stream_id for stream in streams_of(setting))
+    offered = dict(zip(streams, sent.per_stream, strict=True))
     parts: dict[tuple[str, Traffic], list[int]] = {}
     for number, flow in enumerate(flows):
         traffic: Traffic = "unicast" if mixed.is_unicast(flow.stream_id, setting) else "multicast"

@@ -37,9 +37,9 @@ def lent(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
 
     Raises :class:`NetnsError`, and nothing is moved, when one does not exist or carries an address.
     """
+    if problems := obstacles([loan.name for loan in loans]):
+        raise NetnsError("; ".join(problems))
     with Netlink(None) as home, ExitStack() as stack:
-        if problems := _obstacles(home, [loan.name for loan in loans]):
-            raise NetnsError("; ".join(problems))
         there = {link.get("ifname"): link for link in home.links()}
         for loan in loans:
             link = there[loan.name]
@@ -54,19 +54,19 @@ def lent(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
 
 
 def obstacles(names: Sequence[str]) -> list[str]:
-    """One sentence for each reason why interfaces cannot be lent."""
+    """One sentence for each reason why interfaces cannot be lent: there is none, or it has an address.
+
+    Link-local addresses (fe80::), which every interface has, are none.
+    """
     with Netlink(None) as home:
-        return _obstacles(home, names)
-
-
-def _obstacles(home: Netlink, names: Sequence[str]) -> list[str]:
-    there = {link.get("ifname") for link in home.links()}
+        there = {link["index"]: link.get("ifname") for link in home.links()}
+        addresses = [(there.get(index), address) for index, address in home.addresses()]
     return [
-        *(f"interface {name}: there is none" for name in names if name not in there),
+        *(f"interface {name}: there is none" for name in names if name not in there.values()),
         *(
             f"interface {name} has address {address}: it is in use and is not taken; remove the address first"
-            for name, address in _addresses(home)
-            if name in names
+            for name, address in addresses
+            if name in names and not ipaddress.ip_address(address).is_link_local
         ),
     ]
 
@@ -101,13 +101,3 @@ def return_all(namespace: str) -> list[str]:
                 _return(away, link.get("ifname"), name, mtu=int(own_mtu))
                 returned.append(name)
     return returned
-
-
-def _addresses(home: Netlink) -> list[tuple[str, str]]:
-    """Interfaces and their addresses, but for link-local ones (fe80::), which every interface has."""
-    names = {link["index"]: link.get("ifname") for link in home.links()}
-    return [
-        (names.get(index, ""), address)
-        for index, address in home.addresses()
-        if not ipaddress.ip_address(address).is_link_local
-    ]

@@ -15,7 +15,8 @@ import errno
 import itertools
 import socket
 from collections.abc import Iterable
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pyroute2.netlink as nl
 from pyroute2.ethtool.ioctl import IoctlEthtool
@@ -40,8 +41,8 @@ ATTEMPTS = 2
 LARGEST_ANSWER = 1 << 18
 
 
-class Netlink:
-    """A socket in ``namespace`` (``None``: the caller's own); a context manager. Errors are NetnsError."""
+class Netlink(AbstractContextManager["Netlink"]):
+    """A socket in ``namespace`` (``None``: the caller's own). Errors are NetnsError."""
 
     def __init__(self, namespace: str | None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._namespace = namespace
@@ -156,9 +157,6 @@ class Netlink:
         raise NetnsError(
             f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
         )
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +90,8 @@ def place(interface: Integers, stream: Integers, interfaces: int) -> Placed:
     return Placed(first, low, streams, row, following)
 
 
-class Counter:
-    """The program at every interface of a job, counting from here on. A context manager.
+class Counter(AbstractContextManager["Counter"]):
+    """The program at every interface of a job, counting from here on.
 
     Raises:
         OSError: impossible here (no libbpf, no CAP_BPF, no tcx before Linux 6.6), or too little memory.
@@ -121,9 +121,8 @@ class Counter:
             sizes = {name: entries for name, (_, entries) in maps.items()}
             program = self.object = stack.enter_context(Object("count", sizes))
             arrays = {name: program.array(name, row) for name, (row, _) in maps.items()}
-            self._interfaces, self._flows, self._totals = (
-                arrays[name] for name in ("interfaces", "flows", "totals")
-            )
+            self._interfaces, self._flows = arrays["interfaces"], arrays["flows"]
+            self._totals = arrays["totals"]
             self._latencies = arrays["latencies"].reshape(cpus, flows)
             self._histogram = arrays["histogram"].reshape(cpus, buckets)
             self._copies = arrays["copies"].view(np.uint8)
@@ -181,9 +180,6 @@ class Counter:
         totals[check.COPIES_MAX] = self._copies.max()
         tally.histogram[:] = self._histogram.sum(axis=0)
         return {name: int(self._interfaces["unread"][at]) for name, at in self._at.items()}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Detach from the interfaces."""

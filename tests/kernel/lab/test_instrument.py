@@ -51,12 +51,9 @@ class Instrument:
         assert report is not None
         histogram = HdrHistogram.decode(report.histogram)
         lowest = histogram.get_lowest_equivalent_value(latency_ns)
-        used = (index for index in range(histogram.counts_len) if histogram.get_count_at_index(index))
-        return sum(
-            int(histogram.get_count_at_index(index))
-            for index in used
-            if histogram.get_value_from_index(index) >= lowest
-        )
+        counts = ((index, histogram.get_count_at_index(index)) for index in range(histogram.counts_len))
+        used = ((histogram.get_value_from_index(index), int(count)) for index, count in counts if count)
+        return sum(count for value, count in used if value >= lowest)
 
 
 @pytest.fixture(scope="module")

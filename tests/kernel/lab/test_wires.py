@@ -70,12 +70,7 @@ def run(home: str, tmp_path: Path) -> subprocess.Popen[str]:
     return lab(home, "run", scenario, "--wires", wires, "--out", tmp_path / "out")
 
 
-UNTOUCHED = {
-    "c0": (1700, False, ""),
-    "c1": (1700, False, ""),
-    "c2": (1700, True, ""),
-    "c3": (1700, False, ""),
-}
+UNTOUCHED = {name: (1700, name == "c2", "") for name in ("c0", "c1", "c2", "c3")}
 
 
 def test_a_run_takes_them_and_gives_them_back(home: str, tmp_path: Path) -> None:

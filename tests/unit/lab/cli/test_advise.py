@@ -58,18 +58,17 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _app(command: Any) -> typer.Typer:
+def _output(command: Any, *words: object) -> str:
+    """What a command prints that succeeds; its exceptions pass."""
     app = typer.Typer()
     app.command()(command)
-    return app
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert result.exit_code == 0, (words, result.output)
+    return result.stdout
 
 
 def _advised(words: str, model_file: Path, *more: str) -> str:
-    result = CliRunner().invoke(
-        _app(advise_command), [*shlex.split(words), "--model", str(model_file), *more], catch_exceptions=False
-    )
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return _output(advise_command, *shlex.split(words), "--model", model_file, *more)
 
 
 def _rows(words: str, model_file: Path) -> list[dict[str, Any]]:
@@ -102,11 +101,7 @@ def test_every_command_line_is_one_that_mcrd_plans_as_predicted(
     for row in rows:
         program, command, *options = shlex.split(row["command"])
         assert (program, command) == ("mcrd", "supervisor")
-        result = CliRunner().invoke(
-            _app(plan_command), [*options, "--host", str(tmp_path / "host.json"), "--json"]
-        )
-        assert result.exit_code == 0, (row["command"], result.output)
-        planned = json.loads(result.stdout)
+        planned = json.loads(_output(plan_command, *options, "--host", tmp_path / "host.json", "--json"))
         found = row["candidate"]
         assert len(planned["workers"]) == found["workers"], row["command"]
         assert len(planned["groups"]) == found["groups"]
@@ -228,9 +223,8 @@ def test_bad_input_ends_with_status_2_and_no_traceback() -> None:
 
 def test_a_model_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text('{"schema_version": "mcastlab.capacity/0"}')
-    words = [*shlex.split(USE_CASES["use-case-3"]), "--model", str(tmp_path / "old.json")]
     with pytest.raises(BadInputError, match=r"schema_version: 'mcastlab\.capacity/0'; allowed"):
-        CliRunner().invoke(_app(advise_command), words, catch_exceptions=False)
+        _advised(USE_CASES["use-case-3"], tmp_path / "old.json")
 
 
 def test_the_command_fits_a_model_that_advice_then_uses(tmp_path: Path) -> None:
@@ -240,15 +234,14 @@ def test_the_command_fits_a_model_that_advice_then_uses(tmp_path: Path) -> None:
     written = [records.run, *records.trials, *records.footprints]
     results.write_text("".join(map(dump_line, written)), encoding="utf-8")
     path = tmp_path / "own.json"
-    result = CliRunner().invoke(_app(model_command), [str(results), "-o", str(path)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    assert "held out, rate of a worker: off by" in result.stdout
-    assert "held out, memory: off by" in result.stdout
-    assert records.run.run_id in result.stdout
+    said = _output(model_command, results, "-o", path)
+    assert "held out, rate of a worker: off by" in said
+    assert "held out, memory: off by" in said
+    assert records.run.run_id in said
     assert read_model(path).sources[0].run_id == records.run.run_id
     assert str(path) in _advised(USE_CASES["use-case-3"], path)
-    told = CliRunner().invoke(_app(model_command), [str(results), "-o", str(path), "--json"])
-    assert {each["what"] for each in json.loads(told.stdout)["held_out"]} == {"rate of a worker", "memory"}
+    told = json.loads(_output(model_command, results, "-o", path, "--json"))
+    assert {each["what"] for each in told["held_out"]} == {"rate of a worker", "memory"}
 
 
 def test_a_run_with_too_little_gives_no_model(tmp_path: Path) -> None:
@@ -256,12 +249,9 @@ def test_a_run_with_too_little_gives_no_model(tmp_path: Path) -> None:
     assert records.run is not None
     results = tmp_path / "results.jsonl"
     results.write_text("".join(map(dump_line, [records.run, *records.trials])), encoding="utf-8")
-    with pytest.raises(
-        BadInputError, match="1 loads at which a worker could not keep up; allowed: 6 or more"
-    ):
-        CliRunner().invoke(
-            _app(model_command), [str(results), "-o", str(tmp_path / "m.json")], catch_exceptions=False
-        )
+    few = "1 loads at which a worker could not keep up; allowed: 6 or more"
+    with pytest.raises(BadInputError, match=few):
+        _output(model_command, results, "-o", tmp_path / "m.json")
     assert not (tmp_path / "m.json").exists()
 
 
