@@ -18,7 +18,6 @@ from reports import quantity
 
 if TYPE_CHECKING:
     from lab.cli.advice import Advice
-    from reports.capacity.law import Prediction
     from reports.capacity.model import CapacityModel
     from reports.capacity.rank import Row
 
@@ -198,16 +197,13 @@ def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
     parts = f"processes {needs.processes.value / MB:,.0f} + rules {needs.rules.value / MB:,.0f}"
     parts = f"{shared}{parts} + rings {needs.rings_bytes / MB:,.0f}{kernel}"
     yield f"{place}. {it.strategy}: {row.verdict}; {groups}{workers} on {plural(it.machine.cpus, 'CPU')}"
-    yield f"   rate without loss {_interval(rate)} datagrams/s, {basis}; headroom {row.headroom:+.0%}"
+    found, low, high = map(quantity.predicted, (rate.value, rate.low, rate.high))
+    interval = f"{found} ({low} to {high}) datagrams/s, {basis}"
+    yield f"   rate without loss {interval}; headroom {row.headroom:+.0%}"
     yield f"   memory {needs.everything / MB:,.0f} MB: {parts} ({needs.total.basis})"
     if it.why:
         yield f"   {'; '.join(it.why)}"
     yield f"   $ {it.command}"
-
-
-def _interval(found: Prediction) -> str:
-    rounded = quantity.predicted
-    return f"{rounded(found.value)} ({rounded(found.low)} to {rounded(found.high)})"
 
 
 def _trust(model: CapacityModel) -> list[str]:

@@ -18,6 +18,7 @@ from typing import IO
 
 from lab.measure import Reading
 from lab.netns import namespaces as netns
+from lab.netns import procnet
 from lab.netns.build import Lab
 from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import Netlink
@@ -78,8 +79,11 @@ def read_waiting(path: Path = SOFTNET) -> int:
     return sum(int(line.split()[WAITING_COLUMN], 16) for line in path.read_text().splitlines())
 
 
-class RoutedReader:
-    """Reads how many unicast datagrams were routed in a namespace, through the files of a process inside.
+@contextmanager
+def routed_reader(namespace: str) -> Iterator[Callable[[], int]]:
+    """A function that reads how many unicast datagrams were routed in ``namespace`` since it was made.
+
+    It reads files of a process inside, which stay open for the length of the ``with`` block.
 
     Facts used (Linux 6.18, checked by ``tests/kernel/lab/test_rfc3918.py``): ``ForwDatagrams`` of
     ``/proc/net/snmp`` counts unicast datagrams that are routed and the copies that multicast routing makes
@@ -87,28 +91,22 @@ class RoutedReader:
     datagram that leaves, and ``OutRequests`` those that local programs send, which are all multicast here.
     """
 
-    def __init__(self, namespace: str) -> None:
-        inside = netns.processes(namespace)
-        if not inside:
-            raise NetnsError(f"{namespace}: no process is inside, whose counters could be read")
-        directory = Path(f"/proc/{inside[0]}/net")
-        self._snmp = (directory / "snmp").open("rb", buffering=0)
-        self._netstat = (directory / "netstat").open("rb", buffering=0)
+    inside = netns.processes(namespace)
+    if not inside:
+        raise NetnsError(f"{namespace}: no process is inside, whose counters could be read")
+    directory = Path(f"/proc/{inside[0]}/net")
 
-    def read(self) -> int:
-        """Unicast datagrams routed since the namespace was made."""
-        ip, extended = _fields(self._snmp, b"Ip:"), _fields(self._netstat, b"IpExt:")
-        return ip["ForwDatagrams"] - (extended["OutMcastPkts"] - ip["OutRequests"])
+    def counters(file: IO[bytes], group: str) -> dict[str, int]:
+        file.seek(0)
+        return procnet.counters(file.read().decode(), group)
 
-    def close(self) -> None:
-        self._snmp.close()
-        self._netstat.close()
+    with (
+        (directory / "snmp").open("rb", buffering=0) as snmp,
+        (directory / "netstat").open("rb", buffering=0) as netstat,
+    ):
 
+        def read() -> int:
+            ip, extended = counters(snmp, "Ip"), counters(netstat, "IpExt")
+            return ip["ForwDatagrams"] - (extended["OutMcastPkts"] - ip["OutRequests"])
 
-def _fields(file: IO[bytes], group: bytes) -> dict[str, int]:
-    """A group of counters: a line of names, and under it a line of values."""
-    file.seek(0)
-    names, values = (
-        line.split()[1:] for line in file.read().splitlines() if line.split(maxsplit=1)[0] == group
-    )
-    return {name.decode(): int(value) for name, value in zip(names, values, strict=True)}
+        yield read

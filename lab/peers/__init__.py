@@ -8,7 +8,7 @@ forwards, as far as it can tell. The object that it returns has
 
 * ``sample``: its account, as totals (:class:`lab.ledger.ledger.Account`). *Matched* and *due* must be counted
   before the subject can lose anything, never derived from what arrived, or the ledger could not show a loss.
-  A subject without statistics uses those of its namespace: :mod:`lab.peers.procnet`;
+  A subject without statistics uses those of its namespace: :mod:`lab.netns.procnet`;
 * ``ended``: how it ended, if it did. That is a result: its trials then show nothing delivered, and why;
 * ``stop``: ends it, and may be called when it has ended.
 

@@ -22,9 +22,8 @@ from subprocess import DEVNULL
 from lab.ledger.ledger import Account, Sample
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
-from lab.netns import ownership
+from lab.netns import ownership, procnet
 from lab.netns.build import Lab
-from lab.peers import procnet
 from lab.peers.base import PeerError, Program, await_ready, executable
 from lab.results import Setting
 

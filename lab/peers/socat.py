@@ -15,7 +15,7 @@ Unlike the other subjects, it copies payloads between sockets: copies leave with
 source port (flows of a rule become one) and a fixed TTL, so a loop is not noticed. The kernel clones each
 datagram for every output's process.
 
-Its account is the kernel's (:mod:`lab.peers.procnet`): what came in, what its sockets had no room for, what
+Its account is the kernel's (:mod:`lab.netns.procnet`): what came in, what its sockets had no room for, what
 it was handed and what it sent.
 """
 
@@ -34,9 +34,8 @@ from subprocess import DEVNULL
 from lab.ledger.ledger import REFUSED, Account, Sample
 from lab.load.flows import Rule
 from lab.netns import namespaces as netns
-from lab.netns import ownership
+from lab.netns import ownership, procnet
 from lab.netns.build import Lab
-from lab.peers import procnet
 from lab.peers.base import PeerError, await_ready, executable, fate, tail
 from lab.results import Setting
 

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from subprocess import PIPE
 from typing import Any, Generic, Self, TypeVar
 
 from lab.load.jobs import Message, ReceiverJob, ReceiverReport, SenderJob, SenderReport, TrafficError
@@ -43,12 +44,7 @@ class Process(Generic[Report]):
         self._failed = False
         self._buffer = b""
         self._process: subprocess.Popen[bytes] = netns.spawn(
-            namespace,
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
+            namespace, [sys.executable, "-m", module], stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0
         )
         self._ask(job)
 

@@ -20,7 +20,7 @@ from lab.load.flows import Request, rules_of, streams_of
 from lab.load.jobs import Flow
 from lab.measure import since
 from lab.measure.cpu import read_cpus
-from lab.measure.network import Devices, RoutedReader, device_reader, read_waiting
+from lab.measure.network import Devices, device_reader, read_waiting, routed_reader
 from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running
@@ -62,7 +62,8 @@ class Bench:
         self.last: Transfer | None = None
         """Reports of sender and receivers about the last trial."""
         self._subject = subject
-        self._routed: RoutedReader | None = None
+        self._routed: Callable[[], int] | None = None
+        self._stack = ExitStack()
         self._devices = devices
         self._warm_up()
 
@@ -97,8 +98,7 @@ class Bench:
 
     def close(self) -> None:
         """Close what the bench itself opened."""
-        if self._routed is not None:
-            self._routed.close()
+        self._stack.close()
 
     def _revive(self) -> None:
         """Start a subject again that has ended."""
@@ -112,7 +112,7 @@ class Bench:
         self.receiver.again(capture)
         self.sender.again(self.plan.sender_job(request))
         if request.setting.unicast_percent and self._routed is None:
-            self._routed = RoutedReader(self.lab.fwd)
+            self._routed = self._stack.enter_context(routed_reader(self.lab.fwd))
         return capture.flows
 
     def _warm_up(self) -> None:
@@ -165,7 +165,7 @@ class Bench:
             time.sleep(0.001)
 
     def _count(self) -> Counters:
-        routed = None if self._routed is None else self._routed.read()
+        routed = None if self._routed is None else self._routed()
         sample = None if self._subject is None else self._subject.sample()
         return Counters(sample, self._devices(), routed)
 

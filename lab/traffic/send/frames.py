@@ -20,6 +20,8 @@ from lab.load.jobs import Stream, TrafficError
 from lab.load.stamp import ETHERNET_BYTES, HEADER_BYTES, IP_BYTES, MAGIC, STAMP_BYTES
 from lab.traffic.compiled import Bytes, fold, stamp_at, sum_words
 
+SOURCE_MAC = "02:00:00:00:00:01"
+
 
 class Stamp(Packet):  # type: ignore[misc]  # scapy carries no types
     """The stamp as scapy sees it, for tests and functional scenarios."""
@@ -64,11 +66,7 @@ def source_macs(interfaces: Sequence[str]) -> Bytes:
 
 
 def datagram(
-    stream: Stream,
-    payload_bytes: int,
-    sequence: int = 0,
-    sent_ns: int = 0,
-    source_mac: str = "02:00:00:00:00:01",
+    stream: Stream, payload_bytes: int, sequence: int = 0, sent_ns: int = 0, source_mac: str = SOURCE_MAC
 ) -> Packet:
     """One stamped datagram of ``stream``, as scapy builds it."""
     addresses = {"src": str(stream.source), "dst": str(stream.group)}

@@ -10,7 +10,8 @@ import pytest
 from lab.cli.doctor import CHECKUPS, check
 from lab.ledger import ledger
 from lab.load.flows import Rule
-from lab.peers import PEERS, mcr, procnet, socat
+from lab.netns import procnet
+from lab.peers import PEERS, mcr, socat
 from lab.peers.base import Located, fate
 from lab.run.peer_availability import PeerOptionError, find_peers, parse_options
 from lab.scenario.files import ScenarioError, parse_scenario

@@ -1,7 +1,7 @@
 """What the kernel counts in the namespace of a process: ``/proc/<pid>/net``, readable from outside it.
 
-For subjects that keep no account of their own. The formats are those of proc_pid_net(5). What the counters
-mean on Linux 6.18:
+For unicast that the kernel routes, and for subjects that keep no account of their own. The formats are
+those of proc_pid_net(5). What the counters mean on Linux 6.18:
 
 * IP ``InReceives``: came through the backlog, whatever became of it later. (An interface's own counter says
   what came before the backlog or after it, by how the interface is driven.)
