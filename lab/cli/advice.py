@@ -244,14 +244,9 @@ def unevenness(flows: float, workers: int) -> float:
 
 
 def _crosses(planned: Plan, host: Host) -> bool:
-    if len(host.nodes) < 2:
-        return False
     nodes = {interface.name: interface.node for interface in host.interfaces}
-    return any(
-        nodes[socket.interface] not in (None, worker.node)
-        for worker in planned.workers
-        for socket in worker.sockets
-    )
+    read = ((nodes[socket.interface], worker.node) for worker in planned.workers for socket in worker.sockets)
+    return len(host.nodes) > 1 and any(near not in (None, node) for near, node in read)
 
 
 def _why(planned: Plan, machine: Machine, rules: int, workload: Workload) -> Iterator[str]:

@@ -124,10 +124,10 @@ def advise_command(
         if cpus is None:
             given["cpus"] = len(os.sched_getaffinity(0))
     else:
-        for name in ("cpus", "numa_nodes"):
+        for name, found in (("cpus", host.cpus), ("numa_nodes", host.nodes)):
             if given[name] is not None:
                 raise BadInputError(f"{flag(name)} {given[name]}: leave it out, as --host has it")
-        given |= {"cpus": len(host.cpus), "numa_nodes": len(host.nodes)}
+            given[name] = len(found)
         if interfaces is None:
             if not host.cards:
                 allowed = "a machine with a network card that is up, or --interfaces N beside it"

@@ -87,15 +87,12 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _document(each: Series) -> dict[str, object]:
-    return {
-        **asdict(each.key),
-        "points": [asdict(point) for point in each.points],
-        "changes": [
-            {"index": change.index, "factor": change.factor, "words": each.describe(change)}
-            for change in each.changes
-        ],
-        "refused": each.refused,
-    }
+    changes = [
+        {"index": change.index, "factor": change.factor, "words": each.describe(change)}
+        for change in each.changes
+    ]
+    points = [asdict(point) for point in each.points]
+    return {**asdict(each.key), "points": points, "changes": changes, "refused": each.refused}
 
 
 def _print(found: Sequence[Series], runs: int) -> None:
@@ -113,10 +110,8 @@ def _print(found: Sequence[Series], runs: int) -> None:
                 table.add_row(*_row(each))
         if table.row_count:
             out.print(table)
-        few = sum(each.key.machine == machine and each.refused is not None for each in found)
-        if few:
-            what = f"{few} series with fewer than {LEAST_POINTS} runs"
-            say(f"{what}: too few to tell a change from noise")
+        if few := sum(each.key.machine == machine and each.refused is not None for each in found):
+            say(f"{few} series with fewer than {LEAST_POINTS} runs: too few to tell a change from noise")
 
 
 def _row(each: Series) -> tuple[str, ...]:

@@ -97,10 +97,9 @@ def inputs(
     setting = request.setting
     if setting.inputs == 1:
         return []
-    offered = [0] * setting.inputs
+    offered, received, duplicated = ([0] * setting.inputs for _ in range(3))
     for stream, count in zip(streams_of(setting), sent.per_stream, strict=True):
         offered[input_of(stream.stream_id, setting)] += count
-    received, duplicated = [0] * setting.inputs, [0] * setting.inputs
     for flow, arrived, again in zip(flows, seen.received, seen.duplicated, strict=True):
         number = input_of(flow.stream_id, setting)
         received[number] += arrived

@@ -70,12 +70,8 @@ def account_of(received: int, handed_on: int, outputs: int, still: bool) -> Acco
     """
     due = received * outputs
     missing = max(0, due - handed_on)
-    return Account(
-        matched=received,
-        copies_due=due,
-        egress={(NAME, "received, not sent"): missing},
-        pending=0 if still else missing,
-    )
+    lost = {(NAME, "received, not sent"): missing}
+    return Account(received, due, egress=lost, pending=0 if still else missing)
 
 
 @dataclass(frozen=True)

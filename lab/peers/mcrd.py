@@ -180,20 +180,17 @@ def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
 
 def rules_document(rules: Sequence[Rule]) -> dict[str, Any]:
     """The rules as ``--rules`` and ``add`` take them."""
+    return {"rules": [_rule(rule) for rule in rules]}
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    end = {"group": rule.group, "port": rule.port}
     return {
-        "rules": [
-            {
-                "rule_id": rule.rule_id,
-                "input_interface": rule.input_interface,
-                "input_group": rule.group,
-                "input_port": rule.port,
-                "outputs": [
-                    {"group": rule.group, "port": rule.port, "interface": name}
-                    for name in rule.output_interfaces
-                ],
-            }
-            for rule in rules
-        ]
+        "rule_id": rule.rule_id,
+        "input_interface": rule.input_interface,
+        "input_group": rule.group,
+        "input_port": rule.port,
+        "outputs": [{**end, "interface": name} for name in rule.output_interfaces],
     }
 
 

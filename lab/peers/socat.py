@@ -93,7 +93,6 @@ def account_of(udp: Mapping[str, int], received: int, outputs_per_rule: int) -> 
     due = matched * outputs_per_rule
     no_room = udp["RcvbufErrors"] + udp["MemErrors"]
     damaged = udp["InCsumErrors"]
-    taken = udp["InDatagrams"]
     handed_on = udp["OutDatagrams"] + udp["SndbufErrors"]
     return Account(
         matched=matched,
@@ -102,7 +101,7 @@ def account_of(udp: Mapping[str, int], received: int, outputs_per_rule: int) -> 
         egress={
             ("udp-socket", "buffer full"): no_room,
             ("udp-socket", "bad checksum"): damaged,
-            (NAME, "taken, not sent"): taken - handed_on,
+            (NAME, "taken, not sent"): udp["InDatagrams"] - handed_on,
             REFUSED: udp["SndbufErrors"],
         },
         pending=max(0, due - no_room - damaged - handed_on),

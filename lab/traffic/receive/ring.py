@@ -115,17 +115,20 @@ class Ring:
 
     @property
     def half_full(self) -> bool:
-        block = (int(self.cursor[0]) + self.blocks // 2) % self.blocks
-        return bool(load_acquire(self.words, block * BLOCK_WORDS + STATUS_WORD) & af_packet.TP_STATUS_USER)
+        return self._handed_over(self.blocks // 2)
 
     @property
     def waiting_blocks(self) -> int:
         """How many blocks the kernel has handed over and nobody has drained."""
-        for step in range(self.blocks):
-            block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
-            if not load_acquire(self.words, block + STATUS_WORD) & af_packet.TP_STATUS_USER:
-                return step
-        return self.blocks
+        return next((step for step in range(self.blocks) if not self._handed_over(step)), self.blocks)
+
+    def _handed_over(self, step: int) -> bool:
+        status = self._block(step) + STATUS_WORD
+        return bool(load_acquire(self.words, status) & af_packet.TP_STATUS_USER)
+
+    def _block(self, step: int) -> int:
+        """The first word of the block that is read after ``step`` others."""
+        return (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
 
     def drain(self, tally: Tally, expectation: Expectation, most: int | None = None) -> None:
         """Check every packet in the blocks handed over (at most ``most``), and give them back."""
@@ -136,7 +139,7 @@ class Ring:
     def waiting_frames(self, blocks: int) -> Iterator[Frame]:
         """The frames in the first ``blocks`` blocks handed over, which stay."""
         for step in range(blocks):
-            block = (int(self.cursor[0]) + step) % self.blocks * BLOCK_WORDS
+            block = self._block(step)
             packet = block + int(self.words[block + FIRST_WORD]) // 4
             for _ in range(int(self.words[block + COUNT_WORD])):
                 yield self._frame(packet)

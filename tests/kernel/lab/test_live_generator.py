@@ -156,9 +156,7 @@ def test_phases_follow_each_other_without_a_gap_in_the_sequence(
     assert (sent.generator, sent.instead) == (generator, None)
     assert sent.offered == sum(phase.offered for phase in sent.phases) <= 300 + 901
     assert_perfect(sent, seen, 64)  # no sequence number is missing between two phases, and none comes again
-    assert sent.phases[0].offered > 0
-    assert sent.phases[1].offered == 0
-    assert sent.phases[2].offered > 0
+    assert [phase.offered > 0 for phase in sent.phases] == [True, False, True]
     starts = [phase.started_ns for phase in sent.phases]
     assert starts[1] >= 100_000_000
     assert starts[2] >= 150_000_000

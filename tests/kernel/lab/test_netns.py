@@ -93,9 +93,7 @@ RPS = "/sys/class/net/*/queues/rx-*/rps_cpus"
 LAB_THAT_IS_KILLED = """
 import sys, time
 from lab.netns.build import build
-from lab.netns.clean import clean
 from lab.netns import namespaces as netns
-from lab.netns import ownership
 from lab.load.topology import Topology
 with build(Topology(), "killed") as lab:
     stray = netns.spawn(lab.rcv, ["sh", "-c", "echo; exec sleep 60"], outlive=True, stdout=-1)

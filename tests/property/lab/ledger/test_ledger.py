@@ -19,28 +19,12 @@ from lab.scenario.profiles import Profile
 count = st.integers(0, 10**6)
 
 
-@given(
-    delivered=count,
-    no_rule=count,
-    ring_full=count,
-    input_dropped=count,
-    output_dropped=count,
-    receiver_dropped=count,
-    refused_elsewhere=count,
-    seen_twice=count,
-    receivers=st.integers(1, 8),
-)
+@given(st.tuples(count, count, count), st.tuples(count, count, count), count, count, st.integers(1, 8))
 def test_a_ledger_fed_with_a_complete_account_balances(
-    delivered: int,
-    no_rule: int,
-    ring_full: int,
-    input_dropped: int,
-    output_dropped: int,
-    receiver_dropped: int,
-    refused_elsewhere: int,
-    seen_twice: int,
-    receivers: int,
+    matched: tuple[int, ...], devices: tuple[int, ...], no_rule: int, ring_full: int, receivers: int
 ) -> None:
+    delivered, refused_elsewhere, seen_twice = matched
+    input_dropped, output_dropped, receiver_dropped = devices
     due = delivered + output_dropped + receiver_dropped + refused_elsewhere
     account = Account(
         matched=due,
@@ -51,9 +35,8 @@ def test_a_ledger_fed_with_a_complete_account_balances(
     )
     # What every worker of several is given was offered once, and what no worker is given is lost to each.
     each, left_over = divmod(due + no_rule + ring_full, receivers)
-    account = replace(
-        account, ingress={**account.ingress, ("forwarder", "malformed"): -left_over % receivers}
-    )
+    malformed = {("forwarder", "malformed"): -left_over % receivers}
+    account = replace(account, ingress={**account.ingress, **malformed})
     offered = each + bool(left_over) + input_dropped
     outside = Outside(offered, input_dropped, output_dropped, receiver_dropped, delivered, receivers)
     ledger = build(account, outside)
