@@ -136,14 +136,9 @@ class Object(AbstractContextManager["Object"]):
         Linux 5.18; ``bpf_test_run_xdp_live`` in net/bpf/test_run.c. Raises OSError (EINTR on a signal).
         """
         buffer = ctypes.create_string_buffer(frame, len(frame))
-        options = _TestRun(
-            sz=ctypes.sizeof(_TestRun),
-            data_in=ctypes.addressof(buffer),
-            data_size_in=len(frame),
-            repeat=repeat,
-            flags=BPF_F_TEST_XDP_LIVE_FRAMES,
-            batch_size=batch,
-        )
+        options = _TestRun(repeat=repeat, batch_size=batch, flags=BPF_F_TEST_XDP_LIVE_FRAMES)
+        options.sz = ctypes.sizeof(options)
+        options.data_in, options.data_size_in = ctypes.addressof(buffer), len(frame)
         if error := _libbpf().bpf_prog_test_run_opts(self.program(program), byref(options)):
             raise _failed(f"{self._name}: running {program} on live frames", -error)
 

@@ -40,9 +40,8 @@ def clean(everything: bool = False) -> list[Removed]:
 
 def remove_directories() -> list[Path]:
     """Remove the temporary directories whose makers have gone; returns them."""
-    removed = []
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
-        if path.is_dir() and not path.is_symlink() and left_over(path):
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(path)
+    paths = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    removed = [path for path in paths if path.is_dir() and not path.is_symlink() and left_over(path)]
+    for path in removed:
+        shutil.rmtree(path, ignore_errors=True)
     return removed

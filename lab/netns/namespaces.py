@@ -74,14 +74,10 @@ def opened(name: str | None) -> Iterator[int]:
 
 def _open(verb: str, name: str, *arguments: str, what: str, pass_fds: Sequence[int] = ()) -> None:
     """Run ``open.py``; ``what`` begins the message when it fails."""
+    argv = [sys.executable, "-I", "-S", str(_OPENER), verb, name, *arguments]
     try:
         subprocess.run(
-            [sys.executable, "-I", "-S", str(_OPENER), verb, name, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=OPEN_TIMEOUT_S,
-            pass_fds=pass_fds,
-            check=True,
+            argv, capture_output=True, text=True, timeout=OPEN_TIMEOUT_S, pass_fds=pass_fds, check=True
         )
     except subprocess.TimeoutExpired as error:
         raise NetnsError(f"cannot {what} {name}: not done within {OPEN_TIMEOUT_S:g} s") from error

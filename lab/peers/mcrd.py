@@ -273,21 +273,17 @@ def _command_of(tree: Path) -> list[str]:
 
 
 def _launch(
-    namespace: str,
-    command: Sequence[str],
-    cpus: Sequence[int],
-    directory: Path,
-    environment: Mapping[str, str],
+    namespace: str, command: Sequence[str], cpus: Sequence[int], directory: Path, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """Start a forwarder that keeps its files in ``directory``, and return once it says that it is ready."""
     said = directory / "notify"
     said.unlink(missing_ok=True)
     notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notice.bind(str(said))
-    environment = {**environment, "NOTIFY_SOCKET": str(said)}
+    env = {**env, "NOTIFY_SOCKET": str(said)}
     with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as errors, notice:
         process = netns.spawn(
-            namespace, command, cpus=cpus, stdin=DEVNULL, stdout=out, stderr=errors, env=environment
+            namespace, command, cpus=cpus, stdin=DEVNULL, stdout=out, stderr=errors, env=env
         )
         program = Program(process, directory)
         try:

@@ -108,7 +108,10 @@ class Process(Generic[Report]):
                 raise TrafficError(f"{self._name}: no answer within {timeout_s:g} s")
             received = self._process.stdout.read(1 << 20)
             if not received:
-                raise TrafficError(f"{self._name} has ended: {self._last_words()}")
+                assert self._process.stderr
+                said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+                words = said[-1] if said else f"status {self._process.wait()}"
+                raise TrafficError(f"{self._name} has ended: {words}")
             self._buffer += received
         line, self._buffer = self._buffer.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
@@ -116,11 +119,6 @@ class Process(Generic[Report]):
             self._failed = True
             raise TrafficError(f"{self._name}: {answer['error']}")
         return answer
-
-    def _last_words(self) -> str:
-        assert self._process.stderr
-        words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        return words[-1] if words else f"status {self._process.wait()}"
 
 
 class Sender(Process[SenderReport]):

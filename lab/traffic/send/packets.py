@@ -93,14 +93,10 @@ def prepare(job: SenderJob) -> tuple[Slots, Integers, int]:
     frames[:, : len(vnet)] = vnet
     frames[:, len(vnet) :] = made.frames[turn]
     frames[:, len(vnet) + 6 : len(vnet) + 12] = source_macs(interfaces)[turn]
-    slots = messages(
-        frames,
-        np.full(len(frames), frames.shape[1], np.int64),
-        made.checksum_sums[turn],
-        np.array([stream.stream_id for stream in job.streams], np.int64)[turn],
-        *sequences(turn),
-        _names(interfaces)[turn] if len(set(interfaces)) > 1 else np.zeros((0, 0), np.uint8),
-    )
+    lengths = np.full(len(frames), frames.shape[1], np.int64)
+    names = _names(interfaces)[turn] if len(set(interfaces)) > 1 else np.zeros((0, 0), np.uint8)
+    ids = np.array([stream.stream_id for stream in job.streams], np.int64)
+    slots = messages(frames, lengths, names, made.checksum_sums[turn], ids[turn], *sequences(turn))
     return slots, turn, len(vnet) + HEADER_BYTES
 
 
@@ -120,7 +116,7 @@ def _raw_slots(job: SenderJob) -> Slots:
         row[: len(frame)] = np.frombuffer(frame, np.uint8)
     nothing = np.zeros(len(raw), np.int64)
     lengths = np.array([len(frame) for frame in raw], np.int64)
-    return messages(frames, lengths, nothing, nothing, nothing, nothing, np.zeros((0, 0), np.uint8))
+    return messages(frames, lengths, np.zeros((0, 0), np.uint8), *[nothing] * 4)
 
 
 def _vnet_header(job: SenderJob) -> npt.NDArray[np.uint8]:

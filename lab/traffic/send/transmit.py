@@ -65,16 +65,10 @@ class Slots(NamedTuple):
     headers: npt.NDArray[np.uint64]
 
 
-def messages(
-    frames: Bytes,
-    lengths: Integers,
-    sums: Integers,
-    streams: Integers,
-    before: Integers,
-    totals: Integers,
-    names: Bytes,
-) -> Slots:
-    """Slots for ``frames``, of which row ``i`` is ``lengths[i]`` bytes long; the others as in :class:`Slots`.
+def messages(frames: Bytes, lengths: Integers, names: Bytes, *columns: Integers) -> Slots:
+    """Slots for ``frames``, of which row ``i`` is ``lengths[i]`` bytes long.
+
+    ``columns``: sums, streams, before and totals, as in :class:`Slots`; ``names`` too.
 
     struct mmsghdr is 64 bytes on x86-64: msg_name, msg_namelen, msg_iov, msg_iovlen, msg_control,
     msg_controllen, msg_flags, msg_len (the last four padded to eight bytes each).
@@ -89,6 +83,7 @@ def messages(
     if len(names):
         headers[:, 0] = names.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(names.strides[0])
         headers[:, 1] = names.shape[1]
+    sums, streams, before, totals = columns
     return Slots(frames, sums, streams, before, totals, names, iovecs, headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,42 +13,43 @@ from lab.cli.main import main
 EXAMPLE = GOLDEN / "reports" / "results.jsonl"
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    monkeypatch.setattr("sys.argv", ["mcastlab", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    return capsys.readouterr().err
+Ends = Callable[..., str]
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ends:
+    """Run a command; what it says, on stderr unless its ``status`` is 0."""
+
+    def run(*arguments: str, status: int = 2) -> str:
+        monkeypatch.setattr("sys.argv", ["mcastlab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == status
+        said = capsys.readouterr()
+        return said.err if status else said.out
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("command", "option", "below"), [("report", "--out", ""), ("trend", "--plot", "trend.svg")]
 )
 def test_what_cannot_be_written_is_named(
-    command: str,
-    option: str,
-    below: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: str, option: str, below: str, tmp_path: Path, ends: Ends
 ) -> None:
     (taken := tmp_path / "taken").write_text("a file where a directory should be")
-    said = refused(monkeypatch, capsys, command, str(EXAMPLE), option, str(taken / below))
+    said = ends(command, str(EXAMPLE), option, str(taken / below))
     assert str(taken) in said
     assert "a place that can be written is allowed" in said
 
 
 def test_comparisons_leave_out_damaged_lines_and_refuse_what_has_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ends: Ends
 ) -> None:
     (file := tmp_path / "results.jsonl").write_bytes(b"\xff\xfe\n")
-    assert "not UTF-8 text (byte 0)" in refused(monkeypatch, capsys, "comparisons", str(file))
+    assert "not UTF-8 text (byte 0)" in ends("comparisons", str(file))
     file.write_bytes(EXAMPLE.read_bytes() + b"not json\n")
-    monkeypatch.setattr("sys.argv", ["mcastlab", "comparisons", str(file), "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    assert '"ratio"' in capsys.readouterr().out
+    assert '"ratio"' in ends("comparisons", str(file), "--json", status=0)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,6 @@ def test_comparisons_leave_out_damaged_lines_and_refuse_what_has_nothing_else(
     ],
 )
 def test_a_scenario_that_is_none_is_refused_with_what_was_perhaps_meant(
-    name: str, allowed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, allowed: str, ends: Ends
 ) -> None:
-    assert allowed in refused(monkeypatch, capsys, "plan", name)
+    assert allowed in ends("plan", name)
