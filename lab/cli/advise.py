@@ -179,7 +179,12 @@ def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
     if reasons:
         found += ["", "What extrapolations rest on:"]
         found += [f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)]
-    return [*found, "", f"Model {path}: {model.provenance}.", *_trust(model), LATENCY]
+    trust = (
+        f"Error in cases that were left out of the fit, {each.what}: median {each.median_error:.0%}, worst "
+        f"{each.errors[-1]:.0%}; {each.within} of {len(each.cases)} within their intervals."
+        for each in model.held_out
+    )
+    return [*found, "", f"Model {path}: {model.provenance}.", *trust, LATENCY]
 
 
 def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
@@ -204,11 +209,3 @@ def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
     if it.why:
         yield f"   {'; '.join(it.why)}"
     yield f"   $ {it.command}"
-
-
-def _trust(model: CapacityModel) -> list[str]:
-    return [
-        f"Error in cases that were left out of the fit, {each.what}: median {each.median_error:.0%}, worst "
-        f"{each.errors[-1]:.0%}; {each.within} of {len(each.cases)} within their intervals."
-        for each in model.held_out
-    ]

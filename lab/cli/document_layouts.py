@@ -29,15 +29,14 @@ def layouts() -> Layouts:
         payload_bytes=PAYLOAD_BYTES,
         outputs=1,
         rows=[_row(row) for row in document.ROWS if row.source.startswith(document.WORKER_COUNT_TABLE)],
-        configurations=[
-            Configuration(
-                **{name: value for name, value in stars._asdict().items() if name != "source"},
-                planned=_candidate(by_source[stars.source]),
-            )
-            for stars in document.STARS
-        ],
+        configurations=[_configuration(by_source[stars.source], stars) for stars in document.STARS],
         use_cases=[_use_case(by_source[case.source], case) for case in document.USE_CASES],
     )
+
+
+def _configuration(row: DocumentRow, stars: document.Stars) -> Configuration:
+    words = {name: value for name, value in stars._asdict().items() if name != "source"}
+    return Configuration(**words, planned=_candidate(row))
 
 
 def _row(row: DocumentRow) -> DocumentedRow:

@@ -30,15 +30,8 @@ def name_of(expect: Expect, setting: Setting) -> str:
 
 def checks(expect: Expect, trial: Trial) -> list[Check]:
     """One for each key that ``expect`` has, in their order."""
-    judged = {
-        "pace": _pace,
-        "copies": _copies,
-        "lost": _lost,
-        "others_lost": _others_lost,
-        "wrong_worker": _wrong_worker,
-        "every_worker": _every_worker,
-        "rules_held": _rules_held,
-    }
+    judges = (_pace, _copies, _lost, _others_lost, _wrong_worker, _every_worker, _rules_held)
+    judged = {judge.__name__.removeprefix("_"): judge for judge in judges}
     made = []
     for key, wanted in expect.expected.items():
         passed, observed = judged[key](wanted, trial)
@@ -80,9 +73,8 @@ def _others_lost(wanted: object, trial: Trial) -> Judgement:
     flooded, *others = trial.inputs
     lost = sum(sample.expected - sample.delivered for sample in others)
     due = sum(sample.expected for sample in others)
-    text = f"{lost:,} of {due:,} copies lost"
-    missing = flooded.expected - flooded.delivered
-    text += f"; of {flooded.interface} {missing:,} of {flooded.expected:,}"
+    of_flooded = f"{flooded.expected - flooded.delivered:,} of {flooded.expected:,}"
+    text = f"{lost:,} of {due:,} copies lost; of {flooded.interface} {of_flooded}"
     return _amount(wanted, lost) and due > 0, text
 
 
