@@ -25,7 +25,6 @@ from lab.results import (
 )
 from reports.reading import read
 
-Kind = TypeVar("Kind")
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -122,7 +121,7 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
     """Records of one run by kind, each in the order it was written."""
     every = list(records)
 
-    def of(kind: type[Kind]) -> tuple[Kind, ...]:
+    def of(kind: type[Item]) -> tuple[Item, ...]:
         return tuple(record for record in every if isinstance(record, kind))
 
     runs, ends = of(RunStarted), of(RunEnded)

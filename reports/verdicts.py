@@ -193,15 +193,13 @@ def idle_share(f: Footprint) -> float | None:
 
 
 def distinct(warnings: Iterable[str]) -> tuple[str, ...]:
-    """One record's warnings; those that differ only in their numbers count as one.
-
-    Left out is what :func:`oversubscribed` says once for all records.
-    """
+    """A record's warnings, similar ones as one; without what :func:`oversubscribed` says for all records."""
     own = (warning for warning in unique(warnings) if not _is_oversubscription(warning))
     return tuple(map(_with_count, grouped(own, without_numbers).values()))
 
 
 def without_numbers(doubt: str) -> str:
+    """Similar doubts, which differ in their numbers only, are equal without them."""
     return re.sub(r"[\d.,]*\d", "0", doubt)
 
 
@@ -256,10 +254,7 @@ def measured_bytes(footprint: Footprint) -> int:
 
 
 def merged(doubts: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
-    """Each doubt of many figures once, with the names or the number of figures; takes ``(name, doubts)``.
-
-    Doubts that differ only in their numbers count as one.
-    """
+    """Each doubt of many figures ``(name, doubts)`` once, similar ones as one, with the names or number."""
     each = ((place, name, doubt) for place, (name, own) in enumerate(doubts) for doubt in own)
     said = []
     for found in grouped(each, lambda one: without_numbers(one[2])).values():

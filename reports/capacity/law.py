@@ -107,6 +107,11 @@ class Prediction:
         return math.log(self.high / self.value) / NORMAL_95
 
 
+def assumed(least: float, most: float, reason: str) -> Prediction:
+    """A figure that nobody measured, somewhere between two: their geometric mean."""
+    return Prediction(math.sqrt(least * most), least, most, "extrapolated", (reason,))
+
+
 def around(value: float, deviation: float) -> tuple[float, float]:
     """The interval of 95 % around a value whose logarithm has this standard deviation."""
     factor = math.exp(NORMAL_95 * min(deviation, 50.0))

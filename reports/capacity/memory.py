@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from lab.results import Footprint, Memory
 from reports.capacity.law import Law, Part, Range
@@ -29,10 +29,6 @@ class Holding:
     """Most rules in one worker."""
     sockets: int
     """In all workers: one for each interface that a worker reads."""
-
-    @property
-    def quantities(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def memory_terms(held: Holding) -> dict[str, dict[str, float]]:

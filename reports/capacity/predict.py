@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from reports.capacity.cost import Load, terms
-from reports.capacity.law import OUTSIDE_DOUBLING, Basis, Law, Prediction, Range, around, weakest
+from reports.capacity.law import OUTSIDE_DOUBLING, Basis, Law, Prediction, Range, around, assumed, weakest
 from reports.capacity.memory import Holding, memory_terms
 from reports.capacity.model import CapacityModel
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
@@ -82,23 +82,18 @@ class Machine:
 def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
     """Highest rate without loss on the busiest processor: datagrams/s of all interfaces together."""
     one = zero_loss_dps(model, machine.load)
-    more = model.scaling.speedup(machine.cpus)
-    crowd = _crowding(model, machine.workers_per_cpu)
-    factors = [one, more, crowd]
-    reasons = [] if one.basis == "measured" else [*one.reasons]
-    reasons += [*more.reasons, *crowd.reasons]
+    factors = [one, model.scaling.speedup(machine.cpus), _crowding(model, machine.workers_per_cpu)]
     if machine.crosses_nodes:
-        likely = math.sqrt(OTHER_NODE_LEAST)
-        factors.append(Prediction(likely, OTHER_NODE_LEAST, 1.0, "extrapolated", ()))
-        reasons.append(
-            f"Workers on another memory node than their interface: not measured; {OTHER_NODE_LEAST:.0%} to "
-            "100 % of the rate."
-        )
+        apart = "Workers on another memory node than their interface: not measured"
+        reason = f"{apart}; {OTHER_NODE_LEAST:.0%} to 100 % of the rate."
+        factors.append(assumed(OTHER_NODE_LEAST, 1.0, reason))
+    told = factors[1:] if one.basis == "measured" else factors
+    reasons = tuple(reason for factor in told for reason in factor.reasons)
     value = math.prod(factor.value for factor in factors) * machine.evenness
     # Independent of one another: logarithms add as their squares do.
     low = value / math.exp(math.hypot(*(math.log(factor.value / factor.low) for factor in factors)))
     high = value * math.exp(math.hypot(*(math.log(factor.high / factor.value) for factor in factors)))
-    return Prediction(value, low, high, weakest(*(factor.basis for factor in factors)), tuple(reasons))
+    return Prediction(value, low, high, weakest(*(factor.basis for factor in factors)), reasons)
 
 
 def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
@@ -108,9 +103,7 @@ def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:
     spread = model.scaling.crowding
     told = f"{workers_per_cpu:.3g} workers on a processor"
     if spread is None:
-        likely = math.sqrt(CROWDED_LEAST)
-        reason = f"{told}: not measured; {CROWDED_LEAST:.0%} to 100 % of the rate."
-        return Prediction(likely, CROWDED_LEAST, 1.0, "extrapolated", (reason,))
+        return assumed(CROWDED_LEAST, 1.0, f"{told}: not measured; {CROWDED_LEAST:.0%} to 100 % of the rate.")
     doublings = math.log2(workers_per_cpu)
     value = spread.value**-doublings
     outside = max(0.0, math.log2(workers_per_cpu / model.scaling.crowded_most))
@@ -147,7 +140,7 @@ def memory(model: CapacityModel, held: Holding, rings_bytes: int) -> MemoryPredi
     found = model.memory
     if found is None:
         raise UnknownError("the model has no footprints; allowed: a model fitted to a run that has some")
-    basis, reasons, outside = _basis(held.quantities, found.ranges)
+    basis, reasons, outside = _basis(asdict(held), found.ranges)
 
     def of_law(law: Law, terms: Mapping[str, float]) -> Prediction:
         return _of_law(law, terms, basis, reasons, outside)

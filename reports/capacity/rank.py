@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from reports.capacity.law import Prediction
@@ -90,6 +91,7 @@ def ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 Merit = Callable[[Row], float]
+_rate: Merit = attrgetter("zero_loss_dps.value")
 
 
 def _in_turn(rows: Sequence[Row], merits: Sequence[Merit]) -> list[Row]:
@@ -104,10 +106,6 @@ def _in_turn(rows: Sequence[Row], merits: Sequence[Merit]) -> list[Row]:
         found += _in_turn(alike, more)
         rest = rest[len(alike) :]
     return found
-
-
-def _rate(row: Row) -> float:
-    return row.zero_loss_dps.value
 
 
 def _frugality(row: Row) -> float:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.capacity.law import Part, Prediction, Spread
+from reports.capacity.law import Basis, Part, Prediction, Spread, assumed
 
 FEWEST_COUNTS = 4
 PESSIMISTIC_SIGMA = 0.05
@@ -70,14 +70,14 @@ class Scaling(Part):
                 f"{cpus:,} processors: from no contention down to {PESSIMISTIC_SIGMA:.0%} of the work waiting"
                 f" for its turn. {self.why}"
             )
-            return Prediction(math.sqrt(low * cpus), low, float(cpus), "extrapolated", (told,))
+            return assumed(low, float(cpus), told)
         value = self.usl.speedup(cpus)
         each = sorted(one.speedup(cpus) for one in self.resamples) or [value]
         cut = len(each) // 40  # 2.5 % at each end
         margin = math.exp(1.96 * self.scatter)
         low, high = each[cut] / margin, min(each[-1 - cut] * margin, float(cpus))
         if any(count.cpus == cpus for count in self.counts):
-            basis: Literal["measured", "interpolated", "extrapolated"] = "measured"
+            basis: Basis = "measured"
             reason = f"{cpus} processors were measured."
         elif cpus <= self.most:
             basis, reason = "interpolated", f"Up to {self.most} processors were measured."

@@ -134,8 +134,12 @@ def _shares(group: Group, folded: bool) -> Figure:
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
-        for place, entry in enumerate(entries):
-            _share_marks(axis, place, entry.shares)
+        for place, shares in enumerate(entry.shares for entry in entries):
+            axis.plot([min(shares), max(shares)], [place, place], color=svg.GRID, linewidth=1)
+            busy = [share for share in shares if share]
+            axis.plot(busy, [place] * len(busy), "|", markersize=14, markeredgewidth=2, color=svg.SERIES[0])
+            if 0 in shares:
+                axis.plot([0], [place], "x", markersize=8, markeredgewidth=2, color=svg.SERIES[1])
         draw_rows(axis, names, values, narrow)
         axis.set_xlim(-0.08, max(2.0, *(share for entry in entries for share in entry.shares)) * 1.05)
         axis.set_xlabel("times an even share of the datagrams")
@@ -151,12 +155,3 @@ def _shares(group: Group, folded: bool) -> Figure:
         heights(len(entries), wide=30),
         folded=f"{title}, drawn" if folded else "",
     )
-
-
-def _share_marks(axis: Axes, place: int, shares: Sequence[float]) -> None:
-    busy = [share for share in shares if share]
-    axis.plot([min(shares), max(shares)], [place, place], color=svg.GRID, linewidth=1)
-    marks: dict[str, Any] = {"color": svg.SERIES[0], "linestyle": "none", "markeredgewidth": 2}
-    axis.plot(busy, [place] * len(busy), marker="|", markersize=14, **marks)
-    if 0 in shares:
-        axis.plot([0], [place], marker="x", markersize=8, **{**marks, "color": svg.SERIES[1]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -18,6 +18,7 @@ from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
 from lab.results import ZeroLoss
 from reports import verdicts
+from reports.dataset import Item
 from reports.figures import svg
 from reports.figures.text_layout import AFTER, BEFORE
 from reports.labels import unique
@@ -27,8 +28,6 @@ WIDE, NARROW = 880, 350
 """Widths in CSS pixels: a desktop column, and a phone held upright."""
 STEPS = (1, 2, 2.5, 5, 10)
 """Distances of ticks, times a power of ten."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from matplotlib.figure import Figure as Canvas
@@ -22,24 +22,21 @@ DRAWN = 24
 """A drawing of more rows than this is left to the table."""
 NOT_IN_TURN = """The runs were made one after the other, not in turn: a machine that drifted in between shows
 as a difference. For a verdict on two forwarders, measure both in one run with mcastlab compare."""
-METHOD = (
-    "A ratio is A / B of geometric means. Its interval is Welch's, at 95 %, and is given where both runs "
-    f"have at least {compare.LEAST_REPEATED} figures. Figures are matched by scenario, case, subject, every "
-    "setting and the load; what only one run has is listed below."
-)
+METHOD = f"""A ratio is A / B of geometric means. Its interval is Welch's, at 95 %, and is given where both
+runs have at least {compare.LEAST_REPEATED} figures. Figures are matched by scenario, case, subject, every
+setting and the load; what only one run has is listed below."""
 
 
 def build(a: Dataset, b: Dataset) -> Page:
     found = compare.compared_figures(a, b)
     differing = compare.differences(a, b)
     sections = [Section("differences", "How the runs differ", (), tuple(_differences(differing)))]
-    text: tuple[str, ...] = (METHOD,)
+    text: tuple[str, ...] = (flowed(METHOD),)
     for name, metric, members in _by_metric(found):
         parts: tuple[Table | Figure, ...] = (*_drawn(name, members), *_tables(name, members))
         sections.append(Section(name, capitalized(metric.name), text, parts))
         text = ()
-    alone = (*_only("A", a, b), *_only("B", b, a))
-    sections.append(Section("only", "In one run only", (), alone))
+    sections.append(Section("only", "In one run only", (), (*_only("A", a, b), *_only("B", b, a))))
     return Page(
         title="Two runs against each other",
         subtitle=f"A: {_description(a)} B: {_description(b)}",
@@ -66,49 +63,42 @@ def _description(data: Dataset) -> str:
 
 def _summary(
     a: Dataset, b: Dataset, found: Sequence[ComparedFigure], differing: Sequence[Difference]
-) -> list[Point]:
-    points: list[Point] = []
+) -> Iterator[Point]:
     for name, data in (("A", a), ("B", b)):
         if data.left_out:
             text = "Its file held more than could be used:"
-            points.append(Point(f"Left out of {name}.", text, "bad", items=data.left_out))
+            yield Point(f"Left out of {name}.", text, "bad", items=data.left_out)
         if not data.finished:
-            text = "The run did not end; this is what there is."
-            points.append(Point(f"{name} is incomplete.", text, "bad"))
+            yield Point(f"{name} is incomplete.", "The run did not end; this is what there is.", "bad")
     if a.run is not None and b.run is not None and a.run.run_id == b.run.run_id:
-        points.append(Point("The same run.", "A and B have one run id: nothing can differ.", "bad"))
+        yield Point("The same run.", "A and B have one run id: nothing can differ.", "bad")
     machines = [each for each in differing if each.machine]
     if machines:
         items = tuple(f"{each.what}: {each.a} in A, {each.b} in B" for each in machines)
         text = "Figures are shown beside each other, and none is judged:"
-        points.append(Point("Different machines.", text, "bad", (), items, "differences"))
+        yield Point("Different machines.", text, "bad", (), items, "differences")
     elif refused := compare.refusal(a, b):
-        points.append(Point("No verdicts.", f"{capitalized(refused)}.", "bad"))
+        yield Point("No verdicts.", f"{capitalized(refused)}.", "bad")
     if not found:
-        points.append(Point("Nothing to compare.", "The runs have no figure in common.", "bad"))
-        return points
-    points += [_metric_point(name, members) for name, _, members in _by_metric(found)]
-    points.append(Point("Not in turn.", flowed(NOT_IN_TURN)))
-    others = [each.what for each in differing if not each.machine]
-    if others:
+        yield Point("Nothing to compare.", "The runs have no figure in common.", "bad")
+        return
+    yield from (_metric_point(name, members) for name, _, members in _by_metric(found))
+    yield Point("Not in turn.", flowed(NOT_IN_TURN))
+    if others := [each.what for each in differing if not each.machine]:
         text = f"{listed(others[:8])}{' and more' if len(others) > 8 else ''}."
-        points.append(Point("What else differs.", text, see="differences"))
+        yield Point("What else differs.", text, see="differences")
     alone = [(name, len(compare.missing(x, y))) for name, x, y in (("A", a, b), ("B", b, a))]
-    if any(count for _, count in alone):
-        text = listed([f"{plural(count, 'figure')} only in {name}" for name, count in alone if count])
-        points.append(Point("Not in both.", f"{text}.", see="only"))
-    return points
+    if counts := [f"{plural(count, 'figure')} only in {name}" for name, count in alone if count]:
+        yield Point("Not in both.", f"{listed(counts)}.", see="only")
 
 
 def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     metric = members[0].metric
     tally = Counter(c.verdict or "no verdict" for c in members)
     counts = listed([f"{verdict} in {count}" for verdict, count in tally.items()])
-    ratios = sorted(members, key=lambda c: c.ratio)
+    ratios = [quantity.ratio(c.ratio) for c in sorted(members, key=lambda c: c.ratio)]
     direction = "more is better" if metric.higher_is_better else "less is better"
-    ends = f"A / B {_ratio(ratios[0])} ×"
-    if len(members) > 1:
-        ends = f"A / B from {_ratio(ratios[0])} to {_ratio(ratios[-1])} ×"
+    ends = f"A / B from {ratios[0]} to {ratios[-1]} ×" if len(members) > 1 else f"A / B {ratios[0]} ×"
     apart = (c for c in members if c.verdict in ("better", "worse"))
     items = tuple(f"{c.key.name}, {c.key.who}: {_ratio_text(c)}, A is {c.verdict}" for c in apart)
     tone: Tone = "bad" if tally["worse"] else "good" if tally["better"] else "plain"
@@ -116,16 +106,12 @@ def _metric_point(section: str, members: Sequence[ComparedFigure]) -> Point:
     return Point(f"{capitalized(metric.name)}.", text, tone, (), items, section)
 
 
-def _ratio(c: ComparedFigure) -> str:
-    return quantity.ratio(c.ratio)
-
-
 def _interval(c: ComparedFigure) -> str:
     return quantity.interval(*c.interval) if c.interval else "no interval"
 
 
 def _ratio_text(c: ComparedFigure) -> str:
-    return f"{_ratio(c)} × ({_interval(c)})"
+    return f"{quantity.ratio(c.ratio)} × ({_interval(c)})"
 
 
 def _differences(differing: Sequence[Difference]) -> list[Table]:
@@ -153,7 +139,7 @@ def _tables(name: str, members: Sequence[ComparedFigure]) -> list[Table]:
     def ratio(c: ComparedFigure) -> Cell:
         sides = ((run, side) for run, side in (("A", c.a), ("B", c.b)) if side.doubtful)
         doubts = (f"{side.doubtful} of {len(side.values)} in {run} doubtful" for run, side in sides)
-        return Cell(_ratio(c), _interval(c), tuple(doubts))
+        return Cell(quantity.ratio(c.ratio), _interval(c), tuple(doubts))
 
     def verdict(c: ComparedFigure) -> Cell:
         tones: dict[str | None, Tone] = {"better": "good", "worse": "bad"}

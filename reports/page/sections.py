@@ -129,9 +129,8 @@ def subtitle(data: Dataset) -> str:
     if data.run is None:
         return "A results file without the record that opens a run."
     run, where = data.run, data.run.provenance
-    scenarios = listed(run.scenarios) or "no scenario"
-    if len(run.scenarios) > SCENARIOS_NAMED:
-        scenarios = f"{len(run.scenarios)} scenarios"
+    many = len(run.scenarios) > SCENARIOS_NAMED
+    scenarios = f"{len(run.scenarios)} scenarios" if many else listed(run.scenarios) or "no scenario"
     return (
         f"Run {run.run_id} of {_when(run.started_at)}, {run.profile} profile: {scenarios}. "
         f"{where.cpu_model}, {where.cpus} CPUs, Linux {where.kernel}."

@@ -29,21 +29,18 @@ def word(title: str, unit: str = "") -> Column:
     return Column(title, unit, word=True)
 
 
-def plain(*texts: str) -> tuple[Cell, ...]:
-    return tuple(map(Cell, texts))
-
-
 def first(source: Any) -> Any:
-    """The record itself, or the first one of a group."""
-    return source[0] if isinstance(source, list) else source
+    """The record itself, the ``record`` that a row is about, or the first one of a group."""
+    return source[0] if isinstance(source, list) else getattr(source, "record", source)
 
 
 def trial_ids(source: Any) -> tuple[str, ...]:
     """The ids of the trials that a record, or a group of trials, was made from."""
     if isinstance(source, list):
         return tuple(trial.trial_id for trial in source)
-    one = getattr(source, "trial_id", None)
-    return (one,) if one is not None else tuple(getattr(source, "trial_ids", ()))
+    record = first(source)
+    one = getattr(record, "trial_id", None)
+    return (one,) if one is not None else tuple(getattr(record, "trial_ids", ()))
 
 
 def cell(found: Shown) -> Cell:

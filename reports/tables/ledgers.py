@@ -45,7 +45,7 @@ def ledgers(data: Dataset) -> list[Table]:
         return Cell(labels.case_name(data, group[0]), labels.egress(group[0].setting))
 
     def offered(group: list[Trial]) -> Cell:
-        return Cell(quantity.count(_ingress(group).entered), doubts=verdicts.counted_doubts(group))
+        return Cell(quantity.count(_sum(group, "ingress").entered), doubts=verdicts.counted_doubts(group))
 
     places = "by place and reason"
     columns: Columns[list[Trial]] = [
@@ -53,11 +53,14 @@ def ledgers(data: Dataset) -> list[Table]:
         (Column("Trial"), _name),
         (Column("Subject"), lambda group: labels.subject_with_rps(group[0])),
         (number("Offered", "datagrams"), offered),
-        (number("Matched a rule", "datagrams"), lambda group: _ingress(group).left),
-        (Column("Dropped before a rule", f"datagrams, {places}"), lambda group: _drops(_ingress(group))),
-        (number("Copies due", "copies"), lambda group: _egress(group).entered),
-        (number("Delivered", "copies"), lambda group: _egress(group).left),
-        (Column("Dropped after a rule", f"copies, {places}"), lambda group: _drops(_egress(group))),
+        (number("Matched a rule", "datagrams"), lambda group: _sum(group, "ingress").left),
+        (
+            Column("Dropped before a rule", f"datagrams, {places}"),
+            lambda group: _drops(_sum(group, "ingress")),
+        ),
+        (number("Copies due", "copies"), lambda group: _sum(group, "egress").entered),
+        (number("Delivered", "copies"), lambda group: _sum(group, "egress").left),
+        (Column("Dropped after a rule", f"copies, {places}"), lambda group: _drops(_sum(group, "egress"))),
         (Column("Balance"), _balance),
     ]
     tables = []
@@ -96,21 +99,15 @@ def _name(group: list[Trial]) -> Cell:
 
 def _balance(group: list[Trial]) -> Cell:
     """The balance of one trial, or of the sum of several, which are balanced."""
-    datagrams, copies = _ingress(group).unattributed, _egress(group).unattributed
+    datagrams, copies = _sum(group, "ingress").unattributed, _sum(group, "egress").unattributed
     if not (datagrams or copies):
         return Cell("balanced", tone="good")
     return Cell(f"OPEN: {datagrams:+,} datagrams, {copies:+,} copies without a reason", tone="bad")
 
 
-def _ingress(group: Sequence[Trial]) -> Stage:
-    return _sum([t.ledger.ingress for t in group])
-
-
-def _egress(group: Sequence[Trial]) -> Stage:
-    return _sum([t.ledger.egress for t in group])
-
-
-def _sum(stages: Sequence[Stage]) -> Stage:
+def _sum(group: Sequence[Trial], name: str) -> Stage:
+    """The stage of one trial's ledger, or of the sum of several."""
+    stages: list[Stage] = [getattr(t.ledger, name) for t in group]
     dropped: Counter[tuple[str, str]] = Counter()
     for drop in (drop for stage in stages for drop in stage.drops):
         dropped[drop.place, drop.reason] += drop.count

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.results import Capacity, Check, Comparison, Delay, Footprint, Trial, ZeroLoss
+from lab.results import Delay, Footprint, Trial, ZeroLoss
 from reports import quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, Named, Tested
 from reports.labels import unique
 from reports.model import Cell, Column, Table
 from reports.tables.build import Columns, number, table
@@ -15,7 +15,7 @@ Scenario = tuple[str, Dataset]
 
 def scenarios(data: Dataset) -> list[Table]:
     """None for a run of one scenario."""
-    records: list[Check | Trial | ZeroLoss | Comparison | Footprint | Delay | Capacity]
+    records: list[Named | Tested]
     records = [*data.checks, *data.trials, *data.zero_losses, *data.comparisons, *data.footprints]
     records += [*data.delays, *data.group_capacities]
     names = unique(record.scenario for record in records)

@@ -22,17 +22,9 @@ FLOODED = 2.0
 class Inputs:
     """Inputs of one trial that share a row."""
 
-    trial: Trial
+    record: Trial
     samples: Sequence[InputSample]
     flooded: bool
-
-    @property
-    def scenario(self) -> str:
-        return self.trial.scenario
-
-    @property
-    def trial_ids(self) -> tuple[str, ...]:
-        return (self.trial.trial_id,)
 
     @property
     def name(self) -> Cell:
@@ -43,7 +35,7 @@ class Inputs:
 
     @property
     def offered(self) -> Cell:
-        offered = [s.offered * quantity.NS_PER_S / self.trial.duration_ns for s in self.samples]
+        offered = [s.offered * quantity.NS_PER_S / self.record.duration_ns for s in self.samples]
         ends = unique(map(quantity.rate, (min(offered), max(offered))))
         return Cell(" to ".join(ends), "each" if len(self.samples) > 1 else "")
 
@@ -57,12 +49,12 @@ def per_input(data: Dataset) -> list[Table]:
     """One trial a case, subject and steering: the one in which the inputs differed most."""
 
     def trial(inputs: Inputs) -> Cell:
-        t = inputs.trial
+        t = inputs.record
         offered = f"{t.purpose}, {quantity.rate(t.offered_dps)} datagrams/s in all"
         return Cell(labels.subject_with_rps(t), offered, verdicts.trial_doubts(t))
 
     columns: Columns[Inputs] = [
-        (CASE, lambda i: row_name(data, i.trial)),
+        (CASE, lambda i: row_name(data, i.record)),
         (Column("Trial"), trial),
         (Column("Input"), lambda i: i.name),
         (number("Offered", "datagrams/s"), lambda i: i.offered),

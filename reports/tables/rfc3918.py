@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from lab.results import Capacity, CapacityStep, Delay, OutputSample, Setting, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
-from reports.dataset import Dataset
+from reports.dataset import Dataset, grouped
 from reports.labels import unique
 from reports.model import Cell, Column, Table
 from reports.quantity import microseconds
-from reports.tables.build import CASE, SUBJECT, Columns, Shown, number, table, tables, trial_ids
+from reports.tables.build import CASE, SUBJECT, Columns, Shown, number, table, tables
 
 Tested = TypeVar("Tested", Trial, ZeroLoss, Delay, Capacity)
 
@@ -49,21 +49,11 @@ class Measured:
     trial: Trial | None
 
     @property
-    def scenario(self) -> str:
-        return self.record.scenario
-
-    @property
-    def trial_ids(self) -> tuple[str, ...]:
-        return trial_ids(self.record)
-
-    @property
     def load(self) -> Cell:
-        if isinstance(self.record, Trial):
-            rate, doubts = quantity.rate(self.record.offered_dps), verdicts.trial_doubts(self.record)
-        else:
-            rate = verdicts.rate_or_none_found(self.record)
-            doubts = verdicts.distinct(self.record.warnings)
-        return Cell(rate, doubts=doubts)
+        record = self.record
+        if isinstance(record, Trial):
+            return Cell(quantity.rate(record.offered_dps), doubts=verdicts.trial_doubts(record))
+        return Cell(verdicts.rate_or_none_found(record), doubts=verdicts.distinct(record.warnings))
 
     def shown(self, read: Callable[[Trial], Shown]) -> Shown:
         return None if self.trial is None else read(self.trial)
@@ -106,10 +96,10 @@ def forwarding_matrix(data: Dataset) -> list[Table]:
         (number("Forwarding rate", "frames/s out, all outputs"), rate(lambda _: 1)),
         (number("and of each output", "frames/s, mean"), rate(lambda setting: setting.outputs)),
     ]
-    fastest = [t for t in data.trials if t.purpose == "fixed" and t.asked_dps is None]
+    fastest = grouped((t for t in data.trials if t.purpose == "fixed" and t.asked_dps is None), _row)
     found = []
     for searched in _searched(data, "4.2"):
-        found += [searched, *(Measured(t, t) for t in fastest if _same(t, searched.record))]
+        found += [searched, *(Measured(t, t) for t in fastest.get(_row(searched.record), ()))]
     return table("rfc3918-matrix", "4.2 Scaled group forwarding matrix", columns, found)
 
 
@@ -154,9 +144,8 @@ def _searched(data: Dataset, test: str) -> list[Measured]:
     return [Measured(z, _trial_at_rate(data, z)) for z in _of(data, test, data.zero_losses)]
 
 
-def _same(trial: Trial, other: Trial | ZeroLoss) -> bool:
-    key = (trial.scenario, trial.case, trial.subject, trial.setting)
-    return key == (other.scenario, other.case, other.subject, other.setting)
+def _row(record: Trial | ZeroLoss) -> tuple[str, str, str, Setting]:
+    return record.scenario, record.case, record.subject, record.setting
 
 
 def _trial_at_rate(data: Dataset, z: ZeroLoss) -> Trial | None:
@@ -249,7 +238,7 @@ def _latency_columns(*titles: str) -> Columns[Latencies]:
 def _latency_trials(data: Dataset, test: str) -> Iterable[Trial]:
     """The last trial at each rate: one that was offered too little is repeated."""
     found = [t for t in _of(data, test, data.trials) if t.purpose == "latency" and t.outputs]
-    return {(t.scenario, t.case, t.subject, t.setting, t.asked_dps): t for t in found}.values()
+    return {(_row(t), t.asked_dps): t for t in found}.values()
 
 
 def _offered_load(m: Measured) -> Cell:
@@ -335,8 +324,8 @@ ENDED = {
 def group_capacity(data: Dataset) -> list[Table]:
     def groups(c: Capacity) -> Cell:
         least = "≥ " if c.bound_by == "limit" else ""
-        number = "none" if c.groups is None else f"{least}{c.groups:,}"
-        return Cell(number, doubts=verdicts.distinct(c.warnings))
+        most = "none" if c.groups is None else f"{least}{c.groups:,}"
+        return Cell(most, doubts=verdicts.distinct(c.warnings))
 
     columns: Columns[Capacity] = [
         (CASE, lambda c: Cell(c.case, c.scenario)),

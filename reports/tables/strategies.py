@@ -181,8 +181,8 @@ def table(group: Group) -> Table:
     columns: Columns[Entry] = [
         (Column("Strategy"), lambda entry: _name(group, entry)),
         (number("Workers"), _workers),
-        (number("Documented", "MB"), lambda entry: _footprint(entry, lambda f: f.documented_bytes)),
-        (number("Modelled", "MB"), lambda entry: _footprint(entry, lambda f: f.modelled_bytes)),
+        (number("Documented", "MB"), _memory("documented_bytes")),
+        (number("Modelled", "MB"), _memory("modelled_bytes")),
         (number("Measured", "MB, no rings"), _measured_memory),
         (number("Zero-loss rate", "datagrams/s"), lambda entry: _rate(entry, group.rps_differs)),
         (number("p50 / p99", "µs"), lambda entry: _latency(entry.latency)),
@@ -214,8 +214,8 @@ def _workers(entry: Entry) -> Cell:
     return Cell(quantity.count(number), detail)
 
 
-def _footprint(entry: Entry, size: Callable[[Footprint], int | None]) -> str:
-    return quantity.megabytes(size(entry.footprint) if entry.footprint else None)
+def _memory(name: str) -> Callable[[Entry], str]:
+    return lambda entry: quantity.megabytes(getattr(entry.footprint, name, None))
 
 
 def _measured_memory(entry: Entry) -> Cell | None:

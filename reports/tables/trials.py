@@ -36,7 +36,8 @@ def comparisons(data: Dataset) -> list[Table]:
         return Cell(c.metric, f"{labels.compared(data, c)}\n{direction}")
 
     def medians(c: Comparison) -> str:
-        return f"{_median(c.a_values)} / {_median(c.b_values)} {c.unit}".strip()
+        a, b = (quantity.rate(median(values) if values else None) for values in (c.a_values, c.b_values))
+        return f"{a} / {b} {c.unit}".strip()
 
     def ratio(c: Comparison) -> Cell:
         interval = f"{quantity.interval(c.low, c.high)} at {quantity.percent(c.confidence)}"
@@ -54,10 +55,6 @@ def comparisons(data: Dataset) -> list[Table]:
         (BOUND_BY, lambda c: verdicts.bound(c.bound_by)),
     ]
     return tables("comparisons", "Paired comparisons", columns, data.comparisons)
-
-
-def _median(values: Sequence[float]) -> str:
-    return quantity.rate(median(values)) if values else quantity.NONE
 
 
 def _visible(c: Comparison) -> str:

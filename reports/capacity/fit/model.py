@@ -14,7 +14,7 @@ from reports.capacity.fit.samples import Rate, Sample, rates, samples
 from reports.capacity.fit.scaling import fit_scaling
 from reports.capacity.law import Law, Spread, ranges
 from reports.capacity.memory import SIZES, Measured, MemoryModel, measured
-from reports.capacity.model import CapacityModel, HeldOut, Point, Source
+from reports.capacity.model import CapacityModel, Point, Source
 from reports.dataset import Dataset
 
 ASSUMED_SHARE = Spread(value=0.85, scatter=0.1, cases=0)
@@ -40,7 +40,9 @@ def fit(runs: Sequence[Dataset]) -> CapacityModel:
     seen = fit_law([holdout.observation(sample) for sample in single], "cost of a datagram")
     laws = holdout.laws_without(single)
     held = [holdout.hold_out_rates(single, laws)]
-    cost = _scattered(seen, held[0])
+    # The scatter of held-out cases is the error to expect for a new case.
+    scatter = robust_scatter([math.log(case.predicted / case.measured) for case in held[0].cases])
+    cost = seen.model_copy(update={"scatter": max(seen.scatter, round(scatter, 4))})
     found = rates(runs)
     if len(found) >= 3:
         held.append(holdout.hold_out_zero_loss(found, laws, cost))
@@ -73,15 +75,9 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
         template=fit_law(template, "memory of the supervisor"),
         shared=fit_law(shared, "memory that is shared") if len(shared) >= FEWEST_FOOTPRINTS else None,
         kernel=fit_law(kernel, "memory of the kernel") if len(kernel) >= FEWEST_FOOTPRINTS else None,
-        ranges=ranges([each.held.quantities for each in footprints]),
+        ranges=ranges([asdict(each.held) for each in footprints]),
         cases=[each.case for each in footprints],
     )
-
-
-def _scattered(law: Law, held: HeldOut) -> Law:
-    """The law with the scatter of held-out cases, which is the error to expect for a new case."""
-    logs = [math.log(case.predicted / case.measured) for case in held.cases]
-    return law.model_copy(update={"scatter": max(law.scatter, round(robust_scatter(logs), 4))})
 
 
 def _share(found: Sequence[Rate], cost: Law) -> Spread:

@@ -46,7 +46,7 @@ class FitError(ValueError):
 
 def fit_law(observations: Sequence[Observation], what: str) -> Law:
     """The law of ``observations`` with its resamples; ``what`` names it in :class:`FitError`."""
-    table = _table(observations, what)
+    table = _Table(observations, what)
     rng = np.random.default_rng(SEED)
     number = len(table.cases)
     coefficients = table.solve(table.weights(np.ones(number)), None)
@@ -57,18 +57,8 @@ def fit_law(observations: Sequence[Observation], what: str) -> Law:
 
 def fit_coefficients(observations: Sequence[Observation], what: str) -> Law:
     """The law without resamples, a hundred times as fast."""
-    table = _table(observations, what)
+    table = _Table(observations, what)
     return table.law(table.solve(table.weights(np.ones(len(table.cases))), None), [])
-
-
-def _table(observations: Sequence[Observation], what: str) -> _Table:
-    points = [o for o in observations if not o.at_most]
-    cases = {o.case for o in points}
-    if len(cases) < FEWEST_CASES:
-        raise FitError(f"{what}: {len(cases)} cases that show it; allowed: {FEWEST_CASES} or more")
-    every = sorted({name for o in points for name in o.terms})
-    # A term that no point has cannot be told from nothing.
-    return _Table(observations, [name for name in every if any(o.terms.get(name, 0.0) for o in points)])
 
 
 def robust_scatter(logs: Sequence[float]) -> float:
@@ -82,9 +72,15 @@ def _named(names: Sequence[str], values: Array) -> dict[str, float]:
 
 
 class _Table:
-    """Observations as arrays."""
+    """Observations as arrays; raises :class:`FitError` for too few cases."""
 
-    def __init__(self, observations: Sequence[Observation], names: Sequence[str]) -> None:
+    def __init__(self, observations: Sequence[Observation], what: str) -> None:
+        points = [o for o in observations if not o.at_most]
+        shown = len({o.case for o in points})
+        if shown < FEWEST_CASES:
+            raise FitError(f"{what}: {shown} cases that show it; allowed: {FEWEST_CASES} or more")
+        # A term that no point has cannot be told from nothing.
+        names = sorted({name for o in points for name, value in o.terms.items() if value})
         self.names = names
         self.cases = list(dict.fromkeys(o.case for o in observations))
         number = {case: place for place, case in enumerate(self.cases)}

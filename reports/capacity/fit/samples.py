@@ -40,16 +40,12 @@ SKIPPED = "--skip-host-stack"
 Says = Literal["cost", "bound"]
 
 
-def cited(data: Dataset, trial_id: str) -> str:
-    """The run's id and the trial's."""
-    return f"{data.run_id}:{trial_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One trial: the load of each worker, and what its processor did."""
 
     trial: str
+    """The run's id and the trial's."""
     case: str
     """Scenario and case, for people."""
     load: Load
@@ -72,10 +68,6 @@ class Sample:
         """Processor time for each forwarded datagram; an upper limit if ``says`` is bound."""
         return NS_PER_S * self.cpus / self.forwarded_dps
 
-    @property
-    def workers_per_cpu(self) -> float:
-        return self.workers / self.cpus
-
 
 def samples(runs: Iterable[Dataset]) -> list[Sample]:
     """Usable samples: costs, up to :data:`MOST_TRIALS` a case; for other cases the best bound."""
@@ -83,16 +75,11 @@ def samples(runs: Iterable[Dataset]) -> list[Sample]:
     kept: list[Sample] = []
     for case in grouped(every, lambda sample: sample.key).values():
         best = max(case, key=lambda sample: sample.forwarded_dps)
-        costs = [sample for sample in case if _shows_cost(sample, best)]
+        steady = STALLED * best.forwarded_dps
+        behind = [sample for sample in case if sample.says == "cost"]
+        costs = [s for s in behind if s.arrived_per_forwarded >= OVERLOADED or s.forwarded_dps >= steady]
         kept += _spread(costs) or [replace(best, says="bound")]
     return kept
-
-
-def _shows_cost(sample: Sample, best: Sample) -> bool:
-    if sample.says != "cost":
-        return False
-    overloaded = sample.arrived_per_forwarded >= OVERLOADED
-    return overloaded or sample.forwarded_dps >= STALLED * best.forwarded_dps
 
 
 def _spread(case: list[Sample]) -> list[Sample]:
@@ -115,7 +102,7 @@ def _sample(run: Dataset, trial: Trial) -> Sample | None:
     held_up = trial.cpu is not None and trial.cpu.steal_ns > STOLEN_MOST * trial.duration_ns * run.cpus
     seconds = (trial.duration_ns + trial.drain_ns) / NS_PER_S
     return Sample(
-        trial=cited(run, trial.trial_id),
+        trial=f"{run.run_id}:{trial.trial_id}",
         case=f"{trial.scenario}: {trial.case}",
         load=load_of(trial.setting, len(trial.workers), max(worker.rules for worker in trial.workers)),
         says="cost" if behind and not held_up else "bound",
@@ -176,6 +163,6 @@ def rates(runs: Iterable[Dataset]) -> list[Rate]:
                 continue
             if zero.bound_by == "forwarder" and usable(zero.subject, zero.setting):
                 load = load_of(zero.setting, 1, first.workers[0].rules)
-                ids = tuple(cited(run, one) for one in zero.trial_ids)
+                ids = tuple(f"{run.run_id}:{one}" for one in zero.trial_ids)
                 found.append(Rate(ids, f"{zero.scenario}: {zero.case}", load, zero.lower_dps))
     return found

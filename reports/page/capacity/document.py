@@ -49,26 +49,22 @@ def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[Documente
     def memory(r: DocumentedRow) -> MemoryPrediction:
         return evaluate(r.planned, 1.0, model).memory
 
-    def kernel(r: DocumentedRow) -> str:
-        found = memory(r).kernel
-        return quantity.megabytes(found.value if found else None)
-
     def name(r: DocumentedRow) -> Cell:
         return Cell(r.source.rsplit(", ", 1)[1], f"{r.interfaces} IF, {r.cpus} CPUs, {r.strategy}")
-
-    def rules(r: DocumentedRow) -> Cell:
-        return _against(r.planned.held.rules_per_worker, r.rules_per_worker)
 
     columns: Columns[DocumentedRow] = [
         (Column("Row"), name),
         (number("Workers"), lambda r: _against(r.planned.workers, r.workers)),
-        (number("Rules per worker"), rules),
+        (number("Rules per worker"), lambda r: _against(r.planned.held.rules_per_worker, r.rules_per_worker)),
         (number("Documented", "MB"), lambda r: quantity.megabytes(r.total_bytes)),
         (number("Modelled", "MB"), lambda r: quantity.megabytes(r.modelled_bytes)),
         (number("Measured", "MB"), lambda r: _measured(_footprint(data, r))),
         (number("Predicted", "MB"), lambda r: _bytes(memory(r).total)),
         (number("Rings", "MB"), lambda r: quantity.megabytes(r.planned.rings_bytes)),
-        (number("Kernel growth", "MB, predicted"), kernel),
+        (
+            number("Kernel growth", "MB, predicted"),
+            lambda r: quantity.megabytes(getattr(memory(r).kernel, "value", None)),
+        ),
     ]
 
     def notes(r: DocumentedRow) -> Iterator[str]:
@@ -102,10 +98,8 @@ def _footprint(data: Dataset, row: DocumentedRow) -> Footprint | None:
 def _differences(row: DocumentedRow, started: Footprint | None, predicted: Prediction) -> Iterator[str]:
     yield from row.discrepancies
     measured = None if started is None else started.memory.own_bytes
-    real = predicted.value if measured is None else measured
-    held = row.planned.held
-    ratio = real / row.modelled_bytes
-    what = "Predicted" if measured is None else "Measured"
+    what, real = ("Predicted", predicted.value) if measured is None else ("Measured", measured)
+    ratio, held = real / row.modelled_bytes, row.planned.held
     if ratio > 1:
         yield (
             f"{what} is {ratio:.1f} × what is modelled: the document leaves out the supervisor, whose own "
