@@ -27,9 +27,7 @@ from lab.peers import PEERS
 from lab.peers.base import Located, Peer
 
 CHILD_TIMEOUT_S = 60
-
 OLDEST_KERNEL = (6, 6)
-
 NEEDED_BYTES = 3 << 30
 """Eight benches at 300 MB, the lab itself, and the capture rings of one trial."""
 

@@ -8,17 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lab.cli.terminal import (
-    BadInputError,
-    JsonOption,
-    Results,
-    complain,
-    print_comparisons,
-    print_json,
-    results_file,
-    say,
-    writing,
-)
+from lab.cli import terminal
+from lab.cli.terminal import BadInputError, JsonOption, Results, results_file, say
 from lab.results import Comparison
 
 
@@ -51,8 +42,8 @@ def report(
         raise BadInputError("--parquet is for the report of one run: leave out B")
     path = results_file(results)
     directory = out_dir or path.parent
-    warn = partial(complain, style="yellow")
-    with writing(directory):
+    warn = partial(terminal.complain, style="yellow")
+    with terminal.writing(directory):
         if other is None:
             written = write_report(path, directory, parquet, warn)
         else:
@@ -72,6 +63,6 @@ def comparisons(results: Results, as_json: JsonOption = False) -> None:
     readings = [(path, read(results_file(path))) for path in results]
     rows = [(path, r) for path, found in readings for r in found.records if isinstance(r, Comparison)]
     if as_json:
-        print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
+        terminal.print_json([{"results": str(path), **record.model_dump()} for path, record in rows])
     else:
-        print_comparisons(rows, several=len(results) > 1)
+        terminal.print_comparisons(rows, several=len(results) > 1)

@@ -140,15 +140,10 @@ def run(
         scenarios = load_scenarios(names or [])
         files = [name for name in names or [] if name.endswith(".toml")]
         paths = {load_scenarios([name])[0].name: str(Path(name).resolve()) for name in files}
-        going = session.start(
-            # What loads each again: the path that the user gave, or the name of one of ours.
-            {paths.get(scenario.name, scenario.name): scenario for scenario in scenarios},
-            profile_named(profile or "quick"),
-            out_dir,
-            peers=peer or [],
-            wires=wires,
-            baseline=None if baseline == OFF else baseline,
-        )
+        # What loads each again: the path that the user gave, or the name of one of ours.
+        references = {paths.get(scenario.name, scenario.name): scenario for scenario in scenarios}
+        chosen, gate = profile_named(profile or "quick"), None if baseline == OFF else baseline
+        going = session.start(references, chosen, out_dir, peers=peer or [], wires=wires, baseline=gate)
     _complete(going, as_json, quiet=quiet, junit=junit)
 
 
@@ -232,15 +227,10 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
         report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
         job_summary.append(Path(summary), job_summary.markdown(archive.records, ended, report))
     if as_json:
-        comparisons = [record for record in archive.records if isinstance(record, Comparison)]
-        print_json(
-            {
-                **ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"}),
-                "directory": str(archive.directory),
-                "report": [str(path) for path in written],
-                "comparisons": [record.model_dump() for record in comparisons],
-            }
-        )
+        document = ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"})
+        document |= {"directory": str(archive.directory), "report": list(map(str, written))}
+        comparisons = [record.model_dump() for record in archive.records if isinstance(record, Comparison)]
+        print_json({**document, "comparisons": comparisons})
     else:
         _print_outcome(archive.records, ended, written or [archive.results])
     raise typer.Exit(terminal.EXIT_STATUS[ended.outcome])
@@ -249,11 +239,8 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
     if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
         print_comparisons(comparisons)
-    for label, sentences in (
-        ("skipped:", ended.skipped),
-        ("no conclusion:", ended.inconclusive),
-        ("FAILED", ended.failures),
-    ):
+    told = {"skipped:": ended.skipped, "no conclusion:": ended.inconclusive, "FAILED": ended.failures}
+    for label, sentences in told.items():
         for sentence in sentences:
             say(f"{label} {sentence}")
     for path in written:

@@ -13,7 +13,6 @@ from lab.results import InputSample, Latency, OutputSample, Streams, WorkerSampl
 from lab.scenario.layout import receivers_of, workers_in_all
 
 BoundBy = Literal["generator", "forwarder", "receiver", "asked", "unknown"]
-
 Traffic = Literal["multicast", "unicast"]
 
 STEAL_LIMIT = 0.02

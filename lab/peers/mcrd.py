@@ -92,18 +92,7 @@ class Forwarder(Program):
             raise PeerError(f"mcrd: its statistics are not as expected: {error!r}") from error
 
     def _read(self, stats: dict[str, Any]) -> Sample:
-        shares = (
-            WorkerSample(
-                worker_id=worker["worker_id"],
-                cpu=worker["cpu"],
-                received=worker["counters"]["received"],
-                matched=worker["counters"]["matched"],
-                ring_bytes=sum(entry["ring_bytes"] for entry in worker["sockets"]),
-                rules=worker["rules"],
-            )
-            for worker in stats["workers"]
-        )
-        sample = Sample(account_of(stats, self.outputs_per_rule), tuple(shares))
+        sample = Sample(account_of(stats, self.outputs_per_rule), tuple(map(_share, stats["workers"])))
         return sample if self.past is None else sample.with_past(self.past)
 
     @property
@@ -152,6 +141,14 @@ def _said(program: Program) -> str:
     """What it wrote last, for the end of a message."""
     said = tail(program.directory / "stderr")
     return f": {said}" if said else ""
+
+
+def _share(worker: dict[str, Any]) -> WorkerSample:
+    return WorkerSample(
+        **{name: worker[name] for name in ("worker_id", "cpu", "rules")},
+        **{name: worker["counters"][name] for name in ("received", "matched")},
+        ring_bytes=sum(entry["ring_bytes"] for entry in worker["sockets"]),
+    )
 
 
 def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:

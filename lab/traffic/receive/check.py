@@ -186,11 +186,11 @@ def check_payload(
     if length < STAMP_BYTES or captured < STAMP_BYTES or (expectation.full and captured < length):
         tally.totals[MALFORMED] += 1
         return
-    magic = be16(data, start)
-    sequence = 0
-    for i in range(4, 8):
-        sequence = (sequence << 8) | unsigned_at(data, start + i)
-    if magic != MAGIC or fold(sum_words(data, start, STAMP_BYTES) + (sequence & 0xFFFF)) != 0xFFFF:
+    sequence = (be16(data, start + 4) << 16) | be16(data, start + 6)
+    if (
+        be16(data, start) != MAGIC
+        or fold(sum_words(data, start, STAMP_BYTES) + (sequence & 0xFFFF)) != 0xFFFF
+    ):
         tally.totals[MALFORMED] += 1
         return
     stream = be16(data, start + 2)
@@ -262,9 +262,7 @@ def check_frame(
     if udp_length != total - header:
         totals[MALFORMED] += 1
         return
-    group = 0
-    for i in range(16, 20):
-        group = (group << 8) | unsigned_at(data, ip + i)
+    group = (be16(data, ip + 16) << 16) | be16(data, ip + 18)
     port = be16(data, udp + 2)
     payload = udp + 8
     payload_bytes = udp_length - 8

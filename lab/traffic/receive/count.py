@@ -34,11 +34,9 @@ CONTROL: Final = np.dtype(
 )
 INTERFACE: Final = np.dtype([*_narrow("first", "low", "streams", "unused"), *_wide("unread")])
 FLOW: Final = np.dtype(
-    [
-        *_wide("key"),
-        *_narrow("number", "next", "sequences", "start", "next_expected", "unused"),
-        *_wide("duplicated", "reordered", "corrupted", "line"),
-    ]
+    _wide("key")
+    + _narrow("number", "next", "sequences", "start", "next_expected", "unused")
+    + _wide("duplicated", "reordered", "corrupted", "line")
 )
 LATENCY: Final = np.dtype(_wide("bytes", "lowest", "highest", "sum"))
 _COUNTED = ("frames", "unexpected", "malformed", "negative")

@@ -30,12 +30,8 @@ from lab.traffic.send.schedule import Outcome, Schedule
 
 _PROGRESS = ("started", "ended", "due", "sent", "slot", "in_burst", "rounds")
 _LATENESS = ("late_sum", "late_max", "slipped")
-CONTROL: Final = np.dtype(
-    [
-        *fields(np.uint64, "slots", "burst", "bursts", "duration", "step", "rate_from", "rate_to", "ramp"),
-        *fields(np.uint64, "slack", "to_realtime", *_PROGRESS, *_LATENESS),
-    ]
-)
+_ASKED = ("slots", "burst", "bursts", "duration", "step", "rate_from", "rate_to", "ramp", "slack")
+CONTROL: Final = np.dtype(fields(np.uint64, *_ASKED, "to_realtime", *_PROGRESS, *_LATENESS))
 """``struct control`` of the program, which says what each is."""
 
 _NUMBERS = fields(np.uint32, "sum", "stream", "before", "of_stream", "interface", "unused")
