@@ -107,15 +107,14 @@ def _print(found: Sequence[Series], runs: int) -> None:
         table = Table("case", "figure", "runs", "last", "changes", box=None)
         for each in found:
             if each.key.machine == machine and each.refused is None:
-                table.add_row(*_row(each))
+                changes = "; ".join(map(each.describe, each.changes)) or "none"
+                last = f"{each.points[-1].value:,.4g} {each.key.unit}".strip()
+                case, figure = (
+                    f"{each.key.scenario}: {each.key.case}",
+                    f"{each.key.metric}, {each.key.subject}",
+                )
+                table.add_row(case, figure, str(len(each.points)), last, changes)
         if table.row_count:
             out.print(table)
         if few := sum(each.key.machine == machine and each.refused is not None for each in found):
             say(f"{few} series with fewer than {LEAST_POINTS} runs: too few to tell a change from noise")
-
-
-def _row(each: Series) -> tuple[str, ...]:
-    changes = "; ".join(map(each.describe, each.changes)) or "none"
-    last = f"{each.points[-1].value:,.4g} {each.key.unit}".strip()
-    figure = f"{each.key.metric}, {each.key.subject}"
-    return f"{each.key.scenario}: {each.key.case}", figure, str(len(each.points)), last, changes

@@ -31,8 +31,6 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class UdpSocket:
-    """A UDP socket of the namespace."""
-
     local: tuple[IPv4Address, int]
     remote: tuple[IPv4Address, int]
     state: int

@@ -106,9 +106,11 @@ class _Mcr:
         try:
             await_ready(NAME, relay.ended, partial(_lacking, control))
             for rule in rules:
-                _tell(lab.fwd, [str(self.mcrctl), *words(control, rule)])
-        except BaseException:
+                netns.run(lab.fwd, [str(self.mcrctl), *words(control, rule)])
+        except BaseException as error:
             relay.stop()
+            if isinstance(error, netns.NetnsError):
+                raise PeerError(f"{NAME}: {error}") from error
             raise
         return relay
 
@@ -128,13 +130,6 @@ def words(control: Path, rule: Rule) -> list[str]:
 def _lacking(control: Path) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         return "no control socket" if client.connect_ex(str(control)) else ""
-
-
-def _tell(namespace: str, argv: Sequence[str]) -> None:
-    try:
-        netns.run(namespace, argv)
-    except netns.NetnsError as error:
-        raise PeerError(f"{NAME}: {error}") from error
 
 
 PEER = _Mcr()

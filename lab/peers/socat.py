@@ -49,8 +49,6 @@ IP_AND_UDP_BYTES = 28
 
 @dataclass
 class _Relays:
-    """The processes of one bench."""
-
     processes: list[subprocess.Popen[bytes]]
     directory: Path
     outputs_per_rule: int

@@ -77,7 +77,6 @@ class Process(Generic[Report]):
                 self._report = self._report_type.model_validate(answer)
 
     def close(self) -> None:
-        """End the process, whatever it does."""
         with self._process:  # closes its pipes
             self._process.kill()
 

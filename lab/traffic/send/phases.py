@@ -18,9 +18,8 @@ from lab.traffic.service import Control
 def phase_schedule(job: SenderJob, phase: Phase, first: int, duration_ns: int) -> Schedule:
     """The schedule of a phase for a generator that has sent ``first`` frames, in the time that is left."""
     frames = -(-phase.datagrams // job.segments)
-    return Schedule(
-        job.segments * NS_PER_S, phase.dps, frames, duration_ns, job.batch, slack_ns(phase.dps), first
-    )
+    slack = slack_ns(phase.dps)
+    return Schedule(job.segments * NS_PER_S, phase.dps, frames, duration_ns, job.batch, slack, first)
 
 
 def send_phases(

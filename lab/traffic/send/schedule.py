@@ -72,9 +72,8 @@ def schedule_of(job: SenderJob) -> Schedule:
         duration_ns += grace_ns(duration_ns)  # time for the last frames to leave, not to catch up
     if job.rate_dps is None:
         return Schedule(0, 1, frames, duration_ns, job.batch, 0)
-    return Schedule(
-        job.segments * NS_PER_S, job.rate_dps, frames, duration_ns, job.batch, slack_ns(job.rate_dps)
-    )
+    slack = slack_ns(job.rate_dps)
+    return Schedule(job.segments * NS_PER_S, job.rate_dps, frames, duration_ns, job.batch, slack)
 
 
 def slack_ns(rate_dps: int) -> int:
