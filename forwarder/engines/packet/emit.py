@@ -30,7 +30,6 @@ def rule_of(worker: Any, burst: Any) -> int:
 
 @njit
 def outputs_of(rules: Any, rule: int) -> Any:
-    """The rows of a rule's outputs."""
     first = np.int64(rules.spans[rule, 0])
     return rules.outputs[first : first + np.int64(rules.spans[rule, 1])]
 
@@ -62,10 +61,7 @@ def copy_to_arena(worker: Any, words: Any, data: Any, burst: Any) -> None:
 
 @njit
 def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
-    """The TTL of a burst's copies at an output, or -1 less the reason why they may not leave.
-
-    ``largest``: payload bytes of the longest datagram.
-    """
+    """The TTL of copies whose longest payload is ``largest`` bytes, or -1 less why they may not leave."""
     if link[schema.LINK_INDEX] == 0:
         return -1 - schema.OUTPUT_ABSENT
     ttl = outgoing_ttl(frame, output)
@@ -78,10 +74,7 @@ def leaving_ttl(frame: Any, output: Any, link: Any, largest: int) -> int:
 
 @njit
 def send_burst(worker: Any, rules: Any, words: Any, data: Any, burst: Any) -> None:
-    """Queue a burst to every output of its rule.
-
-    ``words``, ``data``: the memory that the frames' payload indices refer to.
-    """
+    """Queue a burst to every output of its rule; ``words`` and ``data`` hold the frames' payloads."""
     if worker.state.scalars[schema.ARENA_USED] + burst[schema.BURST_BYTES] > schema.ARENA_BYTES:
         flush(worker)
     copy_to_arena(worker, words, data, burst)

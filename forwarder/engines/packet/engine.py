@@ -130,7 +130,6 @@ class SharedMemory:
             self._workers = workers
 
     def block(self, worker: int) -> Block:
-        """One worker's block."""
         first, mapped = next(entry for entry in reversed(self._mapped) if entry[0] <= worker)
         return Block(_record_at(mapped, schema.SHARED, (worker - first) * BLOCK_BYTES))
 
@@ -139,7 +138,6 @@ class SharedMemory:
 
 
 def _record_at(memory: mmap.mmap, layout: Any, offset: int) -> Any:
-    """The record at an offset of mapped memory."""
     return np.frombuffer(memory, layout, 1, offset).view(np.recarray)[0]
 
 

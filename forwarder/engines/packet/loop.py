@@ -30,7 +30,6 @@ from forwarder.engines.packet.tx_ring import attach_tx_ring, bursts_for_ring, se
 
 NO_LIMIT: Final = -1
 """Turns of a loop that only the control channel ends."""
-
 _ADD_RULES, _REMOVE_RULES, _SET_LINKS = int(Kind.ADD_RULES), int(Kind.REMOVE_RULES), int(Kind.SET_LINKS)
 _ADD_SOCKET, _REMOVE_SOCKET, _STOP = int(Kind.ADD_SOCKET), int(Kind.REMOVE_SOCKET), int(Kind.STOP)
 _DONE, _READY = int(Kind.DONE), int(Kind.READY)
@@ -51,10 +50,7 @@ _LINK_WORDS: Final = 1 + schema.LINK_COLUMNS
 def run(worker: Any, rules: Any, turns: int) -> int:
     """Forward until the control channel has something to read, sleeping when there is nothing to do.
 
-    With ``turns`` from 1 it takes at most that many turns and never sleeps.
-
-    Returns:
-        The number of turns taken.
+    With ``turns`` from 1 it takes at most that many turns and never sleeps; returns how many it took.
     """
     sockets, scalars = worker.state.sockets, worker.state.scalars
     clock = np.zeros(2, np.int64)
@@ -89,11 +85,7 @@ def run(worker: Any, rules: Any, turns: int) -> int:
 
 @njit
 def _forward_batch(worker: Any, rules: Any, row: int) -> tuple[int, bool]:
-    """Forward up to a batch of frames of one socket.
-
-    Returns:
-        frames taken, and whether the ring is empty.
-    """
+    """Forward up to a batch of frames of one socket; frames taken, and whether the ring is empty."""
     taken, bursts, oversize, empty = receive_batch(worker, rules, row)
     if bursts:
         socket = worker.state.sockets[row]
@@ -119,7 +111,6 @@ def _forward_batch(worker: Any, rules: Any, row: int) -> tuple[int, bool]:
 
 @njit
 def _any_ready(worker: Any) -> bool:
-    """Whether a socket is to be served."""
     sockets = worker.state.sockets
     for row in range(worker.state.scalars[schema.ROWS_USED]):
         if sockets[row, schema.SOCKET_READY] and sockets[row, schema.SOCKET_ADDRESS]:
@@ -145,13 +136,10 @@ def _drain(worker: Any, rules: Any) -> None:
 
 @njit
 def serve(addresses: Any, rules: Any) -> Any:
-    """Forward until told to stop, or until the supervisor is gone.
+    """Forward until told to stop, or until the supervisor is gone; the rule table as it is at the end.
 
     ``addresses`` are those of a worker's records, ``int64[6]``: as objects, they would make every worker
     write to 0.2 MB of the interpreter's pages.
-
-    Returns:
-        The rule table as it is at the end.
     """
     worker = schema.Worker(
         record_at(addresses[0], schema.STATE),
@@ -225,13 +213,11 @@ def _reply(worker: Any, kind: int, sequence: int, argument: int) -> None:
 
 @njit
 def _keys(worker: Any, count: int) -> Any:
-    """The keys that a message begins with."""
     return worker.inbox.words[HEADER_WORDS : HEADER_WORDS + 2 * count].view(np.uint64)
 
 
 @njit
 def _add_rules(worker: Any, rules: Any, count: int, length: int) -> Any:
-    """The rule table after ADD_RULES."""
     inbox = worker.inbox
     slots = HEADER_WORDS + 2 * count
     counts = slots + count

@@ -29,7 +29,7 @@ def parse(
     gso_size: int,
     frame: Any,
 ) -> int:
-    """Read one Ethernet frame.
+    """Read one Ethernet frame: ``OK``, or a reason of :data:`schema.INGRESS_REASONS` by number.
 
     Args:
         network: byte offset of the network header (a multiple of 4); the Ethernet header ends there.
@@ -38,9 +38,6 @@ def parse(
         tagged: the kernel took a VLAN tag off the frame (``TP_STATUS_VLAN_VALID``).
         vnet_flags, gso_type, gso_size: of the frame's ``virtio_net_hdr``.
         frame: ``uint32[FRAME_COLUMNS]``, filled except for its rule and next columns.
-
-    Returns:
-        ``OK``, or a reason of :data:`schema.INGRESS_REASONS` by number.
     """
     if tagged:
         return schema.VLAN_TAGGED

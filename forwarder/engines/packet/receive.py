@@ -169,9 +169,7 @@ def release(worker: Any, row: int) -> None:
 def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interface: int) -> int:
     """Map a receive socket's ring and serve it from the next turn on; a negative errno if that fails.
 
-    Args:
-        row: of the socket and its cursor.
-        interface: the slot that its rules' keys carry.
+    ``row``: of the socket and its cursor; ``interface``: the slot that its rules' keys carry.
     """
     address = map_shared(fd, frames * frame_bytes)
     if address < 0:

@@ -113,16 +113,15 @@ def compact(spans: Any, outputs: Any, new_outputs: Any) -> int:
 
 @njit
 def add_rules(rules: Any, new_keys: Any, new_slots: Any, new_counts: Any, new_outputs: Any) -> Any:
-    """Store rules, or replace the outputs of those whose keys are known.
+    """Store rules, or replace the outputs of those whose keys are known; the table as it is now.
+
+    The old one holds what it held if it had to grow.
 
     Args:
         new_keys: ``uint64[n]`` of :func:`pack_key`.
         new_slots: ``uint32[n]``, each rule's number in this worker: its counters' row.
         new_counts: ``uint32[n]``, how many outputs each has.
         new_outputs: ``uint32[sum(new_counts), OUTPUT_COLUMNS]``, in the rules' order.
-
-    Returns:
-        The table as it is now; the old one holds what it held if it had to grow.
     """
     rules = _make_room(rules, new_slots, len(new_outputs))
     sizes = rules.sizes

@@ -82,8 +82,7 @@ SOCKET_READY: Final = 5
 """1: its ring may hold frames; 0: its poll is armed."""
 SOCKET_COLUMNS: Final = 6
 
-# -- a receive socket's cursor, in shared memory so that a successor goes on from there --
-# uint64[CURSOR_COLUMNS]
+# -- a receive socket's cursor, in shared memory for its successor: uint64[CURSOR_COLUMNS] --
 CURSOR_CLAIMED: Final = 0
 """Frames taken from the ring since it was made; the slot is this modulo the ring's frames."""
 CURSOR_RELEASED: Final = 1
@@ -113,8 +112,7 @@ LINK_MAC_LOW: Final = 3
 LINK_MAC_HIGH: Final = 4
 LINK_COLUMNS: Final = 5
 
-# -- what a submission entry carries, in shared memory for whoever settles the accounts --
-# uint64[ENTRY_COLUMNS]
+# -- what a submission entry carries, in shared memory for settling: uint64[ENTRY_COLUMNS] --
 ENTRY_COPIES: Final = 0
 """Datagrams, each one copy of a forwarded one; 0: a poll or a cancellation."""
 ENTRY_RULE: Final = 1
@@ -230,6 +228,7 @@ BATCH: Final = 256
 """Frames taken from one ring before the next socket has its turn."""
 FLOW_BUCKETS: Final = 512
 MAX_SEGMENTS: Final = 64
+"""Datagrams that one UDP GSO frame may carry (``UDP_MAX_SEGMENTS``; 128 since Linux 6.9)."""
 MAX_PAYLOAD: Final = 65_535 - 28
 """What fits the 16-bit IPv4 total length."""
 ENTRIES: Final = 256
@@ -259,8 +258,6 @@ HEADER_WORDS: Final = 4
 
 
 class Kind(IntEnum):
-    """What a message says."""
-
     ADD_RULES = 1
     """``uint64[count]`` keys, ``uint32[count]`` slots, ``uint32[count]`` output numbers, outputs' rows."""
     REMOVE_RULES = 2

@@ -101,11 +101,9 @@ def _same_interfaces(rules: Any, rule: int, other: int) -> bool:
 
 @njit
 def send_bursts(worker: Any, rules: Any, words: Any, data: Any, first: int, count: int) -> None:
-    """Send bursts that go through the ring together to every output of their rules.
+    """Send bursts that go through the ring together, in these rows, to every output of their rules.
 
-    Args:
-        words, data: the memory that the frames' payload indices refer to.
-        first, count: rows of the bursts.
+    ``words``, ``data``: the memory that the frames' payload indices refer to.
     """
     if queued(worker):
         flush(worker)
@@ -163,8 +161,7 @@ def _slot_address(worker: Any, ahead: int) -> int:
 
 @njit
 def _send_slots(worker: Any, rules: Any, ready: int, nth: int) -> None:
-    """Have the kernel send the slots that are ready to the ``nth`` output of their rules, and deal with what
-    it did not send."""
+    """Have the kernel send ready slots to the ``nth`` output of their rules; handle those it did not send."""
     bursts, slot_bursts = worker.batch.bursts, worker.transmit.slot_bursts
     first = rule = rule_of(worker, bursts[slot_bursts[0]])
     copies = payload = 0
