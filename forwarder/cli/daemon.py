@@ -27,11 +27,7 @@ async def run(
 ) -> dict[str, Any]:
     """Run until a signal or a shutdown request; return the final statistics.
 
-    ``host``: reads the machine's present state.
-
-    Raises:
-        PlanError: the plan cannot be run, or a rule's input is in no group.
-        OSError: a resource is missing; everything is cleaned up.
+    Raises PlanError: the plan cannot be run; OSError: a resource is missing, and everything is cleaned up.
     """
     store = RuleStore(options.state_file) if options.state_file else None
     if store:

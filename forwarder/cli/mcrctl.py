@@ -57,10 +57,7 @@ def _print(result: Any, as_json: bool, render: _Render) -> None:
 
 @contextmanager
 def _reporting_errors(written: Callable[[str], str] = str) -> Iterator[None]:
-    """Exit status 2 when the supervisor refuses, 1 when it cannot be reached.
-
-    ``written``: what the user called a field.
-    """
+    """Exit status 2 when the supervisor refuses (fields as ``written``), 1 when it cannot be reached."""
     try:
         yield
     except client.RefusedError as error:
@@ -95,7 +92,6 @@ def add(
         parsed = parse_outputs(outputs)
     except ProblemsError as error:
         refuse(error)
-        return
     rule: dict[str, Any] = {
         "input_interface": input_interface,
         "input_group": input_group,
@@ -196,7 +192,6 @@ def _reconfigure(context: typer.Context, file: Path, dry_run: bool, as_json: boo
         _, rules = read_options(SupervisorOptions, {}, file, config)
     except ProblemsError as error:
         refuse(error)
-        return
     if "rules" in config:
         config["rules"] = [rule.model_dump(mode="json") for rule in rules]
     _perform(context, "apply", as_json, rendering.changes, config=config, dry_run=dry_run)

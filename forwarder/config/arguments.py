@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 from typer.exceptions import TyperException
@@ -98,7 +98,7 @@ def exit_on_full_disk() -> Iterator[None]:
         sys.exit(1)
 
 
-def refuse(error: ProblemsError) -> None:
+def refuse(error: ProblemsError) -> NoReturn:
     """Print every problem on standard error, and exit with status 2."""
     for problem in error.problems:
         typer.echo(f"error: {problem}", err=True)

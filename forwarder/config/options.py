@@ -277,9 +277,7 @@ def resolve(
 ) -> Plan:
     """The plan that ``options`` ask for; raises :class:`~forwarder.plan.model.PlanError`.
 
-    Args:
-        sizes: present number of workers of elastic groups, by group; others start with their minimum.
-        homes: present memory node of groups, by group.
+    ``sizes``, ``homes``: present workers of elastic groups, and memory nodes of groups, by group.
     """
     sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
     return plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)

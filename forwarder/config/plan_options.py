@@ -18,8 +18,8 @@ from forwarder.plan.memory import DOCUMENT, Assumptions
 from forwarder.plan.model import Plan, Sizing
 from forwarder.rules.model import ForwardingRule, Output
 
-_FIRST_INPUT_GROUP = int(IPv4Address("239.0.0.0"))
-_FIRST_OUTPUT_GROUP = int(IPv4Address("239.128.0.0"))
+_FIRST_INPUT_GROUP = IPv4Address("239.0.0.0")
+_FIRST_OUTPUT_GROUP = IPv4Address("239.128.0.0")
 
 
 class PlanOptions(SupervisorOptions):
@@ -109,16 +109,13 @@ def described_rules(count: int, interfaces: Sequence[str]) -> list[ForwardingRul
     rules = []
     for number in range(count):
         group, port = number >> 4, 5000 + (number & 15)
-        out_group, in_group = (
-            IPv4Address(_FIRST_OUTPUT_GROUP + group),
-            IPv4Address(_FIRST_INPUT_GROUP + group),
-        )
+        output = Output.model_construct(group=_FIRST_OUTPUT_GROUP + group, port=port, interface="out0")
         rule = ForwardingRule.model_construct(
             rule_id=f"rule-{number}",
             input_interface=interfaces[number % len(interfaces)],
-            input_group=in_group,
+            input_group=_FIRST_INPUT_GROUP + group,
             input_port=port,
-            outputs=(Output.model_construct(group=out_group, port=port, interface="out0"),),
+            outputs=(output,),
         )
         rules.append(rule)
     return rules

@@ -1,8 +1,7 @@
 """Steering by rule: classic BPF programs that compute the worker that owns a datagram from its header.
 
 They compute the same as :mod:`forwarder.plan.placement` from group and port, so that the kernel gives a
-datagram
-to the one worker that holds its rule:
+datagram to the one worker that holds its rule:
 
 * :func:`owner_program`, for PACKET_FANOUT_CBPF, returns the owner's slot: its place in the order in which
   members joined the fanout group.
@@ -105,15 +104,12 @@ def _hash(network: int) -> Program:
         _op(bpf.LDX | bpf.B | bpf.MSH, network),
         _op(bpf.LD | bpf.H | bpf.IND, network + 2),
         _multiply(PORT_FACTOR),
-        _op(bpf.TAX),
-        _op(bpf.LD | bpf.W | bpf.ABS, network + 16),
-        _op(bpf.ALU | bpf.XOR | bpf.X),
-        *_mix(),
+        *_mixed_with_group(network),
     )
 
 
 def _flow_hash(network: int) -> Program:
-    """A = :func:`~forwarder.plan.placement.flow_hash` of the frame, the IPv4 header being at ``network``."""
+    """A = the flow hash of the frame (:mod:`forwarder.plan.placement`); IPv4 header at ``network``."""
     return (
         _op(bpf.LDX | bpf.B | bpf.MSH, network),
         _op(bpf.LD | bpf.W | bpf.IND, network),
@@ -123,21 +119,15 @@ def _flow_hash(network: int) -> Program:
         _multiply(SOURCE_FACTOR),
         _op(bpf.LDX | bpf.MEM, _HASH),
         _op(bpf.ALU | bpf.XOR | bpf.X),
-        _op(bpf.TAX),
-        _op(bpf.LD | bpf.W | bpf.ABS, network + 16),
-        _op(bpf.ALU | bpf.XOR | bpf.X),
-        *_mix(),
+        *_mixed_with_group(network),
     )
 
 
-def _mix() -> Program:
-    return (
-        *_fold(16),
-        _multiply(MIX_FACTORS[0]),
-        *_fold(13),
-        _multiply(MIX_FACTORS[1]),
-        *_fold(16),
-    )
+def _mixed_with_group(network: int) -> Program:
+    """A = mix(A ^ group); IPv4 header at ``network``."""
+    combined = (_op(bpf.TAX), _op(bpf.LD | bpf.W | bpf.ABS, network + 16), _op(bpf.ALU | bpf.XOR | bpf.X))
+    mix = (*_fold(16), _multiply(MIX_FACTORS[0]), *_fold(13), _multiply(MIX_FACTORS[1]), *_fold(16))
+    return (*combined, *mix)
 
 
 def _owner(members: int, hashing: Hashing) -> Program:
@@ -155,13 +145,6 @@ def _owner(members: int, hashing: Hashing) -> Program:
         )
         if slot:
             # Only more is better: the lowest slot wins a tie.
-            program += (
-                _op(bpf.LDX | bpf.MEM, _BEST_SCORE),
-                Instruction(bpf.JMP | bpf.JGT | bpf.X, 0, 3, 0),
-            )
-        program += (
-            _op(bpf.ST, _BEST_SCORE),
-            _op(bpf.LD | bpf.IMM, slot),
-            _op(bpf.ST, _BEST_SLOT),
-        )
+            program += (_op(bpf.LDX | bpf.MEM, _BEST_SCORE), Instruction(bpf.JMP | bpf.JGT | bpf.X, 0, 3, 0))
+        program += (_op(bpf.ST, _BEST_SCORE), _op(bpf.LD | bpf.IMM, slot), _op(bpf.ST, _BEST_SLOT))
     return (*program, _op(bpf.LD | bpf.MEM, _BEST_SLOT))

@@ -112,12 +112,8 @@ class Host:
 
 def described_host(cpus: int, interfaces: Sequence[str], nodes: int = 1, mtu: int = ETHERNET_MTU) -> Host:
     """A machine of ``cpus`` CPUs in ``nodes`` memory nodes, the interfaces spread over the nodes in runs."""
-    host = Host(
-        cpus=tuple(Cpu(number, number * nodes // cpus) for number in range(cpus)),
-        interfaces=(),
-        memory=tuple(Node(number) for number in range(nodes)),
-    )
-    return host.with_interfaces(interfaces, mtu)
+    spread = tuple(Cpu(number, number * nodes // cpus) for number in range(cpus))
+    return Host(spread, (), tuple(map(Node, range(nodes)))).with_interfaces(interfaces, mtu)
 
 
 def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None = None) -> Host:

@@ -74,10 +74,7 @@ def as_document(host: Host, source: str | None = None) -> dict[str, Any]:
     for cpu in host.cpus:
         if cpu.core is not None:
             cores.setdefault(cpu.core, []).append(cpu.cpu)
-    nodes = {
-        **{number: Node(number) for number in host.nodes},
-        **{found.node: found for found in host.memory},
-    }
+    nodes = {number: Node(number) for number in host.nodes} | {found.node: found for found in host.memory}
     return {
         "schema": "mcrd.host/1",
         "source": source,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from forwarder.plan.host import Host
 from forwarder.plan.resources import shares
@@ -62,10 +63,8 @@ def runs_by_node(names: Sequence[str], nodes: Nodes, group_count: int) -> list[t
         # The kind with most interfaces to a group is cut once more; the first of equals.
         fullest = max(kinds, key=lambda kind: len(kinds[kind]) / parts[kind])
         parts[fullest] += 1
-    runs = []
+    runs: list[tuple[str, ...]] = []
     for kind, members in kinds.items():
-        start = 0
-        for size in shares(len(members), parts[kind]):
-            runs.append(tuple(members[start : start + size]))
-            start += size
+        rest = iter(members)
+        runs += [tuple(islice(rest, size)) for size in shares(len(members), parts[kind])]
     return runs

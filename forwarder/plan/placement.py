@@ -23,15 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from forwarder.plan.strategy import Hashing, RulePlacement, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Words = npt.NDArray[np.uint32]
 
 U32 = 0xFFFF_FFFF
 MAX_MEMBERS = 300
@@ -45,47 +39,45 @@ SCORE_FACTORS = (0x7FEB352D, 0x846CA68B)
 _CHUNK = 1 << 20
 
 
-def _mix(h: int) -> int:
-    h ^= h >> 16
-    h = h * MIX_FACTORS[0] & U32
-    h ^= h >> 13
-    h = h * MIX_FACTORS[1] & U32
+def _mix(h: Any) -> Any:
+    """``mix`` of an integer, or of each word of a ``uint32`` array."""
+    h = (h ^ h >> 16) * MIX_FACTORS[0] & U32
+    h = (h ^ h >> 13) * MIX_FACTORS[1] & U32
     return h ^ h >> 16
 
 
 def rule_hash(group: int, port: int) -> int:
     """The 32-bit hash of a destination; ``group`` as an integer in host order."""
-    return _mix(group ^ port * PORT_FACTOR & U32)
-
-
-def flow_hash(source: int, group: int, source_port: int, port: int) -> int:
-    """The 32-bit hash of a flow; addresses as integers in host order."""
-    ports = source_port << 16 | port
-    return _mix(group ^ source * SOURCE_FACTOR & U32 ^ ports * PORT_FACTOR & U32)
+    return int(_mix(group ^ port * PORT_FACTOR & U32))
 
 
 def slot_seed(slot: int) -> int:
-    return _mix((slot + 1) * _SLOT_FACTOR & U32)
+    return int(_mix((slot + 1) * _SLOT_FACTOR & U32))
 
 
-def score(hashed: int, slot: int) -> int:
-    s = (hashed ^ slot_seed(slot)) * SCORE_FACTORS[0] & U32
-    s ^= s >> 15
-    return s * SCORE_FACTORS[1] & U32
+def score(hashed: Any, seed: Any) -> Any:
+    """The score of a hash at the slot of this seed, or of each of a ``uint32`` array at each."""
+    s = (hashed ^ seed) * SCORE_FACTORS[0] & U32
+    return (s ^ s >> 15) * SCORE_FACTORS[1] & U32
+
+
+def _best_slot(hashed: int, members: int) -> int:
+    return max(range(members), key=lambda slot: (score(hashed, slot_seed(slot)), -slot))
 
 
 def owner(group: int, port: int, members: int, hashing: Hashing = Hashing.RENDEZVOUS) -> int:
     """The slot, 0 to ``members`` − 1, that owns ``group:port``."""
     hashed = rule_hash(group, port)
-    if hashing is Hashing.MODULO:
-        return hashed % members
-    return max(range(members), key=lambda slot: (score(hashed, slot), -slot))
+    return hashed % members if hashing is Hashing.MODULO else _best_slot(hashed, members)
 
 
 def flow_owner(source: int, group: int, source_port: int, port: int, members: int) -> int:
-    """The slot, 0 to ``members`` − 1, that a flow goes to in a group whose members come and go."""
-    hashed = flow_hash(source, group, source_port, port)
-    return max(range(members), key=lambda slot: (score(hashed, slot), -slot))
+    """The slot, 0 to ``members`` − 1, that a flow goes to in a group whose members come and go.
+
+    Addresses are integers in host order.
+    """
+    ports = source_port << 16 | port
+    return _best_slot(_mix(group ^ source * SOURCE_FACTOR & U32 ^ ports * PORT_FACTOR & U32), members)
 
 
 def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Hashing.RENDEZVOUS) -> list[int]:
@@ -95,28 +87,16 @@ def owners(keys: Sequence[tuple[int, int]], members: int, hashing: Hashing = Has
     import numpy as np  # here: mcrctl, and plans that hash no rules, answer sooner without it
 
     destinations = np.array(keys, dtype=np.uint32)  # (keys, 2)
-    hashed = _mix_words(destinations[:, 0] ^ destinations[:, 1] * np.uint32(PORT_FACTOR))
+    hashed = _mix(destinations[:, 0] ^ destinations[:, 1] * np.uint32(PORT_FACTOR))
     if hashing is Hashing.MODULO:
         return [int(slot) for slot in hashed % np.uint32(members)]
     seeds = np.array([slot_seed(slot) for slot in range(members)], dtype=np.uint32)
     rows = max(1, _CHUNK // members)
     found: list[int] = []
     for start in range(0, len(hashed), rows):
-        scores = (hashed[start : start + rows, None] ^ seeds) * np.uint32(SCORE_FACTORS[0])
-        scores ^= scores >> np.uint32(15)
-        scores *= np.uint32(SCORE_FACTORS[1])
+        scores = score(hashed[start : start + rows, None], seeds)
         found += np.argmax(scores, axis=1).tolist()  # the first, so the lowest, of equals
     return found
-
-
-def _mix_words(h: Words) -> Words:
-    import numpy as np
-
-    h = h ^ (h >> np.uint32(16))
-    h = h * np.uint32(MIX_FACTORS[0])
-    h ^= h >> np.uint32(13)
-    h *= np.uint32(MIX_FACTORS[1])
-    return h ^ (h >> np.uint32(16))
 
 
 def moved(keys: Sequence[tuple[int, int]], before: int, after: int, hashing: Hashing) -> int:

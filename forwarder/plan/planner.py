@@ -31,7 +31,7 @@ from forwarder.plan.model import (
 )
 from forwarder.plan.numa import Nodes, homes, interface_nodes, runs_by_node
 from forwarder.plan.placement import MAX_MEMBERS, imbalance, moved, owners
-from forwarder.plan.resources import RingPlan, cpu_slots, pick_cpus, reached, ring_for, shares
+from forwarder.plan.resources import RingPlan, cpu_slots, pick_cpus, ring_for, shares
 from forwarder.plan.strategy import Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from forwarder.plan.validate import binding_problems, group_problems, plan_problems
 from forwarder.plan.warnings import plan_warnings
@@ -220,7 +220,8 @@ def _workers(
         slots, order = list(range(group.workers)), tuple[int, ...]()
         if by_cpu:
             picked, numbers = ([cpu.cpu for cpu in some] for some in (cpus, host.cpus_of(group.node)))
-            if reached(numbers, group.workers) < min(group.workers, len(numbers)):
+            members = {number % group.workers for number in numbers}  # those that PACKET_FANOUT_CPU picks
+            if len(members) < min(group.workers, len(numbers)):
                 order = tuple(dict.fromkeys((*picked, *numbers)))  # those of the workers first
             else:
                 slots = cpu_slots(picked)

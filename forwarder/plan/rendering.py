@@ -63,8 +63,8 @@ def plan_as_text(plan: Plan, width: int = WIDTH) -> str:
     return lines.replace("\n\n\n", "\n\n").rstrip("\n")  # tables bring an empty line above and below
 
 
-def _table(*columns: str, left: Sequence[str] = ()) -> Table:
-    """An empty table; columns are aligned right but for those in ``left``."""
+def aligned_table(*columns: str, left: Sequence[str] = ()) -> Table:
+    """An empty table; columns are aligned right except those in ``left``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name in left else "right")
@@ -73,7 +73,7 @@ def _table(*columns: str, left: Sequence[str] = ()) -> Table:
 
 def _groups(plan: Plan) -> Table:
     several = len(plan.nodes) > 1
-    table = _table(
+    table = aligned_table(
         *("group", "interfaces", "workers", "CPUs", *(("node",) if several else ())),
         *("fanout", "rules a worker", "sockets", "ring of each"),
         left=("interfaces", "fanout"),
@@ -103,7 +103,7 @@ def _groups(plan: Plan) -> Table:
 
 def _nodes(plan: Plan) -> Table:
     """What each memory node has and serves; memory is this forwarder's own estimate."""
-    table = _table(
+    table = aligned_table(
         *("node", "CPUs", "interfaces", "groups", "workers", "rings"),
         *("rules and\nprocesses", "memory\nthere is"),
         left=("interfaces",),
@@ -130,7 +130,7 @@ def _nodes(plan: Plan) -> Table:
 def _movements(plan: Plan) -> Table:
     """How evenly rules are hashed, and how many move when a group gets one worker more or less."""
     moved = (f"moved by one\nmore, less,\n{name}" for name in ("rendezvous", "modulo"))
-    table = _table("group", "rules", "workers", "fullest / mean", *moved)
+    table = aligned_table("group", "rules", "workers", "fullest / mean", *moved)
     for m in plan.movements:
         pairs = ((m.moved_rendezvous, m.moved_rendezvous_less), (m.moved_modulo, m.moved_modulo_less))
         cells = (f"{more:,}, {'–' if less is None else f'{less:,}'}" for more, less in pairs)
@@ -144,7 +144,7 @@ def _figures(figures: Figures, stated: Documented) -> Table:
     if figures.modelled_at_most:
         estimates["modelled,\nall groups full"] = figures.modelled_at_most
     estimates["projected"] = figures.projected
-    table = _table("", *(f"documented\n{row.source}" for row in stated.rows), *estimates, left=("",))
+    table = aligned_table("", *(f"documented\n{row.source}" for row in stated.rows), *estimates, left=("",))
 
     def add(label: str, cells: Iterable[str], documented: Iterable[str] = ()) -> None:
         table.add_row(label, *(documented or [""] * len(stated.rows)), *cells)

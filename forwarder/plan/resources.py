@@ -18,7 +18,7 @@ _FRAME_OVERHEAD_BYTES = 96 + 4
 
 @dataclass(frozen=True)
 class RingPlan:
-    """A ring: ``frames`` (a power of two) of ``frame_bytes`` (a power of two) each."""
+    """A ring: ``frames`` (a power of two) of ``frame_bytes`` (a power of two, at least 128) each."""
 
     frame_bytes: int
     frames: int
@@ -76,20 +76,10 @@ def cpu_slots(cpus: Sequence[int]) -> list[int]:
     The kernel gives a datagram received on CPU c to member ``c % members``, so the worker on CPU c should be
     member ``c % members``; where two want one place, the later takes one that is left over.
     """
-    members = len(cpus)
-    slots: list[int | None] = [None] * members
-    taken: set[int] = set()
-    for place, cpu in enumerate(cpus):
-        if cpu % members not in taken:
-            slots[place] = cpu % members
-            taken.add(cpu % members)
-    spare = iter(slot for slot in range(members) if slot not in taken)
-    return [next(spare) if slot is None else slot for slot in slots]
-
-
-def reached(cpus: Sequence[int], members: int) -> int:
-    """How many members PACKET_FANOUT_CPU picks for frames received on these CPUs."""
-    return len({cpu % members for cpu in cpus})
+    wanted = [cpu % len(cpus) for cpu in cpus]
+    first = {slot: place for place, slot in reversed(list(enumerate(wanted)))}
+    spare = iter(slot for slot in range(len(cpus)) if slot not in first)
+    return [slot if first[slot] == place else next(spare) for place, slot in enumerate(wanted)]
 
 
 def shares(total: int, parts: int) -> list[int]:
