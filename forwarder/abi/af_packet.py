@@ -56,13 +56,7 @@ TP_STATUS_SEND_REQUEST: Final = 1 << 0
 TP_STATUS_WRONG_FORMAT: Final = 1 << 2
 
 # struct tpacket2_hdr
-TP2_STATUS: Final = 0
-TP2_LEN: Final = 4
-TP2_SNAPLEN: Final = 8
-TP2_MAC: Final = 12
-TP2_NET: Final = 14
-TP2_SEC: Final = 16
-TP2_NSEC: Final = 20
+TP2_STATUS, TP2_LEN, TP2_SEC, TP2_NSEC = 0, 4, 16, 20
 TP2_HDRLEN: Final = 52
 """``TPACKET2_HDRLEN``: the header and the ``sockaddr_ll`` behind it."""
 
@@ -77,19 +71,10 @@ VNET_OFFSET: Final = MAC_OFFSET - 10
 
 # struct virtio_net_hdr
 VNET_HDR_BYTES: Final = 10
-VNET_FLAGS: Final = 0
-VNET_GSO_TYPE: Final = 1
-VNET_HDR_LEN: Final = 2
 VNET_GSO_SIZE: Final = 4
-VNET_CSUM_START: Final = 6
-VNET_CSUM_OFFSET: Final = 8
 VIRTIO_NET_HDR_F_NEEDS_CSUM: Final = 1
 VIRTIO_NET_HDR_F_DATA_VALID: Final = 2
-VIRTIO_NET_HDR_GSO_NONE: Final = 0
 VIRTIO_NET_HDR_GSO_UDP_L4: Final = 5
-
-UDP_MAX_SEGMENTS: Final = 64
-"""Datagrams that one UDP GSO frame may carry (``UDP_MAX_SEGMENTS`` was 64 until Linux 6.9, 128 since)."""
 
 SOCKADDR_LL: Final = struct.Struct("=HHiHBB8s")
 """family, protocol (network order), ifindex, hatype, pkttype, halen, address."""

@@ -7,12 +7,12 @@ the process that made it.
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from forwarder.abi import syscalls
+from forwarder.abi.libc import checked, libc
 
 BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE = 0, 2, 5, 28
 BPF_MAP_TYPE_ARRAY: Final = 2
@@ -45,8 +45,6 @@ _PROG_LOAD: Final = struct.Struct("=IIQQ24x16s8x")
 _MAP_CREATE: Final = struct.Struct("=IIIII")
 _MAP_UPDATE: Final = struct.Struct("=IIQQQ")
 _LINK_CREATE: Final = struct.Struct("=IIII")
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 
 class Instruction(NamedTuple):
@@ -60,8 +58,7 @@ class Instruction(NamedTuple):
 
 
 def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SCHED_CLS) -> int:
-    """A descriptor of the program, by default for interfaces' ingress; ``name``: at most 15 letters, for
-    listings.
+    """A descriptor of the program; ``name``: at most 15 letters, for listings.
 
     Raises OSError: the kernel does not take it (EPERM: CAP_BPF and CAP_NET_ADMIN are needed).
     """
@@ -90,14 +87,10 @@ def create_array(value_bytes: int) -> int:
 def store(array: int, value: bytes) -> None:
     """Make ``value`` the one of a map of :func:`create_array`."""
     key, held = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, len(value))
-    attributes = _MAP_UPDATE.pack(array, 0, ctypes.addressof(key), ctypes.addressof(held), 0)
-    _bpf(BPF_MAP_UPDATE_ELEM, attributes)
+    addresses = (ctypes.addressof(key), ctypes.addressof(held))
+    _bpf(BPF_MAP_UPDATE_ELEM, _MAP_UPDATE.pack(array, 0, *addresses, 0))
 
 
 def _bpf(command: int, attributes: bytes) -> int:
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    result: int = _libc.syscall(syscalls.BPF, command, ctypes.byref(buffer), len(attributes))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    return checked(libc.syscall(syscalls.BPF, command, ctypes.byref(buffer), len(attributes)))

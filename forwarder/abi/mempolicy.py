@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from forwarder.abi import syscalls
+from forwarder.abi.libc import checked, libc
 
 MPOL_PREFERRED: Final = 1
 """``include/uapi/linux/mempolicy.h``"""
@@ -30,8 +31,6 @@ WORDS: Final = 16
 """Length of a mask of 1,024 nodes, the most that a kernel can be built for (MAX_NUMNODES)."""
 MAXNODE: Final = WORDS * 64 + 1
 """That length in a call: one more than the bits the kernel reads (``get_nodes`` in ``mm/mempolicy.c``)."""
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 _Mask = ctypes.c_ulong * WORDS
 
 
@@ -53,10 +52,7 @@ def preferring(node: int | None) -> Iterator[None]:
 
 
 def prefer_for(address: int, nbytes: int, node: int | None) -> None:
-    """Have pages of a mapping come from ``node`` when somebody first writes to them, if the kernel will.
-
-    ``address``: of a page.
-    """
+    """Have pages of a mapping come from ``node`` when somebody first writes to them, if the kernel will."""
     if node is not None:
         with suppress(OSError):
             _call(syscalls.MBIND, ctypes.c_void_p(address), nbytes, MPOL_PREFERRED, _mask(node), MAXNODE, 0)
@@ -101,6 +97,4 @@ def _mask(node: int) -> ctypes.Array[ctypes.c_ulong]:
 
 def _call(number: int, *arguments: object) -> None:
     words = (ctypes.c_long(value) if isinstance(value, int) else value for value in arguments)
-    if _libc.syscall(ctypes.c_long(number), *words) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    checked(libc.syscall(ctypes.c_long(number), *words))

@@ -24,14 +24,11 @@ from numba.extending import intrinsic, overload
 
 from forwarder.abi import syscalls
 from forwarder.abi.jit import njit
+from forwarder.abi.libc import libc
 
 _PROT_READ, _PROT_WRITE = 1, 2
 _MAP_SHARED, _MAP_POPULATE = 0x1, 0x8000
 _CLOCK_MONOTONIC: Final = 1
-_NS_PER_S: Final = 1_000_000_000
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 _c_syscall = types.ExternalFunction("syscall", types.int64(*([types.int64] * 7)))
 _c_memcpy = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.intp))
@@ -41,15 +38,17 @@ _c_errno = types.ExternalFunction("__errno_location", types.intp())
 @intrinsic  # type: ignore[untyped-decorator]
 def _load_i32_at(typingctx: Any, address: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-        return builder.load(pointer)
+        return builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
 
     return types.int32(types.intp), codegen
 
 
-def _element_pointer(context: Any, builder: Any, arrtype: Any, array: Any, index: Any) -> Any:
-    ary = context.make_array(arrtype)(context, builder, array)
-    return cgutils.get_item_pointer(context, builder, arrtype, ary, [index], wraparound=False)
+def _element_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """The address of an element; ``args`` are the array and the index."""
+    arrtype = signature.args[0]
+    array = context.make_array(arrtype)(context, builder, args[0])
+    index = context.cast(builder, args[1], signature.args[1], types.intp)
+    return cgutils.get_item_pointer(context, builder, arrtype, array, [index], wraparound=False)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -57,9 +56,7 @@ def _load_acquire(typingctx: Any, array: Any, index: Any) -> Any:
     align = array.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        index_value = context.cast(builder, args[1], signature.args[1], types.intp)
-        pointer = _element_pointer(context, builder, signature.args[0], args[0], index_value)
-        return builder.load_atomic(pointer, "acquire", align)
+        return builder.load_atomic(_element_pointer(context, builder, signature, args), "acquire", align)
 
     return array.dtype(array, index), codegen
 
@@ -69,26 +66,12 @@ def _store_release(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     align = array.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        index_value = context.cast(builder, args[1], signature.args[1], types.intp)
-        pointer = _element_pointer(context, builder, signature.args[0], args[0], index_value)
-        builder.store_atomic(
-            context.cast(builder, args[2], signature.args[2], signature.args[0].dtype),
-            pointer,
-            "release",
-            align,
-        )
+        pointer = _element_pointer(context, builder, signature, args)
+        stored = context.cast(builder, args[2], signature.args[2], signature.args[0].dtype)
+        builder.store_atomic(stored, pointer, "release", align)
         return context.get_dummy_value()
 
     return types.void(array, index, value), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _full_fence(typingctx: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
 
 
 def load_acquire(array: Any, index: int) -> Any:
@@ -101,13 +84,9 @@ def store_release(array: Any, index: int, value: int) -> None:
     array[index] = value
 
 
-def full_fence() -> None:
-    """A sequentially consistent fence: a store before it is visible before a load after it."""
-
-
 def syscall(number: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0) -> int:
     """One system call; a negative ``errno`` on failure, as the kernel itself returns."""
-    result = _libc.syscall(*(ctypes.c_long(int(x)) for x in (number, a, b, c, d, e, f)))
+    result = libc.syscall(*(ctypes.c_long(int(x)) for x in (number, a, b, c, d, e, f)))
     return -ctypes.get_errno() if result == -1 else int(result)
 
 
@@ -126,11 +105,6 @@ def _overload_load_acquire(array, index):
 @overload(store_release)
 def _overload_store_release(array, index, value):
     return lambda array, index, value: _store_release(array, index, value)
-
-
-@overload(full_fence)
-def _overload_full_fence():
-    return lambda: _full_fence()
 
 
 @overload(syscall)
@@ -211,4 +185,4 @@ def map_shared(fd: int, length: int) -> int:
 def monotonic_ns(timespec: Any) -> Any:
     """``time.monotonic_ns()``; ``timespec`` is an ``int64[2]`` to work in."""
     syscall(syscalls.CLOCK_GETTIME, _CLOCK_MONOTONIC, timespec.ctypes.data)
-    return timespec[0] * _NS_PER_S + timespec[1]
+    return timespec[0] * 1_000_000_000 + timespec[1]

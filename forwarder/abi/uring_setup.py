@@ -12,12 +12,12 @@ import importlib.util
 import mmap
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwarder.abi import io_uring as abi
+from forwarder.abi.native import longs_at, words_at
 
 _POINTERS = tuple((name, ctypes.c_void_p) for name in ("khead", "ktail", "kring_mask", "kring_entries"))
 _MAPPING = (
@@ -40,11 +40,7 @@ class _Sq(ctypes.Structure):
 
 
 class _Cq(ctypes.Structure):
-    _fields_ = (
-        *_POINTERS,
-        *((name, ctypes.c_void_p) for name in ("kflags", "koverflow", "cqes")),
-        *_MAPPING,
-    )
+    _fields_ = (*_POINTERS, *((name, ctypes.c_void_p) for name in ("kflags", "koverflow", "cqes")), *_MAPPING)
 
 
 class _Ring(ctypes.Structure):
@@ -75,20 +71,10 @@ class _Params(ctypes.Structure):
     )
 
 
-def _load_library() -> ctypes.CDLL:
-    """liburing's C functions, out of the package's own extension module."""
-    spec = importlib.util.find_spec("liburing.queue")
-    if spec is None or spec.origin is None:
-        raise ImportError("the liburing package has no compiled module liburing.queue")
-    return ctypes.CDLL(spec.origin)
-
-
-_library = _load_library()
-
-
-def _view(address: int, count: int, dtype: Any) -> NDArray[Any]:
-    size = count * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype=dtype, count=count)
+_spec = importlib.util.find_spec("liburing.queue")
+if _spec is None or _spec.origin is None:
+    raise ImportError("the liburing package has no compiled module liburing.queue")
+_library = ctypes.CDLL(_spec.origin)
 
 
 @dataclass(frozen=True)
@@ -132,11 +118,8 @@ class Uring:
 def open_uring(entries: int, completions: int) -> Uring:
     """An io_uring for one thread, maybe of a process that is yet to be forked.
 
-    That thread takes it into use with :func:`~forwarder.abi.io_uring.enable_rings`.
-
-    Args:
-        entries: submission entries, a power of two.
-        completions: completion entries, a power of two, at least ``entries``.
+    That thread takes it into use with :func:`~forwarder.abi.io_uring.enable_rings`. ``entries``: of the
+    submission ring, a power of two; ``completions``: likewise, and at least ``entries``.
 
     Raises OSError: io_uring is disabled (``kernel.io_uring_disabled``), out of memory or of descriptors.
     """
@@ -155,12 +138,12 @@ def open_uring(entries: int, completions: int) -> Uring:
         raise OSError(-result, f"io_uring_queue_init: {os.strerror(-result)}")
     return Uring(
         fd=ring.ring_fd,
-        sq_head=_view(ring.sq.khead, 1, np.uint32),
-        sq_tail=_view(ring.sq.ktail, 1, np.uint32),
-        cq_head=_view(ring.cq.khead, 1, np.uint32),
-        cq_tail=_view(ring.cq.ktail, 1, np.uint32),
-        sqes=_view(ring.sq.sqes, params.sq_entries * abi.SQE_WORDS, np.uint64).reshape(-1, abi.SQE_WORDS),
-        cqes=_view(ring.cq.cqes, params.cq_entries * abi.CQE_WORDS, np.uint64).reshape(-1, abi.CQE_WORDS),
+        sq_head=words_at(ring.sq.khead, 1),
+        sq_tail=words_at(ring.sq.ktail, 1),
+        cq_head=words_at(ring.cq.khead, 1),
+        cq_tail=words_at(ring.cq.ktail, 1),
+        sqes=longs_at(ring.sq.sqes, params.sq_entries * abi.SQE_WORDS).reshape(-1, abi.SQE_WORDS),
+        cqes=longs_at(ring.cq.cqes, params.cq_entries * abi.CQE_WORDS).reshape(-1, abi.CQE_WORDS),
         head_offset=ring.sq.khead - ring.sq.ring_ptr,
         _ring=ring,
     )
@@ -171,7 +154,6 @@ def submission_head(fd: int, head_offset: int) -> int:
 
     The descriptor keeps the ring's memory alive after the process that used it has died.
     """
-    with mmap.mmap(
-        fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=abi.IORING_OFF_SQ_RING
-    ) as memory:
+    access = (mmap.MAP_SHARED, mmap.PROT_READ)
+    with mmap.mmap(fd, mmap.PAGESIZE, *access, offset=abi.IORING_OFF_SQ_RING) as memory:
         return int.from_bytes(memory[head_offset : head_offset + 4], "little")

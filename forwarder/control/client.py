@@ -16,7 +16,7 @@ _CHANGES: Final = ("add", "remove", "resize", "apply")
 
 
 class RefusedError(ProblemsError):
-    """The supervisor refused the request."""
+    """The supervisor refused the request, with everything that it found wrong."""
 
 
 class UnreachableError(OSError):
@@ -24,12 +24,7 @@ class UnreachableError(OSError):
 
 
 def request(path: Path, command: str, **fields: Any) -> Any:
-    """The result of one command.
-
-    Raises:
-        RefusedError: with everything that the supervisor found wrong.
-        UnreachableError: there is no reply at ``path``.
-    """
+    """The result of one command; raises :class:`RefusedError` or :class:`UnreachableError`."""
     changes = command in _CHANGES
     timeout_s = CHANGE_TIMEOUT_S if changes else REPLY_TIMEOUT_S
     line = json.dumps({"command": command, **fields}).encode() + b"\n"

@@ -60,15 +60,11 @@ def _after(time_ns: int | None) -> str:
     return "–" if time_ns is None else f"{time_ns / 1e6:,.1f} ms"
 
 
-def statistics(result: Any) -> Group:
-    """Render the reply to `stats`."""
-    return Group(_counted(result), _distribution(result))
-
-
 _SUMS = ("received", "matched", "sent", "dropped")
 
 
-def _counted(result: Any) -> Table:
+def statistics(result: Any) -> Group:
+    """Render the reply to `stats`."""
     table = _table("", *_SUMS)
     former: Counter[str] = Counter()
     for worker in result["workers"]:
@@ -87,7 +83,7 @@ def _counted(result: Any) -> Table:
         waiting = f" ({rule['reason']})" if rule["reason"] else ""
         name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
         table.add_row(name, "", f"{rule['matched']:,}", f"{rule['sent']:,}", "")
-    return table
+    return Group(table, _distribution(result))
 
 
 def _sums(counters: Any) -> dict[str, int]:
@@ -100,7 +96,12 @@ def _figures(sums: Mapping[str, int]) -> list[str]:
 
 def workers(result: Any) -> Group:
     """Render the reply to `list-workers`."""
-    return Group(_workers(result), _distribution(result))
+    table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
+    fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
+    for worker in result["workers"]:
+        values = ["–" if worker[name] is None else str(worker[name]) for name in fields]
+        table.add_row(*values, ", ".join(worker["interfaces"]))
+    return Group(table, _distribution(result))
 
 
 def _distribution(result: Any) -> Table:
@@ -116,15 +117,6 @@ def _distribution(result: Any) -> Table:
             f"{entry['moved_by_one_more']:,}",
             "–" if less is None else f"{less:,}",
         )
-    return table
-
-
-def _workers(result: Any) -> Table:
-    table = _table("worker", "group", "pid", "CPU", "node", "state", "restarts", "rules", "interfaces")
-    fields = ("worker_id", "group", "pid", "cpu", "node", "state", "restarts", "rules")
-    for worker in result["workers"]:
-        values = ["–" if worker[name] is None else str(worker[name]) for name in fields]
-        table.add_row(*values, ", ".join(worker["interfaces"]))
     return table
 
 

@@ -8,6 +8,7 @@ is silent, or does not read its replies, does not delay others.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -41,10 +42,6 @@ _UCRED: Final = struct.Struct("=iII")
 """pid, uid, gid"""
 
 
-class SocketInUseError(OSError):
-    """Another supervisor serves the control socket at this path."""
-
-
 class SocketPathError(ProblemsError):
     """The control socket cannot be made at this path."""
 
@@ -56,9 +53,7 @@ class SocketPathError(ProblemsError):
 async def serve(supervisor: Supervisor, path: Path, reconfiguration: Reconfiguration) -> asyncio.Server:
     """Listen at ``path``, mode 0600; a socket left behind by a supervisor that is gone is replaced.
 
-    Raises:
-        SocketInUseError: another supervisor serves it.
-        SocketPathError: no socket can be made there.
+    Raises OSError: another supervisor serves it; SocketPathError: no socket can be made there.
     """
     _remove_stale_socket(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -96,7 +91,7 @@ def _remove_stale_socket(path: Path) -> None:
             return
         except OSError as error:  # AF_UNIX path too long
             raise SocketPathError(path, error) from error
-    raise SocketInUseError(98, f"a supervisor answers at {path} already")
+    raise OSError(errno.EADDRINUSE, f"a supervisor answers at {path} already")
 
 
 async def _serve_connection(
@@ -131,7 +126,6 @@ def _allowed(writer: asyncio.StreamWriter) -> bool:
 
 
 async def reply(supervisor: Supervisor, reconfiguration: Reconfiguration, line: bytes) -> bytes:
-    """The reply to one request line."""
     try:
         result = await _perform(supervisor, reconfiguration, parse(line))
     except ProblemsError as error:
@@ -155,11 +149,8 @@ async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, req
         case requests.Add():
             wanted, began_ns = parse_rules(request.rules), time.monotonic_ns()
             await supervisor.rules.add(wanted)
-            took_ns, troubles = time.monotonic_ns() - began_ns, map(supervisor.interfaces.trouble, wanted)
-            added = [
-                {"rule_id": rule.rule_id, "state": "waiting" if trouble else "running", "reason": trouble}
-                for rule, trouble in zip(wanted, troubles, strict=True)
-            ]
+            took_ns = time.monotonic_ns() - began_ns
+            added = [stats.condition(supervisor, rule) for rule in wanted]
             return {"in_force_after_ns": took_ns, "added": added}
         case requests.Remove():
             await supervisor.rules.remove(request.rule_id)

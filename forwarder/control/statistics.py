@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.accounting import Block, Snapshot, read
+from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.handle import State, WorkerHandle
 from forwarder.workers.pool import RETIRED
@@ -136,7 +137,7 @@ def _counted(handle: WorkerHandle, snapshot: Snapshot, wrong_worker: int | None)
                 "kernel_drops": receiver.count_drops(),
                 "arrived_frames": receiver.came,
                 "waiting_frames": receiver.waiting(claimed),
-                "ring_bytes": receiver.ring.nbytes,
+                "ring_bytes": receiver.ring.ring_bytes,
                 "ring_fill": receiver.fill(claimed),
             }
             for row, receiver in sorted(handle.receivers.items())
@@ -167,6 +168,12 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
     ]
 
 
+def condition(supervisor: Supervisor, rule: ForwardingRule) -> dict[str, Any]:
+    """Whether a rule is running, or what it waits for."""
+    trouble = supervisor.interfaces.trouble(rule)
+    return {"rule_id": rule.rule_id, "state": "waiting" if trouble else "running", "reason": trouble}
+
+
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     """Each rule's state and counters, over all workers that hold it."""
     blocks: dict[int, list[Block]] = {}
@@ -182,12 +189,9 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     found = []
     for rule in supervisor.state.book:
         rule_counts = counts.get(rule.rule_id, RuleCounts())
-        trouble = supervisor.interfaces.trouble(rule)
         found.append(
             {
-                "rule_id": rule.rule_id,
-                "state": "waiting" if trouble else "running",
-                "reason": trouble,
+                **condition(supervisor, rule),
                 "matched": rule_counts.matched,
                 "matched_bytes": rule_counts.matched_bytes,
                 "sent": rule_counts.matched * len(rule.outputs) - rule_counts.unsent,
@@ -266,10 +270,8 @@ class _Exposition:
         about = "Frames for an interface's rings, those included that found no free slot."
         arrived = ((interface["name"], interface["arrived_frames"]) for interface in stats["interfaces"])
         yield _counter("mcrd_arrived_frames", about, "interface", arrived)
-        about, bounds = (
-            "Workers of an elastic group, and their bounds.",
-            ("workers", "min_workers", "max_workers"),
-        )
+        about = "Workers of an elastic group, and their bounds."
+        bounds = ("workers", "min_workers", "max_workers")
         sizes = ((group["group"], what, group[what]) for group in stats["scaling"] for what in bounds)
         yield _gauge("mcrd_group_workers", about, "group what", sizes)
         about = "Datagrams/s that reach an elastic group's sockets."

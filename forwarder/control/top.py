@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from forwarder.plan.rendering import aligned_table
 from forwarder.supervisor.scaling_policy import Limits
 
 SCHEMA: Final = "mcrd.top/1"
@@ -79,11 +80,7 @@ def _flows(before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: 
 
 
 def _worker(
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any],
-    seconds: float,
-    matched: int,
-    cpu_ns: CpuTimes,
+    before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: float, matched: int, cpu_ns: CpuTimes
 ) -> dict[str, Any]:
     pid = after["pid"]
     spent = cpu_ns[1][pid] - cpu_ns[0][pid] if pid in cpu_ns[0] and pid in cpu_ns[1] else None
@@ -121,6 +118,7 @@ def _interfaces(before: Mapping[str, Any], after: Mapping[str, Any], seconds: fl
 
 
 _IDENTITY: Final = ("worker_id", "group", "pid", "cpu", "state")
+_table = partial(aligned_table, left=("state", "interface", "last change"))
 
 
 def view(found: Mapping[str, Any]) -> Group:
@@ -147,22 +145,21 @@ def view(found: Mapping[str, Any]) -> Group:
     return Group(workers, interfaces, *_scaling(found["scaling"]), *hot_spots)
 
 
-def _scaling(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """Sizes of the elastic groups and their last change; empty if there are none."""
+def _scaling(groups: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Sizes of the elastic groups and their last change; nothing if there are none."""
     if not groups:
-        return []
+        return
     table = _table("group", "interface", "workers", "offered/s", "ring full to", "last change")
     for group in groups:
-        last = group["changes"][-1] if group["changes"] else None
         table.add_row(
             str(group["group"]),
             ", ".join(group["interfaces"]),
             f"{group['workers']} of {group['min_workers']} to {group['max_workers']}",
             f"{group['offered_dps']:,.0f}",
             f"{group['ring_fill']:.0%}",
-            "" if last is None else _change(last),
+            _change(group["changes"][-1]) if group["changes"] else "",
         )
-    return [table]
+    yield table
 
 
 def _change(change: Mapping[str, Any]) -> str:
@@ -172,10 +169,3 @@ def _change(change: Mapping[str, Any]) -> str:
 
 def _cells(rates: Mapping[str, float]) -> list[str]:
     return [f"{rates[f'{name}_dps']:,.0f}" for name in _RATES]
-
-
-def _table(*columns: str) -> Table:
-    table, left = Table(box=box.SIMPLE_HEAD, pad_edge=False), ("state", "interface", "last change")
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
-    return table

@@ -48,10 +48,7 @@ class Handover:
         incoming.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._incoming)
 
     def keep_on(self, outgoing: socket.socket) -> None:
-        """Have an outgoing socket take everything until :meth:`switch`.
-
-        The incoming sockets of its interface must be held back already.
-        """
+        """Have an outgoing socket take everything until :meth:`switch`; hold incoming ones back first."""
         outgoing.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._outgoing)
 
     def switch(self) -> None:

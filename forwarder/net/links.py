@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,12 @@ class LinkView:
         return None if index is None else self._by_index[index]
 
 
-def output_trouble(name: str, state: InterfaceState | None) -> str | None:
-    """Why nothing can be sent out of an interface, or None."""
+def trouble(use: Literal["input", "output"], name: str, state: InterfaceState | None) -> str | None:
+    """Why nothing can be received from an interface, or sent out of it, or None."""
     if state is None:
-        return f"output interface {name} does not exist"
+        return f"{use} interface {name} does not exist"
     if not state.up:
-        return f"output interface {name} is down"
-    if state.ipv4 is None:
+        return f"{use} interface {name} is down"
+    if use == "output" and state.ipv4 is None:
         return f"output interface {name} has no IPv4 address"
-    return None
-
-
-def input_trouble(name: str, state: InterfaceState | None) -> str | None:
-    """Why nothing can be received from an interface, or None."""
-    if state is None:
-        return f"input interface {name} does not exist"
-    if not state.up:
-        return f"input interface {name} is down"
     return None

@@ -40,10 +40,7 @@ class Joins:
         return len(self._held)
 
     def join(self, membership: Membership) -> None:
-        """Join a group on an interface, or count one more rule that wants it.
-
-        Raises OSError: the interface is gone or cannot do multicast.
-        """
+        """Join a group, or count one more rule that wants it. Raises OSError: the interface cannot do it."""
         if not self._wanted[membership]:
             self._held[membership] = self._join_somewhere(membership)
         self._wanted[membership] += 1
@@ -137,7 +134,6 @@ class Memberships:
             self._joins.leave(membership)
 
     def close(self) -> None:
-        """Leave every group."""
         self._joins.close()
 
 

@@ -19,9 +19,9 @@ from typing import TypeVar
 from forwarder.abi import af_packet as ap
 from forwarder.abi import mempolicy
 from forwarder.abi.cbpf import RET, Instruction, K, Program, assemble
-from forwarder.plan.resources import TX_RING
+from forwarder.abi.libc import checked, libc
+from forwarder.plan.resources import TX_RING, RingPlan
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
@@ -34,17 +34,9 @@ _DROP_ALL = (Instruction(RET | K, 0, 0, 0),)
 
 
 @dataclass(frozen=True)
-class Ring:
-    """A ring: ``frames`` slots of ``frame_bytes`` (a power of two, at least 128)."""
-
-    frames: int
-    frame_bytes: int
+class Ring(RingPlan):
     memory_node: int | None = None
     """Where its pages are to come from; ``None``: wherever the kernel takes them."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.frames * self.frame_bytes
 
 
 def open_receivers(ifindex: int, rings: Sequence[Ring]) -> list[socket.socket]:
@@ -131,11 +123,11 @@ def _set_up(sock: socket.socket, ring: Ring, ifindex: int) -> None:
 
 
 def _make_ring(sock: socket.socket, option: int, ring: Ring) -> None:
-    block = max(ring.frame_bytes, min(ring.nbytes, 64 * 1024))
-    request = ap.TPACKET_REQ.pack(block, ring.nbytes // block, ring.frame_bytes, ring.frames)
+    block = max(ring.frame_bytes, min(ring.ring_bytes, 64 * 1024))
+    request = ap.TPACKET_REQ.pack(block, ring.ring_bytes // block, ring.frame_bytes, ring.frames)
     with mempolicy.preferring(ring.memory_node):
         # Through libc: Python's own call keeps the interpreter's lock while the kernel waits.
-        _checked(_libc.setsockopt(sock.fileno(), ap.SOL_PACKET, option, request, len(request)))
+        checked(libc.setsockopt(sock.fileno(), ap.SOL_PACKET, option, request, len(request)))
 
 
 def join_fanout(sock: socket.socket, group: int | None, mode: int, members: int) -> int:
@@ -222,7 +214,7 @@ def open_tx_rings(memory_nodes: Sequence[int | None]) -> list[socket.socket]:
 
 def _set_up_tx(sock: socket.socket, memory_node: int | None) -> None:
     sock.setsockopt(ap.SOL_PACKET, ap.PACKET_VERSION, ap.TPACKET_V2)
-    _make_ring(sock, ap.PACKET_TX_RING, Ring(TX_RING.frames, TX_RING.frame_bytes, memory_node))
+    _make_ring(sock, ap.PACKET_TX_RING, Ring(TX_RING.frame_bytes, TX_RING.frames, memory_node))
 
 
 def _set_program(sock: socket.socket, level: int, option: int, program: Program) -> None:
@@ -234,10 +226,4 @@ def _set_program(sock: socket.socket, level: int, option: int, program: Program)
 def _bind(sock: socket.socket, ifindex: int) -> None:
     """Bind by index: a name, which is all that ``socket.bind`` takes, could mean another interface by now."""
     address = ap.SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(ap.ETH_P_ALL), ifindex, 0, 0, 0, b"")
-    _checked(_libc.bind(sock.fileno(), address, len(address)))
-
-
-def _checked(result: int) -> None:
-    if result:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    checked(libc.bind(sock.fileno(), address, len(address)))

@@ -54,9 +54,6 @@ class RuleBook:
         """The rules, in the order they were added."""
         return (linked.rule for linked in self._by_id.values())
 
-    def __contains__(self, rule_id: object) -> bool:
-        return rule_id in self._by_id
-
     def get(self, rule_id: str) -> ForwardingRule | None:
         linked = self._by_id.get(rule_id)
         return linked.rule if linked else None
@@ -175,8 +172,3 @@ def _shortened(names: list[str], most: int = 16) -> list[str]:
     if len(names) <= most:
         return names
     return [*names[: most // 2], f"… {len(names) - most} more …", *names[-most // 2 :]]
-
-
-def check_rules(existing: Sequence[ForwardingRule], added: Sequence[ForwardingRule]) -> list[Problem]:
-    """Problems of adding ``added`` to ``existing`` rules (which have none), by place in ``added``."""
-    return list(RuleBook(existing).check(added))

@@ -70,8 +70,7 @@ def load_rules(path: Path) -> list[ForwardingRule]:
 
 
 def parse_outputs(text: str) -> list[dict[str, str | int]]:
-    """``239.2.2.2:5002:veth1[:ttl=N][:source=ADDRESS][,...]`` as the ``outputs`` of a rule yet to be checked
-    by :func:`parse_rules`.
+    """Outputs from ``GROUP:PORT:IF[:ttl=N][:source=ADDRESS][,…]``, yet to be checked by :func:`parse_rules`.
 
     Raises :class:`RulesError` when an item has other parts, or a port or time to live that is no number.
     """

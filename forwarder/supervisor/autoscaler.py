@@ -89,10 +89,7 @@ Histories = Mapping[tuple[str, ...], History]
 class Autoscaler:
     """Resizes the elastic groups of a plan.
 
-    Args:
-        host: reads the machine as it is now.
-        threshold_dps: datagrams/s that call for one more worker.
-        histories: of the groups of the plan before.
+    ``host``: reads the machine as it is now; ``histories``: of the groups of the plan before.
     """
 
     def __init__(

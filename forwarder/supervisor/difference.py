@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from forwarder.plan.model import GroupPlan, Plan
-from forwarder.rules.book import check_rules
+from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 from forwarder.workers.rule_index import Placer
 
@@ -81,7 +81,7 @@ def difference(now: State, wanted: State) -> Difference:
     add = tuple(rule for name, rule in wanted.rules.items() if now.rules.get(name) != rule)
     remove = (*(name for name in now.rules if name not in wanted.rules), *differing)
     # Rules are added before others are removed, and must not collide with them.
-    collide = bool(remove) and bool(add) and bool(check_rules(list(now.rules.values()), add))
+    collide = bool(remove) and bool(add) and bool(RuleBook(now.rules.values()).check(add))
     other = wanted.shape if wanted.shape != now.shape else None
     return Difference(other, add, remove, switchover=other is not None or bool(differing) or collide)
 

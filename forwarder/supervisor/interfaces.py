@@ -15,9 +15,9 @@ from typing import Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from forwarder.net import netlink
+from forwarder.net import links, netlink
 from forwarder.net.host_stack import HostStack
-from forwarder.net.links import InterfaceState, input_trouble, output_trouble
+from forwarder.net.links import InterfaceState
 from forwarder.problems import Log
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.state import ForwarderState
@@ -71,7 +71,6 @@ class Interfaces:
             self._mark_served(name, ifindex)
 
     def close(self) -> None:
-        """Close every socket."""
         if self._host_stack:
             self._host_stack.close()
         workers = self._state.pool.workers
@@ -79,12 +78,13 @@ class Interfaces:
 
     def trouble(self, rule: ForwardingRule) -> str | None:
         """What a rule waits for, or None when it is running."""
-        links, name = self._state.links, rule.input_interface
-        if found := input_trouble(name, links.find(name)):
+        find, name = self._state.links.find, rule.input_interface
+        if found := links.trouble("input", name, find(name)):
             return found
         if name not in self._served:
             return f"input interface {name} is being opened"
-        troubles = (output_trouble(one.interface, links.find(one.interface)) for one in rule.outputs)
+        names = (output.interface for output in rule.outputs)
+        troubles = (links.trouble("output", name, find(name)) for name in names)
         return next(filter(None, troubles), None)
 
     # -- what changes --
@@ -115,9 +115,8 @@ class Interfaces:
         async with state.sockets_lock:
             wanted = {name for name in names if state.pool.index.rules_on(name)}
             self._replan(wanted - {*state.plan.interfaces})
-            for name in sorted(
-                wanted - self._served.keys()
-            ):  # planned ones, too: another rule's may have failed
+            # Planned ones, too: another rule's may have failed.
+            for name in sorted(wanted - self._served.keys()):
                 if (link := state.links.find(name)) is not None:
                     await self._open(name, link)
 
@@ -137,10 +136,7 @@ class Interfaces:
             self._state.adopt(self._state.pool.spec.replan(list(self._state.book), {}))
 
     async def _refit(self) -> None:
-        """Make sockets, links and memberships fit the interfaces as they are now.
-
-        Raises OSError: an interface could not be opened; the others have been.
-        """
+        """Fit all to the interfaces as they are. Raises OSError: one could not be opened; the others are."""
         state = self._state
         pending = list(state.pool.send_links())
         failed: OSError | None = None
@@ -165,10 +161,7 @@ class Interfaces:
             raise failed
 
     async def _open(self, name: str, link: InterfaceState) -> None:
-        """Serve an interface that has appeared.
-
-        Raises OSError: a socket could not be had, or a worker could not take its own; none is left open.
-        """
+        """Serve an interface that has appeared. Raises OSError: that failed; no socket is left open."""
         pool, hashing = self._state.pool, self._state.plan.strategy.hashing
         limits.check_memory([handle.plan for handle in pool.workers], [name])
         receive_sockets.open_receivers(link, name, pool.workers, hashing)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from forwarder.plan.host import HostError
@@ -41,6 +41,8 @@ class RuleChanges:
         self._store = store
         self._log = log
         self._lock: Final = ReadersWriterLock()
+        self.exclusive: Final = self._lock.exclusive
+        """Lets nobody else change rules for the length of a ``with`` block."""
         self.timing = RuleTiming()
 
     # -- while the forwarder runs --
@@ -81,10 +83,7 @@ class RuleChanges:
             self.timing.put_in_force((rule.rule_id for rule in kept), time.monotonic_ns())
 
     async def remove(self, rule_id: str) -> None:
-        """Take a rule out of force.
-
-        Raises RulesError: there is none of that id, or the state file cannot be written.
-        """
+        """Take a rule out of force. Raises RulesError: no such id, or the state file cannot be written."""
         async with self._lock.shared():
             await self._state.started.wait()
             rule = self._state.book.get(rule_id)
@@ -95,20 +94,14 @@ class RuleChanges:
             await asyncio.shield(self._take_out([rule]))
             await self._leave({rule.input_interface})
 
-    def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """Let nobody else change rules for the length of a ``with`` block."""
-        return self._lock.exclusive()
-
     async def replace(
         self, added: Sequence[ForwardingRule], removed: Sequence[str], wanted: Iterable[ForwardingRule]
     ) -> None:
-        """Go over to the ``wanted`` rules; only within :meth:`exclusive`.
+        """Go over to the ``wanted`` rules; only within :attr:`exclusive`.
 
         Rules are added before others are removed, so that an error is found before anything has changed.
 
-        Raises:
-            RulesError: what is wrong with the rules, or why they cannot be served.
-            OSError: the state file cannot be written.
+        Raises RulesError: why they cannot be served; OSError: the state file cannot be written.
         """
         self.prepare(wanted)
         try:
@@ -128,9 +121,7 @@ class RuleChanges:
     def load(self) -> None:
         """Take the rules to begin with; workers are sent them as they start.
 
-        Raises:
-            PlanError: the workers cannot hold them.
-            OSError: the state file cannot be written.
+        Raises PlanError: the workers cannot hold them; OSError: the state file cannot be written.
         """
         rules = list(self._state.book)
         if problems := self._state.pool.index.problems(rules):
@@ -185,7 +176,7 @@ class RuleChanges:
             try:
                 self._store.removed([rule.rule_id for rule in rules])
             except RulesError as error:
-                self._store.rewrite_with_next_change()
+                self._store.stale = True
                 self._log(f"the state file has rules that are not in force, until the next change: {error}")
         await asyncio.shield(self._take_out(rules))
         await self._leave(interfaces)

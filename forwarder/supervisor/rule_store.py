@@ -36,8 +36,8 @@ class RuleStore:
         self._length = 0
         self._changes = 0
         self._rules: Iterable[ForwardingRule] = ()
-        self._stale = False
-        """Whether the file has other rules than those in force."""
+        self.stale = False
+        """Whether the file has other rules than those in force; the next change writes it anew then."""
 
     def claim(self) -> None:
         """Lock the file for this process, as long as it lives; raises :class:`RulesError`."""
@@ -86,9 +86,9 @@ class RuleStore:
 
         Raises OSError: the file is as it was; the next change must write it anew.
         """
-        self._rules, self._stale = rules, True
+        self._rules, self.stale = rules, True
         self._next.replace(self._path)
-        self._stale = False
+        self.stale = False
         self._release()
         self._file, self._prepared = self._prepared, -1
         self._length, self._changes = os.lseek(self._file, 0, os.SEEK_CUR), 0
@@ -102,10 +102,6 @@ class RuleStore:
         gone = set(rule_ids)
         kept = (rule for rule in self._rules if rule.rule_id not in gone)
         self._append([{"remove": rule_id} for rule_id in rule_ids], kept)
-
-    def rewrite_with_next_change(self) -> None:
-        """The file has other rules than those in force: write it anew with the next change."""
-        self._stale = True
 
     def discard(self) -> None:
         """Delete a prepared file."""
@@ -127,7 +123,7 @@ class RuleStore:
         """Append a change, after which ``rules`` are in force, or write the file anew with them."""
         lines = b"".join(map(_line, entries))
         try:
-            if self._stale:
+            if self.stale:
                 self._rewrite(rules)
                 return
             try:
@@ -143,7 +139,7 @@ class RuleStore:
         if self._changes >= MOST_CHANGES:
             with suppress(OSError):  # the long file is as good
                 self._rewrite(rules)
-            self._stale = False
+            self.stale = False
 
     def _rewrite(self, rules: Iterable[ForwardingRule]) -> None:
         self.prepare(rules)

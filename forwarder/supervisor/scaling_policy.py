@@ -62,10 +62,6 @@ class Decision:
     after: int
     reason: str
 
-    @property
-    def grows(self) -> bool:
-        return self.after > self.before
-
 
 @dataclass(frozen=True)
 class Overload:
@@ -91,7 +87,7 @@ def _memorable_ns(times: int, limits: Limits) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """The part of the past that a decision depends on; starts as :func:`begin`."""
+    """The part of the past that a decision depends on."""
 
     workers: int
     changed_ns: int | None = None
@@ -103,10 +99,6 @@ class Memory:
     """Overloads before the last decision."""
     shrank: bool = False
     """Whether the last change removed a worker."""
-
-
-def begin(limits: Limits) -> Memory:
-    return Memory(limits.min_workers)
 
 
 def decide(memory: Memory, load: Load, limits: Limits) -> tuple[Memory, Decision | None]:
@@ -148,7 +140,7 @@ def settled(memory: Memory, workers: int, at_ns: int) -> Memory:
 
 def replay(loads: Iterable[Load], limits: Limits) -> Iterator[tuple[Load, Decision]]:
     """The decisions for a recorded trace."""
-    memory = begin(limits)
+    memory = Memory(limits.min_workers)
     for load in loads:
         memory, decision = decide(memory, load, limits)
         if decision:

@@ -64,10 +64,8 @@ class Supervisor:
     """Runs a forwarder.
 
     Args:
-        spec: what to run.
         rules: the rules to begin with, already checked.
         host: reads the machine as it is now.
-        store: the state file, if there is one.
         skip_host_stack: whether this machine's own network stack is spared the datagrams that workers take.
 
     Raises RulesError: the rules contradict each other.
@@ -116,7 +114,8 @@ class Supervisor:
                 warm_up()
             gc.collect()
             gc.freeze()
-            pool.create()
+            for planned in pool.spec.plan.workers:
+                pool.add(planned)
             limits.allow_descriptors()
             limits.check_realtime(pool.spec.realtime_priority)
             self.interfaces.open()

@@ -8,28 +8,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-
-from forwarder.engines.packet.schema import Kind
 
 OUTPUTS_PER_MESSAGE: Final = 512
 """Few enough that applying them takes the packet loop a fraction of a millisecond."""
 
 HEADER: Final = struct.Struct("=IIIi")
-"""kind, number, count, argument"""
+"""kind, number, count, argument; then a request's body, and descriptors travel beside it."""
 
 _SOCKET: Final = struct.Struct("=IIII")
 """row, frames, frame bytes, interface slot"""
 _LINK: Final = struct.Struct("=II4sI6s2x")
 """slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
-
-
-class Reply(NamedTuple):
-    kind: Kind
-    number: int
-    argument: int
 
 
 @dataclass(frozen=True)
@@ -41,29 +33,19 @@ class WorkerRule:
     outputs: tuple[tuple[int, int, int, int], ...]
 
 
-def header(kind: Kind, number: int, count: int = 0, argument: int = 0) -> bytes:
-    """What a request begins with; its body follows, and descriptors travel beside it."""
-    return HEADER.pack(kind, number, count, argument)
-
-
-def reply(packet: bytes) -> Reply:
-    kind, number, _, argument = HEADER.unpack(packet)
-    return Reply(Kind(kind), number, argument)
-
-
-def in_messages(rules: Iterable[WorkerRule]) -> Iterator[list[WorkerRule]]:
-    """Split rules into portions for one ADD_RULES message each."""
+def rule_messages(rules: Iterable[WorkerRule]) -> Iterator[tuple[int, bytes]]:
+    """The bodies of ADD_RULES messages, and how many rules are in each."""
     portion: list[WorkerRule] = []
     size = 0
     for rule in rules:
         more = max(1, len(rule.outputs))
         if portion and size + more > OUTPUTS_PER_MESSAGE:
-            yield portion
+            yield len(portion), pack_rules(portion)
             portion, size = [], 0
         portion.append(rule)
         size += more
     if portion:
-        yield portion
+        yield len(portion), pack_rules(portion)
 
 
 def pack_rules(rules: Sequence[WorkerRule]) -> bytes:

@@ -54,7 +54,7 @@ def warm_up() -> None:
             (Kind.STOP, 0, b"", []),
         ]
         for number, (kind, count, body, descriptors) in enumerate(requests, 1):
-            socket.send_fds(ours, [encoding.header(kind, number, count), body], descriptors)
+            socket.send_fds(ours, [encoding.HEADER.pack(kind, number, count, 0), body], descriptors)
         engine.serve()
         engine.close()
     os.close(ring)

@@ -24,10 +24,7 @@ class TooLargeError(OSError):
 
 
 def allow_descriptors() -> None:
-    """Raise the soft limit of open files to the hard one (RLIMIT_NOFILE, getrlimit(2)).
-
-    The soft limit is low for the sake of programs that use select(2).
-    """
+    """Raise the soft limit of open files (RLIMIT_NOFILE), which is low for programs that use select(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -15,12 +15,11 @@ from typing import Any, Final
 
 from forwarder.engines.packet.engine import SharedMemory
 from forwarder.engines.packet.schema import LINKS, RULES, SOCKETS, Kind
-from forwarder.net.links import LinkView, output_trouble
+from forwarder.net.links import LinkView
 from forwarder.plan.model import Plan, WorkerPlan
 from forwarder.problems import Log
 from forwarder.rules.model import ForwardingRule
 from forwarder.workers import encoding
-from forwarder.workers.encoding import WorkerRule
 from forwarder.workers.handle import Receiver, State, WorkerHandle
 from forwarder.workers.request_channel import WorkerGoneError
 from forwarder.workers.rule_index import Removed, RuleIndex
@@ -78,11 +77,8 @@ class WorkerPool:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when all workers run for the first time; fails with OSError when one cannot start."""
 
-    def create(self) -> None:
-        """Make the slots of the plan, without processes yet."""
-        self.workers += [self._new(plan, self.spec) for plan in self.spec.plan.workers]
-
     def add(self, plan: WorkerPlan) -> WorkerHandle:
+        """Make a slot, without a process yet."""
         handle = self._new(plan, self.spec)
         self.workers.append(handle)
         return handle
@@ -139,7 +135,8 @@ class WorkerPool:
     def add_rules(self, rules: Sequence[ForwardingRule]) -> PendingReplies:
         """Put rules that the index accepts into it, and send them to the workers that hold them."""
         self._packed.clear()
-        messages = {number: _in_messages(added) for number, added in self.index.add(rules).items()}
+        added = self.index.add(rules).items()
+        messages = {number: list(encoding.rule_messages(more)) for number, more in added}
         self.send_links()
         return self._send_to_partitions(Kind.ADD_RULES, messages)
 
@@ -214,10 +211,12 @@ class WorkerPool:
             return
         self._informed.add(handle)
         index = self._index_of(handle)
+        part = index, handle.plan.partition
+        if part not in self._packed:
+            self._packed[part] = list(encoding.rule_messages(index.contents(handle.plan.partition)))
         pending = [handle.channel.send(Kind.SET_LINKS, body=self._packed_links(index))]
         pending += [
-            handle.channel.send(Kind.ADD_RULES, count=count, body=body)
-            for count, body in self._all_rules(index, handle.plan.partition)
+            handle.channel.send(Kind.ADD_RULES, count=count, body=body) for count, body in self._packed[part]
         ]
         pending += [self._send_socket(handle, row) for row in handle.receivers]
         try:
@@ -243,11 +242,6 @@ class WorkerPool:
     def _index_of(self, handle: WorkerHandle) -> RuleIndex:
         return self._incoming.get(handle, self.index)
 
-    def _all_rules(self, index: RuleIndex, partition: int) -> list[tuple[int, bytes]]:
-        if (index, partition) not in self._packed:
-            self._packed[index, partition] = _in_messages(index.contents(partition))
-        return self._packed[index, partition]
-
     def _send_socket(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
         interface = self._index_of(handle).input_number(receiver.interface)
@@ -258,11 +252,10 @@ class WorkerPool:
         body = b""
         for name, slot in index.outputs.items():
             state = self._links.find(name)
-            if state is None or output_trouble(name, state):
-                body += encoding.pack_link(slot, 0, 0, bytes(4), bytes(6))
-            else:
-                assert state.ipv4 is not None
+            if state is not None and state.up and state.ipv4 is not None:
                 body += encoding.pack_link(slot, state.ifindex, state.mtu, state.ipv4, state.mac)
+            else:
+                body += encoding.pack_link(slot, 0, 0, bytes(4), bytes(6))
         return body
 
     async def _free_counters(
@@ -288,8 +281,3 @@ async def settled(pending: PendingReplies) -> int:
     """An errno that one of the replies is, or 0; a worker that dies meanwhile is sent everything again."""
     replies = await asyncio.gather(*pending, return_exceptions=True)
     return next((reply for reply in replies if isinstance(reply, int) and reply), 0)
-
-
-def _in_messages(rules: Sequence[WorkerRule]) -> list[tuple[int, bytes]]:
-    """The bodies of ADD_RULES messages, and how many rules are in each."""
-    return [(len(part), encoding.pack_rules(part)) for part in encoding.in_messages(rules)]

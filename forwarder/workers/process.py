@@ -16,6 +16,7 @@ import numpy as np
 
 from forwarder.abi import mempolicy, syscalls
 from forwarder.abi.jit import compiled_entry, njit
+from forwarder.abi.libc import checked
 from forwarder.abi.native import syscall
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -42,11 +43,7 @@ def fork() -> int:
     parent could share: 0.6 MB a worker. A process with one thread does not need that. The GIL stays held
     (PyDLL), as the child's only thread is this one.
     """
-    pid: int = _libc.fork()
-    if pid < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return pid
+    return checked(_libc.fork())
 
 
 class Entry:

@@ -155,7 +155,7 @@ def stop_listening(handles: Iterable[WorkerHandle]) -> None:
 def _ring(planned: RingPlan, mtu: int, handle: WorkerHandle) -> Ring:
     """A ring of the planned size, in slots that hold a datagram of the interface's present MTU."""
     frame = max(planned.frame_bytes, frame_bytes(mtu))
-    return Ring(max(LEAST_FRAMES, planned.ring_bytes // frame), frame, handle.plan.memory_node)
+    return Ring(frame, max(LEAST_FRAMES, planned.ring_bytes // frame), handle.plan.memory_node)
 
 
 def _assign(handle: WorkerHandle, planned: SocketPlan, receiver: Receiver, group: int | None) -> int | None:

@@ -66,7 +66,7 @@ class RequestChannel:
     ) -> asyncio.Future[int]:
         """Send a request; the future is the reply, an errno or 0, or :class:`WorkerGoneError`."""
         self._number += 1
-        header = encoding.header(kind, self._number, count, argument)
+        header = encoding.HEADER.pack(kind, self._number, count, argument)
         self._outbox.append(((header, body), descriptors))  # many workers share a body
         future = self._expect(self._number)
         self._flush()
@@ -150,12 +150,12 @@ class RequestChannel:
                 self._loop.remove_reader(self._sock)
                 return
             self._heard_at = self._loop.time()
-            message = encoding.reply(packet)
-            if message.kind == Kind.READY:
+            kind, number, _, argument = encoding.HEADER.unpack(packet)
+            if kind == Kind.READY:
                 self._resolve(READY_NUMBER, 0)
                 self._on_ready()
-            elif message.kind == Kind.DONE:
-                self._resolve(message.number, message.argument)
+            elif kind == Kind.DONE:
+                self._resolve(number, argument)
 
     def _resolve(self, number: int, argument: int) -> None:
         future, _ = self._due.pop(number, (None, 0.0))
@@ -168,9 +168,8 @@ class ClosedChannel:
 
     silence_limit_s: float | None = None
 
-    def send(self, kind: Kind, **_: Any) -> asyncio.Future[int]:
+    def send(self, *_: Any, **__: Any) -> asyncio.Future[int]:
         """A reply that has failed already: a process that starts later is sent everything."""
-        del kind
         return _fail(asyncio.get_running_loop().create_future())
 
     def limit_silence(self, limit_s: float | None) -> None:

@@ -8,7 +8,6 @@ from operator import add
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwarder.engines.packet.accounting import Block
 
@@ -46,7 +45,9 @@ class RuleCounters(NamedTuple):
         top = max(self.slots.values()) + 1
         matched = np.sum([block.rule_matched[:top] for block in self.blocks], axis=0).tolist()
         unsent = np.sum([block.rule_unsent[:top] for block in self.blocks], axis=0).tolist()
-        first = _earliest(self.blocks, top).tolist()
+        times = np.array([block.rule_first[:top] for block in self.blocks])  # (workers, slots), 0 for never
+        earliest = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)
+        first = np.where(times.any(axis=0), earliest, 0).tolist()
         return {
             rule_id: RuleCounts._make((*matched[slot], *unsent[slot], first[slot]))
             for rule_id, slot in self.slots.items()
@@ -83,10 +84,3 @@ class PastCounts:
 
     def forget(self, rule_id: str) -> None:
         self.rules.pop(rule_id, None)
-
-
-def _earliest(blocks: Sequence[Block], slots: int) -> NDArray[np.uint64]:
-    """When the first of the workers took each rule's first datagram; 0 where none has."""
-    times = np.array([block.rule_first[:slots] for block in blocks])  # (workers, slots)
-    found: NDArray[np.uint64] = np.where(times, times, np.iinfo(np.uint64).max).min(axis=0)
-    return np.where(times.any(axis=0), found, np.uint64(0))

@@ -39,34 +39,19 @@ class Numbering(dict[str, int]):
 
 
 class Slots:
-    """The counter slots of one partition; a free slot is used before a new one.
-
-    ``reserved``: how many at the beginning are never assigned.
-    """
+    """The counter slots of one partition behind ``reserved`` ones; a free slot is used before a new one."""
 
     def __init__(self, reserved: int = 0) -> None:
         self.used = reserved
         """One more than the highest slot ever assigned."""
-        self._of: dict[str, int] = {}
-        self._free: list[int] = []
+        self.free: list[int] = []
+        """Slots that were given back; that of a removed rule is not while workers count in it."""
 
-    def take(self, rule_id: str) -> int:
-        if self._free:
-            slot = self._free.pop()
-        else:
-            slot, self.used = self.used, self.used + 1
-        self._of[rule_id] = slot
-        return slot
-
-    def release(self, rule_id: str) -> int:
-        """Take the slot from a rule; no other rule gets it before :meth:`give_back`."""
-        return self._of.pop(rule_id)
-
-    def give_back(self, slot: int) -> None:
-        self._free.append(slot)
-
-    def __getitem__(self, rule_id: str) -> int:
-        return self._of[rule_id]
+    def take(self) -> int:
+        if self.free:
+            return self.free.pop()
+        self.used += 1
+        return self.used - 1
 
 
 def raw_address(address: IPv4Address) -> int:
@@ -106,13 +91,13 @@ class Placer:
 
     def __init__(self, plan: Plan) -> None:
         self._strategy = plan.strategy
-        members: dict[int, list[int]] = {}
-        for worker in plan.workers:
-            members.setdefault(worker.group, []).append(worker.partition)
-        self.groups = members
+        self.groups: dict[int, list[int]] = {}
         """The partitions of each group's workers, in worker order."""
-        self._members = {name: members[group.group_id] for group in plan.groups for name in group.interfaces}
-        self._anywhere = members[plan.groups[0].group_id] if plan.follows_rules else None
+        for worker in plan.workers:
+            self.groups.setdefault(worker.group, []).append(worker.partition)
+        groups = plan.groups
+        self._members = {name: self.groups[one.group_id] for one in groups for name in one.interfaces}
+        self._anywhere = self.groups[groups[0].group_id] if plan.follows_rules else None
 
     def members(self, interface: str) -> list[int] | None:
         """The partitions of an interface's group, in slot order; None if it is in no group."""
@@ -158,19 +143,15 @@ class RuleIndex:
     the others in its group, as keys without outputs that count in :data:`FOREIGN`. It can then tell a
     datagram that reached the wrong worker from one that has no rule.
 
-    Args:
-        most_rules: limit of rules in a partition.
-        most_outputs: limit of interfaces that a worker can send to.
-        most_inputs: limit of interfaces that a worker can receive from.
+    ``most_rules``: limit of rules in a partition; ``most_outputs`` and ``most_inputs``: of interfaces that a
+    worker can send to and receive from.
     """
 
     def __init__(self, plan: Plan, *, most_rules: int, most_outputs: int, most_inputs: int) -> None:
         self._most_rules = most_rules
         self._most_outputs = most_outputs
         self._most_inputs = most_inputs
-        self._placer = Placer(plan)
-        self._interfaces = plan.interfaces
-        self._follows_rules = plan.follows_rules
+        self._plan, self._placer = plan, Placer(plan)
         self.knows_foreign = plan.strategy.leaves_wrong_workers
         self._inputs = Numbering(INPUTS)
         self._outputs = Numbering(most_outputs)
@@ -178,19 +159,19 @@ class RuleIndex:
         self._slots = {partition.partition_id: Slots(self._reserved) for partition in plan.partitions}
         self._rules_on: Counter[str] = Counter()
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
-        self._partition_of: dict[str, int] = {}
-        self._strategy = plan.strategy
+        self._places: dict[str, tuple[int, int]] = {}
+        """Of each rule: the partition that holds it, and its slot there."""
         self._distributions: tuple[Distribution, ...] | None = None
 
     def __contains__(self, rule_id: object) -> bool:
-        return rule_id in self._partition_of
+        return rule_id in self._places
 
     def problems(self, rules: Sequence[ForwardingRule]) -> tuple[Problem, ...]:
         """Why the index cannot take ``rules``; nothing if it can."""
         return tuple(self._problems(rules))
 
     def _problems(self, rules: Sequence[ForwardingRule]) -> Iterator[Problem]:
-        served = ", ".join(self._interfaces)
+        served = ", ".join(self._plan.interfaces)
         more: Counter[int] = Counter()
         for index, (rule, partition) in enumerate(zip(rules, self._placer.partitions(rules), strict=True)):
             if partition is None:
@@ -206,7 +187,7 @@ class RuleIndex:
         if len(names) > self._most_outputs:
             allowed = f"at most {self._most_outputs} of them"
             yield Problem("rules", f"{len(names)} output interfaces", allowed)
-        if self._follows_rules:
+        if self._plan.follows_rules:
             inputs = {name for name, count in self._rules_on.items() if count}
             inputs |= {rule.input_interface for rule in rules}
             if len(inputs) > self._most_inputs:
@@ -219,8 +200,7 @@ class RuleIndex:
         added: dict[int, list[ForwardingRule]] = {}
         for rule, partition in zip(rules, self._placer.partitions(rules), strict=True):
             assert partition is not None, f"{rule.rule_id}: checked before"
-            self._partition_of[rule.rule_id] = partition
-            self._slots[partition].take(rule.rule_id)
+            self._places[rule.rule_id] = partition, self._slots[partition].take()
             self._rules[partition][rule.rule_id] = rule
             self._rules_on[rule.input_interface] += 1
             for known in self._known_to(rule, partition):
@@ -230,14 +210,13 @@ class RuleIndex:
     def remove(self, rule: ForwardingRule) -> Removed:
         """Take a rule out; its slot can be given back when no worker counts in it any more."""
         self._distributions = None
-        partition = self._partition_of.pop(rule.rule_id)
+        partition, slot = self._places.pop(rule.rule_id)
         del self._rules[partition][rule.rule_id]
         self._rules_on[rule.input_interface] -= 1
-        slot = self._slots[partition].release(rule.rule_id)
         return Removed(rule_key(rule, self._inputs), self._known_to(rule, partition), partition, slot)
 
     def give_back(self, removed: Removed) -> None:
-        self._slots[removed.partition].give_back(removed.slot)
+        self._slots[removed.partition].free.append(removed.slot)
 
     def contents(self, partition: int) -> list[WorkerRule]:
         """Everything that a worker of a partition has to know."""
@@ -249,8 +228,7 @@ class RuleIndex:
 
     def place(self, rule: ForwardingRule) -> tuple[int, int]:
         """The partition that holds a rule in force, and its counters' row there."""
-        partition = self._partition_of[rule.rule_id]
-        return partition, self._slots[partition][rule.rule_id]
+        return self._places[rule.rule_id]
 
     def slots_used(self, partition: int) -> int:
         """Rows of counters that a partition has used so far; 0 for an unknown partition."""
@@ -273,7 +251,7 @@ class RuleIndex:
     def _distribution(self, group: int, members: Sequence[int]) -> Distribution:
         rules = [rule for partition in dict.fromkeys(members) for rule in self.rules(partition)]
         keys = [(int(rule.input_group), rule.input_port) for rule in rules]
-        return distribution(group, [self.held(partition) for partition in members], keys, self._strategy)
+        return distribution(group, [self.held(partition) for partition in members], keys, self._plan.strategy)
 
     def input_number(self, interface: str) -> int:
         """The number of an input interface in the keys of its rules."""
@@ -293,10 +271,10 @@ class RuleIndex:
         return tuple(self._placer.members(rule.input_interface) or ())
 
     def _resolved(self, partition: int, rules: Sequence[ForwardingRule]) -> list[WorkerRule]:
-        slots = self._slots[partition]
+        placed = ((rule, *self._places[rule.rule_id]) for rule in rules)
         return [
-            worker_rule(rule, slots[rule.rule_id], self._inputs, self._outputs)
-            if self._partition_of[rule.rule_id] == partition
+            worker_rule(rule, slot, self._inputs, self._outputs)
+            if holder == partition
             else WorkerRule(rule_key(rule, self._inputs), FOREIGN, ())
-            for rule in rules
+            for rule, holder, slot in placed
         ]

@@ -26,7 +26,7 @@ from forwarder.net import packet_sockets, steering
 from forwarder.net.handover import Handover, wait_for_receivers
 from forwarder.net.packet_sockets import Ring
 
-RING: Final = Ring(1 << 16, 256)
+RING: Final = Ring(256, 1 << 16)
 START_S: Final = 0.05
 """What a new worker takes until it forwards, about."""
 DRAIN_S: Final = 0.005
@@ -151,7 +151,7 @@ _kept: dict[socket.socket, npt.NDArray[np.uint8]] = {}
 
 def keep_ring(sock: socket.socket) -> None:
     """Of one that is about to be closed."""
-    with mmap.mmap(sock.fileno(), RING.nbytes) as ring:
+    with mmap.mmap(sock.fileno(), RING.ring_bytes) as ring:
         _kept[sock] = np.frombuffer(ring.read(), np.uint8)
 
 

@@ -58,7 +58,7 @@ def main() -> None:
         tap.setblocking(False)
         taps.append(tap)
     (ring,) = packet_sockets.open_tx_rings([None])
-    with Bench(Ring(1024, 2048), transmitter=packet_sockets.open_transmitter(), tx_ring=ring) as bench:
+    with Bench(Ring(2048, 1024), transmitter=packet_sockets.open_transmitter(), tx_ring=ring) as bench:
         for output, name in zip(OUTPUTS, NAMES, strict=True):
             bench.set_link(output, socket.if_nametoindex(name))
         if request["down"]:

@@ -46,8 +46,8 @@ class FakeRing:
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
         self._fd = os.memfd_create("ring")
-        os.ftruncate(self._fd, ring.nbytes)
-        self._map = mmap.mmap(self._fd, ring.nbytes)
+        os.ftruncate(self._fd, ring.ring_bytes)
+        self._map = mmap.mmap(self._fd, ring.ring_bytes)
         self._next = 0
         self.queue, self.far_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.queue.setblocking(False)
@@ -129,7 +129,7 @@ class Bench:
         self._wire.bind(self._wire_address)
         self.control, self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno(), tx_ring=tx_ring)
-        self.ring = FakeRing(ring or Ring(64, 2048))
+        self.ring = FakeRing(ring or Ring(2048, 64))
         self._rules = 0
         self._sequence = 0
         if not ringless:
@@ -159,16 +159,16 @@ class Bench:
     ) -> int:
         """Let the engine do one thing, after what its ring holds; its answer, 0 or an errno."""
         self._sequence += 1
-        header = encoding.header(kind, self._sequence, count, argument)
+        header = encoding.HEADER.pack(kind, self._sequence, count, argument)
         socket.send_fds(self.control, [header, body], descriptors)
         if kind is not Kind.STOP:
             self.control.send(b"")  # as if the supervisor were gone: nothing more is forwarded
         self.engine.serve()
-        size = encoding.HEADER.size
-        assert encoding.reply(self.control.recv(size)) == encoding.Reply(Kind.READY, 0, 0)
-        answer = encoding.reply(self.control.recv(size))
-        assert answer[:2] == (Kind.DONE, self._sequence)
-        return answer.argument
+        unpack, size = encoding.HEADER.unpack, encoding.HEADER.size
+        assert unpack(self.control.recv(size)) == (Kind.READY, 0, 0, 0)
+        answer, number, _, error = unpack(self.control.recv(size))
+        assert (answer, number) == (Kind.DONE, self._sequence)
+        return int(error)
 
     def __enter__(self) -> Bench:
         return self

@@ -57,7 +57,7 @@ def transmitted(message: bytes) -> list[bytes]:
             raise OSError(22, "UDP GSO without a partial UDP checksum or a segment size")
         if len(frame) - header.csum_start - 8 > header.gso_size:
             return segmented(frame, header.csum_start, header.gso_size)
-    elif header.gso_type != ap.VIRTIO_NET_HDR_GSO_NONE:
+    elif header.gso_type != 0:  # VIRTIO_NET_HDR_GSO_NONE
         raise OSError(22, f"gso_type {header.gso_type}")
     return [_completed(frame, header.csum_start) if needs_checksum else frame]
 

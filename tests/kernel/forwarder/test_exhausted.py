@@ -32,10 +32,10 @@ def test_where_no_thread_can_be_had_no_socket_is_opened_and_those_that_are_open_
         start(thread)
 
     before = descriptors()
-    opened = packet_sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+    opened = packet_sockets.open_receivers(LOOPBACK, [Ring(2048, 64)] * 3)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(OSError, match="no thread to be had") as refused:
-        packet_sockets.open_receivers(LOOPBACK, [Ring(64, 2048)] * 3)
+        packet_sockets.open_receivers(LOOPBACK, [Ring(2048, 64)] * 3)
     assert refused.value.errno == errno.EAGAIN
     started.clear()
     packet_sockets.close_all(opened)

@@ -100,7 +100,7 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[tuple[int, int]] = []
-    real = packet_sockets._libc
+    real = packet_sockets.libc
 
     class Watched:
         def setsockopt(self, *arguments: object) -> int:
@@ -110,15 +110,15 @@ def test_every_ring_is_made_under_its_own_policy_and_is_on_its_node(
         def bind(self, *arguments: object) -> int:
             return int(real.bind(*arguments))
 
-    monkeypatch.setattr(packet_sockets, "_libc", Watched())
-    rings = [Ring(64, 2048, 0), Ring(64, 2048, None), Ring(64, 2048, 0)]
+    monkeypatch.setattr(packet_sockets, "libc", Watched())
+    rings = [Ring(2048, 64, 0), Ring(2048, 64, None), Ring(2048, 64, 0)]
     opened = open_receivers(socket.if_nametoindex("lo"), rings)
     try:
         assert sorted(made) == [policy(), (mempolicy.MPOL_PREFERRED, 1), (mempolicy.MPOL_PREFERRED, 1)]
-        with mmap.mmap(opened[0].fileno(), rings[0].nbytes) as mapped:
+        with mmap.mmap(opened[0].fileno(), rings[0].ring_bytes) as mapped:
             first = ctypes.c_char.from_buffer(mapped)
             start = ctypes.addressof(first)
-            assert {node_of(start + page) for page in range(0, rings[0].nbytes, PAGE)} == {0}
+            assert {node_of(start + page) for page in range(0, rings[0].ring_bytes, PAGE)} == {0}
             del first
     finally:
         packet_sockets.close_all(opened)

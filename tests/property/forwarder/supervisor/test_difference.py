@@ -10,7 +10,7 @@ from forwarder.plan.host_file import load_host
 from forwarder.plan.model import Sizing
 from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS
-from forwarder.rules.book import check_rules
+from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 from forwarder.rules.notation import parse_rules
 from forwarder.supervisor.difference import Shape, State, as_dict, difference, shape
@@ -53,7 +53,7 @@ def test_rules_added_beside_those_in_force_do_not_collide_with_them(now: State, 
     found = difference(now, wanted)
     if not found.switchover:
         assert found.shape is None
-        assert not check_rules(list(now.rules.values()), found.add)
+        assert not RuleBook(list(now.rules.values())).check(found.add)
         assert not {rule.rule_id for rule in found.add} & set(found.remove)
 
 

@@ -13,8 +13,8 @@ from forwarder.supervisor.scaling_policy import (
     Decision,
     Limits,
     Load,
+    Memory,
     Overload,
-    begin,
     decide,
     replay,
     settled,
@@ -37,6 +37,10 @@ def loads(trace: Sequence[tuple[float, float, int]]) -> list[Load]:
     return [Load(number * STEP_NS, *values) for number, values in enumerate(trace)]
 
 
+def grows(decision: Decision) -> bool:
+    return decision.after > decision.before
+
+
 def sizes(decisions: Sequence[Decision], limits: Limits) -> list[int]:
     return [limits.min_workers, *(decision.after for decision in decisions)]
 
@@ -51,7 +55,7 @@ def test_a_group_stays_within_its_bounds_and_each_change_starts_where_the_last_o
     assert [decision.before for _, decision in made] == found[:-1]
     assert all(decision.after - decision.before in (-1, *range(1, 40)) for _, decision in made)
     for (before, former), (after, latter) in pairwise(made):
-        needed_after_all = latter.grows and not former.grows
+        needed_after_all = grows(latter) and not grows(former)
         least_ns = bounds.grow_after_ns if needed_after_all else bounds.cool_down_ns
         assert after.at_ns - before.at_ns >= least_ns
     assert made == list(replay(loads(trace), bounds))
@@ -63,7 +67,7 @@ def test_a_noisy_constant_load_makes_a_group_grow_only(
 ) -> None:
     trace = [(rate * (1 + share), 0.0, 0) for share in noise]
     made = [decision for _, decision in replay(loads(trace), bounds)]
-    assert all(decision.grows for decision in made)
+    assert all(grows(decision) for decision in made)
 
 
 @given(limits, st.integers(1, 30))
@@ -96,7 +100,7 @@ def test_a_full_ring_calls_for_one_more_at_a_time_and_what_was_too_few_at_a_rate
 
 def test_that_workers_did_not_keep_up_is_remembered_for_a_minute_and_longer_when_it_happens_again() -> None:
     bounds = Limits(1, 2, 1_000_000)
-    memory, changes = begin(bounds), []
+    memory, changes = Memory(bounds.min_workers), []
     for second in range(600):
         alone = memory.workers == 1  # one worker never keeps up, two always do
         memory, decision = decide(memory, Load(second * 1000 * MS, 50_000.0, 0.9 if alone else 0.0), bounds)
@@ -124,7 +128,7 @@ def test_of_two_rates_that_were_too_much_the_lower_one_counts() -> None:
 
 def test_growth_that_failed_says_nothing_of_who_keeps_up() -> None:
     bounds = Limits(1, 2, 1_000_000)
-    memory, decided = begin(bounds), 0
+    memory, decided = Memory(bounds.min_workers), 0
     for load in loads([(50_000.0, 0.9, 0)] * 100):
         memory, decision = decide(memory, load, bounds)
         if decision:
@@ -153,7 +157,7 @@ def test_whatever_came_before_an_idle_group_goes_back_to_its_least(
 
 def test_a_change_that_failed_is_tried_again_after_the_cool_down() -> None:
     bounds = Limits(1, 2, 1000)
-    memory, at = begin(bounds), []
+    memory, at = Memory(bounds.min_workers), []
     for load in loads([(5000.0, 0.0, 0)] * 40):
         memory, decision = decide(memory, load, bounds)
         if decision:
@@ -180,20 +184,20 @@ def test_whatever_came_before_a_noisy_constant_load_changes_a_group_in_one_direc
     trace = [*past, *((rate * (1 + share), 0.0, 0) for share in noise)]
     began_ns = len(past) * STEP_NS
     made = [one for load, one in replay(loads(trace), bounds) if load.at_ns >= began_ns]
-    assert len({decision.grows for decision in made}) <= 1
+    assert len({grows(decision) for decision in made}) <= 1
 
 
 @given(limits, traces, st.data())
 def test_changes_that_fail_or_are_made_by_others_count_for_bounds_and_cool_down(
     bounds: Limits, trace: list[tuple[float, float, int]], data: st.DataObject
 ) -> None:
-    memory, changed_ns = begin(bounds), None
+    memory, changed_ns = Memory(bounds.min_workers), None
     for load in loads(trace):
         shrank = memory.shrank
         memory, decision = decide(memory, load, bounds)
         if decision:
             assert bounds.min_workers <= decision.after <= bounds.max_workers
-            least_ns = bounds.grow_after_ns if shrank and decision.grows else bounds.cool_down_ns
+            least_ns = bounds.grow_after_ns if shrank and grows(decision) else bounds.cool_down_ns
             assert changed_ns is None or load.at_ns - changed_ns >= least_ns
             changed_ns = load.at_ns
             if data.draw(st.booleans()):

@@ -14,7 +14,7 @@ import pytest
 from forwarder.abi import io_uring, jit
 from forwarder.abi.io_uring import enable_rings
 from forwarder.abi.jit import njit
-from forwarder.abi.native import bytes_at, full_fence, load_acquire, store_release, syscall, words_at
+from forwarder.abi.native import bytes_at, load_acquire, store_release, syscall, words_at
 from forwarder.abi.uring_setup import Uring, open_uring, submission_head
 
 _NR_CLOSE = 3
@@ -39,9 +39,8 @@ def _pipe(ends: np.ndarray) -> int:
 
 @njit
 def _publish(words: np.ndarray, at: int, value: int) -> int:
-    """Write, fence, read back."""
+    """Write, read back."""
     store_release(words, at, value)
-    full_fence()
     return load_acquire(words, at)
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from forwarder.engines.packet.schema import HEADER_WORDS, MESSAGE_BYTES
-from forwarder.rules.book import RuleBook, check_rules
+from forwarder.rules.book import RuleBook
 from forwarder.rules.model import MOST_OUTPUTS, ForwardingRule, Output, RulesError, interface_name
 from forwarder.rules.notation import load_rules, output_text, parse_outputs, parse_rules
-from forwarder.workers.encoding import WorkerRule, in_messages, pack_rules
+from forwarder.workers.encoding import WorkerRule, pack_rules, rule_messages
 
 
 def rule(
@@ -157,7 +158,7 @@ def test_interface_names_are_the_kernels() -> None:
 
 
 def test_two_rules_with_one_input_are_refused_naming_both() -> None:
-    [problem] = check_rules([rule(rule_id="first")], [rule(rule_id="second")])
+    [problem] = RuleBook([rule(rule_id="first")]).check([rule(rule_id="second")])
     assert problem.field == "rules[0]"
     assert "'second'" in problem.value
     assert "eth0 239.1.1.1:5001" in problem.value
@@ -168,12 +169,12 @@ def test_two_rules_with_one_input_are_refused_naming_both() -> None:
     "other", [("eth1", "239.1.1.1", 5001), ("eth0", "239.1.1.2", 5001), ("eth0", "239.1.1.1", 5002)]
 )
 def test_inputs_that_differ_anywhere_go_together(other: tuple[str, str, int]) -> None:
-    assert check_rules([rule()], [rule(*other)]) == []
+    assert RuleBook([rule()]).check([rule(*other)]) == ()
 
 
 def test_an_id_is_used_once_among_old_and_new() -> None:
     added = [rule(port=1, rule_id="x"), rule(port=2, rule_id="x"), rule(port=3, rule_id="old")]
-    problems = check_rules([rule(rule_id="old")], added)
+    problems = RuleBook([rule(rule_id="old")]).check(added)
     assert [(p.field, p.value) for p in problems] == [
         ("rules[1].rule_id", "'x'"),
         ("rules[2].rule_id", "'old'"),
@@ -181,26 +182,28 @@ def test_an_id_is_used_once_among_old_and_new() -> None:
 
 
 def test_an_output_that_is_the_input_is_refused() -> None:
-    [problem] = check_rules([], [rule("a", "239.1.1.1", 5, "239.1.1.1:5:b", "239.1.1.1:5:a", rule_id="self")])
+    [problem] = RuleBook().check(
+        [rule("a", "239.1.1.1", 5, "239.1.1.1:5:b", "239.1.1.1:5:a", rule_id="self")]
+    )
     assert problem.field == "rules[0].outputs[1]"
     assert "'self'" in problem.value
 
 
 def test_an_output_twice_is_refused() -> None:
-    [problem] = check_rules([], [rule("a", "239.1.1.1", 5, "239.1.1.1:5:b", "239.1.1.1:5:b")])
+    [problem] = RuleBook().check([rule("a", "239.1.1.1", 5, "239.1.1.1:5:b", "239.1.1.1:5:b")])
     assert problem.field == "rules[0].outputs[1]"
     assert "outputs[0]" in problem.value
 
 
 def test_two_outputs_on_one_interface_are_fine() -> None:
-    assert check_rules([], [rule("a", "239.1.1.1", 5, "239.2.2.2:5:b", "239.2.2.3:5:b")]) == []
+    assert RuleBook().check([rule("a", "239.1.1.1", 5, "239.2.2.2:5:b", "239.2.2.3:5:b")]) == ()
 
 
 def test_the_same_group_both_ways_is_refused_naming_rules_and_path() -> None:
     there = rule("a", "239.1.1.1", 5, "239.1.1.1:5:b", rule_id="there")
     back = rule("b", "239.1.1.1", 5, "239.1.1.1:5:a", rule_id="back")
     for existing, added in (([there], [back]), ([], [there, back])):
-        [problem] = check_rules(existing, added)
+        [problem] = RuleBook(existing).check(added)
         assert problem.field == "rules[0]"
         assert "'there'" in problem.allowed
         assert "'back'" in problem.allowed
@@ -210,7 +213,7 @@ def test_the_same_group_both_ways_is_refused_naming_rules_and_path() -> None:
 def test_both_ways_on_different_groups_is_fine() -> None:
     there = rule("a", "239.1.1.1", 5, "239.1.1.2:5:b")
     back = rule("b", "239.1.1.3", 5, "239.1.1.4:5:a")
-    assert check_rules([], [there, back]) == []
+    assert RuleBook().check([there, back]) == ()
 
 
 def test_a_diamond_is_no_loop() -> None:
@@ -220,7 +223,7 @@ def test_a_diamond_is_no_loop() -> None:
         rule("c", "239.1.1.1", 5, "239.1.1.1:5:d"),
         rule("d", "239.1.1.1", 5, "239.1.1.1:5:e"),
     ]
-    assert check_rules([], rules) == []
+    assert RuleBook().check(rules) == ()
 
 
 def test_every_separate_loop_is_reported() -> None:
@@ -231,7 +234,7 @@ def test_every_separate_loop_is_reported() -> None:
             for group, following in zip(groups, [*groups[1:], groups[0]], strict=True)
         ]
 
-    problems = check_rules([rule("z")], [*ring("x"), rule("w"), *ring("y")])
+    problems = RuleBook([rule("z")]).check([*ring("x"), rule("w"), *ring("y")])
     assert [problem.field for problem in problems] == ["rules[0]", "rules[4]"]
     assert "'x1', 'x2', 'x3'" in problems[0].allowed
     assert "'y1', 'y2', 'y3'" in problems[1].allowed
@@ -244,7 +247,7 @@ def test_a_refused_batch_leaves_the_book_as_it_was() -> None:
     assert book.add([rule(port=7, rule_id="new")]) == ()
     assert [held.rule_id for held in book] == ["old", "new"]
     assert len(book) == 2
-    assert "new" in book
+    assert book.get("new")
     assert book.get("new") == rule(port=7, rule_id="new")
     assert book.get("clash") is None
 
@@ -421,7 +424,8 @@ def test_a_rule_has_at_most_as_many_outputs_as_fit_into_one_message() -> None:
 @pytest.mark.parametrize("counts", [[1] * 2000, [MOST_OUTPUTS, 0, 1], [600, 600], [0] * 700, []])
 def test_rules_go_out_in_messages_that_fit_and_none_is_left_behind(counts: list[int]) -> None:
     rules = [WorkerRule(1 + n, n, ((0, 0, 0, 0),) * count) for n, count in enumerate(counts)]
-    portions = list(in_messages(rules))
-    assert [rule for portion in portions for rule in portion] == rules
-    for portion in portions:
-        assert 4 * HEADER_WORDS + len(pack_rules(portion)) <= MESSAGE_BYTES
+    messages = list(rule_messages(rules))
+    keys = [key for count, body in messages for key in np.frombuffer(body, np.uint64, count).tolist()]
+    assert keys == [rule.key for rule in rules]
+    assert sum(len(body) for _, body in messages) == len(pack_rules(rules))
+    assert all(4 * HEADER_WORDS + len(body) <= MESSAGE_BYTES for _, body in messages)

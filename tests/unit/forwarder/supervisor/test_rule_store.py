@@ -144,12 +144,12 @@ def test_a_file_that_is_to_be_rewritten_has_the_rules_in_force_after_the_next_ch
     path = tmp_path / "state"
     store, book = opened(path, 1)
     store.added(rules(2))  # and does not come into force after all
-    store.rewrite_with_next_change()
+    store.stale = True
     assert RuleStore(path).read() == rules(1, 2)
     book.add(rules(3))
     store.added(rules(3))
     assert RuleStore(path).read() == rules(1, 3)
-    store.rewrite_with_next_change()
+    store.stale = True
     store.removed(["r1", "r3"])
     assert RuleStore(path).read() == []
     store.close()

@@ -13,7 +13,7 @@ from forwarder.plan.model import Plan, Sizing
 from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Steering
 from forwarder.rules.model import ForwardingRule, Output
-from forwarder.workers.rule_index import FOREIGN, RuleIndex, Slots
+from forwarder.workers.rule_index import FOREIGN, RuleIndex
 
 NAMES = ["eth0", "eth1", "eth2"]
 
@@ -75,15 +75,18 @@ def test_only_where_datagrams_may_go_astray_do_workers_know_the_rules_of_others(
     assert sum(astray.held(partition) for partition in range(3)) == 60
 
 
-def test_a_slot_that_was_release_is_nobodys_until_it_is_given_back() -> None:
-    slots = Slots()
-    first = slots.take("a")
-    assert slots.release("a") == first
-    again = slots.take("a")
-    assert again != first, "workers may still count in it"
-    slots.give_back(first)
-    assert slots.take("b") == first
-    assert (slots["a"], slots["b"], slots.used) == (again, first, 2)
+def test_the_slot_of_a_removed_rule_is_nobodys_until_it_is_given_back() -> None:
+    made = tables(planned("pool"))
+    first, second = described_rules(2, NAMES)
+    made.add([first])
+    removed = made.remove(first)
+    made.add([first])
+    again = made.place(first)
+    assert again != (removed.partition, removed.slot), "workers may still count in it"
+    made.give_back(removed)
+    made.add([second])
+    assert made.place(second) == (removed.partition, removed.slot)
+    assert (made.place(first), made.slots_used(removed.partition)) == (again, 2)
 
 
 def test_all_that_cannot_be_placed_is_named() -> None:

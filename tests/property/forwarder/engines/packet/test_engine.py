@@ -190,7 +190,7 @@ def _assert_sent(frames: list[bytes], owed: list[tuple[Datagram, Output]]) -> No
 def test_every_datagram_is_forwarded_as_scapy_builds_it_or_counted_with_its_reason(
     rounds: list[list[Arrival]], first: list[Output], second: list[Output]
 ) -> None:
-    with Bench(Ring(32, 4096)) as bench:
+    with Bench(Ring(4096, 32)) as bench:
         for output in OUTPUTS:
             bench.connect(
                 output,
@@ -246,7 +246,7 @@ def test_every_datagram_is_forwarded_as_scapy_builds_it_or_counted_with_its_reas
 def test_garbage_in_the_ring_is_counted_once_a_frame_and_given_back(
     slots: list[tuple[bytes, int, bool, bytes]],
 ) -> None:
-    with Bench(Ring(32, 256)) as bench:
+    with Bench(Ring(256, 32)) as bench:
         for frame, cut, tagged, vnet in slots:
             assert bench.ring.receive(
                 frame, VnetHeader.unpack(vnet), tagged=tagged, cut_to=max(len(frame) - cut, 0)

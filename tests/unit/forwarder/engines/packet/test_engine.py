@@ -83,7 +83,7 @@ def test_a_full_ring_takes_nothing_until_its_slots_are_given_back(bench: Bench) 
 
 def test_a_ring_shorter_than_a_batch_gives_every_frame_once() -> None:
     """The plan goes down to 64 slots, a batch is larger: a slot must not be read again before its release."""
-    with Bench(Ring(8, 2048)) as bench:
+    with Bench(Ring(2048, 8)) as bench:
         bench.connect(OUTPUT)
         bench.add_rule(GROUP, DATAGRAM.port, [OUTPUT])
         for datagram in numbered(8):
@@ -113,7 +113,7 @@ def test_more_sends_than_submission_entries_leave_in_several_submissions_and_in_
 
 
 def test_more_payload_than_the_arena_holds_leaves_whole() -> None:
-    with Bench(Ring(64, 16_384)) as bench:
+    with Bench(Ring(16_384, 64)) as bench:
         bench.connect(OUTPUT)
         bench.add_rule(GROUP, DATAGRAM.port, [OUTPUT])
         arriving = [replace(DATAGRAM, payload=bytes([number]) * (8_000 + number)) for number in range(40)]
@@ -207,7 +207,7 @@ def test_where_the_transmit_ring_fails_one_burst_is_refused_and_the_others_becom
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody,
     ):
         tx_ring.truncate(schema.TX_SLOTS * schema.TX_SLOT_BYTES)
-        with Bench(Ring(256, 2048), tx_ring=tx_ring) as bench:
+        with Bench(Ring(2048, 256), tx_ring=tx_ring) as bench:
             os.dup2(nobody.fileno(), tx_ring.fileno())  # it is mapped by now, and leads nowhere
             bench.connect(OUTPUT)
             bench.connect(other)
@@ -259,7 +259,7 @@ def test_a_socket_found_ready_in_the_middle_of_a_turn_is_served_before_the_worke
     there takes in that the first is ready again. Nothing else would wake the worker for it."""
     others = [replace(OUTPUT, group=f"239.2.0.{number}") for number in range(8)]
     bench.add_rule("239.1.1.2", DATAGRAM.port, others)
-    second = FakeRing(Ring(64, 2048))
+    second = FakeRing(Ring(2048, 64))
     try:
         bench.add_ring(1, second)
         bench.wake()

@@ -47,4 +47,4 @@ def test_network_headers_stand_on_a_word() -> None:
     assert ap.NET_OFFSET % 4 == 0
     assert (ap.VNET_HDR_BYTES + 14) % 4 == 0
     assert rewrite.HEADER_BYTES <= 64
-    assert schema.MAX_SEGMENTS <= ap.UDP_MAX_SEGMENTS
+    assert schema.MAX_SEGMENTS <= 64  # UDP_MAX_SEGMENTS before Linux 6.9
