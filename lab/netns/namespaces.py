@@ -51,12 +51,13 @@ def is_made(name: str) -> bool:
         return False
 
 
-def open_netlink(name: str) -> socket.socket:
-    """A routing-netlink socket inside the namespace ``name``."""
+def open_netlink(name: str, protocol: int) -> socket.socket:
+    """A netlink socket inside the namespace ``name``; ``protocol`` is one of netlink(7)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         number = theirs.fileno()
-        _open("netlink", name, str(number), what="open a netlink socket in", pass_fds=(number,))
+        what = "open a netlink socket in"
+        _open("netlink", name, str(protocol), str(number), what=what, pass_fds=(number,))
         _, descriptors, _, _ = socket.recv_fds(ours, 16, 1, socket.MSG_DONTWAIT)
     return socket.socket(fileno=descriptors[0])
 

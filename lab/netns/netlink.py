@@ -1,4 +1,4 @@
-"""Links, addresses and device features of one namespace, through a netlink socket that lives there.
+"""Netlink sockets of one namespace: exchanges with the kernel; links, addresses and device features.
 
 pyroute2 encodes and decodes the messages. They are exchanged by hand, one at a time on a blocking socket, so
 that a missing answer is an error after a deadline: pyroute2's own sockets, driven by asyncio, wait for ever
@@ -16,10 +16,11 @@ import itertools
 import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pyroute2.netlink as nl
 from pyroute2.ethtool.ioctl import IoctlEthtool
+from pyroute2.netlink.marshal import Marshal
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -41,19 +42,80 @@ ATTEMPTS = 2
 LARGEST_ANSWER = 1 << 18
 
 
-class Netlink(AbstractContextManager["Netlink"]):
+class NetlinkSocket(AbstractContextManager[Any]):
     """A socket in ``namespace`` (``None``: the caller's own). Errors are NetnsError."""
 
-    def __init__(self, namespace: str | None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    protocol: ClassVar[int]
+    """One of netlink(7)."""
+
+    def __init__(self, namespace: str | None, marshal: Marshal, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._namespace = namespace
         self._timeout_s = timeout_s
-        self._marshal = MarshalRtnl()
+        self._marshal = marshal
         self._sequences = itertools.count(1)
         self._open()
 
     def fileno(self) -> int:
         """The socket's descriptor: an ioctl on it means this namespace."""
         return self._socket.fileno()
+
+    def ask(self, message: nl.nlmsg, kind: int, flags: int, what: str) -> list[nl.nlmsg]:
+        """Send a request and return the answers; ``what`` describes it in error messages."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._exchange(message, kind, flags)
+            except TimeoutError:
+                self._socket.close()
+                self._open()
+            except OSError as error:
+                if attempt and error.errno == errno.EEXIST:
+                    return []
+                raise NetnsError(f"{what} in {self._namespace}: {error.strerror}") from error
+        raise NetnsError(
+            f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _open(self) -> None:
+        if self._namespace is None:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.protocol)
+        else:
+            self._socket = netns.open_netlink(self._namespace, self.protocol)
+        self._socket.settimeout(self._timeout_s)
+
+    def _exchange(self, message: nl.nlmsg, kind: int, flags: int) -> list[nl.nlmsg]:
+        """TimeoutError without an answer, OSError when the kernel refuses."""
+        sequence = next(self._sequences)
+        message["header"] = {"type": kind, "flags": flags, "pid": 0, "sequence_number": sequence}
+        message.reset()
+        message.encode()
+        self._socket.send(message.data)
+        found: list[nl.nlmsg] = []
+        while True:
+            for answer in self._marshal.parse(self._socket.recv(LARGEST_ANSWER)):
+                header = answer["header"]
+                if header["sequence_number"] != sequence:
+                    continue
+                if header["type"] == nl.NLMSG_ERROR and answer["error"]:
+                    number = abs(answer["error"])
+                    raise OSError(number, errno.errorcode.get(number, str(number)))
+                if header["type"] in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
+                    return found
+                found.append(answer)
+
+
+class Netlink(NetlinkSocket):
+    """Links, addresses and device features (rtnetlink(7), and ethtool's ioctl)."""
+
+    protocol = socket.NETLINK_ROUTE
+
+    def __init__(self, namespace: str | None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        super().__init__(namespace, MarshalRtnl(), timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
 
     def add_veth(self, near: dict[str, Any], far: dict[str, Any], far_namespace: str) -> None:
         """Add a pair: ``near`` here, ``far`` in ``far_namespace``; each has ``ifname``, ``mtu``, ``address``.
@@ -141,52 +203,6 @@ class Netlink(AbstractContextManager["Netlink"]):
         device.sock = self
         device.change_ifname(interface)
         return device
-
-    def ask(self, message: nl.nlmsg, kind: int, flags: int, what: str) -> list[nl.nlmsg]:
-        """Send a request and return the answers; ``what`` describes it in error messages."""
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._exchange(message, kind, flags)
-            except TimeoutError:
-                self._socket.close()
-                self._open()
-            except OSError as error:
-                if attempt and error.errno == errno.EEXIST:
-                    return []
-                raise NetnsError(f"{what} in {self._namespace}: {error.strerror}") from error
-        raise NetnsError(
-            f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def _open(self) -> None:
-        if self._namespace is None:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        else:
-            self._socket = netns.open_netlink(self._namespace)
-        self._socket.settimeout(self._timeout_s)
-
-    def _exchange(self, message: nl.nlmsg, kind: int, flags: int) -> list[nl.nlmsg]:
-        """TimeoutError without an answer, OSError when the kernel refuses."""
-        sequence = next(self._sequences)
-        message["header"] = {"type": kind, "flags": flags, "pid": 0, "sequence_number": sequence}
-        message.reset()
-        message.encode()
-        self._socket.send(message.data)
-        found: list[nl.nlmsg] = []
-        while True:
-            for answer in self._marshal.parse(self._socket.recv(LARGEST_ANSWER)):
-                header = answer["header"]
-                if header["sequence_number"] != sequence:
-                    continue
-                if header["type"] == nl.NLMSG_ERROR and answer["error"]:
-                    number = abs(answer["error"])
-                    raise OSError(number, errno.errorcode.get(number, str(number)))
-                if header["type"] in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
-                    return found
-                found.append(answer)
 
 
 def _attributes(end: dict[str, Any]) -> list[tuple[str, Any]]:

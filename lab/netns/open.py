@@ -1,13 +1,13 @@
 """Make a network namespace, or open a netlink socket in one and hand it over. Run by path, never imported.
 
     python -I -S open.py create NAMESPACE
-    python -I -S open.py netlink NAMESPACE DESCRIPTOR
+    python -I -S open.py netlink NAMESPACE PROTOCOL DESCRIPTOR
 
 ``create`` names the namespace as ``ip netns add`` does: a file in /run/netns on which it is mounted.
-``netlink`` opens a routing-netlink socket inside and sends it through the Unix socket ``DESCRIPTOR``
-(SCM_RIGHTS). A program of its own rather than a fork of the lab: a fork shares the lab's event queues and
-signal handlers, and what it does with them on its way out happens to the lab. Only the standard library, and
-little of it. Exit status 1 with one line on stderr when it cannot be done.
+``netlink`` opens a netlink socket inside, of the protocol with this number (netlink(7)), and sends it through
+the Unix socket ``DESCRIPTOR`` (SCM_RIGHTS). A program of its own rather than a fork of the lab: a fork shares
+the lab's event queues and signal handlers, and what it does with them on its way out happens to the lab. Only
+the standard library, and little of it. Exit status 1 with one line on stderr when it cannot be done.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def create(namespace: str) -> None:
         raise
 
 
-def hand_over_netlink(namespace: str, descriptor: int) -> None:
+def hand_over_netlink(namespace: str, protocol: int, descriptor: int) -> None:
     inside = os.open(f"{DIRECTORY}/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     _check(_libc.setns(inside, CLONE_NEWNET), "setns")
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
     with socket.socket(fileno=descriptor) as lab:
         socket.send_fds(lab, [b"netlink"], [opened.fileno()])
 
@@ -75,10 +75,12 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["create", namespace]:
                 create(namespace)
-            case ["netlink", namespace, descriptor]:
-                hand_over_netlink(namespace, int(descriptor))
+            case ["netlink", namespace, protocol, descriptor]:
+                hand_over_netlink(namespace, int(protocol), int(descriptor))
             case _:
-                print("usage: open.py create NAMESPACE | netlink NAMESPACE DESCRIPTOR", file=sys.stderr)
+                print(
+                    "usage: open.py create NAMESPACE | netlink NAMESPACE PROTOCOL DESCRIPTOR", file=sys.stderr
+                )
                 return 1
     except OSError as error:
         print(error.strerror, file=sys.stderr)
