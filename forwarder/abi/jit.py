@@ -48,7 +48,7 @@ JIT_DISABLED = bool(config.DISABLE_JIT)
 def _digest() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     root = Path(__file__).resolve().parents[2]
-    for package in ("forwarder/abi", "forwarder/engines", "lab/load", "lab/traffic"):
+    for package in ("forwarder/abi", "forwarder/engines", "lab/load", "lab/measure", "lab/traffic"):
         for source in sorted((root / package).rglob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
