@@ -20,8 +20,8 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
 * The library ends when its bounds are close enough, which noise can put off for long, or by raising
   RuntimeError after a time. Here a search ends after ``search_trials_max`` trials at the latest, repeated
   and widened ones included, with the bounds that these support and a warning.
-* A narrowed search that finds loss at its lowest rate goes on below it, and one that finds none at its
-  highest goes on above.
+* A search begins with a climb in steps of four, which brackets the rate. A search that finds loss at its
+  lowest rate goes on below it, and one that finds none at its highest goes on above.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _REACH_STEP = 0.4
 
 _LOWEST_SHARE = 0.002
 """The search starts at this share of the ceiling; a subject that loses there has no zero-loss rate here."""
+_CLIMB = 4
+"""Each rate of a climb over the one before."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +97,45 @@ class Found:
 
 
 def find_rates(
-    measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float]
+    measure: Measure,
+    ceiling_dps: float,
+    profile: Profile,
+    loss_ratios: Sequence[float],
+    within: tuple[float, float] | None = None,
 ) -> tuple[Found, ...]:
-    """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order."""
-    search = _Search(measure, profile, loss_ratios, ceiling_dps * _LOWEST_SHARE, ceiling_dps)
-    return tuple(map(search.conclude, loss_ratios, search.bounds()))
+    """One search up to ``ceiling_dps`` for all ``loss_ratios`` (0.005 is 0.5 % of copies), in their order.
+
+    ``within``: rates that an earlier search makes likely; without it, those that a climb finds.
+    """
+    low, high = within or _climb(measure, ceiling_dps, profile, loss_ratios)
+    search = _Search(measure, profile, loss_ratios, low, min(high, ceiling_dps), ceiling_dps)
+    return tuple(map(search.beyond, loss_ratios, search.bounds()))
 
 
 def find_zero_loss(
     measure: Measure, ceiling_dps: float, profile: Profile, within: tuple[float, float] | None = None
 ) -> Found:
-    """Search up to ``ceiling_dps``; ``within`` narrows it to rates that an earlier search makes likely."""
-    low, high = within or (ceiling_dps * _LOWEST_SHARE, ceiling_dps)
-    search = _Search(measure, profile, (0.0,), low, min(high, ceiling_dps))
-    ((lower, upper),) = search.bounds()
-    rest = profile.model_copy(update={"search_trials_max": search.trials_left})
-    if within is not None and search.trials_left:
-        if lower is None:
-            below = find_zero_loss(measure, search.low, rest)
-            return replace(below, upper_dps=below.upper_dps or search.low, bound_by="forwarder")
-        if upper is None and search.asked_first == search.high < ceiling_dps:
-            above = find_zero_loss(measure, ceiling_dps, rest, (search.high, ceiling_dps))
-            return replace(above, lower_dps=max(above.lower_dps or 0.0, lower))
-    return search.conclude(0.0, (lower, upper))
+    """Search for the rate without loss; otherwise like :func:`find_rates`."""
+    return find_rates(measure, ceiling_dps, profile, (0.0,), within)[0]
+
+
+def _climb(
+    measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float]
+) -> tuple[float, float]:
+    """The last rate of a climb that held, and the first that did not, the ceiling at most.
+
+    From below: a subject far beyond what it can do says little about what it can, and a generator may reach
+    fifty times as much.
+    """
+    low = rate = ceiling_dps * _LOWEST_SHARE
+    while rate < ceiling_dps:
+        observation = measure(profile.first_s, rate)
+        if not observation.held(max(loss_ratios)):
+            break
+        if observation.held(min(loss_ratios)):
+            low = rate
+        rate *= _CLIMB
+    return low, min(rate, ceiling_dps)
 
 
 Bounds = tuple[float | None, float | None]
@@ -131,8 +149,15 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
     """One search for several loss ratios: repeats invalid trials and remembers what it saw."""
 
     def __init__(
-        self, measure: Measure, profile: Profile, loss_ratios: Sequence[float], low: float, high: float
+        self,
+        measure: Measure,
+        profile: Profile,
+        loss_ratios: Sequence[float],
+        low: float,
+        high: float,
+        ceiling: float,
     ) -> None:
+        self._ceiling = ceiling
         self._measure_once = measure
         self._profile = profile
         self._loss_ratios = loss_ratios
@@ -180,11 +205,27 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
         found = [results[search_goal] for search_goal in goals]
         return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found]
 
-    def conclude(self, loss_ratio: float, bounds: Bounds) -> Found:
+    def beyond(self, loss_ratio: float, bounds: Bounds) -> Found:
+        """What was found, after a search below or above where this one ended at its range."""
+        lower, upper = bounds
+        rest = self._profile.model_copy(update={"search_trials_max": self.trials_left})
+        lowest = self._ceiling * _LOWEST_SHARE
+        if self.trials_left and lower is None and self.low > lowest:
+            (below,) = find_rates(self._measure_once, self.low, rest, (loss_ratio,), (lowest, self.low))
+            return replace(below, upper_dps=below.upper_dps or self.low, bound_by="forwarder")
+        if self.trials_left and upper is None and self.asked_first == self.high < self._ceiling:
+            further = (self.high, self._ceiling)
+            (above,) = find_rates(self._measure_once, self._ceiling, rest, (loss_ratio,), further)
+            return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
+        return self._conclude(loss_ratio, bounds)
+
+    def _conclude(self, loss_ratio: float, bounds: Bounds) -> Found:
         """What the bounds for a loss ratio mean, and what bound the rate."""
         lower, upper = bounds
         said = list(self._warnings)
         limited = "limited by the generator ({}{:,.0f} datagrams/s with this forwarder running)"
+        if upper is None and self.asked_first == self.high < self._ceiling:
+            return Found(lower, None, "unknown", (*said, f"nothing above {self.high:,.0f} dps was tried"))
         if upper is None or self._out_of_reach(upper, loss_ratio):
             if upper is not None:
                 said.append(limited.format("below ", upper))
@@ -197,13 +238,15 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
 
     def _reach(self, dps: float) -> float:
         """The highest rate up to ``dps`` that the generator holds, as far as a few trials tell."""
-        for _attempt in range(_REACHES):
+        for attempt in range(_REACHES):
             if not self.trials_left:
                 break
             observation = self._try(self._profile.first_s, dps)
             if not observation.short:
                 self._probed = (dps, observation)
                 break
+            if not attempt:
+                continue  # it may have been held up
             dps *= max(_REACH_STEP, observation.offered / observation.asked * _REACH_MARGIN)
         return dps
 
