@@ -48,7 +48,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pure tests in parallel, kernel tests one by one, packet kernels interpreted for their coverage.
+    """Tests in parallel, but for kernel tests that need the machine; packet kernels interpreted for coverage.
 
     With arguments, just ``pytest`` with these.
     """
@@ -57,7 +57,8 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     session.run("pytest", "-n", "logical", "--dist", "worksteal", "--ignore", "tests/kernel")
-    session.run("pytest", "tests/kernel")
+    session.run("pytest", "-n", "3", "--dist", "worksteal", "-m", "not serial", "tests/kernel")
+    session.run("pytest", "-m", "serial", "tests/kernel")
     # numba's machine code is invisible to coverage, so the same tests run the same functions as Python.
     session.run(
         "coverage", "run", "-m", "pytest", "-n", "logical", "--dist", "worksteal", *PACKET_TESTS,

@@ -80,6 +80,7 @@ def falls(running: Relay, ended: Event) -> list[str]:
     return found
 
 
+@pytest.mark.serial
 def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost(
     mcrd_bench: Bench, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_another_strategy_and_width_take_over_under_load_and_no_datagram_is_lost
         assert rule_counts(stats) == {rule(one)["rule_id"]: (count, count) for one, count in each}
 
 
+@pytest.mark.serial
 def test_rules_change_under_load_and_others_lose_nothing(mcrd_bench: Bench, tmp_path: Path) -> None:
     of = streams(RULES)
     rules = [rule(stream) for stream in of]
@@ -321,6 +323,7 @@ def test_a_newcomer_that_is_killed_takes_over_all_the_same(mcrd_bench: Bench, tm
 
 
 @pytest.mark.parametrize("ending", ["apply", "shutdown"])
+@pytest.mark.serial
 def test_what_the_ring_of_a_hanging_worker_holds_when_it_is_killed_is_counted(
     mcrd_bench: Bench, tmp_path: Path, ending: str
 ) -> None:

@@ -11,12 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from kernel_support import resize_probe
 from kernel_support.mcrd import eventually, some_cpus
 from kernel_support.traffic import Bench, streams
 
 from lab.load.jobs import SenderJob
 from lab.netns import namespaces as netns
+
+pytestmark = pytest.mark.serial
 
 STREAMS = 64
 RATE_DPS = 20_000
