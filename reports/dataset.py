@@ -32,12 +32,12 @@ Tested = Trial | ZeroLoss | Delay | Capacity | Soak
 """Records of one subject."""
 Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change
 """Records that are rows of tables."""
-RowKey = tuple[str, str, str, bool, str]
-"""Scenario, case, subject, receive packet steering, egress: what every row of a table shows."""
+RowKey = tuple[str, str, str, str, str]
+"""Scenario, case, subject, who receives, egress: what every row of a table shows."""
 
 
 def row_key(scenario: str, case: str, subject: str, setting: Setting) -> RowKey:
-    return scenario, case, subject, setting.rps, setting.egress
+    return scenario, case, subject, setting.receive, setting.egress
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

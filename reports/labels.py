@@ -37,6 +37,14 @@ LOAD = (
 AXES = ("strategy", "groups", "placement", "steering", "hashing")
 """Settings of the strategy."""
 
+RECEIVE = {
+    "first": "",
+    "in turn": ", receiving in turn",
+    "softirq": ", receiving in softirq",
+    "sender": ", receiving on the sender's CPU",
+}
+"""Who does the receive work, behind a subject's name."""
+
 
 def unique(items: Iterable[Item]) -> list[Item]:
     """Each item once, in order of first appearance: tables follow the run."""
@@ -47,9 +55,9 @@ def subject(name: str) -> str:
     return SUBJECTS.get(name, name)
 
 
-def subject_with_rps(record: Tested) -> str:
-    """``mcrd, RPS on`` where receive packet steering spread the subject's input over the CPUs."""
-    return f"{subject(record.subject)}{', RPS on' if record.setting.rps else ''}"
+def subject_with_receive(record: Tested) -> str:
+    """``mcrd, softirq``: the subject, and who does its receive work where that is not a thread of its own."""
+    return f"{subject(record.subject)}{RECEIVE[record.setting.receive]}"
 
 
 def egress(setting: Setting) -> str:
@@ -109,11 +117,11 @@ def sides(data: Dataset, comparison: Comparison) -> tuple[str, str]:
 
 def _side(data: Dataset, comparison: Comparison, name: str) -> str:
     wanted = set(comparison.trial_ids)
-    steerings = {t.setting.rps for t in data.trials if t.subject == name and t.trial_id in wanted}
-    return f"{subject(name)}{', RPS on' if steerings == {True} else ''}"
+    ways = {t.setting.receive for t in data.trials if t.subject == name and t.trial_id in wanted}
+    return f"{subject(name)}{RECEIVE[ways.pop()] if len(ways) == 1 else ''}"
 
 
 def compared(data: Dataset, comparison: Comparison) -> str:
-    """``mcrd / kernel routing, RPS on``, or ``20 inputs / 1 input, both mcrd``."""
+    """``mcrd / kernel routing, softirq``, or ``20 inputs / 1 input, both mcrd``."""
     both = f", both {subject(comparison.a)}" if comparison.a == comparison.b else ""
     return f"{' / '.join(sides(data, comparison))}{both}"

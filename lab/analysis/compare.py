@@ -137,6 +137,9 @@ def detectable(a_values: Sequence[float], b_values: Sequence[float], resolution:
     return max(resolution, math.expm1(float(multiplier * logs.std(ddof=1) / math.sqrt(pairs))))
 
 
+KEPT, MISSED = "kept", "missed"
+
+
 def falls_short(low: float, high: float, tolerance: float, higher_is_better: bool) -> bool:
     """Whether a whole interval is worse than ``tolerance``: 0.9 is nine tenths of the speed, or ten ninths of
     the time."""
@@ -148,9 +151,18 @@ def meets(ratio: float, target: float, higher_is_better: bool) -> bool:
     return ratio >= target if higher_is_better else ratio <= target
 
 
-def is_kept(record: Comparison) -> bool:
-    """Whether the target is met; true without one."""
-    return record.target is None or meets(record.ratio, record.target, record.higher_is_better)
+def promise(record: Comparison) -> str:
+    """What became of a promised ratio: kept or missed beyond doubt, or probably."""
+    assert record.target is not None
+    beyond = meets(record.low, record.target, record.higher_is_better)
+    if record.pairs >= FEW_PAIRS and beyond == meets(record.high, record.target, record.higher_is_better):
+        return KEPT if beyond else MISSED
+    return f"probably {KEPT if meets(record.ratio, record.target, record.higher_is_better) else MISSED}"
+
+
+def is_missed(record: Comparison) -> bool:
+    """Whether a promise was missed beyond doubt."""
+    return record.target is not None and promise(record) == MISSED
 
 
 def describe(record: Comparison) -> str:
@@ -162,8 +174,8 @@ def describe(record: Comparison) -> str:
     elif record.detectable is not None:
         line += f", {record.verdict}; {record.detectable:.1%} could have been seen"
     if record.target is not None:
-        promise = "at least" if record.higher_is_better else "at most"
-        line += f", {promise} {record.target:g} promised: {'kept' if is_kept(record) else 'missed'}"
+        bound = "at least" if record.higher_is_better else "at most"
+        line += f", {bound} {record.target:g} promised: {promise(record)}"
     if record.bound_by == "generator":
         line += f"; the generator bound {record.a}"
     return line

@@ -39,10 +39,12 @@ def clean(
     Only things with the lab's own names are removed, and only if the process that made them is gone. --json
     lists the namespaces.
     """
+    from lab.measure.watch import remove_group
     from lab.netns.clean import clean as remove
     from lab.netns.clean import remove_directories
 
     removed = remove(everything)
+    remove_group()
     directories = remove_directories()
     if as_json:
         print_json([asdict(item) for item in removed])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Column, Table
 
+from forwarder.plan.host import HostError, parse_cpu_list
 from lab.cli import terminal
 from lab.cli.terminal import BadInputError, JsonOption, option, out, print_comparisons, print_json, say
 from lab.journal.eta import duration
@@ -16,6 +17,7 @@ from lab.results import AnyRecord, Comparison, RunEnded
 
 if TYPE_CHECKING:
     from lab.run.session import Session
+    from lab.trial.plan import Cpus
 
 PROFILE_HELP = (
     "How thorough: quick (the default) takes minutes and suits CI; full has longer trials and more pairs and "
@@ -44,6 +46,14 @@ PeerOption = Annotated[
         "NAME=PATH",
     ),
 ]
+ForwarderCpusOption = Annotated[
+    str | None,
+    option(
+        "The CPUs that do all of a forwarder's work, for instance 2-3; generator and receivers take the "
+        "others. Default: the upper half.",
+        "LIST",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only the outcome, no progress.")]
 
 
@@ -68,7 +78,8 @@ def plan(names: Names = None, profile: ProfileOption = None, as_json: JsonOption
     from lab.scenario.profiles import profile_named
     from lab.steps.plan import steps
 
-    planned = steps(load_scenarios(names or []), profile_named(profile or "quick"))
+    scenarios = load_scenarios(names or [], len(_divided(None).forwarder))
+    planned = steps(scenarios, profile_named(profile or "quick"))
     total = sum(step.seconds for step in planned)
     if as_json:
         rows = [{"step": s.step_id, "trials": s.trials, "seconds": round(s.seconds, 1)} for s in planned]
@@ -105,6 +116,7 @@ def run(
             "COMMIT|auto|none",
         ),
     ] = None,
+    forwarder_cpus: ForwarderCpusOption = None,
     junit: Annotated[Path | None, option("Also write the outcome as JUnit XML.", "FILE")] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -120,7 +132,7 @@ def run(
     one JSON document. In a GitHub job, the outcome is added to the job's summary.
 
     Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger did not balance, or a
-    promised ratio was missed in a profile that demands it; 2 bad input; 130 interrupted.
+    promise was missed beyond doubt; 2 bad input; 130 interrupted.
     """
     from lab.run import session
     from lab.run.commits import OFF
@@ -130,20 +142,23 @@ def run(
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
         raise BadInputError(f"--junit {str(junit)!r}: a file in an existing directory is allowed")
     if resume is not None:
-        if names or out_dir or profile or peer or wires or baseline:
+        if names or out_dir or profile or peer or wires or baseline or forwarder_cpus:
             raise BadInputError(
-                "--resume takes scenarios, profile, peers, wires, baseline and directory from the run: "
+                "--resume takes scenarios, profile, peers, wires, baseline, CPUs and directory from the run: "
                 "leave them out"
             )
         going = session.resume(resume)
     else:
-        scenarios = load_scenarios(names or [])
+        cpus = _divided(forwarder_cpus)
+        scenarios = load_scenarios(names or [], len(cpus.forwarder))
         files = [name for name in names or [] if name.endswith(".toml")]
         paths = {load_scenarios([name])[0].name: str(Path(name).resolve()) for name in files}
         # What loads each again: the path that the user gave, or the name of one of ours.
         references = {paths.get(scenario.name, scenario.name): scenario for scenario in scenarios}
         chosen, gate = profile_named(profile or "quick"), None if baseline == OFF else baseline
-        going = session.start(references, chosen, out_dir, peers=peer or [], wires=wires, baseline=gate)
+        going = session.start(
+            references, chosen, out_dir, peers=peer or [], wires=wires, baseline=gate, cpus=cpus
+        )
     _complete(going, as_json, quiet=quiet, junit=junit)
 
 
@@ -170,6 +185,7 @@ def compare(
     out_dir: OutOption = None,
     resume: ResumeOption = None,
     peer: PeerOption = None,
+    forwarder_cpus: ForwarderCpusOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -182,9 +198,9 @@ def compare(
     - `mcastlab compare mcrd,options=--skip-host-stack mcrd --case outputs=8 --metric zero-loss`
     - `mcastlab compare mcrd commit=HEAD~3 --pairs 8`
 
-    Settings are the keys of a `[[case]]` in a scenario file, and rps=on or rps=off (receive packet steering;
-    without it each side is tried both ways and keeps the faster one). `commit` runs the forwarder of that
-    commit from a temporary work tree, without uncommitted changes.
+    Settings are the keys of a `[[case]]` in a scenario file, and receive=first (the default), "in turn",
+    softirq or sender: who does the receive work of a side (docs/method.md). `commit` runs the forwarder of
+    that commit from a temporary work tree, without uncommitted changes.
 
     The zero-loss rate of each side is searched first; then both are measured in turn (A B B A …). The verdict
     says whether A is better or worse than B, or no different, from the confidence interval of their ratio.
@@ -197,15 +213,29 @@ def compare(
     from lab.scenario.profiles import profile_named
 
     if resume is not None:
-        if a or b or case or metric or pairs or profile or out_dir or peer:
+        if a or b or case or metric or pairs or profile or out_dir or peer or forwarder_cpus:
             raise BadInputError("--resume takes everything from the run in its directory: leave the rest out")
         _complete(session.resume(resume), as_json, quiet=quiet)
     if a is None or b is None:
         raise BadInputError("two sides are needed, A and B: see mcastlab compare --help")
     profile = profile or "quick"
     scenario = comparison.ask(a, b, case or [], metric or [], pairs, profile, resolved)
-    going = session.start({}, profile_named(profile), out_dir, made=[scenario], peers=peer or [])
+    cpus = _divided(forwarder_cpus)
+    going = session.start({}, profile_named(profile), out_dir, made=[scenario], peers=peer or [], cpus=cpus)
     _complete(going, as_json, quiet=quiet)
+
+
+def _divided(forwarder_cpus: str | None) -> Cpus:
+    """The machine's CPUs as the user divides them, or half and half."""
+    from lab.trial.plan import divide
+
+    available = os.sched_getaffinity(0)
+    if forwarder_cpus is None:
+        return divide(available)
+    try:
+        return divide(available, parse_cpu_list(forwarder_cpus))
+    except (HostError, ValueError) as error:
+        raise BadInputError(f"--forwarder-cpus {forwarder_cpus!r}: {error}") from None
 
 
 def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | None = None) -> NoReturn:

@@ -81,7 +81,7 @@ def print_comparisons(records: Iterable[tuple[Path | None, Comparison]], several
 
 
 def _cells(record: Comparison) -> Iterator[str]:
-    from lab.analysis.compare import is_kept
+    from lab.analysis.compare import promise
 
     yield f"{record.scenario}: {record.case}"
     yield f"{record.metric}, {record.a} / {record.b}"
@@ -93,5 +93,5 @@ def _cells(record: Comparison) -> Iterator[str]:
         yield ""
     else:
         sign = "≥" if record.higher_is_better else "≤"
-        yield f"{sign} {record.target:g} {'kept' if is_kept(record) else 'missed'}"
+        yield f"{sign} {record.target:g} {promise(record)}"
     yield f"limited by the {record.bound_by}" if record.bound_by in ("generator", "receiver") else ""

@@ -17,6 +17,8 @@ Traffic = Literal["multicast", "unicast"]
 
 STEAL_LIMIT = 0.02
 """Share of the processor time that the hypervisor may take before a note says so."""
+STRAYS, STRAY_SHARE = 100, 0.02
+"""Datagrams that may be received elsewhere than on the forwarder's CPUs, and their share, without a doubt."""
 
 
 def doubts(seen: ReceiverReport, request: Request) -> list[str]:
@@ -37,6 +39,14 @@ def doubts(seen: ReceiverReport, request: Request) -> list[str]:
     return found
 
 
+def strays(arrived: int, received: int) -> list[str]:
+    """Doubt about receive work that was not done on the forwarder's CPUs: frames due there, and counted."""
+    missing = arrived - received
+    if missing <= max(STRAYS, arrived * STRAY_SHARE):
+        return []
+    return [f"{missing:,} of {arrived:,} datagrams were not received on the forwarder's CPUs"]
+
+
 def notes(
     sent: SenderReport, seen: ReceiverReport, request: Request, worker_cpus: Sequence[int], steal_share: float
 ) -> list[str]:
@@ -46,7 +56,7 @@ def notes(
         found.append(f"captured in rings: {seen.instead}")
     workers = workers_in_all(request.setting)
     if workers > len(worker_cpus):
-        found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPUs")
+        found.append(f"oversubscribed: {workers} workers on {len(worker_cpus)} CPU(s)")
     if reordered := sum(seen.reordered):
         found.append(f"{reordered:,} copies arrived out of order")
     if steal_share > STEAL_LIMIT:

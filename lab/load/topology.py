@@ -13,6 +13,7 @@ receivers do by themselves, which every other figure is measured against.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 Side = Literal["gen", "fwd", "rcv"]
@@ -67,20 +68,26 @@ class Topology:
 
     ``egress``: "wire-like" switches segmentation offload and GRO off on every interface, so each datagram is
     a frame of its own, as on a wire; "offload" leaves veth's defaults, which pass whole GSO frames across.
-    ``rps``: Receive Packet Steering on the forwarder's inputs, over ``rps_cpus`` (empty: all that the lab may
-    use). ``igmp_max_memberships``: groups that one socket may join in the forwarder's namespace; the kernel's
+    ``rps_cpus``: Receive Packet Steering of the forwarder's inputs over these CPUs (empty: none).
+    ``thread_cpus``: NAPI threads receive for the inputs, dealt to these CPUs in turn (empty: softirq does, on
+    the sender's CPU); ``threads_first``: before everything else there. ``capture_cpus``: the same for the
+    receivers, whose threads always go first.
+    ``igmp_max_memberships``: groups that one socket may join in the forwarder's namespace; the kernel's
     default of 20 is kept so that what works here works on a stock machine. ``napi``: the inputs' receiving
-    ends take XDP frames, for which GRO is on there; UDP is not merged (``rx-udp-gro-forwarding`` is off).
+    ends take XDP frames. For this and for NAPI threads GRO is on at a receiving end; UDP is not merged
+    (``rx-udp-gro-forwarding`` is off).
     ``cables``: existing interfaces to take for each link, inputs first, instead of making veth pairs.
     """
 
     inputs: int = 1
     outputs: int = 1
     mtu: int = 1500
-    rps: bool = False
     egress: Literal["wire-like", "offload"] = "wire-like"
     direct: bool = False
     rps_cpus: tuple[int, ...] = ()
+    thread_cpus: tuple[int, ...] = ()
+    threads_first: bool = False
+    capture_cpus: tuple[int, ...] = ()
     igmp_max_memberships: int = 20
     napi: bool = False
     cables: tuple[Cable, ...] = ()
@@ -123,6 +130,17 @@ class Topology:
     @property
     def links(self) -> tuple[Link, ...]:
         return self.input_links if self.direct else self.input_links + self.output_links
+
+    @property
+    def threads(self) -> dict[Side, dict[str, int]]:
+        """The CPU of each NAPI thread, by interface, of the sides that have some."""
+        inputs = [link.receiver.interface for link in self.input_links]
+        outputs = [link.receiver.interface for link in self.output_links]
+        places: dict[Side, dict[str, int]] = {
+            "fwd": {} if self.direct else dict(zip(inputs, cycle(self.thread_cpus), strict=False)),
+            "rcv": dict(zip(outputs, cycle(self.capture_cpus), strict=False)),
+        }
+        return {side: threads for side, threads in places.items() if threads}
 
     def ends(self, side: Side) -> tuple[End, ...]:
         """The interfaces in one namespace."""

@@ -4,7 +4,8 @@ Facts about veth (Linux 6.18, checked by ``tests/kernel/lab/test_measure.py``): 
 counted as sent there *and* as received at the peer. When the peer's CPU has no room in its backlog
 (``net.core.netdev_max_backlog``), it is counted as ``tx_dropped`` here, as ``rx_dropped`` there and, for the
 whole machine, in ``/proc/net/softnet_stat``: one drop, of which a ledger takes one counter. XDP frames for
-which receive packet steering finds no room are counted at the peer only, so input drops are read at the peer.
+which NAPI or receive packet steering finds no room are counted at the peer only, and socket buffers for which
+the peer's NAPI has none (its ring has 256 slots) here only: the larger of both counters is what was dropped.
 A frame is a datagram, unless segmentation offload passes it whole.
 """
 
@@ -24,8 +25,9 @@ from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import Netlink
 
 SOFTNET = Path("/proc/net/softnet_stat")
-WAITING_COLUMN = 11
-"""Frames in the CPU's backlog, hexadecimal (softnet_seq_show in net/core/net-procfs.c)."""
+RECEIVED_COLUMN, WAITING_COLUMN, CPU_COLUMN = 0, 11, 12
+"""Frames taken in, frames in the backlog, and the CPU itself, hexadecimal (softnet_seq_show in
+net/core/net-procfs.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,15 @@ def read_interfaces(netlink: Netlink) -> dict[str, InterfaceCounters]:
 @contextmanager
 def device_reader(lab: Lab) -> Iterator[Callable[[], Devices]]:
     """A function that reads the devices of ``lab``, for the length of a ``with`` block."""
-    inputs = [link.receiver.interface for link in lab.inputs]
+    inputs = [(link.sender.interface, link.receiver.interface) for link in lab.inputs]
     outputs = [link.sender.interface for link in lab.outputs] if lab.fwd else []
-    with Netlink(lab.fwd or lab.rcv) as netlink:
+    with Netlink(lab.gen) as sending, Netlink(lab.fwd or lab.rcv) as receiving:
 
         def read() -> Devices:
-            counters = read_interfaces(netlink)
+            here, there = read_interfaces(sending), read_interfaces(receiving)
             return Devices(
-                sum(counters[name].rx_dropped for name in inputs),
-                sum(counters[name].tx_dropped for name in outputs),
+                sum(max(here[near].tx_dropped, there[far].rx_dropped) for near, far in inputs),
+                sum(there[name].tx_dropped for name in outputs),
             )
 
         yield read
@@ -76,7 +78,17 @@ def device_reader(lab: Lab) -> Iterator[Callable[[], Devices]]:
 
 def read_waiting(path: Path = SOFTNET) -> int:
     """Frames in the backlogs of all CPUs: handed over by a veth, and not received by anybody yet."""
-    return sum(int(line.split()[WAITING_COLUMN], 16) for line in path.read_text().splitlines())
+    return sum(_softnet(path, WAITING_COLUMN).values())
+
+
+def read_received(path: Path = SOFTNET) -> dict[int, int]:
+    """Frames that each CPU has taken in for the network stack, whatever interface they came from."""
+    return _softnet(path, RECEIVED_COLUMN)
+
+
+def _softnet(path: Path, column: int) -> dict[int, int]:
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return {int(row[CPU_COLUMN], 16): int(row[column], 16) for row in rows}
 
 
 @contextmanager

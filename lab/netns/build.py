@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from pathlib import Path
 from lab.load.topology import SEGMENTATION, Link, Side, Topology
 from lab.netns import namespaces as netns
 from lab.netns.lend import Loan, lent
+from lab.netns.napi import NapiSocket, pin
 from lab.netns.netlink import Netlink
 from lab.netns.ownership import new_name
 
+_THREADED = "/sys/class/net/{}/threaded"
 _RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
-NO_STEERING = {_RPS.format("*"): "0"}
-"""Masks that switch packet steering off, for :func:`write_steering`."""
+NO_STEERING = {_RPS.format("*"): "0", _THREADED.format("*"): "0"}
+"""Neither packet steering nor threads, for :func:`write_steering`."""
 _SYSCTL = str(Path(__file__).with_name("sysctl.py"))
 
 _QUIET = {
@@ -88,6 +89,11 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             _introduce(links["fwd"], topology)
         for side in topology.sides:
             _await_up(links[side], topology, side)
+        for side, threads in topology.threads.items():
+            first = side == "rcv" or topology.threads_first
+            before = _thread(links[side], spaces[side], threads, first)
+            if topology.cables:
+                stack.callback(write_steering, spaces[side], before)
         yield lab
 
 
@@ -121,11 +127,12 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> dict[str, str]:
     ends = topology.ends(side)
     for end in ends:
         files[f"/proc/sys/net/ipv4/conf/{end.interface}/rp_filter"] = "0"
-    if side == "fwd" and topology.rps:
-        mask = cpu_mask(topology.rps_cpus or tuple(os.sched_getaffinity(0)))
+    if side == "fwd" and topology.rps_cpus:
+        mask = cpu_mask(topology.rps_cpus)
         for link in topology.input_links:
             files[_RPS.format(link.receiver.interface)] = mask
     merging = {link.receiver.interface for link in topology.input_links} if topology.napi else set()
+    merging.update(topology.threads.get(side, ()))
     for end in ends:
         features = dict.fromkeys(SEGMENTATION, False) if topology.egress == "wire-like" else {}
         if end.side != "gen" and end.interface in merging:
@@ -141,16 +148,16 @@ def _write(namespace: str, files: dict[str, str]) -> dict[str, str]:
     return before
 
 
-def write_steering(namespace: str, masks: dict[str, str]) -> None:
-    """Write packet steering masks by path; interfaces that are gone are passed over.
+def write_steering(namespace: str, files: dict[str, str]) -> None:
+    """Write packet steering and threads by path; interfaces that are gone are passed over.
 
     An interface that goes while it is steered leaves the kernel steering for ever: every frame on the machine
     is then looked at for it, 4 % of what a forwarded copy costs (``rx_queue_release`` in
     net/core/net-sysfs.c frees the map, but only writing to ``rps_cpus`` takes it off ``rps_needed``).
     """
-    if masks:
+    if files:
         with suppress(netns.NetnsError):
-            _write(namespace, masks)
+            _write(namespace, files)
 
 
 def _bring_up(netlink: Netlink, topology: Topology, side: Side) -> None:
@@ -166,6 +173,20 @@ def _introduce(netlink: Netlink, topology: Topology) -> None:
     index = {link.get("ifname"): link["index"] for link in netlink.links()}
     for link in topology.output_links:
         netlink.add_neighbour(index[link.sender.interface], link.receiver.address, link.receiver.mac)
+
+
+def _thread(netlink: Netlink, namespace: str, cpus: Mapping[str, int], first: bool) -> dict[str, str]:
+    """Have threads receive for interfaces, each on its CPU; returns what was in the files.
+
+    ``first``: before everything else there. A thread that waits its turn, behind a generator or a worker in
+    the kernel or another process for a tick (4 ms), loses what its ring of 256 frames cannot hold.
+    """
+    before = _write(namespace, {_THREADED.format(name): "1" for name in cpus})
+    index = {link.get("ifname"): link["index"] for link in netlink.links()}
+    with NapiSocket(namespace) as napi:
+        for name, cpu in cpus.items():
+            pin(napi.pids(index[name]), name, cpu, realtime=first)
+    return before
 
 
 def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float = 10.0) -> None:

@@ -105,7 +105,9 @@ class _Kernel:
 
     def start(self, lab: Lab, rules: Sequence[Rule], setting: Setting, cpus: Sequence[int]) -> _Routing:  # noqa: ARG002
         daemon = [sys.executable, "-I", "-S", str(_DAEMON)]
-        routing = _Routing(netns.spawn(lab.fwd, daemon, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True))
+        routing = _Routing(
+            netns.spawn(lab.fwd, daemon, cpus=cpus, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
+        )
         interfaces = [end.interface for end in lab.topology.ends("fwd")]
         try:
             routing.ask(json.dumps({"interfaces": interfaces, "routes": list(map(_route, rules))}))

@@ -25,6 +25,7 @@ from lab.results.parts import NONE as NONE
 from lab.results.parts import NS_PER_S as NS_PER_S
 from lab.results.parts import CapacityStep as CapacityStep
 from lab.results.parts import Cpu as Cpu
+from lab.results.parts import CpuUse as CpuUse
 from lab.results.parts import Drop as Drop
 from lab.results.parts import Generated as Generated
 from lab.results.parts import InputSample as InputSample
@@ -33,7 +34,9 @@ from lab.results.parts import Ledger as Ledger
 from lab.results.parts import Memory as Memory
 from lab.results.parts import OutputSample as OutputSample
 from lab.results.parts import Provenance as Provenance
+from lab.results.parts import Receive as Receive
 from lab.results.parts import Record as Record
+from lab.results.parts import Role as Role
 from lab.results.parts import Setting as Setting
 from lab.results.parts import SoakSample as SoakSample
 from lab.results.parts import Stage as Stage

@@ -99,16 +99,34 @@ class Latency(Record):
     max: int
 
 
+Role = Literal["forwarder", "bench", "both"]
+"""Of a CPU: whose work it does."""
+
+
+class CpuUse(Record):
+    """What one CPU did during a trial."""
+
+    cpu: int
+    role: Role
+    busy_ns: int
+    """Of a forwarder's CPU to the microsecond, of the others in the kernel's ticks."""
+    softirq_ns: int
+    steal_ns: int
+    received: int
+    """Frames that the network stack took in there."""
+
+
 class Cpu(Record):
-    """Processor time of the whole machine during the trial, less the generator-only baseline when known."""
+    """Processor time of the forwarder's CPUs during the trial, less what they use without it when known."""
 
     busy_ns: int
     softirq_ns: int
     steal_ns: int = 0
     """Taken by the hypervisor: time in which nothing of this machine could run."""
     baseline_ns: int | None = None
-    """Busy time of generator, topology and receivers alone at this rate, scaled to this duration."""
+    """Busy time of the same CPUs without a subject, scaled to this duration."""
     copies: int
+    by_cpu: list[CpuUse] = []
 
     @property
     def ns_per_copy(self) -> float | None:
@@ -192,6 +210,13 @@ class Memory(Record):
         return self.own_bytes + (self.shared_bytes or 0)
 
 
+Receive = Literal["first", "in turn", "softirq", "sender"]
+"""Who does the receive work of a forwarder's inputs. Kernel threads (NAPI) on the forwarder's CPUs: *first*,
+at real-time priority, as with a card whose interrupt goes to the worker's CPU; or *in turn* with the workers,
+at their priority. *softirq*: receive packet steering to the workers' CPUs, behind veth's own half on the
+sender's. *sender*: all of it on the sender's CPU, veth's own way, so that the generator pays for it."""
+
+
 class Setting(Record):
     """What was varied. ``None`` means that it does not apply to this subject."""
 
@@ -222,7 +247,7 @@ class Setting(Record):
     commit: str | None = None
     """The forwarder is that of this commit, not the installed one."""
     egress: Literal["wire-like", "offload"] = "wire-like"
-    rps: bool = False
+    receive: Receive = "first"
 
 
 Validity = Literal["valid", "invalid", "doubtful"]

@@ -58,6 +58,8 @@ class RunStarted(Record):
     """Tests of RFC 3918, by their sections, that a scenario makes."""
     wires: dict[str, list[tuple[str, str]]] | None = None
     """Existing interfaces that took the place of veth pairs, as the user's file names them."""
+    forwarder_cpus: list[int] | None = None
+    """CPUs that did a forwarder's work and nothing else."""
     baseline: str | None = None
     """The commit that the gate measures against, or why it measures nothing, where one was asked for."""
     provenance: Provenance
@@ -106,6 +108,11 @@ class Trial(Record):
     def delivered_dps(self) -> float:
         """Copies a second that reached a receiver, until the last one."""
         return self.delivered * NS_PER_S / (self.duration_ns + self.drain_ns)
+
+    def goodput(self, zero_loss_dps: float) -> float:
+        """What was delivered, in datagrams at every output, as a share of a zero-loss rate."""
+        copies = self.expected / self.offered if self.offered else 1
+        return self.delivered_dps / copies / zero_loss_dps
 
     @property
     def kept_up(self) -> bool:

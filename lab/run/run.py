@@ -16,7 +16,8 @@ from lab.peers.base import Peer, PeerError
 from lab.results import RunEnded
 from lab.scenario.wires import Wires
 from lab.steps.context import BenchPool, Context
-from lab.steps.step import NoFigureError, Step, StepError
+from lab.steps.step import Step, StepError
+from lab.trial.plan import Cpus
 
 START = "(start)"
 """The journal's entry for the run's first record. With it, a run interrupted at once can be resumed."""
@@ -30,12 +31,13 @@ def run(
     peers: Mapping[str, Peer],
     skipped: Sequence[str],
     wires: Wires | None,
+    cpus: Cpus,
 ) -> RunEnded:
     """Perform every step that the archive does not have, and write the last record.
 
     An interrupt (Ctrl-C) keeps the trials that are done. A failed step is noted and the run goes on with the
-    next one. A comparison that was too noisy to conclude is a failure only if the profile demands its
-    targets. A subject that ended while it was measured is a result, not a failure.
+    next one. A comparison that was too noisy to conclude is no failure, nor is a subject that ended while it
+    was measured: that is a result.
 
     Args:
         skipped: what was left out of the steps, one sentence each.
@@ -48,7 +50,7 @@ def run(
     inconclusive: list[str] = []
     interrupt = Interrupt()
     try:
-        with interrupt.handled(), BenchPool(run_id, peers, wires) as benches:
+        with interrupt.handled(), BenchPool(run_id, peers, wires, cpus) as benches:
             for step in due:
                 interrupt.check()
                 reporter.step(step.step_id)
@@ -59,14 +61,13 @@ def run(
                     step.perform(context)
                 except (StepError, PeerError, TrafficError, NetnsError) as error:
                     if isinstance(error, StepError):
-                        demanded = step.profile.demand_targets and not isinstance(error, NoFigureError)
-                        reporter.outcome(f"no conclusion: {error}")
+                        outcomes, word = inconclusive, "no conclusion"
                     else:
-                        demanded = True
                         interrupt.check()
                         benches.close()  # a bench that failed once cannot be trusted
-                        reporter.outcome(f"failed: {error}")
-                    (failed if demanded else inconclusive).append(f"{step.step_id}: {error}")
+                        outcomes, word = failed, "failed"
+                    reporter.outcome(f"{word}: {error}")
+                    outcomes.append(f"{step.step_id}: {error}")
                     archive.give_up(step.step_id)
                     reporter.done(time.monotonic() - began)
                 else:

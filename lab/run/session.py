@@ -27,6 +27,7 @@ from lab.scenario.profiles import ProfileName, profile_named
 from lab.scenario.wires import Wires, WiresError, load_wires, misfits
 from lab.steps.plan import steps
 from lab.steps.step import Step
+from lab.trial.plan import Cpus, divide
 
 OUT = Path("reports/out")
 
@@ -41,6 +42,7 @@ class Session:
     scenarios: Sequence[Scenario]
     availability: PeerAvailability
     wires: Wires | None
+    cpus: Cpus
     baseline: str | None
     """The commit that the gate measures against, or why there is none. ``None`` without a gate."""
 
@@ -59,7 +61,9 @@ class Session:
             skipped = self.availability.skipped(self.scenarios)
             if self.baseline is not None and not any(scenario.name == NAME for scenario in self.scenarios):
                 skipped.append(f"{NAME}: {self.baseline}")
-            return runs.run(self.steps, self.archive, reporter, self.run_id, peers, skipped, self.wires)
+            return runs.run(
+                self.steps, self.archive, reporter, self.run_id, peers, skipped, self.wires, self.cpus
+            )
 
 
 def start(
@@ -71,6 +75,7 @@ def start(
     peers: Sequence[str] = (),
     wires: Path | None = None,
     baseline: str | None = None,
+    cpus: Cpus | None = None,
 ) -> Session:
     """Start a run in ``directory``, or in a new one under ``reports/out``.
 
@@ -79,6 +84,7 @@ def start(
         made: scenarios without a file, which are written to the directory.
         peers: ``NAME=PATH`` of the programs that the user chose.
         wires: the file that names the existing interfaces to use.
+        cpus: of the bench and of the forwarder; half of the machine's each when left out.
         baseline: add the gate against this commit, or ``auto``: see :func:`lab.run.commits.baseline`.
 
     Raises:
@@ -87,9 +93,10 @@ def start(
     _require_root()
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"  # unique, and sorts by time
     directory = directory or OUT / run_id
+    cpus = cpus or divide(os.sched_getaffinity(0))
     gate = None if baseline is None else choose_baseline(baseline)
     if gate and gate.commit:
-        made = [*made, against(load_scenarios([NAME])[0], gate.commit)]
+        made = [*made, against(load_scenarios([NAME], len(cpus.forwarder))[0], gate.commit)]
         scenarios = {name: scenario for name, scenario in scenarios.items() if scenario.name != NAME}
     files = {directory.resolve() / f"{scenario.name}.toml": scenario for scenario in made}
     scenarios = {**scenarios, **{str(file): scenario for file, scenario in files.items()}}
@@ -114,11 +121,12 @@ def start(
             peers={name: str(path) for name, path in paths.items()},
             wires=None if cables is None else cables.model_dump(mode="json"),
             baseline=why,
+            forwarder_cpus=list(cpus.forwarder),
             provenance=provenance.gather(),
         )
     )
     archive.finish(runs.START)
-    return Session(archive, run_id, profile, list(scenarios.values()), availability, cables, why)
+    return Session(archive, run_id, profile, list(scenarios.values()), availability, cables, cpus, why)
 
 
 def resume(directory: Path) -> Session:
@@ -128,13 +136,15 @@ def resume(directory: Path) -> Session:
     started = archive.started
     if started is None:
         raise RunError(f"{directory}: no run was started there")
+    cpus = divide(os.sched_getaffinity(0), started.forwarder_cpus)
     return Session(
         archive,
         started.run_id,
         profile_named(started.profile),
-        load_scenarios(started.scenarios),
+        load_scenarios(started.scenarios, len(cpus.forwarder)),
         find_peers({name: Path(path) for name, path in started.peers.items()}),
         None if started.wires is None else Wires.model_validate(started.wires),
+        cpus,
         started.baseline,
     )
 

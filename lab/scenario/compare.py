@@ -2,7 +2,7 @@
 
 A side is a subject, or comma-separated changes to a base case, or both: ``kernel``,
 ``strategy=pool,workers=2``, ``mcrd,options=--skip-host-stack``. What a key may be is what ``[[case]]`` of a
-scenario file has; ``rps=on`` or ``rps=off`` fixes packet steering, which is tried both ways otherwise. A part
+scenario file has; ``receive=`` says who does the receive work (``first`` otherwise). A part
 that holds a comma is put in double quotes, all of it, as in CSV.
 """
 
@@ -14,8 +14,10 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from forwarder.problems import Problem, ProblemsError
+from lab.results import Receive
 from lab.scenario.files import ScenarioError, check_scenario
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import PROFILES
@@ -30,7 +32,7 @@ METRICS: tuple[Metric, ...] = ("zero-loss rate", "delivered copies/s", "CPU per 
 PAIRS = 8
 """Where none are asked for and the profile has fewer: enough for a verdict."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
-_STEERING = {"on": True, "off": False}
+RECEIVE: tuple[Receive, ...] = get_args(Receive)
 _OPTIONS = (
     (r"^compare: case\[0\]\.", "A."),
     (r"^compare: case\[1\]\.", "B."),
@@ -52,7 +54,7 @@ class Side:
     text: str
     subject: str
     changes: Mapping[str, object]
-    rps: bool | None
+    receive: Receive | None
 
 
 def ask(
@@ -109,24 +111,24 @@ def _side(where: str, text: str, resolve: Resolve, problems: list[Problem]) -> S
     """
     subjects: list[str] = []
     changes: dict[str, object] = {}
-    rps: bool | None = None
+    receive: Receive | None = None
     for part in next(csv.reader([text], skipinitialspace=True)) or [""]:
         key, equals, value = _split(part)
         if not equals:
             if key not in SUBJECTS:
-                keys = f"key=value with one of {', '.join(KEYS)}, rps"
+                keys = f"key=value with one of {', '.join(KEYS)}, receive"
                 problems.append(Problem(where, repr(key), f"a subject ({', '.join(SUBJECTS)}), or {keys}"))
             subjects.append(key)
-        elif key == "rps":
-            if value not in _STEERING:
-                problems.append(Problem(f"{where}.rps", repr(value), " or ".join(_STEERING)))
-            rps = _STEERING.get(value)
+        elif key == "receive":
+            receive = next((known for known in RECEIVE if known == value), None)
+            if receive is None:
+                problems.append(Problem(f"{where}.receive", repr(value), " or ".join(RECEIVE)))
         else:
             _take(changes, where, key, value, resolve, problems)
     if len(subjects) > 1:
         problems.append(Problem(where, repr(text), f"one subject, not {len(subjects)}"))
     subject = next((name for name in subjects if name in SUBJECTS), "mcrd")
-    return Side(text, subject, changes, rps)
+    return Side(text, subject, changes, receive)
 
 
 def _split(part: str) -> Iterable[str]:
@@ -138,7 +140,7 @@ def _take(
 ) -> None:
     """Put a value where a scenario has it, or add to ``problems`` what is wrong with its key."""
     if key not in KEYS:
-        allowed = f"no such key; here are: {', '.join(KEYS)}, rps"
+        allowed = f"no such key; here are: {', '.join(KEYS)}, receive"
         problems.append(Problem(f"{where}.{key}", repr(value), allowed))
     elif key in into:
         problems.append(Problem(f"{where}.{key}", repr(value), "each key once"))
@@ -185,8 +187,12 @@ def _tables(
     if names[0] == names[1]:
         names[1] = f"{names[1][: _NAME_LENGTH - 8]} (again)"
     compared = {"a": a.subject, "b": b.subject, "a_case": names[0], "b_case": names[1]}
-    fixed = {f"{key}_rps": side.rps for key, side in zip("ab", sides, strict=True) if side.rps is not None}
-    steered = {one.subject: {side.rps for side in sides if side.subject == one.subject} for one in sides}
+    fixed = {
+        f"{key}_receive": side.receive
+        for key, side in zip("ab", sides, strict=True)
+        if side.receive is not None
+    }
+    tried = {one.subject: {side.receive for side in sides if side.subject == one.subject} for one in sides}
     if pairs is None:
         pairs = max((PAIRS, *(known.pairs for name, known in PROFILES.items() if name == profile)))
     return {
@@ -194,10 +200,10 @@ def _tables(
         "title": f"{a.text} against {b.text}"[:_TITLE_LENGTH],
         "seed": "mcastlab compare",
         "default": False,
-        "subjects": list(steered),
+        "subjects": list(tried),
         "measure": ["zero-loss", *(["flat-out"] if "delivered copies/s" in metrics else [])],
         "setting": base,
-        "rps": {name: sorted(tried, key=bool) for name, tried in steered.items() if None not in tried},
+        "receive": {name: sorted(filter(None, ways)) for name, ways in tried.items() if None not in ways},
         "case": [
             {"name": name, "subjects": [side.subject], **side.changes}
             for name, side in zip(names, sides, strict=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from forwarder.problems import Problem, ProblemsError, from_pydantic
 from lab.scenario.model import Scenario
+from lab.scenario.tables import PER_CPU
 from lab.scenario.validate import sense_problems
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "scenarios"
@@ -23,19 +24,22 @@ class ScenarioError(ProblemsError):
     """Scenarios that cannot be run."""
 
 
-def parse_scenario(text: str, source: str) -> Scenario:
-    """The scenario in ``text`` (TOML); ``source`` names it in messages. Raises :class:`ScenarioError`."""
+def parse_scenario(text: str, source: str, cpus: int = 1) -> Scenario:
+    """The scenario in ``text`` (TOML); ``source`` names it in messages, ``cpus`` are the forwarder's.
+
+    Raises :class:`ScenarioError`.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError([Problem(source, "not TOML", str(error))]) from None
-    return check_scenario(data, source)
+    return check_scenario(data, source, cpus)
 
 
-def check_scenario(data: Mapping[str, Any], source: str) -> Scenario:
-    """The scenario in a file's tables; ``source`` names it in messages. Raises :class:`ScenarioError`."""
+def check_scenario(data: Mapping[str, Any], source: str, cpus: int = 1) -> Scenario:
+    """The scenario in a file's tables; otherwise like :func:`parse_scenario`."""
     try:
-        scenario = Scenario.model_validate(data)
+        scenario = Scenario.model_validate(data, context={PER_CPU: cpus})
     except ValidationError as error:
         raise ScenarioError(from_pydantic(error, prefix=f"{source}: ", unknown=_unknown)) from None
     if problems := sense_problems(scenario):
@@ -48,9 +52,10 @@ def scenario_text(scenario: Scenario) -> str:
     return tomli_w.dumps(scenario.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
 
-def load_scenarios(names: Iterable[str]) -> list[Scenario]:
+def load_scenarios(names: Iterable[str], cpus: int = 1) -> list[Scenario]:
     """Scenarios by name (of :data:`DIRECTORY`) or by path; all default ones when ``names`` is empty.
 
+    ``cpus``: the forwarder's, of which ``workers = "per-cpu"`` takes as many workers.
     A name that is none stands for all that begin with it: ``rfc3918`` for ``rfc3918-delay`` and the others.
 
     Raises :class:`ScenarioError` with the problems of every file that has any.
@@ -65,7 +70,7 @@ def load_scenarios(names: Iterable[str]) -> list[Scenario]:
             problems.append(Problem("scenario", repr(str(path)), _allowed(path, available)))
             continue
         try:
-            scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path))
+            scenario = parse_scenario(path.read_text(encoding="utf-8"), str(path), cpus)
         except UnicodeDecodeError:
             problems.append(Problem(str(path), "not text", "TOML in UTF-8"))
             continue

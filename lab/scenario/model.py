@@ -19,13 +19,13 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from forwarder.plan.strategy import PRESETS, Grouping
-from lab.results import Setting
+from lab.results import Receive, Setting
 from lab.scenario.layout import groups_in
 from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
 from lab.scenario.profiles import PROFILES, Profile, ProfileName
 from lab.scenario.rfc3918_tables import CapacityTable, Chosen, DelayTable, LatencyTable, Section
 from lab.scenario.tables import (
-    BOTH_STEERINGS,
+    DEFAULT_RECEIVE,
     Case,
     Compare,
     Defaults,
@@ -34,7 +34,7 @@ from lab.scenario.tables import (
     Measure,
     Model,
     Name,
-    PacketSteering,
+    ReceiveTried,
     SubjectName,
 )
 
@@ -60,7 +60,7 @@ class Scenario(BaseModel):
     pdr_loss_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.005
     """The share of copies that may be lost at the rate that ``pdr`` finds."""
     setting: Defaults = Defaults()
-    rps: dict[SubjectName, PacketSteering] = {}
+    receive: dict[SubjectName, ReceiveTried] = {}
     case: list[Case] = []
     expect: list[Expect] = []
     compare: list[Compare] = []
@@ -93,9 +93,9 @@ class Scenario(BaseModel):
         own = case.model_dump(exclude_unset=True, exclude={"name", "measure", "subjects"})
         return self.setting.model_copy(update=own)
 
-    def rps_of(self, subject: str) -> list[bool]:
-        """With and without packet steering: what is tried for a subject."""
-        return self.rps.get(subject, list(BOTH_STEERINGS))
+    def receive_of(self, subject: str) -> list[Receive]:
+        """Who may do the receive work: what is tried for a subject."""
+        return self.receive.get(subject, list(DEFAULT_RECEIVE))
 
     def commits(self) -> list[str]:
         """The commits whose forwarder is wanted, each once."""
@@ -109,19 +109,19 @@ class Scenario(BaseModel):
         """What is measured of a case, for each subject."""
         return self.measure if case.measure is None else case.measure
 
-    def result_setting(self, case: Case, subject: str, rps: bool) -> Setting:
+    def result_setting(self, case: Case, subject: str, receive: Receive) -> Setting:
         """The record's setting; what does not apply to a subject is left out."""
         values = self.settings_of(case)
         load = values.model_dump(include=Setting.model_fields.keys() - _OURS)
         if subject != "mcrd":
-            return Setting(**load, rps=rps)
+            return Setting(**load, receive=receive)
         own = PRESETS[values.strategy]
         grouped = own.grouping is Grouping.INTERFACE_GROUPS
         axes = {key: getattr(values, key) for key in ("placement", "steering", "hashing")}
         return Setting(
             **load,
             **{key: chosen for key, chosen in axes.items() if chosen != getattr(own, key)},
-            rps=rps,
+            receive=receive,
             workers=values.workers,
             strategy=values.strategy,
             groups=groups_in(values.strategy, values.inputs, values.groups) if grouped else None,

@@ -34,8 +34,6 @@ class Profile(Model):
     """Longest duration of a soak."""
     cases: list[str] | None = None
     """Cases to run; all when left out. Footprints always run."""
-    demand_targets: bool = False
-    """A comparison that misses its target fails the run."""
 
     @property
     def trial_s(self) -> float:

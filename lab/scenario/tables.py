@@ -6,19 +6,29 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from forwarder.plan.strategy import PRESETS, Hashing, RulePlacement, Steering
 from lab.load.jobs import MAX_SEGMENTS, GeneratorName
 from lab.load.mixed_traffic import MOST_PERCENT
 from lab.load.topology import MAX_LINKS
-from lab.results import Setting
+from lab.results import Receive, Setting
 from lab.scenario.subjects import SUBJECTS
 
-Metric = Literal["zero-loss rate", "delivered copies/s", "generator rate", "CPU per copy", "latency p99"]
-Measure = Literal["zero-loss", "pdr", "flat-out", "half-rate", "latency"]
-"""The highest rate without loss; with little loss, found in the same search; what is delivered under
-overload; latency and CPU at half the first; at 10, 50 and 90 % of it."""
+Metric = Literal[
+    "zero-loss rate",
+    "delivered copies/s",
+    "goodput",
+    "generator rate",
+    "CPU per copy",
+    "latency p50",
+    "latency p99",
+    "latency p99.9",
+]
+Measure = Literal["zero-loss", "pdr", "flat-out", "overload", "half-rate", "latency"]
+"""The highest rate without loss; with little loss, found in the same search; what is delivered of as much as
+the generator can offer; of twice and four times the first; latency and CPU at half of it; at 10, 50 and 90 %
+of it."""
 
 
 def _one_of(names: Iterable[str]) -> AfterValidator:
@@ -49,20 +59,33 @@ PlacementName = Annotated[str, _one_of(RulePlacement)]
 SteeringName = Annotated[str, _one_of(Steering)]
 HashingName = Annotated[str, _one_of(Hashing)]
 
-HIGHER_IS_BETTER: Mapping[str, bool] = {
-    "zero-loss rate": True,
-    "delivered copies/s": True,
-    "generator rate": True,
-    "CPU per copy": False,
-    "latency p99": False,
-}
-UNITS: Mapping[str, str] = {
+UNITS: Mapping[Metric, str] = {
     "zero-loss rate": "dps",
     "delivered copies/s": "copies/s",
+    "goodput": "",
     "generator rate": "dps",
     "CPU per copy": "ns",
+    "latency p50": "ns",
     "latency p99": "ns",
+    "latency p99.9": "ns",
 }
+LOWER_IS_BETTER = [metric for metric, unit in UNITS.items() if unit == "ns"]
+LATENCY_FIELDS: Mapping[Metric, str] = {
+    "latency p50": "p50",
+    "latency p99": "p99",
+    "latency p99.9": "p999",
+}
+"""Where a trial's record has it."""
+SHARED_METRICS: Mapping[Metric, float] = {
+    "goodput": 2,
+    "CPU per copy": 0.5,
+    **dict.fromkeys(LATENCY_FIELDS, 0.5),
+}
+"""Metrics that are taken at a share of the zero-loss rate, and the one that is meant when none is given."""
+
+
+PER_CPU = "per-cpu"
+"""A number of workers, and the key in the validation context that says how many these are."""
 
 
 class Model(BaseModel):
@@ -72,6 +95,10 @@ class Model(BaseModel):
 Name = Annotated[str, _like("[a-z0-9][a-z0-9-]{,39}", "1 to 40 of a to z, 0 to 9 and -, but - not first")]
 Inputs = Annotated[int, Field(ge=1, le=MAX_LINKS)]
 _Commit = _like("[A-Za-z0-9][A-Za-z0-9._~^/@{}-]{,99}", "a commit, as git understands it")
+
+
+def _per_cpu(value: object, info: ValidationInfo) -> object:
+    return (info.context or {}).get(PER_CPU, 1) if value == PER_CPU else value
 
 
 class Defaults(Model):
@@ -91,8 +118,12 @@ class Defaults(Model):
     unicast_percent: Annotated[int, Field(ge=0, le=MOST_PERCENT)] = 0
     """Unicast share of all datagrams offered, to each output in turn; the kernel routes them."""
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Workers of each group; with an elastic strategy the most that a group may have."""
+    workers: Annotated[int, BeforeValidator(_per_cpu), Field(ge=1, le=1024)] = 1
+    """Workers of each group; with an elastic strategy the most that a group may have. ``"per-cpu"``: as many
+    as the forwarder has CPUs."""
+    cpus: Literal["apart", "all"] = "apart"
+    """The forwarder's: those that are apart from the bench's, or all of the machine, for what needs several
+    workers to run at once and no figure of its speed."""
     strategy: StrategyName = "fanout"
     groups: Inputs | None = None
     """Interface groups; left out: as many as the strategy makes."""
@@ -104,8 +135,6 @@ class Defaults(Model):
     """More words for the command line of ``mcrd supervisor``."""
     commit: Annotated[str, _Commit] | None = None
     """The forwarder of this commit; left out: the one that is installed."""
-    generator_apart: bool = False
-    """The generator has a CPU to itself even when the workers do not fit on the others."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     mtu: Annotated[int, Field(ge=576, le=9000)] = 1500
 
@@ -122,11 +151,10 @@ class Case(Defaults):
     """Those of the scenario's that are measured in it; all when left out."""
 
 
-PacketSteering = Annotated[list[bool], Field(min_length=1, max_length=2)]
-"""In ``[rps]``, for each subject: receive packet steering onto the workers' CPUs. Each value is tried, the
-best is kept."""
-BOTH_STEERINGS = (False, True)
-"""Tried for a subject that ``[rps]`` does not name."""
+ReceiveTried = Annotated[list[Receive], Field(min_length=1, max_length=4)]
+"""In ``[receive]``, for each subject: who does the receive work. Each value is tried, the best is kept."""
+DEFAULT_RECEIVE: tuple[Receive, ...] = ("first",)
+"""Tried for a subject that ``[receive]`` does not name."""
 
 
 class Compare(Model):
@@ -139,13 +167,16 @@ class Compare(Model):
     """Cases in which both are taken; all when left out. Not together with ``a_case`` and ``b_case``."""
     a_case: str | None = None
     b_case: str | None = None
-    a_rps: bool | None = None
-    b_rps: bool | None = None
-    """Steering of each side; its best one when left out."""
+    a_receive: Receive | None = None
+    b_receive: Receive | None = None
+    """Who receives for each side; what suits it best when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
     dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """The rate for both sides, of CPU per copy and of what is delivered; left out: half of the lower
-    zero-loss rate, and where each side delivers most."""
+    """The rate for both sides, of CPU per copy and of what is delivered; left out: ``share``, and where each
+    side delivers most."""
+    share: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Of the zero-loss rate, where the metric is taken at one: of the side's own, or of the lower one for CPU
+    per copy. Left out: half of it, twice for goodput."""
     tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
     """The run fails when the whole interval is worse than this share of ``b``: below it where more is better,
     above its inverse where less is. Only after a second measurement, with everything started anew."""
@@ -162,8 +193,8 @@ class Expect(Model):
 
     case: str
     subject: SubjectName = "mcrd"
-    rps: bool | None = None
-    """Packet steering; left out: the first that is tried."""
+    receive: Receive | None = None
+    """Who receives; left out: the first that is tried."""
     dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Offered rate; left out: as fast as the generator can."""
     pace: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -184,14 +215,14 @@ class Expect(Model):
     @property
     def expected(self) -> dict[str, object]:
         """The keys that are given, with what they want."""
-        return self.model_dump(exclude_none=True, exclude={"case", "subject", "rps", "dps"})
+        return self.model_dump(exclude_none=True, exclude={"case", "subject", "receive", "dps"})
 
 
 class FootprintCase(Model):
     """``[[footprint]]``: a number of workers really started, measured, and stopped."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
-    workers: Annotated[int, Field(ge=1, le=4096)]
+    workers: Annotated[int, BeforeValidator(_per_cpu), Field(ge=1, le=4096)]
     """Workers of each group, as ``--num-workers``."""
     rules: Annotated[int, Field(ge=1, le=100_000)]
     """Rules of all inputs together."""

@@ -16,7 +16,7 @@ from lab.scenario.mcrd_command import option_problems
 from lab.scenario.model import Scenario
 from lab.scenario.rfc3918_tables import Chosen, LatencyTable
 from lab.scenario.subjects import SUBJECTS
-from lab.scenario.tables import Case, Compare, Defaults, Expect, FootprintCase
+from lab.scenario.tables import SHARED_METRICS, Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:
@@ -113,27 +113,33 @@ def _name_problems(scenario: Scenario) -> Iterable[Problem]:
 
 def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]:
     alone = compare.metric == "generator rate"
-    for side, subject, rps in (("a", compare.a, compare.a_rps), ("b", compare.b, compare.b_rps)):
+    for side, subject, receive in (
+        ("a", compare.a, compare.a_receive),
+        ("b", compare.b, compare.b_receive),
+    ):
         if alone or subject == NONE:
             if not alone or subject != NONE:
                 yield Problem(side, repr(subject), "'none' with metric = 'generator rate', and only there")
             continue
         if subject not in scenario.subjects:
             yield Problem(side, repr(subject), f"one of the subjects: {', '.join(scenario.subjects)}")
-        tried = scenario.rps_of(subject)
-        if rps is not None and rps not in tried:
-            yield Problem(f"{side}_rps", str(rps), f"one that is tried: {tried}")
+        tried = scenario.receive_of(subject)
+        if receive is not None and receive not in tried:
+            yield Problem(f"{side}_receive", repr(receive), f"one that is tried: {', '.join(tried)}")
     if (compare.a_case is None) != (compare.b_case is None):
         yield Problem("a_case", repr(compare.a_case), "a_case and b_case together, or neither")
     if compare.cases is not None and compare.a_case is not None:
         yield Problem("cases", repr(compare.cases), "cases, or a_case and b_case, not both")
-    same = (compare.a, compare.a_case, compare.a_rps) == (compare.b, compare.b_case, compare.b_rps)
+    same = (compare.a, compare.a_case, compare.a_receive) == (compare.b, compare.b_case, compare.b_receive)
     if same and compare.repeat == 1 and compare.tolerance is None:
         allowed = "another subject than a, or another case; the same with repeat or tolerance"
         yield Problem("b", repr(compare.b), allowed)
     if compare.dps is not None and compare.metric not in ("CPU per copy", "delivered copies/s"):
         allowed = "left out but for metric = 'CPU per copy' or 'delivered copies/s'"
         yield Problem("dps", str(compare.dps), allowed)
+    if compare.share is not None and (compare.metric not in SHARED_METRICS or compare.dps is not None):
+        allowed = f"left out but for {', '.join(map(repr, SHARED_METRICS))}, and with dps"
+        yield Problem("share", str(compare.share), allowed)
     if compare.tolerance is not None and compare.repeat > 1:
         yield Problem("tolerance", str(compare.tolerance), "left out with repeat")
     if compare.within is not None and not same:
@@ -213,7 +219,7 @@ def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:
     if expect.pace is not None and expect.dps is None:
         yield Problem("pace", str(expect.pace), "left out without dps: there is no rate to keep")
     if not expect.expected:
-        keys = [key for key in type(expect).model_fields if key not in ("case", "subject", "rps", "dps")]
+        keys = [key for key in type(expect).model_fields if key not in ("case", "subject", "receive", "dps")]
         yield Problem("(table)", "nothing expected", f"at least one of {', '.join(keys)}")
     if expect.subject != "mcrd":
         for key in ("wrong_worker", "every_worker", "rules_held"):
@@ -267,7 +273,7 @@ def _command_line_problems(scenario: Scenario, case: Case) -> Iterable[Problem]:
     yield from found
     if values.options and values.commit is None and not found:
         inputs = [f"in{number}" for number in range(values.inputs)]
-        yield from option_problems(scenario.result_setting(case, "mcrd", rps=False), inputs)
+        yield from option_problems(scenario.result_setting(case, "mcrd", receive="first"), inputs)
 
 
 def _strategy_problems(values: Defaults | FootprintCase) -> Iterable[Problem]:

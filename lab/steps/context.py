@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,15 +15,16 @@ from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
 from lab.load.flows import Request, standing
 from lab.load.jobs import Phase
+from lab.measure.watch import Watch
 from lab.peers.base import Changing, Operable, Peer, PeerError
-from lab.results import NONE, AnyRecord, Check, Purpose, Setting, Trial, ZeroLoss
+from lab.results import NONE, AnyRecord, Check, Purpose, Receive, Setting, Trial, ZeroLoss
 from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
 from lab.steps.step import NoFigureError, Step, StepError, TableStep
-from lab.trial.bench import Bench, bench
-from lab.trial.plan import BenchPlan, place
+from lab.trial.bench import Bench, bench, watched
+from lab.trial.plan import BenchPlan, Cpus, divide
 
 Recorded = TypeVar("Recorded", bound=AnyRecord)
 
@@ -35,7 +37,10 @@ STANDING_BENCHES = 8
 class BenchPool:
     """Running benches by plan; the least recently used are stopped when there are too many."""
 
-    def __init__(self, run_id: str, peers: Mapping[str, Peer], wires: Wires | None = None) -> None:
+    def __init__(
+        self, run_id: str, peers: Mapping[str, Peer], wires: Wires | None = None, cpus: Cpus | None = None
+    ) -> None:
+        self.cpus = divide(os.sched_getaffinity(0)) if cpus is None else cpus
         self._run_id = run_id
         self._peers = peers
         self._wires = wires
@@ -43,6 +48,8 @@ class BenchPool:
         self._most = STANDING_BENCHES if wires is None else 1
         self._made = 0
         self._standing: OrderedDict[BenchPlan, tuple[Bench, ExitStack]] = OrderedDict()
+        self._apart = ExitStack()
+        self._watch: Watch | None = None
 
     def get(self, plan: BenchPlan) -> Bench:
         if plan in self._standing:
@@ -51,9 +58,12 @@ class BenchPool:
         while len(self._standing) >= self._most:
             _, (_, oldest) = self._standing.popitem(last=False)
             oldest.close()
+        if not self._made:
+            self._watch = self._apart.enter_context(watched(self.cpus))
         self._made += 1
+        run_id = f"{self._run_id}-{self._made}"
         stack = ExitStack()
-        made = stack.enter_context(bench(plan, f"{self._run_id}-{self._made}", self._peers, self._wires))
+        made = stack.enter_context(bench(plan, run_id, self._peers, self._wires, self._watch))
         self._standing[plan] = (made, stack)
         return made
 
@@ -67,6 +77,7 @@ class BenchPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._apart.close()
 
 
 @dataclass
@@ -112,11 +123,13 @@ class Context:
         held = [trial for trial in paced if trial.validity != "invalid"]
         return max(trial.offered_dps for trial in held or paced)
 
-    def best_rate(self, scenario: str, case: str, subject: str, rps: bool | None = None) -> ZeroLoss | None:
-        """The highest zero-loss rate that a search found, over both settings of packet steering.
+    def best_rate(
+        self, scenario: str, case: str, subject: str, receive: Receive | None = None
+    ) -> ZeroLoss | None:
+        """The highest zero-loss rate that a search found, whoever received.
 
         Args:
-            rps: only with packet steering on, or off.
+            receive: only where this was who received.
         """
         found = [
             known
@@ -124,7 +137,7 @@ class Context:
             if (known.scenario, known.case, known.subject) == (scenario, case, subject)
             and known.goal_loss_ratio == 0
             and known.lower_dps is not None
-            and rps in (None, known.setting.rps)
+            and receive in (None, known.setting.receive)
         ]
         return max(found, key=lambda known: known.lower_dps or 0.0, default=None)
 
@@ -167,7 +180,9 @@ class Series:
 
     @property
     def bench(self) -> Bench:
-        return self.context.benches.get(plan_for(self.step.scenario, self.case, self.subject, self.setting))
+        pool = self.context.benches
+        plan = plan_for(self.step.scenario, self.case, self.subject, self.setting, pool.cpus)
+        return pool.get(plan)
 
     @property
     def operable(self) -> Operable:
@@ -266,15 +281,14 @@ def _answers(trial: Trial, request: Request) -> bool:
     return (trial.trial_id, trial.case, trial.setting, trial.purpose, trial.asked_dps) == asked
 
 
-def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting) -> BenchPlan:
+def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting, cpus: Cpus) -> BenchPlan:
     """The bench of one subject in one case: CPUs of workers and sender, MTU of the case.
 
     Without a subject, the worker CPUs only say whether the sender would have a CPU to itself.
     """
     values = scenario.settings_of(case)
     # The kernel gets the CPUs that mcrd's workers would have.
-    workers = workers_in_all(scenario.result_setting(case, "mcrd", setting.rps))
-    sender_cpu, worker_cpus = place(workers, apart=values.generator_apart)
-    if subject == NONE:
-        worker_cpus = (sender_cpu,) if sender_cpu in worker_cpus else ()
-    return BenchPlan(subject, standing(setting), values.mtu, sender_cpu, worker_cpus)
+    workers = workers_in_all(scenario.result_setting(case, "mcrd", setting.receive))
+    return BenchPlan(
+        subject, standing(setting), values.mtu, cpus if values.cpus == "apart" else cpus.shared, workers
+    )

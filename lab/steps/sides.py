@@ -5,9 +5,10 @@ A value, by metric:
 * *zero-loss rate*: a search around what the side's own search found, datagrams/s offered.
 * *delivered copies/s*: one trial at the offered rate at which the side delivered most in its search, or at a
   rate that the scenario gives. An unpaced trial would be unfair to a subject that collapses under overload.
-* *CPU per copy*: both sides at the same rate, half of the lower zero-loss rate, or one that the scenario
-  gives. The time of generator and receivers, measured without a subject at that rate, is subtracted.
-* *latency p99*: each side at half its own zero-loss rate: loaded, not overloaded.
+* *goodput*: one trial at a multiple of the side's zero-loss rate; what it delivers, as a share of that rate.
+* *CPU per copy*: both sides at the same rate, a share of the lower zero-loss rate, or one that the scenario
+  gives. What the forwarder's CPUs use without a subject at that rate is subtracted.
+* *latency*: each side at a share of its own zero-loss rate, half of it: loaded, not overloaded.
 * *generator rate*: what arrives from the generator, unpaced, without a subject.
 """
 
@@ -18,18 +19,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.analysis.search import find_zero_loss
-from lab.results import NONE, Purpose, Trial, ZeroLoss
-from lab.scenario.tables import Metric
+from lab.results import NONE, Purpose, Receive, Trial, ZeroLoss
+from lab.scenario.tables import LATENCY_FIELDS, SHARED_METRICS, Metric
 from lab.steps.context import Context, Series
-from lab.steps.step import HALF, LONG, NoFigureError, StepError
+from lab.steps.step import LONG, NoFigureError, StepError
 
 if TYPE_CHECKING:
     from lab.steps.kinds.compare import CompareStep, Side
 
 NARROW = (0.6, 1.6)
 """The range of a repeated search, as shares of what the first one found."""
-LEAST_CPU_NS = 20_000_000
-"""Two ticks: less than that above the baseline cannot be told from it."""
+LEAST_CPU_NS = 1_000_000
+"""Less than that above the baseline cannot be told from it: a watch is good to microseconds."""
 
 
 @dataclass
@@ -63,7 +64,7 @@ def measured_sides(step: CompareStep, context: Context) -> tuple[MeasuredSide, M
 
 def _best(step: CompareStep, side: Side, context: Context) -> ZeroLoss:
     """The search with the highest zero-loss rate: the packet steering that suits this side."""
-    known = context.best_rate(step.scenario.name, side.case.name, side.subject, side.rps)
+    known = context.best_rate(step.scenario.name, side.case.name, side.subject, side.receive)
     if known is None:
         ends = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
         text = f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at"
@@ -75,9 +76,9 @@ def _lower(known: ZeroLoss) -> float:
     return known.lower_dps or 0.0
 
 
-def _steered(step: CompareStep, side: Side) -> bool:
+def _receive(step: CompareStep, side: Side) -> Receive:
     """The first packet steering that a side may have, where no search says which is best."""
-    return step.scenario.rps_of(side.subject)[0] if side.rps is None else side.rps
+    return step.scenario.receive_of(side.subject)[0] if side.receive is None else side.receive
 
 
 def _tried(step: CompareStep, side: Side, context: Context) -> list[Trial]:
@@ -87,14 +88,14 @@ def _tried(step: CompareStep, side: Side, context: Context) -> list[Trial]:
         for trial in context.of_kind(Trial)
         if (trial.scenario, trial.case, trial.subject) == (step.scenario.name, side.case.name, side.subject)
         and trial.purpose in ("search", "fixed")
-        and side.rps in (None, trial.setting.rps)
+        and side.receive in (None, trial.setting.receive)
     ]
 
 
 def _series(
-    step: CompareStep, side: Side, rps: bool, context: Context, purpose: Purpose = "comparison"
+    step: CompareStep, side: Side, receive: Receive, context: Context, purpose: Purpose = "comparison"
 ) -> Series:
-    setting = step.scenario.result_setting(side.case, side.subject, rps)
+    setting = step.scenario.result_setting(side.case, side.subject, receive)
     return context.series(step, side.case, side.subject, setting, purpose)
 
 
@@ -115,23 +116,23 @@ def _by_search(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
         made.warnings += [f"{side.subject}: {text}" for text in found.warnings]
         return found.lower_dps
 
-    return MeasuredSide(_series(step, side, known.setting.rps, context), value)
+    return MeasuredSide(_series(step, side, known.setting.receive, context), value)
 
 
 def _by_delivery(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
-    rps, dps = _steered(step, side), step.compare.dps
+    receive, dps = _receive(step, side), step.compare.dps
     if dps is None:
-        rps, dps = _best_delivery(step, side, context)
+        receive, dps = _best_delivery(step, side, context)
 
     def value(made: MeasuredSide) -> float | None:
         trial = made.series.run(dps, step.trial_s)
         made.bounds.append(trial.bound_by)
         return trial.delivered_dps
 
-    return MeasuredSide(_series(step, side, rps, context), value)
+    return MeasuredSide(_series(step, side, receive, context), value)
 
 
-def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[bool, int | None]:
+def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[Receive, int | None]:
     """The packet steering and the offered rate at which a side delivered most."""
     trials = _tried(step, side, context)
     if not trials:
@@ -140,25 +141,43 @@ def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[boo
     if not best.delivered:
         why = best.ended or "it runs and forwards nothing"
         raise NoFigureError(f"{side.subject}, {side.case.name}: delivered nothing at any rate: {why}")
-    return best.setting.rps, best.asked_dps
+    return best.setting.receive, best.asked_dps
+
+
+def _share(step: CompareStep) -> float:
+    return step.compare.share or SHARED_METRICS[step.metric]
 
 
 def _by_latency(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
-    known = _best(step, side, context)
+    known, name = _best(step, side, context), LATENCY_FIELDS[step.metric]
 
     def value(made: MeasuredSide) -> float | None:
-        trial = made.trial(_lower(known) * HALF, step.trial_s * LONG)
-        return float(trial.latency.p99) if trial.latency else None
+        trial = made.trial(_lower(known) * _share(step), step.trial_s * LONG)
+        return float(getattr(trial.latency, name)) if trial.latency else None
 
-    return MeasuredSide(_series(step, side, known.setting.rps, context, "latency"), value)
+    return MeasuredSide(_series(step, side, known.setting.receive, context, "latency"), value)
+
+
+def _by_goodput(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
+    known, share = _best(step, side, context), _share(step)
+
+    def value(made: MeasuredSide) -> float | None:
+        trial = made.series.run(_lower(known) * share, step.trial_s)
+        made.bounds.append("forwarder")
+        if trial.validity == "invalid":
+            reached = trial.offered_dps / _lower(known)
+            made.warnings.append(f"{side.subject}: the generator reached {reached:.2f} × the zero-loss rate")
+        return trial.goodput(_lower(known))
+
+    return MeasuredSide(_series(step, side, known.setting.receive, context), value)
 
 
 def _by_cpu(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
     if step.compare.dps is None:
-        rps = _best(step, side, context).setting.rps
-        dps = min(_lower(_best(step, each, context)) for each in (step.a, step.b)) * HALF
+        receive = _best(step, side, context).setting.receive
+        dps = min(_lower(_best(step, each, context)) for each in (step.a, step.b)) * _share(step)
     else:
-        rps, dps = _steered(step, side), float(step.compare.dps)
+        receive, dps = _receive(step, side), float(step.compare.dps)
     seconds = step.trial_s * LONG
 
     def value(made: MeasuredSide) -> float | None:
@@ -169,13 +188,14 @@ def _by_cpu(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
             return None
         return cpu.ns_per_copy
 
-    return MeasuredSide(_series(step, side, rps, context), value)
+    return MeasuredSide(_series(step, side, receive, context), value)
 
 
 _MEASURED: Mapping[Metric, Callable[[CompareStep, Side, Context], MeasuredSide]] = {
     "zero-loss rate": _by_search,
     "delivered copies/s": _by_delivery,
+    "goodput": _by_goodput,
     "CPU per copy": _by_cpu,
-    "latency p99": _by_latency,
+    **dict.fromkeys(LATENCY_FIELDS, _by_latency),
     "generator rate": _by_generator,
 }

@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from lab.results import AnyRecord, Setting, Trial
+from lab.results import AnyRecord, Receive, Setting, Trial
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import Profile
 from lab.scenario.rfc3918_tables import Chosen
@@ -154,12 +154,12 @@ class TableStep(Step, Generic[Table]):
         return f"{self.scenario.name}/{self.case.name}/{self.subject}/{self.key}-{self.number}"
 
     @property
-    def rps(self) -> bool:
-        return self.scenario.rps_of(self.subject)[0]
+    def receive(self) -> Receive:
+        return self.scenario.receive_of(self.subject)[0]
 
     @property
     def setting(self) -> Setting:
-        return self.scenario.result_setting(self.case, self.subject, self.rps)
+        return self.scenario.result_setting(self.case, self.subject, self.receive)
 
 
 def search_trials(profile: Profile, at_estimated_width: int = SEARCH_TRIALS) -> int:

@@ -23,7 +23,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from subprocess import PIPE
 from typing import Any, Generic, Self, TypeVar
@@ -37,14 +37,22 @@ Report = TypeVar("Report", bound=Message)
 class Process(Generic[Report]):
     """A running sender or receiver, given one job after another; leaving its ``with`` block ends it."""
 
-    def __init__(self, namespace: str, module: str, job: Message, report: type[Report]) -> None:
+    def __init__(
+        self, namespace: str, module: str, job: Message, report: type[Report], cpus: Sequence[int]
+    ) -> None:
         self._name = f"{module} in {namespace}"
         self._report_type = report
         self._report: Report | None = None
         self._failed = False
         self._buffer = b""
         self._process: subprocess.Popen[bytes] = netns.spawn(
-            namespace, [sys.executable, "-m", module], stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0
+            namespace,
+            [sys.executable, "-m", module],
+            cpus=cpus,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            bufsize=0,
         )
         self._ask(job)
 
@@ -143,9 +151,11 @@ class Receiver(Process[ReceiverReport]):
         self._tell("stop", offered={str(stream): count for stream, count in (offered or {}).items()})
 
 
-def start_sender(namespace: str, job: SenderJob) -> Sender:
-    return Sender(namespace, "lab.traffic.send.program", job, SenderReport)
+def start_sender(namespace: str, job: SenderJob, cpus: Sequence[int] = ()) -> Sender:
+    """A sender that may run on ``cpus``, on all when empty."""
+    return Sender(namespace, "lab.traffic.send.program", job, SenderReport, cpus)
 
 
-def start_receiver(namespace: str, job: ReceiverJob) -> Receiver:
-    return Receiver(namespace, "lab.traffic.receive.program", job, ReceiverReport)
+def start_receiver(namespace: str, job: ReceiverJob, cpus: Sequence[int] = ()) -> Receiver:
+    """A receiver that may run on ``cpus``, on all when empty."""
+    return Receiver(namespace, "lab.traffic.receive.program", job, ReceiverReport, cpus)

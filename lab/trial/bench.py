@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from lab.load.flows import Request, rules_of, streams_of
 from lab.load.jobs import Flow
-from lab.measure import since
 from lab.measure.cpu import read_cpus
-from lab.measure.network import Devices, device_reader, read_waiting, routed_reader
+from lab.measure.network import Devices, device_reader, read_received, read_waiting, routed_reader
+from lab.measure.watch import Watch, WatchError, watching
 from lab.netns.build import Lab, build
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running
@@ -28,8 +28,8 @@ from lab.results import NONE, Setting, Trial
 from lab.scenario.layout import receivers_of
 from lab.scenario.wires import Wires
 from lab.traffic.process import Receiver, Sender, start_receiver, start_sender
-from lab.trial.plan import BenchPlan
-from lab.trial.record import Counters, Evidence, Transfer, frame_datagrams, record
+from lab.trial.plan import BenchPlan, Cpus
+from lab.trial.record import Counters, Evidence, Transfer, Usage, frame_datagrams, record
 from lab.trial.subject import Subject
 
 SETTLE_S = 2.0
@@ -52,6 +52,7 @@ class Bench:
         devices: Callable[[], Devices],
         sender: Sender,
         receiver: Receiver,
+        watch: Watch | None,
     ) -> None:
         self.plan = plan
         self.lab = lab
@@ -65,6 +66,7 @@ class Bench:
         self._routed: Callable[[], int] | None = None
         self._stack = ExitStack()
         self._devices = devices
+        self._watch = watch
         self._warm_up()
 
     def measure(self, request: Request, meanwhile: Callable[[], None] | None = None) -> Trial:
@@ -133,19 +135,25 @@ class Bench:
         meanwhile: Callable[[], None] | None = None,
     ) -> Transfer:
         """Let sender and receiver do the jobs that they were given."""
+        with on(self.plan.cpus.bench):
+            return self._transferred(request, before, meanwhile)
+
+    def _transferred(
+        self, request: Request, before: Counters | None, meanwhile: Callable[[], None] | None
+    ) -> Transfer:
         self.receiver.ready()
         self.sender.ready()
-        cpus_before = read_cpus()
+        begun = self._usage()
         self.sender.go()
         if meanwhile is not None:
             meanwhile()
         sent = self.sender.report()
-        cpus = since(read_cpus(), cpus_before)
+        used = self._usage().since(begun)
         if before is not None:
             self._settle(request.setting, before, sent.offered)
         streams = streams_of(request.setting)
         self.receiver.stop({s.stream_id: n for s, n in zip(streams, sent.per_stream, strict=True)})
-        return Transfer(sent, self.receiver.report(), cpus)
+        return Transfer(sent, self.receiver.report(), used)
 
     def _settle(self, setting: Setting, before: Counters, offered: int) -> None:
         """Wait until the subject has accounted for what it was sent, has ended, or the time is up."""
@@ -164,6 +172,10 @@ class Bench:
         while read_waiting() and time.monotonic() < deadline:
             time.sleep(0.001)
 
+    def _usage(self) -> Usage:
+        taken = {} if self._watch is None else self._watch.taken_ns()
+        return Usage(read_cpus(), taken, read_received())
+
     def _count(self) -> Counters:
         routed = None if self._routed is None else self._routed()
         sample = None if self._subject is None else self._subject.sample()
@@ -171,8 +183,34 @@ class Bench:
 
 
 @contextmanager
+def watched(cpus: Cpus) -> Iterator[Watch | None]:
+    """Watch the forwarder's CPUs; ``None`` where they are the bench's, too, or cannot be watched."""
+    with ExitStack() as stack:
+        watch = None
+        if cpus.apart:
+            with suppress(WatchError):
+                watch = stack.enter_context(watching(cpus.forwarder))
+        yield watch
+
+
+@contextmanager
+def on(cpus: Collection[int]) -> Iterator[None]:
+    """Keep this thread on some CPUs for the length of a ``with`` block."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def bench(
-    plan: BenchPlan, run_id: str, peers: Mapping[str, Peer] = PEERS, wires: Wires | None = None
+    plan: BenchPlan,
+    run_id: str,
+    peers: Mapping[str, Peer] = PEERS,
+    wires: Wires | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Bench]:
     """Build and start a bench, and take it down whatever happens.
 
@@ -180,13 +218,16 @@ def bench(
         run_id: unique among the benches that stand at the same time.
         peers: the available subjects; a run's own where the user chose a program.
         wires: existing interfaces to use instead of veth pairs.
+        watch: of the forwarder's CPUs, from :func:`watched`.
     """
     topology = plan.topology if wires is None else wires.under(plan.topology)
     with ExitStack() as stack:
         lab = stack.enter_context(build(topology, run_id))
         # Sender, receiver and subject take time to load: all at once.
-        sender = stack.enter_context(start_sender(lab.gen, plan.sender_job(plan.warm_up)))
-        receiver = stack.enter_context(start_receiver(lab.rcv, plan.receiver_job(plan.warm_up)))
+        sender = stack.enter_context(start_sender(lab.gen, plan.sender_job(plan.warm_up), plan.cpus.bench))
+        receiver = stack.enter_context(
+            start_receiver(lab.rcv, plan.receiver_job(plan.warm_up), plan.cpus.bench)
+        )
         subject: Subject | None = None
         if plan.subject != NONE:
             peer = peers[plan.subject]
@@ -194,9 +235,9 @@ def bench(
             subject = Subject(peer, partial(peer.start, lab, rules, plan.setting, plan.worker_cpus))
             stack.callback(subject.stop)
         devices = stack.enter_context(device_reader(lab))
-        ready = Bench(plan, lab, subject, devices, sender, receiver)
+        ready = Bench(plan, lab, subject, devices, sender, receiver, watch)
         stack.callback(ready.close)
-        if plan.spinning_cpu is not None:
+        if plan.cpus.apart:
             # Other work on the machine must not delay the generator: a late one offers less than asked.
             os.setpriority(os.PRIO_PROCESS, sender.pid, SENDER_NICE)
         yield ready

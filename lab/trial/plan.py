@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from lab.load.flows import Request, receiver_job, sender_job, standing
 from lab.load.jobs import ReceiverJob, SenderJob
 from lab.load.topology import Topology
-from lab.results import NONE, Setting
+from lab.results import NONE, Role, Setting
 
 WARM_UP_DPS, WARM_UP_S = 1000, 0.05
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """Who works where: everything of a subject on ``forwarder``, generator and receivers on ``bench``.
+
+    Both are the same on a machine with one CPU.
+    """
+
+    bench: tuple[int, ...]
+    forwarder: tuple[int, ...]
+
+    @property
+    def apart(self) -> bool:
+        return not set(self.bench) & set(self.forwarder)
+
+    @property
+    def shared(self) -> Cpus:
+        """All for both."""
+        every = tuple(sorted({*self.bench, *self.forwarder}))
+        return Cpus(every, every)
+
+    def role(self, cpu: int) -> Role:
+        if not self.apart:
+            return "both"
+        return "forwarder" if cpu in self.forwarder else "bench"
+
+    @property
+    def sender(self) -> int:
+        return self.bench[0]
+
+    @property
+    def receivers(self) -> tuple[int, ...]:
+        """Not the sender's, where there is another."""
+        return self.bench[1:] or self.bench
+
+
+def divide(available: Collection[int], forwarder: Collection[int] | None = None) -> Cpus:
+    """Divide CPUs: ``forwarder`` as asked for, else the upper half, one of three.
+
+    Raises:
+        ValueError: a CPU that is not available, or none left for the bench.
+    """
+    cpus = sorted(available)
+    if forwarder is None:
+        chosen = cpus[-(len(cpus) // 2) :] if len(cpus) > 1 else cpus
+        return Cpus(tuple(cpus[: -len(chosen)] or cpus), tuple(chosen))
+    absent = sorted(set(forwarder) - set(cpus))
+    bench = [cpu for cpu in cpus if cpu not in forwarder]
+    allowed = f"CPUs of {', '.join(map(str, cpus))}, at least one and not all"
+    if absent or not bench or not forwarder:
+        raise ValueError(allowed)
+    return Cpus(tuple(bench), tuple(sorted(set(forwarder))))
 
 
 @dataclass(frozen=True)
@@ -18,26 +71,38 @@ class BenchPlan:
     """What a bench is built from; equal plans share one bench.
 
     ``setting``: each trial has its own payload, flows, bursts and skew; see :func:`lab.load.flows.standing`.
+    ``workers``: those of mcrd in this setting, or those that it would have where another subject works.
     """
 
     subject: str
     setting: Setting
     mtu: int
-    sender_cpu: int
-    worker_cpus: tuple[int, ...]
+    cpus: Cpus
+    workers: int = 1
+
+    @property
+    def worker_cpus(self) -> tuple[int, ...]:
+        return self.cpus.forwarder[: self.workers]
 
     @property
     def topology(self) -> Topology:
-        setting = self.setting
+        setting, forwarder = self.setting, self.cpus.forwarder
         direct = self.subject == NONE
+        threads = setting.receive in ("first", "in turn") and not direct
+        # Threads are dealt from the last CPU on, workers from the first. Where there are CPUs without a
+        # thread, flows are spread over the workers' behind them.
+        spread = setting.receive == "softirq" or (threads and setting.inputs < len(forwarder))
+        whole = setting.egress == "offload"  # GSO frames cross a veth without NAPI only
         return Topology(
             inputs=setting.inputs,
             outputs=setting.inputs if direct else setting.outputs,
             mtu=self.mtu,
-            rps=setting.rps and not direct,
             egress=setting.egress,
             direct=direct,
-            rps_cpus=self.worker_cpus,
+            rps_cpus=self.worker_cpus if spread and not direct else (),
+            thread_cpus=forwarder[::-1] if threads else (),
+            threads_first=setting.receive == "first",
+            capture_cpus=() if whole else self.cpus.receivers,
             napi=setting.generator == "xdp",
         )
 
@@ -47,34 +112,14 @@ class BenchPlan:
         return 1 if self.subject == NONE else self.setting.outputs
 
     @property
-    def spinning_cpu(self) -> int | None:
-        """The CPU that only the generator's busy loop works on; ``None`` where a worker shares it.
-
-        Such a worker's time is user time, so none may be left out.
-        """
-        return None if self.sender_cpu in self.worker_cpus else self.sender_cpu
-
-    @property
     def warm_up(self) -> Request:
         """The first transfer of a bench: it loads compiled code and touches memory, and is not recorded."""
         return Request("warm-up", "", "", standing(self.setting), "fixed", WARM_UP_DPS, WARM_UP_S)
 
     def sender_job(self, request: Request) -> SenderJob:
-        return sender_job(request, self.sender_cpu)
+        return sender_job(request, self.cpus.sender)
 
     def receiver_job(self, request: Request) -> ReceiverJob:
         topology = self.topology
         outputs = [link.receiver.interface for link in topology.output_links]
         return receiver_job(request, outputs, self.mtu, direct=topology.direct)
-
-
-def place(workers: int, *, apart: bool = False) -> tuple[int, tuple[int, ...]]:
-    """CPUs of the sender and of the workers: the sender takes the first, workers the others when they fit.
-
-    As many workers as CPUs, or more, take them all. The sender then shares its CPU, which the report says.
-    ``apart``: the sender never shares where there is another CPU, but workers that do not fit share theirs.
-    """
-    cpus = tuple(sorted(os.sched_getaffinity(0)))
-    if workers < len(cpus) or (apart and len(cpus) > 1):
-        return cpus[0], cpus[1 : 1 + workers]
-    return cpus[0], cpus

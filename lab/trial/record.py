@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.analysis.search import SHORTFALL_LIMIT
@@ -10,11 +10,12 @@ from lab.ledger import ledger, observe
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import Request
 from lab.load.jobs import MAX_SEGMENTS, Flow, ReceiverReport, SenderReport
-from lab.measure.cpu import CpuTime, busy, total
+from lab.measure import since
+from lab.measure.cpu import CpuTime, total
 from lab.measure.network import Devices
-from lab.results import Cpu, Generated, Ledger, Setting, Trial, Validity, keeps_up
+from lab.results import NONE, Cpu, CpuUse, Generated, Ledger, Setting, Trial, Validity, keeps_up
 from lab.scenario.layout import receivers_of
-from lab.trial.plan import BenchPlan
+from lab.trial.plan import BenchPlan, Cpus
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,51 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What CPUs have done by a moment, or between two: by CPU.
+
+    ``taken_ns``: of a watched CPU, used by anybody; ``received``: frames that the network stack took in.
+    """
+
+    times: Mapping[int, CpuTime]
+    taken_ns: Mapping[int, int]
+    received: Mapping[int, int]
+
+    def since(self, earlier: Usage) -> Usage:
+        return Usage(
+            since(self.times, earlier.times),
+            {cpu: taken - earlier.taken_ns[cpu] for cpu, taken in self.taken_ns.items()},
+            {cpu: frames - earlier.received[cpu] for cpu, frames in self.received.items()},
+        )
+
+    def by_cpu(self, cpus: Cpus) -> list[CpuUse]:
+        """What each CPU has done."""
+        used = []
+        for cpu in sorted({*cpus.bench, *cpus.forwarder}):
+            times, busy_ns = self.times[cpu], self.times[cpu].busy_ns
+            if cpu in self.taken_ns:
+                # What the hypervisor took looks like use.
+                busy_ns = max(0, self.taken_ns[cpu] - times.steal_ns)
+            used.append(
+                CpuUse(
+                    cpu=cpu,
+                    role=cpus.role(cpu),
+                    busy_ns=busy_ns,
+                    softirq_ns=times.softirq_ns,
+                    steal_ns=times.steal_ns,
+                    received=self.received[cpu],
+                )
+            )
+        return used
+
+
+@dataclass(frozen=True)
 class Transfer:
     """What sender, receivers and CPUs report about one transfer."""
 
     sent: SenderReport
     seen: ReceiverReport
-    cpus: dict[int, CpuTime]
+    used: Usage
 
 
 @dataclass(frozen=True)
@@ -66,7 +106,9 @@ def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
     """The record of one trial."""
     sent, seen = evidence.transfer.sent, evidence.transfer.seen
     booked = _book(plan, request.setting, evidence)
-    spent = busy(evidence.transfer.cpus, plan.spinning_cpu)
+    used = evidence.transfer.used
+    by_cpu = used.by_cpu(plan.cpus)
+    forwarder = [use for use in by_cpu if use.role != "bench"]
     delivered, expected = seen.delivered, mixed.due(request.setting, sent.per_stream, plan.copies)
     drain_ns = observe.drain_ns(sent, seen)
     kept_up = keeps_up(drain_ns, sent.duration_ns)
@@ -78,7 +120,10 @@ def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
     elif not delivered:
         warnings.append("nothing was delivered")
     doubts = [*ledger.doubts(booked), *observe.doubts(seen, request)]
-    steal_share = total(evidence.transfer.cpus).steal_share
+    if plan.cpus.apart and plan.subject != NONE and request.setting.receive != "sender":
+        devices = evidence.after.devices.since(evidence.before.devices)
+        doubts += observe.strays(sent.offered - devices.input_dropped, sum(use.received for use in forwarder))
+    steal_share = total(used.times).steal_share
     notes = observe.notes(sent, seen, request, plan.worker_cpus, steal_share)
     if not kept_up:
         notes.append(f"what piled up was still being forwarded {drain_ns / 1e6:,.0f} ms later")
@@ -106,11 +151,12 @@ def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
         streams=observe.streams(seen, request),
         latency=observe.latency(seen),
         cpu=Cpu(
-            busy_ns=spent.busy_ns,
-            softirq_ns=spent.softirq_ns,
-            steal_ns=spent.steal_ns,
+            busy_ns=sum(use.busy_ns for use in forwarder),
+            softirq_ns=sum(use.softirq_ns for use in forwarder),
+            steal_ns=sum(use.steal_ns for use in forwarder),
             baseline_ns=None if request.baseline is None else round(request.baseline * sent.duration_ns),
             copies=delivered,
+            by_cpu=by_cpu,
         ),
         workers=observe.shares(evidence.before.subject, evidence.after.subject),
         inputs=observe.inputs(request, sent, seen, evidence.flows, plan.copies),

@@ -61,7 +61,7 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     separator, size = ("\n", 11) if narrow else (" ", 12)
     axis.set_title(f"{first.metric}, {between}{separator}({better})", fontsize=size)
     axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
-    how = style.look(first.a, False)
+    how = style.look(first.a, "first")
     for place, c in enumerate(panel):
         axis.plot([c.low, c.high], [place, place], color=how.colour, linewidth=3, solid_capstyle="butt")
         hollow = bool(verdicts.distinct(c.warnings))
@@ -93,13 +93,13 @@ def _zero_loss_figure(
 ) -> Figure:
     cases = grouped(found, lambda z: (z.scenario, labels.label(data, z)))
     rates = [z for members in cases.values() for z in members]
-    names = [f"{labels.label(data, z)}, {labels.subject_with_rps(z)}" for z in rates]
+    names = [f"{labels.label(data, z)}, {labels.subject_with_receive(z)}" for z in rates]
     values = [verdicts.zero_loss_rate(z) for z in rates]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, z in enumerate(rates):
-            style.draw_rate(axis, place, z, style.look(z.subject, z.setting.rps, subjects))
+            style.draw_rate(axis, place, z, style.look(z.subject, z.setting.receive, subjects))
         style.draw_rows(axis, names, values, narrow)
         style.rate_axis(axis, 4 if narrow else 8)
 
@@ -153,7 +153,7 @@ def _loss_figure(data: Dataset, scenario: str, trials: Sequence[Trial], folded: 
 
 def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
     parts = []
-    for name, mine in grouped(panel, labels.subject_with_rps).items():
+    for name, mine in grouped(panel, labels.subject_with_receive).items():
         worst = max(mine, key=lambda t: t.loss_ratio)
         parts.append(
             f"{name} lost up to {quantity.percent(worst.loss_ratio)} at {quantity.rate(worst.offered_dps)} "
@@ -163,14 +163,14 @@ def _loss_text(data: Dataset, panel: Sequence[Trial]) -> str:
 
 
 def _loss_panel(data: Dataset, axis: Axes, panel: Sequence[Trial], subjects: Sequence[str]) -> None:
-    for (subject, rps), mine in grouped(panel, lambda t: (t.subject, t.setting.rps)).items():
-        how = style.look(subject, rps, subjects)
+    for (subject, receive), mine in grouped(panel, lambda t: (t.subject, t.setting.receive)).items():
+        how = style.look(subject, receive, subjects)
         mine.sort(key=lambda t: (t.offered_dps, t.loss_ratio))
         for sound in (True, False):
             marks = [t for t in mine if (t.validity == "valid") == sound]
             rates, losses = [t.offered_dps for t in marks], [100 * t.loss_ratio for t in marks]
             line: dict[str, Any] = {"linestyle": how.dashes} if sound else {}
-            name = labels.subject_with_rps(mine[0]) if sound else None
+            name = labels.subject_with_receive(mine[0]) if sound else None
             axis.plot(rates, losses, label=name, **how.marks(not sound, size=5) | line)
     axis.set_title(labels.label(data, panel[0]))
     axis.set_yscale("symlog", linthresh=LOSS_KNEE, linscale=0.6)
@@ -200,7 +200,7 @@ def _latency_figure(
     def plot(canvas: Canvas, narrow: bool) -> None:
         axis = canvas.subplots()
         for place, (g, values) in enumerate(zip(groups, medians, strict=True)):
-            how = style.look(g[0].subject, g[0].setting.rps, subjects)
+            how = style.look(g[0].subject, g[0].setting.receive, subjects)
             p50, _, p99, _, most = (value / quantity.NS_PER_US for value in values)
             axis.plot([p50, most], [place, place], color=how.colour, linewidth=1)
             axis.plot([p50, p99], [place, place], color=how.colour, linewidth=3, solid_capstyle="butt")
@@ -227,4 +227,6 @@ def _latency_figure(
 
 def _loaded_name(data: Dataset, trial: Trial) -> str:
     share = load_share(trial)
-    return f"{labels.label(data, trial)}, {labels.subject_with_rps(trial)}{f', at {share}' if share else ''}"
+    return (
+        f"{labels.label(data, trial)}, {labels.subject_with_receive(trial)}{f', at {share}' if share else ''}"
+    )

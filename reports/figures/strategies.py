@@ -98,7 +98,7 @@ def _rates(axis: Axes, entries: Sequence[Entry], names: Sequence[str], narrow: b
         if entry.found is None or entry.found.lower_dps is None:
             values.append("none found")
             continue
-        draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.rps))
+        draw_rate(axis, place, entry.found, look("mcrd", entry.found.setting.receive))
         values.append(verdicts.zero_loss_rate(entry.found))
     axis.set_title("Rate without loss")
     draw_rows(axis, names, values, narrow)

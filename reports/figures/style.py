@@ -51,16 +51,17 @@ _LOOKS = {
     ("kernel", True): Look(svg.SERIES[1], "^", "--"),
     ("none", False): Look(svg.SERIES[2], "x", ":"),
 }
-"""By subject and receive packet steering: the colour is the subject's, the marker tells the steering."""
+"""By subject and whether its receive work goes first: the colour is the subject's, the marker says so."""
 
 
-def look(subject: str, rps: bool, others: Sequence[str] = ()) -> Look:
+def look(subject: str, receive: str, others: Sequence[str] = ()) -> Look:
     """Known subjects look the same on every page; other peers take the remaining looks in turn."""
-    if (subject, rps) in _LOOKS:
-        return _LOOKS[subject, rps]
+    other = receive != "first"
+    if (subject, other) in _LOOKS:
+        return _LOOKS[subject, other]
     strangers = [name for name in others if (name, False) not in _LOOKS]
     place = strangers.index(subject) if subject in strangers else 0
-    return Look(svg.SERIES[3 + place % 2], "Pv"[place % 2] if rps else "p<"[place % 2], "-.")
+    return Look(svg.SERIES[3 + place % 2], "Pv"[place % 2] if other else "p<"[place % 2], "-.")
 
 
 def figure(

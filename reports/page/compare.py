@@ -241,7 +241,7 @@ def _paired(data: Dataset, c: Comparison, metric: Metric) -> Iterator[tuple[Metr
     wanted = set(c.trial_ids)
     trials = [t for t in data.trials if t.scenario == c.scenario and t.trial_id in wanted]
     sides = [[t for t in trials if t.subject == subject] for subject in (c.a, c.b)]
-    a, b = (labels.subject_with_rps(side[0]) if side else "" for side in sides)
+    a, b = (labels.subject_with_receive(side[0]) if side else "" for side in sides)
     a, b = a or labels.subject(c.a), b or labels.subject(c.b)
     case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
     for name, other, side, values in ((a, b, sides[0], c.a_values), (b, a, sides[1], c.b_values)):
@@ -272,7 +272,7 @@ def _key(data: Dataset, record: ZeroLoss | Trial | Footprint) -> Key:
         who = f"{quantity.plural(record.workers, 'worker')}, {record.strategy}"
         return Key(record.scenario, record.case, record.strategy, f"{setting} {started}", "", case, who)
     load = _load(record)
-    who = ", ".join(filter(None, (labels.subject_with_rps(record), load)))
+    who = ", ".join(filter(None, (labels.subject_with_receive(record), load)))
     case += f", {labels.egress(record.setting)}"
     return Key(record.scenario, record.case, record.subject, setting, load, case, who)
 

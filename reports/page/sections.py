@@ -26,8 +26,9 @@ generator was the limit."""
 EGRESS = """Wire-like: the kernel cuts every GSO frame into datagrams before the output device, as for a
 network card without the offload. Offloads on: veth passes whole GSO frames, which flatters any forwarder that
 sends them."""
-STEERING = """RPS is receive packet steering. Without it veth delivers a datagram on the sender's own CPU, and
-the kernel then routes inside the generator's system call, which no network card does."""
+RECEIVING = """All of a forwarder's work is on CPUs of its own. Threads of the kernel receive for it there.
+They go before the workers, as the interrupt of a network card does, unless a row says that they take turns
+with them. On the sender's CPU, veth's own way, the generator pays for it."""
 PAIRS = """The sides are measured in turn (A B B A …), so that a drifting machine affects both alike. The
 verdict follows the interval: if it includes 1, no difference was shown. Beside the verdict stands the
 smallest difference that so many pairs, scattered as they are, would have shown four times in five."""
@@ -101,7 +102,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         section("targets", "Targets", (), trials.targets),
         section("strategies", "Strategies on the same load", strategies, strategy_figures.tables_and_figures),
         section("peer", "Paired comparisons", (PAIRS,), rate_figures.ratios, trials.comparisons),
-        section("throughput", "Throughput", (RATES, EGRESS, STEERING), *rates),
+        section("throughput", "Throughput", (RATES, EGRESS, RECEIVING), *rates),
         section("loss", "Loss against offered load", (LOSS,), rate_figures.loss, load_profiles.sweeps),
         section("soak", "Soak", (SOAK,), load_profiles.soaks),
         section("scaling", "Elastic scaling", scaling, *elastic),

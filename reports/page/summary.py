@@ -144,7 +144,7 @@ def rate_points(data: Dataset) -> Iterator[Point]:
         if best.lower_dps is None:
             items.append(f"{labels.subject(name)}: no rate met the goal in any case")
             continue
-        subject, outputs = labels.subject_with_rps(best), best.setting.outputs
+        subject, outputs = labels.subject_with_receive(best), best.setting.outputs
         least = "at least " if best.upper_dps is None else ""
         copies = f", {quantity.rate(best.lower_dps * outputs)} copies/s" if outputs > 1 else ""
         items.append(
@@ -206,7 +206,7 @@ def oversubscription_points(data: Dataset) -> Iterator[Point]:
 def ledger_points(data: Dataset) -> Iterator[Point]:
     trials = data.trials
     items = tuple(
-        f"{t.scenario}, {t.case}, {labels.subject_with_rps(t)}, trial {t.trial_id}: "
+        f"{t.scenario}, {t.case}, {labels.subject_with_receive(t)}, trial {t.trial_id}: "
         f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
         for t in trials
         if not t.ledger.balanced

@@ -90,5 +90,5 @@ def named(data: Dataset) -> Columns[Any]:
     """The first two columns of records, or groups of records, of a subject."""
     return [
         (CASE, lambda source: row_name(data, first(source))),
-        (SUBJECT, lambda source: labels.subject_with_rps(first(source))),
+        (SUBJECT, lambda source: labels.subject_with_receive(first(source))),
     ]

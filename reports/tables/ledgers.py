@@ -51,7 +51,7 @@ def ledgers(data: Dataset) -> list[Table]:
     columns: Columns[list[Trial]] = [
         (CASE, case),
         (Column("Trial"), _name),
-        (Column("Subject"), lambda group: labels.subject_with_rps(group[0])),
+        (Column("Subject"), lambda group: labels.subject_with_receive(group[0])),
         (number("Offered", "datagrams"), offered),
         (number("Matched a rule", "datagrams"), lambda group: _sum(group, "ingress").left),
         (
@@ -82,7 +82,7 @@ def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
         if len(trials) <= TRIALS_LISTED or not t.ledger.balanced:
             return t.trial_id
         doubts = tuple(map(verdicts.without_numbers, verdicts.trial_doubts(t)))
-        return t.case, t.subject, t.setting.rps, t.setting.egress, t.purpose, doubts
+        return t.case, t.subject, t.setting.receive, t.setting.egress, t.purpose, doubts
 
     return list(grouped(trials, alike).values())
 

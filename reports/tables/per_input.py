@@ -51,7 +51,7 @@ def per_input(data: Dataset) -> list[Table]:
     def trial(inputs: Inputs) -> Cell:
         t = inputs.record
         offered = f"{t.purpose}, {quantity.rate(t.offered_dps)} datagrams/s in all"
-        return Cell(labels.subject_with_rps(t), offered, verdicts.trial_doubts(t))
+        return Cell(labels.subject_with_receive(t), offered, verdicts.trial_doubts(t))
 
     columns: Columns[Inputs] = [
         (CASE, lambda i: row_name(data, i.record)),

@@ -127,7 +127,7 @@ def _setup(title: str, more: Callable[[Measured], Shown]) -> Columns[Measured]:
     """What the RFC wants reported of every test, and one column more."""
     return [
         (CASE, lambda m: Cell(m.record.case, m.record.scenario)),
-        (SUBJECT, lambda m: labels.subject_with_rps(m.record)),
+        (SUBJECT, lambda m: labels.subject_with_receive(m.record)),
         (number("Frame size", "B"), lambda m: _frame_size(m.record.setting)),
         (number("Outputs"), lambda m: m.record.setting.outputs),
         (number("Groups"), lambda m: m.record.setting.rules),
@@ -268,7 +268,7 @@ def delays(data: Dataset) -> list[Table]:
 
     columns: Columns[Delay] = [
         (CASE, lambda d: Cell(d.case, d.scenario)),
-        (SUBJECT, labels.subject_with_rps),
+        (SUBJECT, labels.subject_with_receive),
         (Column("Delay"), lambda d: "join" if d.change == "add" else "leave"),
         (Column("Seen"), _sign),
         (number("Groups beside"), lambda d: d.setting.rules),
@@ -329,7 +329,7 @@ def group_capacity(data: Dataset) -> list[Table]:
 
     columns: Columns[Capacity] = [
         (CASE, lambda c: Cell(c.case, c.scenario)),
-        (SUBJECT, labels.subject_with_rps),
+        (SUBJECT, labels.subject_with_receive),
         (number("Frame size", "B"), lambda c: _frame_size(c.setting)),
         (number("Outputs"), lambda c: c.setting.outputs),
         (number("Offered load", "frames/s"), lambda c: quantity.rate(c.offered_dps)),

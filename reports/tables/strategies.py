@@ -131,8 +131,8 @@ class Group:
         return f"{quantity.plural(self.inputs, 'input')}, {labels.load_text(self.load)}"
 
     @property
-    def rps_differs(self) -> bool:
-        return len({entry.setting.rps for entry in self.entries}) > 1
+    def receive_differs(self) -> bool:
+        return len({entry.setting.receive for entry in self.entries}) > 1
 
     @property
     def name(self) -> str:
@@ -165,7 +165,7 @@ def _entry(data: Dataset, records: Sequence[Trial | ZeroLoss]) -> Entry:
     trials = [r for r in records if isinstance(r, Trial)]
     found = max(searches, key=lambda z: z.lower_dps or 0, default=None)
     if found is not None:
-        trials = [t for t in trials if t.setting.rps == found.setting.rps]
+        trials = [t for t in trials if t.setting.receive == found.setting.receive]
     footprints = [f for f in data.footprints if (f.scenario, f.case) == (scenario, case)]
     return Entry(
         case=case,
@@ -184,7 +184,7 @@ def table(group: Group) -> Table:
         (number("Documented", "MB"), _memory("documented_bytes")),
         (number("Modelled", "MB"), _memory("modelled_bytes")),
         (number("Measured", "MB, no rings"), _measured_memory),
-        (number("Zero-loss rate", "datagrams/s"), lambda entry: _rate(entry, group.rps_differs)),
+        (number("Zero-loss rate", "datagrams/s"), lambda entry: _rate(entry, group.receive_differs)),
         (number("p50 / p99", "µs"), lambda entry: _latency(entry.latency)),
         (number("CPU", "µs a copy"), _cpu),
         (Column("Worker shares", "1 is even"), _shares),
@@ -226,13 +226,13 @@ def _measured_memory(entry: Entry) -> Cell | None:
     return Cell(quantity.megabytes(verdicts.measured_bytes(entry.footprint)), rings, doubts)
 
 
-def _rate(entry: Entry, show_rps: bool) -> Cell | None:
+def _rate(entry: Entry, show_receive: bool) -> Cell | None:
     found = entry.found
     if found is None:
         return None
-    rps = ", RPS on" if show_rps and found.setting.rps else ""
+    receive = labels.RECEIVE[found.setting.receive] if show_receive else ""
     text = verdicts.rate_or_none_found(found)
-    return Cell(text, f"{verdicts.bound(found.bound_by)}{rps}", verdicts.distinct(found.warnings))
+    return Cell(text, f"{verdicts.bound(found.bound_by)}{receive}", verdicts.distinct(found.warnings))
 
 
 def _latency(trial: Trial | None) -> Cell | None:

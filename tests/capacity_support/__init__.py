@@ -56,7 +56,7 @@ def setting(load: Load) -> Setting:
         inputs=load.interfaces,
         workers=1,
         strategy="pool" if load.interfaces > 1 else "fanout",
-        rps=load.steered,
+        receive="softirq" if load.steered else "first",
         generator="xdp",
         options=("--skip-host-stack",) if load.host_skipped else (),
     )

@@ -70,7 +70,7 @@ class ChangeStep(TableStep[ChangeTable]):
                 continue
             context.archive.write(record)
             line = change.describe(record)
-            if self.profile.demand_targets and record.kept is False:
+            if record.kept is False:
                 context.failures.append(f"{self.step_id}: {line}")
             lines.append(line)
         if lines:

@@ -19,12 +19,12 @@ from lab.analysis.compare import (
     detectable,
     falls_short,
     interleaved,
-    is_kept,
+    is_missed,
     paired_ratio,
     verdict,
 )
-from lab.results import NONE, Check, Comparison
-from lab.scenario.tables import HIGHER_IS_BETTER, UNITS, Case, Compare, Metric
+from lab.results import NONE, Check, Comparison, Receive
+from lab.scenario.tables import LATENCY_FIELDS, LOWER_IS_BETTER, UNITS, Case, Compare, Metric
 from lab.steps.step import LONG, NARROWED_TRIALS, NoFigureError, Selection, Step, StepError, search_trials
 
 if TYPE_CHECKING:
@@ -38,16 +38,16 @@ many are added at a time (an even number, so that the order goes on alternating)
 
 @dataclass(frozen=True)
 class Side:
-    """A subject in a case, with packet steering on or off; ``None``: whichever suits it best."""
+    """A subject in a case, and who receives for it; ``None``: what suits it best."""
 
     subject: str
     case: Case
-    rps: bool | None = None
+    receive: Receive | None = None
 
     @property
     def label(self) -> str:
-        """Subject and fixed steering, for a step's id."""
-        return self.subject + {None: "", True: "+rps", False: "+no-rps"}[self.rps]
+        """Subject and who receives, where that is fixed, for a step's id."""
+        return self.subject + (f"+{self.receive}" if self.receive else "")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ class CompareStep(Step):
     @property
     def step_id(self) -> str:
         metric = self.metric.replace(" ", "-").replace("/", "-per-")
+        if self.compare.share is not None:
+            metric += f"-at-{self.compare.share:g}"
         again = f"/{self.number}" if self.compare.repeat > 1 else ""
         return f"{self.scenario.name}/{self.case_name}/{self.a.label}-{self.b.label}/{metric}{again}"
 
@@ -99,13 +101,13 @@ class CompareStep(Step):
 
     @property
     def seconds(self) -> float:
-        longer = LONG - 1 if self.metric in ("CPU per copy", "latency p99") else 0
+        longer = LONG - 1 if self.metric in ("CPU per copy", *LATENCY_FIELDS) else 0
         return super().seconds + self.trials * longer * self.trial_s
 
     def perform(self, context: Context) -> None:
         record = _measure(self, context)
         line = describe(record)
-        if self.profile.demand_targets and not is_kept(record):
+        if is_missed(record):
             context.failures.append(f"{self.step_id}: {line}")
         context.reporter.outcome(line)
         if self.compare.tolerance is not None:
@@ -150,7 +152,7 @@ def _sides(compare: Compare, selection: Selection) -> Iterator[tuple[Side, Side]
     for a, b in pairs:
         # A profile may leave one of two cases out: then there is nothing to compare.
         if a in named and b in named:
-            yield Side(compare.a, named[a], compare.a_rps), Side(compare.b, named[b], compare.b_rps)
+            yield Side(compare.a, named[a], compare.a_receive), Side(compare.b, named[b], compare.b_receive)
 
 
 def is_worse(record: Comparison, tolerance: float) -> bool:
@@ -218,7 +220,7 @@ def _measure(step: CompareStep, context: Context) -> Comparison:
         warnings.append(f"{tried - len(pairs)} of {tried} pairs had no value")
     a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]
     ratio = _ratio(pairs)
-    higher_is_better = HIGHER_IS_BETTER[step.metric]
+    higher_is_better = step.metric not in LOWER_IS_BETTER
     # A search ends with its bounds this far apart: it cannot tell smaller differences.
     resolution = step.profile.search_width if step.metric == "zero-loss rate" else 0.0
     record = Comparison(

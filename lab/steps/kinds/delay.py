@@ -118,7 +118,7 @@ class _Transfers:
             payload_bytes=setting.payload_bytes,
             rate_dps=mixed.with_unicast(dps, setting.unicast_percent),
             duration_s=SENDING_S,
-            cpu=bench.plan.sender_cpu,
+            cpu=bench.plan.cpus.sender,
         )
         most = round(dps * SENDING_S)
         self._receiver_job = ReceiverJob(

@@ -38,9 +38,9 @@ class ExpectStep(Step):
 
     @property
     def setting(self) -> Setting:
-        tried = self.scenario.rps_of(self.expect.subject)
-        rps = tried[0] if self.expect.rps is None else self.expect.rps
-        return self.scenario.result_setting(self.case, self.expect.subject, rps)
+        tried = self.scenario.receive_of(self.expect.subject)
+        receive = tried[0] if self.expect.receive is None else self.expect.receive
+        return self.scenario.result_setting(self.case, self.expect.subject, receive)
 
     @property
     def trials(self) -> int:

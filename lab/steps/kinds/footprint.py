@@ -73,8 +73,7 @@ class FootprintStep(Step):
         checks = [counted(record, self.footprint.setting)]
         context.check(checks[0], self.step_id)
         missed = misses(record)
-        if self.profile.demand_targets:
-            context.failures += [f"{self.step_id}: {text}" for text in missed]
+        context.failures += [f"{self.step_id}: {text}" for text in missed]
         if self.footprint.like is not None and self.footprint.like_target is not None:
             other = self._measured(context, self.footprint.like)
             checks.append(compared(record, other, self.footprint.like_target))

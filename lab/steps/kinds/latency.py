@@ -28,12 +28,12 @@ class LatencyStep(TableStep[LatencyTable]):
 
     def perform(self, context: Context) -> None:
         rates: list[float] = []
-        rps = self.rps
+        receive = self.receive
         if self.table.shares:
             best = context.zero_loss_of(self)
-            rps = best.setting.rps
+            receive = best.setting.receive
             rates += [(best.lower_dps or 0.0) * share for share in self.table.shares]
-        setting = self.scenario.result_setting(self.case, self.subject, rps)
+        setting = self.scenario.result_setting(self.case, self.subject, receive)
         rates += [mixed.with_unicast(dps, setting.unicast_percent) for dps in self.table.multicast_dps]
         series = context.series(self, self.case, self.subject, setting, "latency")
         trials = [_measure(series, dps, self.trial_s * LONG) for dps in rates]

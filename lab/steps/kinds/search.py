@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lab.results import Setting, ZeroLoss
+from lab.results import Receive, Setting, ZeroLoss
 from lab.scenario.tables import Case, Measure
 from lab.steps.step import HALF, LOADED_TRIALS, LONG, Selection, Step, search_trials
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LOADS = (0.1, HALF, 0.9)
 """Shares of the zero-loss rate at which latency is measured."""
+OVERLOADS = (2.0, 4.0)
+"""Multiples of the zero-loss rate at which goodput is measured."""
 PDR_TRIALS = 4
 """Additional trials for a second goal."""
 COMPILED_S = 40.0
@@ -24,11 +26,11 @@ COMPILED_S = 40.0
 
 @dataclass(frozen=True)
 class SearchStep(Step):
-    """What ``measure`` lists, for one subject with packet steering on or off."""
+    """What ``measure`` lists, for one subject, received for in one way."""
 
     case: Case
     subject: str
-    rps: bool
+    receive: Receive
 
     records: ClassVar = (ZeroLoss,)
 
@@ -36,8 +38,8 @@ class SearchStep(Step):
     def for_case(cls, selection: Selection, case: Case) -> Iterator[SearchStep]:
         scenario = selection.scenario
         for subject in selection.subjects(case) if scenario.measured_in(case) else ():
-            for rps in scenario.rps_of(subject):
-                yield cls(scenario, selection.profile, case, subject, rps)
+            for receive in scenario.receive_of(subject):
+                yield cls(scenario, selection.profile, case, subject, receive)
 
     @property
     def measure(self) -> Sequence[Measure]:
@@ -50,16 +52,20 @@ class SearchStep(Step):
 
     @property
     def step_id(self) -> str:
-        steering = "rps" if self.rps else "no-rps"
-        return f"{self.scenario.name}/{self.case.name}/{self.subject}/{steering}/search"
+        return f"{self.scenario.name}/{self.case.name}/{self.subject}/{self.receive}/search"
 
     @property
     def setting(self) -> Setting:
-        return self.scenario.result_setting(self.case, self.subject, self.rps)
+        return self.scenario.result_setting(self.case, self.subject, self.receive)
 
     @property
     def trials(self) -> int:
-        each = {"zero-loss": search_trials(self.profile), "pdr": PDR_TRIALS, "flat-out": 1}
+        each = {
+            "zero-loss": search_trials(self.profile),
+            "pdr": PDR_TRIALS,
+            "flat-out": 1,
+            "overload": len(OVERLOADS),
+        }
         return sum(each.get(what, 0) for what in self.measure) + LOADED_TRIALS * len(self.loads)
 
     @property
@@ -75,6 +81,8 @@ class SearchStep(Step):
             outcomes += [_describe(found, ratio) for ratio, found in zip(ratios, every, strict=True)]
             if (zero_loss_dps := every[0].lower_dps) is not None:
                 outcomes += [self._loaded(context, series, zero_loss_dps, share) for share in self.loads]
+                if "overload" in self.measure:
+                    outcomes.append(self._overloaded(series, zero_loss_dps))
         if "flat-out" in self.measure:
             series.purpose = "fixed"
             trial = series.run(None, self.trial_s)
@@ -112,6 +120,13 @@ class SearchStep(Step):
         trial = series.run(dps, seconds, baseline, share)
         p99_us = trial.latency.p99 / 1000 if trial.latency else 0
         return f"p99 {p99_us:,.0f} µs at {dps:,.0f} dps"
+
+    def _overloaded(self, series: Series, zero_loss_dps: float) -> str:
+        """What is delivered of multiples of the zero-loss rate, as far as the generator reaches them."""
+        series.purpose = "fixed"
+        trials = [series.run(zero_loss_dps * share, self.trial_s, load_share=share) for share in OVERLOADS]
+        pairs = [(trial.goodput(zero_loss_dps), trial.offered_dps / zero_loss_dps) for trial in trials]
+        return "goodput " + ", ".join(f"{good:.2f} at {offered:.1f} ×" for good, offered in pairs)
 
 
 def _describe(found: Found, loss_ratio: float) -> str:

@@ -40,19 +40,19 @@ class SoakStep(TableStep[SoakTable]):
         record = _measure(self, context)
         context.archive.write(record)
         line = describe(record)
-        if self.profile.demand_targets and record.grew:
+        if record.grew:
             context.failures.append(f"{self.step_id}: {line}")
         context.reporter.outcome(line)
 
 
 def _measure(step: SoakStep, context: Context) -> Soak:
     context.archive.recall(step.step_id, lambda _trial: False)
-    table, rps = step.table, step.rps
+    table, receive = step.table, step.receive
     dps = float(table.dps or 0)
     if table.zero_loss_share is not None:
         best = context.zero_loss_of(step)
-        rps, dps = best.setting.rps, (best.lower_dps or 0.0) * table.zero_loss_share
-    setting = step.scenario.result_setting(step.case, step.subject, rps)
+        receive, dps = best.setting.receive, (best.lower_dps or 0.0) * table.zero_loss_share
+    setting = step.scenario.result_setting(step.case, step.subject, receive)
     series = context.series(step, step.case, step.subject, setting, "soak")
     trials = [series.run(dps, table.trial_s, load_share=table.zero_loss_share)]
     first, middle = _sample(series.bench), None

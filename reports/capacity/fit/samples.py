@@ -137,7 +137,7 @@ def load_of(setting: Setting, workers: int, rules: int | None = None) -> Load:
         flows=max(1, round(setting.flows / max(1, workers))),
         interfaces=max(1, setting.inputs // groups),
         burst=setting.burst,
-        steered=setting.rps,
+        steered=setting.receive == "softirq",
         host_skipped=SKIPPED in setting.options,
     )
 

@@ -10,7 +10,7 @@ SECOND = 1_000_000_000
 
 
 def setting(subject: str, payload: int, **changes: object) -> Setting:
-    base = Setting(payload_bytes=payload, flows=16, rps=subject == "kernel")
+    base = Setting(payload_bytes=payload, flows=16, receive="softirq" if subject == "kernel" else "first")
     if subject == "mcrd":
         base = base.model_copy(update={"workers": 2, "strategy": "fanout"})
     return base.model_copy(update=changes)

@@ -88,7 +88,7 @@ def setting(one: Invented) -> Setting:
         strategy=one.strategy,
         groups=one.groups,
         steering=one.steering,
-        rps=True,
+        receive="softirq",
     )
 
 

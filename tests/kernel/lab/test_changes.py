@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
@@ -16,6 +18,8 @@ from lab.steps.context import BenchPool, Context, plan_for
 from lab.steps.plan import steps
 from lab.trial.bench import Bench
 
+pytestmark = pytest.mark.serial
+
 SCENARIO = """
 name = "changing"
 title = "A flash crowd, then changes"
@@ -24,10 +28,9 @@ subjects = ["mcrd"]
 strategy = "dynamic"
 workers = 2
 flows = 16
-generator_apart = true
 options = ["--scale-threshold-pps", "1500", "--ring-frames", "1024"]
-[rps]
-mcrd = [false]
+[receive]
+mcrd = ["first"]
 [[case]]
 name = "1 or 2"
 [[course]]
@@ -59,8 +62,8 @@ def test_workers_come_with_the_load_and_each_change_has_its_account(tmp_path: Pa
             archive.finish(step.step_id)
         records = list(archive.records)
         (case,) = scenario.case
-        setting = scenario.result_setting(case, "mcrd", rps=False)
-        absent_for_a_while(benches.get(plan_for(scenario, case, "mcrd", setting)))
+        setting = scenario.result_setting(case, "mcrd", receive="first")
+        absent_for_a_while(benches.get(plan_for(scenario, case, "mcrd", setting, benches.cpus)))
     (course,) = (record for record in records if isinstance(record, Course))
     assert [(one.before, one.after) for one in course.resizes] == [(1, 2)]
     assert course.offered == sum(phase.offered for phase in course.phases)

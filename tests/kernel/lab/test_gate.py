@@ -17,8 +17,8 @@ SCENARIO = """
 name = "fewer"
 title = "An eighth of the copies"
 subjects = ["kernel"]
-[rps]
-kernel = [false]
+[receive]
+kernel = ["first"]
 [[case]]
 name = "1→1"
 measure = ["flat-out"]
@@ -68,7 +68,7 @@ def test_an_eighth_of_what_was_delivered_fails_a_run_once_it_has_been_seen_twice
     failed = [case for case in told if any(isinstance(result, Failure) for result in case.result)]
     assert [case.name for case in failed] == [f"{check.case}: {check.expected}"]
     steps = [case for case in told if case not in failed]
-    assert {"1→1/calibrate", "1→8/kernel/no-rps/search"} < {case.name for case in steps}
+    assert {"1→1/calibrate", "1→8/kernel/first/search"} < {case.name for case in steps}
     assert all(case.time > 0 for case in steps)
 
     assert summary.read_text().startswith("## mcastlab: failed\n")

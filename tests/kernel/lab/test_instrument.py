@@ -17,7 +17,7 @@ from kernel_support.faulty_forwarder import Faulty
 from lab.load.flows import Request
 from lab.results import Drop, Setting, Trial
 from lab.trial.bench import Bench, bench
-from lab.trial.plan import BenchPlan, place
+from lab.trial.plan import BenchPlan, divide
 
 pytestmark = pytest.mark.serial
 
@@ -59,8 +59,7 @@ class Instrument:
 @pytest.fixture(scope="module")
 def instrument() -> Iterator[Instrument]:
     setting = Setting(payload_bytes=64)
-    sender, workers = place(1)
-    plan = BenchPlan(faulty_forwarder.NAME, setting, 1500, sender, workers)
+    plan = BenchPlan(faulty_forwarder.NAME, setting, 1500, divide(os.sched_getaffinity(0)))
     with bench(plan, "instrument", {faulty_forwarder.NAME: faulty_forwarder.PEER}) as ready:
         yield Instrument(ready, plan)
 

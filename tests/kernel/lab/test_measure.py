@@ -43,7 +43,7 @@ def test_veth_counts_each_frame_on_both_ends(run_id: str) -> None:
 def test_a_full_backlog_is_one_drop_in_two_counters(run_id: str) -> None:
     """GSO frames cut up before the device come faster than the other CPU takes them."""
     first, second, *_ = sorted(os.sched_getaffinity(0))
-    topology = Topology(rps=True, rps_cpus=(second,))
+    topology = Topology(rps_cpus=(second,))
     job = SenderJob(
         interface="g0", streams=(STREAM,), duration_s=0.5, segments=60, payload_bytes=18, cpu=first
     )

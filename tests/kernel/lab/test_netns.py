@@ -68,7 +68,7 @@ time.sleep(60)
 def test_interfaces_are_steered_as_before_when_they_go() -> None:
     """Whoever holds a namespace sees its interfaces as the lab left them: one that goes while packets are
     steered would leave the kernel looking for that at every frame, for ever."""
-    with build(Topology(rps=True, rps_cpus=(0,)), "steered") as lab:
+    with build(Topology(rps_cpus=(0,)), "steered") as lab:
         steered = netns.run(lab.fwd, ["sh", "-c", f"cat {RPS}"]).split()
         held = [(netns.DIRECTORY / name).open() for name in (lab.gen, lab.fwd, lab.rcv)]
     assert {int(mask, 16) for mask in steered} == {0, 1}, "an input is, loopback and outputs are not"
@@ -82,7 +82,7 @@ def test_interfaces_are_steered_as_before_when_they_go() -> None:
 
 
 def test_what_a_killed_lab_steered_is_steered_no_more() -> None:
-    with build(Topology(rps=True, rps_cpus=(0,)), "unsteered") as lab:
+    with build(Topology(rps_cpus=(0,)), "unsteered") as lab:
         write_steering(lab.fwd, NO_STEERING)
         masks = netns.run(lab.fwd, ["sh", "-c", f"cat {RPS}"]).split()
     assert {int(mask, 16) for mask in masks} == {0}
@@ -164,7 +164,7 @@ def test_a_name_that_exists_is_refused() -> None:
 
 
 def test_a_topology_is_built_as_described(run_id: str) -> None:
-    topology = Topology(inputs=2, outputs=3, mtu=9000, rps=True, rps_cpus=(0,), igmp_max_memberships=7)
+    topology = Topology(inputs=2, outputs=3, mtu=9000, rps_cpus=(0,), igmp_max_memberships=7)
     with build(topology, run_id) as lab:
         for side in topology.sides:
             shown = netns.run(lab.namespace(side), ["ip", "-o", "addr"])
@@ -212,7 +212,7 @@ def test_a_setting_that_does_not_take_fails_the_build(run_id: str) -> None:
     """CPUs that the machine does not have cannot be steered to."""
     with (
         pytest.raises(netns.NetnsError, match="rps_cpus: cannot write"),
-        build(Topology(rps=True, rps_cpus=(1_000_000,)), run_id),
+        build(Topology(rps_cpus=(1_000_000,)), run_id),
     ):
         pytest.fail("the lab was built all the same")
     assert [name for name in own_names() if run_id in name] == []

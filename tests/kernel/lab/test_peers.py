@@ -19,7 +19,7 @@ from lab.peers.base import Peer
 from lab.results import Setting, Trial
 from lab.scenario.layout import workers_in_all
 from lab.trial.bench import Bench, bench
-from lab.trial.plan import BenchPlan, place
+from lab.trial.plan import BenchPlan, divide
 
 pytestmark = pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 
@@ -29,8 +29,7 @@ BINARIES = Path(sys.executable).parent
 
 def plan(subject: str, **setting: object) -> BenchPlan:
     asked = Setting(payload_bytes=64, **setting)  # type: ignore[arg-type]
-    sender, workers = place(workers_in_all(asked) or 1)
-    return BenchPlan(subject, asked, 1500, sender, workers)
+    return BenchPlan(subject, asked, 1500, divide(os.sched_getaffinity(0)), workers_in_all(asked) or 1)
 
 
 def request(plan: BenchPlan, dps: int | None, seconds: float = 0.2, **setting: object) -> Request:
@@ -112,7 +111,7 @@ def test_a_peer_that_hangs_delivers_nothing_and_one_that_is_killed_is_started_ag
 
 
 FLOODS: dict[str, dict[str, object]] = {
-    "socat": {"outputs": 2, "rules": 2, "rps": True},
+    "socat": {"outputs": 2, "rules": 2, "receive": "softirq"},
     "mcrd": {"outputs": 4, "workers": 1, "strategy": "fanout", "options": ("--ring-frames", "64")},
 }
 

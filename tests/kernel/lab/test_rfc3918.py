@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lab.scenario.files import parse_scenario
 from lab.steps.context import BenchPool, Context
 from lab.steps.plan import steps
 from lab.trial.bench import bench
-from lab.trial.plan import BenchPlan, place
+from lab.trial.plan import BenchPlan, divide
 
 MCRD = {"strategy": "fanout", "workers": 1}
 
@@ -25,9 +26,8 @@ MCRD = {"strategy": "fanout", "workers": 1}
 @pytest.mark.parametrize("subject", ["kernel", "mcrd"])
 def test_both_classes_are_accounted_for_to_the_datagram_also_when_overloaded(subject: str) -> None:
     own = MCRD if subject == "mcrd" else {}
-    plain = Setting(payload_bytes=64, outputs=4, rules=2, flows=2, rps=subject == "kernel", **own)  # type: ignore[arg-type]
-    sender, workers = place(1)
-    with bench(BenchPlan(subject, plain, 1500, sender, workers), f"mixed-{subject}") as ready:
+    plain = Setting(payload_bytes=64, outputs=4, rules=2, flows=2, **own)  # type: ignore[arg-type]
+    with bench(BenchPlan(subject, plain, 1500, divide(os.sched_getaffinity(0))), f"mixed-{subject}") as ready:
         for percent, dps in ((50, 8_000), (0, 8_000), (20, None)):
             asked = plain.model_copy(update={"unicast_percent": percent})
             trial = ready.measure(Request("t", "test", "case", asked, "fixed", dps, 0.2))
@@ -65,9 +65,9 @@ subjects = ["mcrd", "kernel"]
 rules = 3
 flows = 3
 outputs = 2
-[rps]
-mcrd = [false]
-kernel = [true]
+[receive]
+mcrd = ["first"]
+kernel = ["softirq"]
 [[case]]
 name = "case"
 [[latency]]
@@ -142,8 +142,8 @@ title = "More copies than any subject makes"
 subjects = ["kernel"]
 [setting]
 outputs = 4
-[rps]
-kernel = [true]
+[receive]
+kernel = ["softirq"]
 [[case]]
 name = "case"
 [[capacity]]

@@ -25,8 +25,8 @@ name = "small"
 title = "One search of kernel routing"
 subjects = ["kernel"]
 measure = ["flat-out"]
-[rps]
-kernel = [false]
+[receive]
+kernel = ["first"]
 [[case]]
 name = "64 B"
 [profile.quick]
@@ -199,8 +199,8 @@ strategy = "pool"
 inputs = 2
 rules = 2
 flows = 2
-[rps]
-mcrd = [false]
+[receive]
+mcrd = ["first"]
 [[case]]
 name = "a pool"
 [[expect]]

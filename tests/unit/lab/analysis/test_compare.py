@@ -6,8 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from record_support import comparison_record
 
-from lab.analysis.compare import Ratio, detectable, interleaved, meets, paired_ratio, verdict
+from lab.analysis.compare import (
+    Ratio,
+    detectable,
+    interleaved,
+    is_missed,
+    meets,
+    paired_ratio,
+    promise,
+    verdict,
+)
 
 
 def test_sides_take_turns_so_that_a_drift_cancels() -> None:
@@ -70,6 +80,26 @@ def test_a_promise_is_kept_on_its_own_side() -> None:
     assert not meets(1.39, 1.4, higher_is_better=True)
     assert meets(1.9, 2.0, higher_is_better=False)
     assert not meets(2.1, 2.0, higher_is_better=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "pairs", "higher", "expected"),
+    [
+        (1.41, 1.6, 8, True, "kept"),
+        (1.2, 1.39, 8, True, "missed"),
+        (1.2, 1.39, 2, True, "probably missed"),
+        (1.3, 1.6, 8, True, "probably kept"),
+        (1.2, 1.39, 8, False, "kept"),
+        (1.41, 1.6, 8, False, "missed"),
+    ],
+)
+def test_a_promise_is_missed_only_beyond_doubt(
+    low: float, high: float, pairs: int, higher: bool, expected: str
+) -> None:
+    interval = {"low": low, "high": high, "pairs": pairs}
+    record = comparison_record((low + high) / 2, **interval, higher_is_better=higher, target=1.4)
+    assert promise(record) == expected
+    assert is_missed(record) == (expected == "missed")
 
 
 @pytest.mark.parametrize(

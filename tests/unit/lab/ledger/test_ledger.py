@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.engines.packet import schema
 from lab.ledger.ledger import ABSENT, BACKLOG_OUT, REFUSED, Account, Outside, build, direct, doubts, ended
-from lab.measure.network import read_waiting
+from lab.measure.network import read_received, read_waiting
 from lab.peers.mcrd import EGRESS_REASONS, account_of
 from lab.results import Ledger
 
@@ -137,9 +137,10 @@ def test_what_a_subject_had_when_it_ended_went_with_it() -> None:
 
 
 def test_what_waits_in_the_backlogs_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
-    line = "205bdf28 00000001 00000038 0 0 0 0 0 0 000843f0 00000000 {:08x} 00000000 00000009 00000003"
-    (tmp_path / "softnet_stat").write_text(f"{line.format(12)}\n{line.format(300)}\n")
+    line = "205bdf28 00000001 00000038 0 0 0 0 0 0 000843f0 00000000 {:08x} {:08x} 00000009 00000003"
+    (tmp_path / "softnet_stat").write_text(f"{line.format(12, 0)}\n{line.format(300, 3)}\n")
     assert read_waiting(tmp_path / "softnet_stat") == 312
+    assert read_received(tmp_path / "softnet_stat") == {0: 0x205BDF28, 3: 0x205BDF28}
 
 
 def test_what_came_while_a_subject_was_restarted_is_booked_as_that_and_only_then() -> None:

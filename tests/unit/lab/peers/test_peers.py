@@ -31,8 +31,8 @@ measure = ["zero-loss"]
 rules = 4
 flows = 4
 outputs = 8
-[rps]
-socat = [false]
+[receive]
+socat = ["in turn"]
 [[case]]
 name = "1→8"
 [[expect]]
@@ -72,12 +72,14 @@ def test_every_peer_has_the_name_that_scenarios_know() -> None:
     assert {name for name, peer in PEERS.items() if isinstance(peer, Located)} == {"mcr", "socat"}
 
 
-def test_steering_is_said_for_each_subject_and_tried_both_ways_for_the_others() -> None:
+def test_who_receives_is_said_for_each_subject_and_goes_first_for_the_others() -> None:
     made = scenario()
-    assert (made.rps_of("socat"), made.rps_of("mcr")) == ([False], [False, True])
-    searches = [(step.subject, step.rps) for step in steps([made], "quick") if isinstance(step, SearchStep)]
-    assert [rps for subject, rps in searches if subject == "socat"] == [False]
-    assert "rps.netcat" in str(refused(("[rps]\nsocat", "[rps]\nnetcat")))
+    assert (made.receive_of("socat"), made.receive_of("mcr")) == (["in turn"], ["first"])
+    searches = [
+        (step.subject, step.receive) for step in steps([made], "quick") if isinstance(step, SearchStep)
+    ]
+    assert [receive for subject, receive in searches if subject == "socat"] == ["in turn"]
+    assert "receive.netcat" in str(refused(("[receive]\nsocat", "[receive]\nnetcat")))
 
 
 @pytest.mark.parametrize(

@@ -33,17 +33,20 @@ def wrong(
 
 
 def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_metric() -> None:
-    made = asked("mcrd,options=--skip-host-stack", "kernel,rps=on", "outputs=8", "flows=16", pairs=3)
+    made = asked("mcrd,options=--skip-host-stack", "kernel,receive=softirq", "outputs=8", "flows=16", pairs=3)
     planned = steps([made], "quick")
-    searches = [(s.subject, s.rps) for s in planned if isinstance(s, SearchStep)]
-    assert searches == [("mcrd", False), ("mcrd", True), ("kernel", True)]
+    searches = [(s.subject, s.receive) for s in planned if isinstance(s, SearchStep)]
+    assert searches == [("mcrd", "first"), ("kernel", "softirq")]
     assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
     compared = [step for step in planned if isinstance(step, CompareStep)]
     assert [step.metric for step in compared] == list(METRICS)
     assert {step.profile.pairs for step in compared} == {3}
-    assert {(step.a.subject, step.b.subject, step.b.rps) for step in compared} == {("mcrd", "kernel", True)}
+    assert {(step.a.subject, step.b.subject, step.b.receive) for step in compared} == {
+        ("mcrd", "kernel", "softirq")
+    }
     ours, theirs = (
-        made.result_setting(side.case, side.subject, rps=False) for side in (compared[0].a, compared[0].b)
+        made.result_setting(side.case, side.subject, receive="first")
+        for side in (compared[0].a, compared[0].b)
     )
     assert (ours.options, ours.outputs, ours.flows) == (("--skip-host-stack",), 8, 16)
     assert (theirs.options, theirs.outputs) == ((), 8)
@@ -73,13 +76,13 @@ def test_one_thing_may_be_compared_with_itself() -> None:
 def test_a_commit_is_recorded_by_its_name_for_good() -> None:
     made = asked("mcrd", "commit=HEAD~3")
     assert made.commits() == ["hash-of-HEAD~3"]
-    setting = made.result_setting(made.case[1], "mcrd", rps=False)
+    setting = made.result_setting(made.case[1], "mcrd", receive="first")
     assert setting.commit == "hash-of-HEAD~3"
 
 
 def test_everything_wrong_is_said_at_once_and_by_side() -> None:
     found = wrong(
-        "kernle,rps=maybe",
+        "kernle,receive=maybe",
         "strategy=poool,workers=0,colour=red,commit=none",
         "outputs=many",
         "flows",
@@ -87,7 +90,7 @@ def test_everything_wrong_is_said_at_once_and_by_side() -> None:
         profile="slow",
     )
     assert set(found) == {
-        *("A", "A.rps", "B.strategy", "B.workers", "B.colour", "B.commit"),
+        *("A", "A.receive", "B.strategy", "B.workers", "B.colour", "B.commit"),
         *("--case.outputs", "--case", "--metric", "--profile"),
     }
     assert "kernel" in found["A"]
@@ -106,5 +109,7 @@ def test_what_the_sides_ask_for_together_is_checked_too() -> None:
 
 
 def test_the_file_that_a_run_keeps_has_the_same_scenario() -> None:
-    made = asked('mcrd,"options=--skip-host-stack",rps=off', "kernel", "outputs=8", metrics=("cpu",), pairs=3)
+    made = asked(
+        'mcrd,"options=--skip-host-stack",receive=first', "kernel", "outputs=8", metrics=("cpu",), pairs=3
+    )
     assert parse_scenario(scenario_text(made), NAME) == made

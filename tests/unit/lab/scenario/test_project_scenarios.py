@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from forwarder.plan.strategy import PRESETS
+from lab.results import Receive
 from lab.scenario.files import DIRECTORY, load_scenarios, parse_scenario, scenario_text
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.compare import CompareStep
@@ -19,13 +22,13 @@ def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:
     assert "phases 1 and 2" in seeds
 
 
-def test_every_strategy_but_the_elastic_one_meets_the_same_load() -> None:
+def test_every_strategy_meets_the_same_load() -> None:
     (scenario,) = load_scenarios(["strategies"])
-    assert {case.name for case in scenario.case} == set(PRESETS) - {"dynamic"}
+    assert {case.name for case in scenario.case} == set(PRESETS)
     loads = set()
     for case in scenario.case:
         assert scenario.settings_of(case).strategy == case.name
-        setting = scenario.result_setting(case, "mcrd", rps=True)
+        setting = scenario.result_setting(case, "mcrd", receive="first")
         loads.add((setting.outputs, setting.flows, setting.rules, setting.payload_bytes, setting.skew))
         assert setting.inputs == (1 if case.name == "fanout" else 4)
     assert len(loads) == 1
@@ -64,8 +67,8 @@ def test_a_comparison_follows_the_searches_of_both_its_sides() -> None:
             if isinstance(step, CalibrateStep):
                 calibrated.append(step.setting)
             if isinstance(step, SearchStep):
-                searched.add((step.subject, step.case.name, step.rps))
+                searched.add((step.subject, step.case.name, step.receive))
             if isinstance(step, CompareStep) and step.metric != "generator rate":
                 for side in (step.a, step.b):
-                    steerings = [rps for rps in (False, True) if side.rps in (None, rps)]
-                    assert any((side.subject, side.case.name, rps) in searched for rps in steerings)
+                    tried = [way for way in get_args(Receive) if side.receive in (None, way)]
+                    assert any((side.subject, side.case.name, way) in searched for way in tried)

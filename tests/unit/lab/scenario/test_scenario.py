@@ -110,7 +110,10 @@ def test_every_problem_is_reported_at_once() -> None:
         (("flows = 8", "outputs = 32"), "case[1].outputs"),
         (("payload_bytes = 1400", "payload_bytes = 1400\nburst = 60"), "case[1].burst"),
         (('subjects = ["mcrd", "kernel"]', "subjects = []"), "subjects"),
-        (('b = "kernel"', 'b = "kernel"\nb_rps = true\n[rps]\nkernel = [false]'), "compare[0].b_rps"),
+        (
+            ('b = "kernel"', 'b = "kernel"\nb_receive = "softirq"\n[receive]\nkernel = ["first"]'),
+            "compare[0].b_receive",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(change: tuple[str, str], key: str) -> None:
@@ -130,6 +133,9 @@ flows = 8
 strategy = "hybrid-hash"
 workers = 2
 
+[receive]
+mcrd = ["first", "softirq"]
+
 [[case]]
 name = "two groups"
 groups = 2
@@ -148,18 +154,18 @@ copies = 1
 
 [[expect]]
 case = "by processor"
-rps = true
+receive = "softirq"
 wrong_worker = "some"
 """
 
 
 def test_a_setting_says_what_differs_from_the_strategy() -> None:
     scenario = parse_scenario(SEVERAL, "x.toml")
-    two, by_processor = (scenario.result_setting(case, "mcrd", rps=False) for case in scenario.case)
+    two, by_processor = (scenario.result_setting(case, "mcrd", receive="first") for case in scenario.case)
     assert (two.strategy, two.inputs, two.workers, two.groups) == ("hybrid-hash", 4, 2, 2)
     assert (two.placement, two.steering, two.hashing) == (None, None, "modulo")
     assert (by_processor.groups, by_processor.placement, by_processor.steering) == (4, None, "cpu")
-    alone = scenario.result_setting(scenario.case[0], "kernel", rps=False)
+    alone = scenario.result_setting(scenario.case[0], "kernel", receive="first")
     assert (alone.inputs, alone.strategy, alone.groups, alone.hashing) == (4, None, None, None)
 
 
@@ -197,7 +203,7 @@ def test_what_makes_no_sense_with_several_inputs_is_refused(change: tuple[str, s
 
 def test_only_mcrd_has_workers_to_expect_something_of() -> None:
     text = SEVERAL.replace('subjects = ["mcrd"]', 'subjects = ["mcrd", "kernel"]')
-    found = problems(text.replace("rps = true", 'subject = "kernel"'))
+    found = problems(text.replace('receive = "softirq"', 'subject = "kernel"'))
     assert found == {"expect[1].wrong_worker": "left out: only mcrd has workers"}
 
 
@@ -226,7 +232,9 @@ def test_one_input_has_no_others() -> None:
 def test_options_are_words_for_mcrd_alone() -> None:
     text = SEVERAL.replace("groups = 2", 'options = ["--busy-poll-us", "50"]')
     scenario = parse_scenario(text, "x.toml")
-    ours, kernels = (scenario.result_setting(scenario.case[0], who, rps=False) for who in ("mcrd", "kernel"))
+    ours, kernels = (
+        scenario.result_setting(scenario.case[0], who, receive="first") for who in ("mcrd", "kernel")
+    )
     assert (ours.options, kernels.options) == (("--busy-poll-us", "50"), ())
 
 
@@ -236,7 +244,9 @@ def test_an_expectation_comes_before_the_measurements_of_its_case() -> None:
     first, *_, last = planned
     assert isinstance(first, ExpectStep)
     assert isinstance(last, ExpectStep)
-    assert (first.setting.rps, last.setting.rps) == (False, True), "the first that is tried, or as it says"
+    assert (first.setting.receive, last.setting.receive) == ("first", "softirq"), (
+        "the first that is tried, or as it says"
+    )
     assert last.case.name == "by processor", "of which nothing is measured"
 
 
@@ -476,12 +486,12 @@ def test_courses_and_changes_are_steps_of_their_own() -> None:
     assert change.trials == 8
     assert 16 < restart.seconds < 20
     elastic, fixed = scenario.case
-    made = strategy_options(scenario.result_setting(elastic, "mcrd", rps=False))
+    made = strategy_options(scenario.result_setting(elastic, "mcrd", receive="first"))
     assert made == ["--max-workers-per-interface", "3"]
-    assert strategy_options(scenario.result_setting(fixed, "mcrd", rps=False)) == []
+    assert strategy_options(scenario.result_setting(fixed, "mcrd", receive="first")) == []
     # It begins with one, and there is room for three.
-    assert least_workers(scenario.result_setting(elastic, "mcrd", rps=False)) == 1
-    assert workers_in_all(scenario.result_setting(elastic, "mcrd", rps=False)) == 3
+    assert least_workers(scenario.result_setting(elastic, "mcrd", receive="first")) == 1
+    assert workers_in_all(scenario.result_setting(elastic, "mcrd", receive="first")) == 3
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_cases_of_two_scenarios_are_not_compared() -> None:
 
 
 def test_a_case_is_shown_with_the_steering_that_suited_it_best() -> None:
-    steered = setting(rps=True)
+    steered = setting(receive="softirq")
     records = [
         rate("a", 100_000, setting()),
         rate("a", 200_000, steered),
