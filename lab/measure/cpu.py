@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.measure import Reading
@@ -54,15 +54,3 @@ def read_cpus(path: Path = PATH) -> dict[int, CpuTime]:
 
 def total(by_cpu: Mapping[int, CpuTime]) -> CpuTime:
     return sum(by_cpu.values(), CpuTime(0, 0, 0, 0, 0, 0))
-
-
-def busy(by_cpu: Mapping[int, CpuTime], spinning: int | None = None) -> CpuTime:
-    """The sum, in which a CPU that spins counts with its interrupts alone.
-
-    ``spinning``: the CPU of a generator that waits for its next datagram in a busy loop, which uses up all
-    the rest whatever else happens. What that CPU forwards meanwhile is done in softirq.
-    """
-    times = dict(by_cpu)
-    if spinning in times:
-        times[spinning] = replace(times[spinning], user_ns=0, system_ns=0)
-    return total(times)

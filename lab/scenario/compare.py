@@ -49,7 +49,7 @@ Resolve = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Side:
-    """One side: a subject, what differs from the base case, and whether packet steering is fixed."""
+    """One side: a subject, what differs from the base case, and who receives, where that is fixed."""
 
     text: str
     subject: str

@@ -1,4 +1,4 @@
-"""How each side of a comparison is measured, on the bench whose packet steering suits it best.
+"""How each side of a comparison is measured, received for in the way that suits it best.
 
 A value, by metric:
 
@@ -63,7 +63,7 @@ def measured_sides(step: CompareStep, context: Context) -> tuple[MeasuredSide, M
 
 
 def _best(step: CompareStep, side: Side, context: Context) -> ZeroLoss:
-    """The search with the highest zero-loss rate: the packet steering that suits this side."""
+    """The search with the highest zero-loss rate: the way to receive that suits this side."""
     known = context.best_rate(step.scenario.name, side.case.name, side.subject, side.receive)
     if known is None:
         ends = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
@@ -77,7 +77,7 @@ def _lower(known: ZeroLoss) -> float:
 
 
 def _receive(step: CompareStep, side: Side) -> Receive:
-    """The first packet steering that a side may have, where no search says which is best."""
+    """The first way to receive that a side may have, where no search says which is best."""
     return step.scenario.receive_of(side.subject)[0] if side.receive is None else side.receive
 
 
@@ -133,7 +133,7 @@ def _by_delivery(step: CompareStep, side: Side, context: Context) -> MeasuredSid
 
 
 def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[Receive, int | None]:
-    """The packet steering and the offered rate at which a side delivered most."""
+    """The way to receive and the offered rate at which a side delivered most."""
     trials = _tried(step, side, context)
     if not trials:
         raise StepError(f"{side.subject}, {side.case.name}: no trial says at which rate it delivers most")

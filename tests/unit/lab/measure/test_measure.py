@@ -23,13 +23,6 @@ def test_processor_time(tmp_path: Path) -> None:
     assert (spent.busy_ns, spent.softirq_ns, spent.idle_ns) == (7 * TICK, 5 * TICK, 10 * TICK)
 
 
-def test_a_spinning_cpu_counts_with_its_interrupts_alone() -> None:
-    times = {0: cpu.CpuTime(50, 40, 3, 4, 1, 2), 1: cpu.CpuTime(10, 20, 5, 6, 2, 50)}
-    assert cpu.busy(times).busy_ns == 138
-    spinning = cpu.busy(times, spinning=0)
-    assert (spinning.busy_ns, spinning.softirq_ns, spinning.steal_ns) == (48, 10, 3)
-
-
 def test_kernel_memory(tmp_path: Path) -> None:
     path = tmp_path / "meminfo"
     path.write_text(
