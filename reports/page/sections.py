@@ -35,10 +35,11 @@ smallest difference that so many pairs, scattered as they are, would have shown 
 STRATEGIES = """Cases of one scenario that forwarded the same load with different strategies, or with
 different grouping, placement or steering. Memory is that of the footprint with the same name, without rings,
 whose size is configuration and is given beside it."""
-LOADED = """Latency (p50, p99), processor time and shares are from a trial made for latency, or from the trial
-nearest to half the zero-loss rate, at the rate below the latency. Processor time excludes generator and
-receivers unless stated. A share of 1 is even; 0 is a worker without any datagram. A datagram at a wrong
-worker reached one without its rule and was dropped there."""
+LOADED = """Latency (p50, p99), processor time and shares are from a trial made for latency, or from the
+trial nearest to half the zero-loss rate, at the rate below the latency. Goodput is what is delivered of
+multiples of the zero-loss rate, as a share of it: 1 keeps the rate under overload. Processor time excludes
+generator and receivers unless stated. A share of 1 is even; 0 is a worker without any datagram. A datagram
+at a wrong worker reached one without its rule and was dropped there."""
 CHECKS = "What each scenario expects and what was observed; failed checks come first."
 INPUTS = """Trials with several inputs in which one lost more than another, or was given more. For each case,
 the trial in which they differed most, at a fixed rate if there is one."""

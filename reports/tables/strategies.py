@@ -26,7 +26,7 @@ LEAST_BUSY_NS = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One strategy case: its trials with the receive packet steering that suited it best."""
+    """One strategy case: its trials, received for in the way that suited it best."""
 
     case: str
     setting: Setting
@@ -90,6 +90,11 @@ class Entry:
         return tuple(number * len(received) / sum(received) for number in received)
 
     @property
+    def overloads(self) -> list[Trial]:
+        """Those at multiples of the zero-loss rate, also where the generator reached less than was asked."""
+        return [t for t in self.trials if (t.load_share or 0) > 1]
+
+    @property
     def workers(self) -> int | None:
         counts = [len(t.workers) for t in self.trials if t.workers]
         return max(counts) if counts else None if self.footprint is None else self.footprint.workers
@@ -97,7 +102,7 @@ class Entry:
     @property
     def trial_ids(self) -> tuple[str, ...]:
         searched = self.found.trial_ids if self.found else []
-        read = [t.trial_id for t in (self.latency, self.cpu, self.shared) if t is not None]
+        read = [t.trial_id for t in (self.latency, self.cpu, self.shared, *self.overloads) if t is not None]
         return tuple(unique([*searched, *read]))
 
     @property
@@ -172,7 +177,7 @@ def _entry(data: Dataset, records: Sequence[Trial | ZeroLoss]) -> Entry:
         setting=(found or records[0]).setting,
         found=found,
         footprint=footprints[-1] if footprints else None,
-        trials=tuple([t for t in trials if t.validity != "invalid"] or trials),
+        trials=tuple([t for t in trials if t.validity != "invalid" or (t.load_share or 0) > 1] or trials),
     )
 
 
@@ -185,6 +190,7 @@ def table(group: Group) -> Table:
         (number("Modelled", "MB"), _memory("modelled_bytes")),
         (number("Measured", "MB, no rings"), _measured_memory),
         (number("Zero-loss rate", "datagrams/s"), lambda entry: _rate(entry, group.receive_differs)),
+        (number("Goodput", "of that rate, overloaded"), _goodput),
         (number("p50 / p99", "µs"), lambda entry: _latency(entry.latency)),
         (number("CPU", "µs a copy"), _cpu),
         (Column("Worker shares", "1 is even"), _shares),
@@ -233,6 +239,15 @@ def _rate(entry: Entry, show_receive: bool) -> Cell | None:
     receive = labels.RECEIVE[found.setting.receive] if show_receive else ""
     text = verdicts.rate_or_none_found(found)
     return Cell(text, f"{verdicts.bound(found.bound_by)}{receive}", verdicts.distinct(found.warnings))
+
+
+def _goodput(entry: Entry) -> Cell | None:
+    """What was delivered of multiples of the zero-loss rate, and of which."""
+    if not entry.overloads or entry.found is None or not entry.found.lower_dps:
+        return None
+    rate = entry.found.lower_dps
+    shares = " / ".join(f"{t.goodput(rate):.2f}" for t in entry.overloads)
+    return Cell(shares, f"at {' / '.join(f'{t.offered_dps / rate:.1f}' for t in entry.overloads)} ×")
 
 
 def _latency(trial: Trial | None) -> Cell | None:

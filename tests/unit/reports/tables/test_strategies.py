@@ -61,6 +61,17 @@ def test_a_case_is_shown_with_the_steering_that_suited_it_best() -> None:
     assert rates == ["200,000", "none found"]
 
 
+def test_goodput_is_a_share_of_the_zero_loss_rate_also_where_the_generator_fell_short() -> None:
+    records = [
+        rate("a", 100_000, setting()),
+        trial("a", 200_000, setting(), Numbers((9,)), purpose="fixed", load_share=2.0),
+        trial("a", 350_000, setting(), Numbers((9,)), purpose="fixed", load_share=4.0, validity="invalid"),
+        rate("b", 100_000, setting("pool")),
+    ]
+    first, second = rows(strategies.table(only_group(records)))
+    assert (first["Goodput"], second["Goodput"]) == ("2.00 / 3.50", "–")
+
+
 def test_figures_are_read_next_to_half_the_rate_and_latency_where_it_was_made() -> None:
     tick_ns = 20_000_000
     records = [
