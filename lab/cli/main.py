@@ -45,7 +45,7 @@ app = typer.Typer(
         "about eight minutes; `mcastlab run NAME` runs one scenario. A run changes nothing outside its own "
         "network namespaces and removes them at its end; `mcastlab clean` removes what a killed run left.\n\n"
         "Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger did not balance, or "
-        "a promised ratio was missed in a profile that demands it; 2 bad input; 130 interrupted."
+        "a promise was missed beyond doubt; 2 bad input; 130 interrupted."
     ),
 )
 for name, command in COMMANDS.items():
