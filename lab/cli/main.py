@@ -42,7 +42,7 @@ app = typer.Typer(
         "Measure multicast forwarders on this machine: network namespaces, a compiled load generator, a "
         "ledger that accounts for every datagram, and a report.\n\n"
         "Start with `mcastlab doctor`. Then `mcastlab run` runs the quick scenarios and writes a report in "
-        "about eight minutes; `mcastlab run NAME` runs one scenario. A run changes nothing outside its own "
+        "about ten minutes; `mcastlab run NAME` runs one scenario. A run changes nothing outside its own "
         "network namespaces and removes them at its end; `mcastlab clean` removes what a killed run left.\n\n"
         "Exit status: 0 passed; 1 a check, an expectation or the gate failed, a ledger did not balance, or "
         "a promise was missed beyond doubt; 2 bad input; 130 interrupted."
