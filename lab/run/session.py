@@ -121,7 +121,7 @@ def start(
             peers={name: str(path) for name, path in paths.items()},
             wires=None if cables is None else cables.model_dump(mode="json"),
             baseline=why,
-            forwarder_cpus=list(cpus.forwarder),
+            forwarder_cpus=list(cpus.forwarder) if cpus.apart else None,
             provenance=provenance.gather(),
         )
     )
@@ -136,7 +136,10 @@ def resume(directory: Path) -> Session:
     started = archive.started
     if started is None:
         raise RunError(f"{directory}: no run was started there")
-    cpus = divide(os.sched_getaffinity(0), started.forwarder_cpus)
+    try:
+        cpus = divide(os.sched_getaffinity(0), started.forwarder_cpus)
+    except ValueError as error:
+        raise RunError(f"{directory}: forwarder CPUs {started.forwarder_cpus}; allowed: {error}") from None
     return Session(
         archive,
         started.run_id,

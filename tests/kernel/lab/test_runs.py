@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 from process_support import state_of
+from record_support import started_record
 
+from lab.journal.archive import Archive, RunError
 from lab.netns import namespaces as netns
 from lab.netns import ownership
 from lab.results import NONE, Check, RunEnded, Trial, read_results
+from lab.run.run import START
+from lab.run.session import resume
 
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 
@@ -232,3 +236,11 @@ def test_an_expectation_that_is_missed_fails_the_run(tmp_path: Path) -> None:
     assert len(ended.failures) == 1
     assert "expected copies = 2" in ended.failures[0]
     assert {record.subject for record in records if isinstance(record, Trial)} == {"mcrd"}, "no calibration"
+
+
+def test_a_run_whose_cpus_are_gone_says_which_it_had_and_which_may_be_had(tmp_path: Path) -> None:
+    with Archive.create(tmp_path / "run") as archive:
+        archive.write(started_record(forwarder_cpus=[4095]))
+        archive.finish(START)
+    with pytest.raises(RunError, match=r"forwarder CPUs \[4095\]; allowed: CPUs of 0, "):
+        resume(tmp_path / "run")
