@@ -27,7 +27,7 @@ _SO_DETACH_FILTER = 27
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
-"""Of a socket: to send, or for received frames larger than a slot (``PACKET_COPY_THRESH``)."""
+"""Buffer of a socket: what it sends, or received frames larger than a slot (``PACKET_COPY_THRESH``)."""
 _WAITING_TOGETHER = 64
 T = TypeVar("T")
 _DROP_ALL = (Instruction(RET | K, 0, 0, 0),)

@@ -47,7 +47,7 @@ class Interface:
     mtu: int = ETHERNET_MTU
     """Bytes of IP packet."""
     node: int | None = None
-    """Memory node of the card, or of the cards beneath (VLAN, bond); ``None`` where none is told (veth,
+    """Memory node of the card, or of the cards beneath (VLAN, bond); ``None`` where none is known (veth,
     firmware that says -1)."""
     up: bool = True
     rx_queues: int = 1
@@ -137,8 +137,8 @@ def read_host(sysfs: Path = Path("/sys"), allowed_cpus: Collection[int] | None =
     names = sorted(entry.name for entry in network.iterdir()) if network.is_dir() else []
     interfaces = [one for name in names if (one := _read_interface(network / name, sysfs))]
     beneath = {name: _beneath(network / name) for name in names}
-    told = {one.name: one.node for one in interfaces}
-    placed = (replace(one, node=_node_beneath(one.name, told, beneath)) for one in interfaces)
+    known = {one.name: one.node for one in interfaces}
+    placed = (replace(one, node=_node_beneath(one.name, known, beneath)) for one in interfaces)
     return Host(tuple(cpus), tuple(placed), memory)
 
 
@@ -187,7 +187,7 @@ def _beneath(directory: Path) -> list[str]:
     return []
 
 
-def _node_beneath(name: str, told: Mapping[str, int | None], beneath: Mapping[str, list[str]]) -> int | None:
+def _node_beneath(name: str, known: Mapping[str, int | None], beneath: Mapping[str, list[str]]) -> int | None:
     """The node of an interface's card, or the one that all cards beneath it are on."""
     nodes: set[int | None] = set()
     seen, left = set(), [name]
@@ -197,7 +197,7 @@ def _node_beneath(name: str, told: Mapping[str, int | None], beneath: Mapping[st
             continue
         seen.add(one)
         below = beneath.get(one, [])
-        if (node := told.get(one)) is not None or not below:
+        if (node := known.get(one)) is not None or not below:
             nodes.add(node)
         else:
             left += below

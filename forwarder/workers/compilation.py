@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from forwarder.abi import jit
+from forwarder.abi.libc import die_with
 from forwarder.workers.entry_point import warm_up
-from forwarder.workers.process import die_with
 
 
 async def compile_apart() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +15,11 @@ import numpy as np
 
 from forwarder.abi import mempolicy, syscalls
 from forwarder.abi.jit import compiled_entry, njit
-from forwarder.abi.libc import checked
+from forwarder.abi.libc import PR_SET_PDEATHSIG, checked
 from forwarder.abi.native import syscall
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SIGHUP, _SIGINT, _SIGKILL, _SIGTERM = 1, 2, 9, 15
@@ -112,17 +110,10 @@ def _enter(name: Any, keep: Any, mask: Any, nodes: Any, elsewhere: Any, identity
         result = min(result, syscall(syscalls.SETRESUID, identity, identity, identity))
     result = min(result, syscall(syscalls.PRCTL, _PR_SET_NO_NEW_PRIVS, 1))
     # Changing identity forgets the parent-death signal, so this comes last.
-    syscall(syscalls.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL)
+    syscall(syscalls.PRCTL, PR_SET_PDEATHSIG, _SIGKILL)
     if syscall(syscalls.GETPPID) != parent:
         syscall(syscalls.EXIT_GROUP, 1)
     return result
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread of ``parent`` that started it ends (prctl(2))."""
-    _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def compile_entry() -> None:

@@ -160,7 +160,7 @@ class RuleIndex:
         self._rules_on: Counter[str] = Counter()
         self._rules: dict[int, dict[str, ForwardingRule]] = {number: {} for number in self._slots}
         self._places: dict[str, tuple[int, int]] = {}
-        """Of each rule: the partition that holds it, and its slot there."""
+        """The partition that holds each rule, and its slot there."""
         self._distributions: tuple[Distribution, ...] | None = None
 
     def __contains__(self, rule_id: object) -> bool:

@@ -269,8 +269,8 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
     if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
         print_comparisons(comparisons)
-    told = {"skipped:": ended.skipped, "no conclusion:": ended.inconclusive, "FAILED": ended.failures}
-    for label, sentences in told.items():
+    notes = {"skipped:": ended.skipped, "no conclusion:": ended.inconclusive, "FAILED": ended.failures}
+    for label, sentences in notes.items():
         for sentence in sentences:
             say(f"{label} {sentence}")
     for path in written:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -77,11 +77,12 @@ def watching(cpus: Sequence[int]) -> Iterator[Watch]:
     Raises:
         WatchError: no control group could be made for it, or a CPU does not exist.
     """
-    group = _idle_group()
-    with os.fdopen(os.memfd_create("mcastlab-watch", os.MFD_CLOEXEC), "r+b") as file:
+    with ExitStack() as stack:
+        stack.callback(remove_group)
+        group = _idle_group()
+        file = stack.enter_context(os.fdopen(os.memfd_create("mcastlab-watch", os.MFD_CLOEXEC), "r+b"))
         file.truncate(len(cpus) * COLUMNS * 8)
         command = [sys.executable, "-m", PROGRAM, str(os.getpid()), str(file.fileno()), str(group)]
-        memory = mmap.mmap(file.fileno(), 0)
         process = subprocess.Popen(
             [*command, *map(str, cpus)],
             pass_fds=(file.fileno(),),
@@ -89,14 +90,11 @@ def watching(cpus: Sequence[int]) -> Iterator[Watch]:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-    try:
-        watch = Watch(cpus, memory, process)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        watch = Watch(cpus, mmap.mmap(file.fileno(), 0), process)
         watch.ready()
         yield watch
-    finally:
-        process.kill()
-        process.wait()
-        remove_group()
 
 
 def remove_group() -> None:

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from forwarder.abi import syscalls
 from forwarder.abi.jit import njit
-from forwarder.abi.native import monotonic_ns, syscall
+from forwarder.abi.libc import die_with
+from forwarder.abi.native import monotonic_ns
 from lab.measure.watch import COLUMNS, GAP_NS, GAPS, LAST_NS, TAKEN_NS
-
-PR_SET_PDEATHSIG, SIGKILL = 1, 9
 
 
 @njit
@@ -37,9 +35,7 @@ def watch(row: Any, turns: int) -> None:
 def main(arguments: list[str]) -> None:
     parent, descriptor = map(int, arguments[:2])
     group, cpus = Path(arguments[2]), [int(cpu) for cpu in arguments[3:]]
-    syscall(syscalls.PRCTL, PR_SET_PDEATHSIG, SIGKILL)
-    if os.getppid() != parent:
-        return
+    die_with(parent)
     rows = np.frombuffer(mmap.mmap(descriptor, 0), np.int64, len(cpus) * COLUMNS).reshape(-1, COLUMNS)
     (group / "cgroup.procs").write_text(str(os.getpid()))
     watch(np.zeros(COLUMNS, np.int64), 1)  # compiles

@@ -1,6 +1,6 @@
 """NAPI threads: an interface's receive work in kernel threads that can be pinned, in place of softirq.
 
-A device is told by its ``threaded`` file in sysfs (Linux 5.12). The kernel names the threads by interface
+A device's ``threaded`` file in sysfs switches them on (Linux 5.12). The kernel names the threads by interface
 (``napi/in0-8197``), so namespaces repeat the names; their pids come from the generic netlink family *netdev*
 (Linux 6.7, Documentation/netlink/specs/netdev.yaml).
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 import pyroute2.netlink as nl
 from pyroute2.netlink.marshal import Marshal
@@ -51,9 +51,6 @@ class NapiSocket(NetlinkSocket):
         (answer,) = self.ask(request, nl.GENL_ID_CTRL, CHANGE, f"looking up the netlink family {FAMILY!r}")
         self._family: int = answer.get("CTRL_ATTR_FAMILY_ID")
         marshal.msg_map[self._family] = NapiMessage
-
-    def __enter__(self) -> Self:
-        return self
 
     def pids(self, index: int) -> list[int]:
         """The threads of the interface with this index; none where its NAPI is not threaded."""

@@ -75,6 +75,9 @@ class NetlinkSocket(AbstractContextManager[Any]):
             f"{what} in {self._namespace}: asked {ATTEMPTS} times, no answer within {self._timeout_s:g} s"
         )
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
@@ -113,9 +116,6 @@ class Netlink(NetlinkSocket):
 
     def __init__(self, namespace: str | None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         super().__init__(namespace, MarshalRtnl(), timeout_s)
-
-    def __enter__(self) -> Self:
-        return self
 
     def add_veth(self, near: dict[str, Any], far: dict[str, Any], far_namespace: str) -> None:
         """Add a pair: ``near`` here, ``far`` in ``far_namespace``; each has ``ifname``, ``mtu``, ``address``.

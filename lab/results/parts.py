@@ -100,7 +100,7 @@ class Latency(Record):
 
 
 Role = Literal["forwarder", "bench", "both"]
-"""Of a CPU: whose work it does."""
+"""Whose work a CPU does."""
 
 
 class CpuUse(Record):
@@ -109,7 +109,7 @@ class CpuUse(Record):
     cpu: int
     role: Role
     busy_ns: int
-    """Of a forwarder's CPU to the microsecond, of the others in the kernel's ticks."""
+    """To the microsecond on a watched CPU, in the kernel's ticks on others."""
     softirq_ns: int
     steal_ns: int
     received: int

@@ -142,7 +142,7 @@ class Defaults(Model):
 class Case(Defaults):
     """``[[case]]``: one row; a key left out takes the value in ``[setting]``, ``measure`` the scenario's.
 
-    What a case comes to is told by :meth:`lab.scenario.model.Scenario.settings_of` alone.
+    :meth:`lab.scenario.model.Scenario.settings_of` alone puts them together.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=60)]

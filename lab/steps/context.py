@@ -22,7 +22,7 @@ from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
-from lab.steps.step import NoFigureError, Step, StepError, TableStep
+from lab.steps.step import Step, StepError, TableStep
 from lab.trial.bench import Bench, bench, watched
 from lab.trial.plan import BenchPlan, Cpus, divide
 
@@ -250,7 +250,7 @@ class Series:
         return trial
 
     def _measured(self, request: Request, meanwhile: Callable[[], None] | None) -> Trial:
-        """A failure of another commit's forwarder is no fault of this one: it raises NoFigureError.
+        """A failure of another commit's forwarder is no fault of this one: it raises StepError.
 
         Any other subject raises PeerError.
         """
@@ -259,7 +259,7 @@ class Series:
         except PeerError as error:
             if self.setting.commit is None:
                 raise
-            raise NoFigureError(f"the forwarder of {self.setting.commit}: {error}") from error
+            raise StepError(f"the forwarder of {self.setting.commit}: {error}") from error
 
     def observe(self, seconds: float, dps: float) -> Observation:
         """A trial as a search needs it. What the receivers' own rings lost is not the subject's loss."""

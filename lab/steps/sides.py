@@ -22,7 +22,7 @@ from lab.analysis.search import find_zero_loss
 from lab.results import NONE, Purpose, Receive, Trial, ZeroLoss
 from lab.scenario.tables import LATENCY_FIELDS, SHARED_METRICS, Metric
 from lab.steps.context import Context, Series
-from lab.steps.step import LONG, NoFigureError, StepError
+from lab.steps.step import LONG, StepError
 
 if TYPE_CHECKING:
     from lab.steps.kinds.compare import CompareStep, Side
@@ -68,7 +68,7 @@ def _best(step: CompareStep, side: Side, context: Context) -> ZeroLoss:
     if known is None:
         ends = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
         text = f"{side.subject}, {side.case.name}: no zero-loss rate was found to compare at"
-        raise NoFigureError(f"{text}: {'; '.join(ends)}") if ends else StepError(text)
+        raise StepError(": ".join(filter(None, (text, "; ".join(ends)))))
     return known
 
 
@@ -140,7 +140,7 @@ def _best_delivery(step: CompareStep, side: Side, context: Context) -> tuple[Rec
     best = max(trials, key=lambda trial: trial.delivered_dps)
     if not best.delivered:
         why = best.ended or "it runs and forwards nothing"
-        raise NoFigureError(f"{side.subject}, {side.case.name}: delivered nothing at any rate: {why}")
+        raise StepError(f"{side.subject}, {side.case.name}: delivered nothing at any rate: {why}")
     return best.setting.receive, best.asked_dps
 
 

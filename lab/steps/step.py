@@ -44,10 +44,6 @@ class StepError(RuntimeError):
     """A step that could not be concluded; the message says what was missing."""
 
 
-class NoFigureError(StepError):
-    """A subject has nothing to compare: it ended, or delivers nothing. That is a result, not a failure."""
-
-
 @dataclass(frozen=True)
 class Selection:
     """What is planned of one scenario: its cases in a profile, without subjects that cannot run here."""

@@ -136,7 +136,7 @@ def _drain(worker: Any, rules: Any) -> None:
 
 @njit
 def serve(addresses: Any, rules: Any) -> Any:
-    """Forward until told to stop, or until the supervisor is gone; the rule table as it is at the end.
+    """Forward until told to stop or the supervisor is gone; returns the rule table as it is then.
 
     ``addresses`` are those of a worker's records, ``int64[6]``: as objects, they would make every worker
     write to 0.2 MB of the interpreter's pages.

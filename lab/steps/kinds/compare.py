@@ -25,7 +25,7 @@ from lab.analysis.compare import (
 )
 from lab.results import NONE, Check, Comparison, Receive
 from lab.scenario.tables import LATENCY_FIELDS, LOWER_IS_BETTER, UNITS, Case, Compare, Metric
-from lab.steps.step import LONG, NARROWED_TRIALS, NoFigureError, Selection, Step, StepError, search_trials
+from lab.steps.step import LONG, NARROWED_TRIALS, Selection, Step, StepError, search_trials
 
 if TYPE_CHECKING:
     from lab.steps.context import Context
@@ -215,7 +215,7 @@ def _measure(step: CompareStep, context: Context) -> Comparison:
     warnings = list(dict.fromkeys([*fates, *a.warnings, *b.warnings]))
     if not pairs:
         text = f"{step.metric}: none of {tried} pairs had two values{''.join(f'; {w}' for w in warnings)}"
-        raise NoFigureError(text) if fates else StepError(text)
+        raise StepError(text)
     if len(pairs) < tried:
         warnings.append(f"{tried - len(pairs)} of {tried} pairs had no value")
     a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]

@@ -120,7 +120,7 @@ def test_who_is_stopped_meanwhile_ends_it(python: Path) -> None:
 
 
 def test_a_process_ends_with_who_started_it() -> None:
-    own = "import os, sys, time; from forwarder.workers.process import die_with; die_with(int(sys.argv[1]))"
+    own = "import os, sys, time; from forwarder.abi.libc import die_with; die_with(int(sys.argv[1]))"
     script = (
         "import os, subprocess, sys\n"
         f"own = {own!r} + '; print(os.getpid(), flush=True); time.sleep(60)'\n"
