@@ -131,6 +131,7 @@ def test_workers_join_and_leave_under_load_and_no_datagram_is_lost(mcrd_bench: B
         assert [worker["worker_id"] for worker in plan["workers"]] == [0, 1]
 
 
+@pytest.mark.serial
 def test_a_hot_interface_gets_workers_and_an_idle_one_gives_them_back(mcrd_bench: Bench) -> None:
     of = streams(16)
     job, receiver = load(of, 10_000, 16_000)
@@ -421,6 +422,7 @@ def test_a_worker_that_gets_no_memory_for_its_rings_is_replaced_until_one_does(m
         assert_delivered(*running.transfer([job], receiver))
 
 
+@pytest.mark.serial
 def test_where_no_worker_can_be_had_the_group_stays_and_it_is_tried_again_later_and_later(
     mcrd_bench: Bench,
 ) -> None:

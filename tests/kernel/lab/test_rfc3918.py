@@ -142,8 +142,7 @@ title = "More copies than any subject makes"
 subjects = ["kernel"]
 [setting]
 outputs = 4
-[receive]
-kernel = ["softirq"]
+generator = "xdp"
 [[case]]
 name = "case"
 [[capacity]]
