@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -26,16 +27,27 @@ class Removed:
 
 def clean(everything: bool = False) -> list[Removed]:
     """Remove the namespaces whose makers have gone; with ``everything`` also those of live runs."""
-    removed = []
-    for name in netns.names() if everything else netns.leftovers():
+    names = netns.names() if everything else netns.leftovers()
+    return [removed for name in names if (removed := _remove(name)) is not None]
+
+
+def _remove(name: str) -> Removed | None:
+    """Remove one namespace; ``None`` when another process that cleans up was first."""
+    try:
+        taken = (netns.DIRECTORY / name).open("rb")
+    except FileNotFoundError:
+        return None
+    with taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)  # of two that clean at once, the second waits and finds it gone
+        if not (netns.DIRECTORY / name).exists():
+            return None
         processes, returned = len(netns.processes(name)), []
         netns.kill_processes(name)
         if netns.is_made(name):
             write_steering(name, NO_STEERING)
             returned = return_all(name)
         netns.remove(name)
-        removed.append(Removed(name, processes, tuple(returned)))
-    return removed
+    return Removed(name, processes, tuple(returned))
 
 
 def remove_directories() -> list[Path]:

@@ -121,6 +121,27 @@ def test_what_a_killed_lab_leaves_is_found_and_cleaned() -> None:
     assert ownership.start_time(stray) is None or state_of(stray) == "Z"
 
 
+def test_several_clean_at_once_and_each_namespace_is_removed_by_one() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LAB_THAT_IS_KILLED], stdout=subprocess.PIPE, text=True
+    ) as lab:
+        assert lab.stdout
+        lab.stdout.readline()
+        left = {name for name in netns.names() if f"-{lab.pid}-" in name}
+        lab.kill()
+    code = "import sys; from lab.netns.clean import clean; sys.stdin.read(); print(*(one.namespace for one in clean()))"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    cleaners = [subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) for _ in range(4)]
+    for cleaner in cleaners:
+        assert cleaner.stdin
+        cleaner.stdin.close()
+    removed = [name for cleaner in cleaners if cleaner.stdout for name in cleaner.stdout.read().split()]
+    assert [cleaner.wait() for cleaner in cleaners] == [0] * 4
+    assert left <= set(removed)
+    assert len(removed) == len(set(removed))
+    assert not left & set(netns.names())
+
+
 def test_temporary_directories_of_a_killed_lab_are_removed_and_of_a_living_one_are_not() -> None:
     code = (
         "import sys; from pathlib import Path; from tempfile import gettempdir\n"
