@@ -3,8 +3,6 @@
 Input is checked as a whole: every :class:`Problem` is collected, then all are raised at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """What a long run's page folds: tables and drawings that are too long to read through, split by scenario."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from reports.dataset import Item, grouped

@@ -4,8 +4,6 @@ A column's name has its unit. Integers stay integers (a missing one is ``<NA>``,
 derived in one place, the records.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, itemgetter

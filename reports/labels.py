@@ -1,7 +1,5 @@
 """Names that a reader sees: subjects, cases, and settings where rows would otherwise read the same."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 from lab.results import Comparison, Setting, Trial, ZeroLoss

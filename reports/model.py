@@ -3,8 +3,6 @@
 A doubt is part of the cell, sentence or figure that it is about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Numbers as text, with no more digits than were measured."""
 
-from __future__ import annotations
-
 import math
 
 NONE = "–"

@@ -4,8 +4,6 @@ A line may be damaged, a file may hold several runs, or records of one run twice
 never guessed at.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A verdict follows the interval, not the estimate: a ratio whose interval includes 1 shows no difference.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ With ``PACKET_RESERVE = 6`` the network header stands at byte 96: IPv4 and UDP f
 then aligned to four bytes, so compiled code reads them as whole words.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Final
 

@@ -4,8 +4,6 @@ The attachment is a descriptor (a *link*): it ends when the last copy of that is
 the process that made it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import struct
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A program has an accumulator A, an index register X, sixteen words of memory M[]
 big-endian; all arithmetic is on unsigned 32-bit numbers. A load beyond the packet ends it with 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 

@@ -4,8 +4,6 @@ The packet loop queues hundreds of thousands of operations a second, so it write
 itself. :mod:`forwarder.abi.uring_setup` makes the rings.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from forwarder.abi.jit import njit

@@ -5,8 +5,6 @@ inlines: after an edit to a callee in another module the caller would silently r
 therefore lives in a directory named by a digest of every source file that compiled code is made from.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

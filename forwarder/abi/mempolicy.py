@@ -13,8 +13,6 @@ A policy is a thread's (``current->mempolicy``) and is looked at when a page is 
   range, where there is one (``shmem_set_policy`` in ``mm/shmem.c``): whoever it is that writes.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

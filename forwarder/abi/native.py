@@ -11,8 +11,6 @@ Rules this module keeps:
   and release stores; see ``tools/include/linux/ring_buffer.h`` and ``io_uring(7)``.
 """
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any, Final
 

@@ -3,8 +3,6 @@
 From ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``scripts/syscall.tbl`` (arm64 uses the generic table).
 """
 
-from __future__ import annotations
-
 import platform
 from typing import Final
 

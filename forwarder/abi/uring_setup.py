@@ -5,8 +5,6 @@ the addresses of the rings and the choice of set-up flags. The package's extensi
 C functions, and this module calls them there.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import mmap

@@ -1,7 +1,5 @@
 """``mcrd supervisor``: the supervisor with its control socket and signals, from start to final statistics."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

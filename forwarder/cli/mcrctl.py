@@ -1,7 +1,5 @@
 """``mcrctl``: one command for each request that a supervisor takes, and ``top``."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """``mcrd supervisor | plan | host``."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Command lines generated from an options model: one option for each field."""
 
-from __future__ import annotations
-
 import errno
 import inspect
 import shlex

@@ -1,7 +1,5 @@
 """Cross-checks of options that are valid one by one. Pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

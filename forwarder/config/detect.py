@@ -1,7 +1,5 @@
 """``mcrd plan --detect``: interfaces and a strategy for a machine, as the document recommends. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final

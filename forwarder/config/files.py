@@ -4,8 +4,6 @@ All problems are reported at once, under the name that the user wrote: ``--num-w
 ``mcrd.toml: num_workers``.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace

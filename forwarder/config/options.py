@@ -4,8 +4,6 @@ The command line (:mod:`forwarder.config.arguments`) is made from this model. :m
 fills it from the command line, a TOML file, or both. Cross-checks are in :mod:`forwarder.config.conflicts`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum

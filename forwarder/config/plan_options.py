@@ -1,7 +1,5 @@
 """The options of ``mcrd plan``: the supervisor's, and a machine or rules that need not exist."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import replace

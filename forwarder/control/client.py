@@ -1,7 +1,5 @@
 """One request to a supervisor over its control socket, and the reply."""
 
-from __future__ import annotations
-
 import json
 import socket
 from pathlib import Path

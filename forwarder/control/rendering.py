@@ -1,7 +1,5 @@
 """Replies of a supervisor as tables and sentences, for ``mcrctl``."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Requests on the control socket: one model for each command, told apart by ``command``."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, Literal, get_args
 

@@ -5,8 +5,6 @@ Requests are in :mod:`forwarder.control.requests`. A reply is ``{"ok": true, "re
 is silent, or does not read its replies, does not delay others.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import json

@@ -1,7 +1,5 @@
 """Statistics: counters of all workers, as JSON and for Prometheus. They are read while workers run."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """``mcrctl top``: rates between two readings of the statistics, per worker and per interface. Pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

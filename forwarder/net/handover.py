@@ -9,8 +9,6 @@ on one CPU, one after another, so both use the same reading of the switch: a dat
 the moment of the switch is neither lost nor taken twice.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from contextlib import ExitStack

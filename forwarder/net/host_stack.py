@@ -11,8 +11,6 @@ interface. It is optional, because other programs on this machine no longer rece
 interface.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Final
 

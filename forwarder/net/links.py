@@ -4,8 +4,6 @@ A name means the interface that has it now. If none has it any more, it still me
 last, as long as that one exists: a rename does not stop traffic.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal

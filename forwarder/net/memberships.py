@@ -4,8 +4,6 @@ The workers receive at layer 2, below IGMP, but routers and snooping switches mu
 socket takes ``net.ipv4.igmp_max_memberships`` groups (20 by default), so there are several.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 import struct

@@ -1,7 +1,5 @@
 """The kernel's interfaces and addresses, and notice of every change (rtnetlink(7))."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

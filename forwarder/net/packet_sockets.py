@@ -4,8 +4,6 @@ The supervisor opens them all and keeps a descriptor of each: a socket, its plac
 its ring holds outlive the worker that reads it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

@@ -17,8 +17,6 @@ for both, but before Linux 6.16 they reach only the linear part of a frame, whic
 header.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -5,8 +5,6 @@ the ``mcrd plan`` options that reproduce it, the figures that the document state
 its arithmetic does not explain.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

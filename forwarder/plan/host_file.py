@@ -3,8 +3,6 @@
 ``mcrd host`` writes the file of the machine that it runs on.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace

@@ -9,8 +9,6 @@ Two estimates of the same workers, in bytes, decimal prefixes as in the seed doc
 The lab measures real memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@
 Nothing here decides anything; :func:`forwarder.plan.planner` does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

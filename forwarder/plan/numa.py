@@ -10,8 +10,6 @@ The rules, and why, are in docs/decisions/0042-numa.md:
 * Groups that are made, not given, are made of interfaces of one node.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice

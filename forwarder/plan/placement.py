@@ -19,8 +19,6 @@ price is a score per member: 12 instructions each, so 4,096 (BPF_MAXINSNS) are e
 The reasons are in docs/decisions/0002-placement-hash.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

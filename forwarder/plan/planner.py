@@ -4,8 +4,6 @@ A dry run is the plan itself: workers are started exactly as it says. Its parts 
 :mod:`forwarder.plan.model`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A plan as text for people, or as JSON."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """The arithmetic of a plan: which CPUs, which place in a fanout group, how large a ring."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

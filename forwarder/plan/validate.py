@@ -1,7 +1,5 @@
 """Whether a plan can be made at all: problems of a strategy, its sizing and the groups it yields."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Warnings of a plan, a sentence each, with the numbers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

@@ -11,8 +11,6 @@ The conditions, which :class:`RuleBook` checks:
 Every check is linear in the rules, and adding a rule costs what it touches, not what the set holds.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address

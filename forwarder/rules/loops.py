@@ -4,8 +4,6 @@ A graph is two functions, the nodes after a node and the nodes before it; nodes 
 Nothing here recurses: a chain may be as long as there are nodes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 

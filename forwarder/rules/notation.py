@@ -1,7 +1,5 @@
 """How rules are written: JSON and TOML, and outputs as the command line has them."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping

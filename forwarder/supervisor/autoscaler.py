@@ -9,8 +9,6 @@ kept, *parked*, with its counters, and is used again first.
 :mod:`forwarder.supervisor.scaling_policy` decides when to resize.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import time

@@ -5,8 +5,6 @@ plan of another shape, or a rule with other outputs, workers of the wanted plan 
 ones, and take over (:mod:`forwarder.supervisor.switchover`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any

@@ -4,8 +4,6 @@ A rule's interface may not exist yet, may be created anew under the same name, a
 rules.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Collection

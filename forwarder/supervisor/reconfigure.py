@@ -1,7 +1,5 @@
 """Reconfigures a running forwarder: finds what a configuration changes, and carries it out."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence

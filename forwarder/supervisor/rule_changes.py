@@ -11,8 +11,6 @@ There is no ``await`` before stage 3, so book, index and state file change toget
 changes may come in between: what is rolled back or committed is only what nobody else has removed meanwhile.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence

@@ -6,8 +6,6 @@ was answered survives a kill; it reaches the kernel's page cache, which a crash 
 last line that is incomplete was never answered.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

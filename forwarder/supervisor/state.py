@@ -1,7 +1,5 @@
 """What the parts of a running supervisor share: the plan in force, its rules, workers and interfaces."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field, replace
 

@@ -3,8 +3,6 @@
 It is one thread with one event loop, and touches no packet.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import sys

@@ -6,8 +6,6 @@ interfaces at once; then the outgoing workers forward what their rings hold, and
 spare slots that the next switchover uses.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 from collections.abc import Mapping, Sequence

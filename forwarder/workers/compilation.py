@@ -3,8 +3,6 @@
 The compiler leaves some 200 MB of heap behind, which the supervisor would keep for as long as it lives.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import subprocess

@@ -3,8 +3,6 @@
 :mod:`forwarder.engines.packet.schema` defines them, :mod:`forwarder.engines.packet.loop` is the other end.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

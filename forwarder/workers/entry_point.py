@@ -4,8 +4,6 @@ It is forked from the supervisor, which has everything imported and compiled. It
 up every privilege before it touches a packet, and ends with its supervisor.
 """
 
-from __future__ import annotations
-
 import gc
 import mmap
 import os

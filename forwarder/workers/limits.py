@@ -1,7 +1,5 @@
 """System limits: raised where a process may do that, named in the error where it may not."""
 
-from __future__ import annotations
-
 import errno
 import os
 import resource

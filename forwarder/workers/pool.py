@@ -4,8 +4,6 @@ A new process is sent all links, rules and sockets; later it is sent what change
 plan in force, the pool has spare slots of earlier plans, and incoming workers of the next plan.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """The few process facilities of Linux that Python's os module lacks."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import socket

@@ -6,8 +6,6 @@ that goes down and up again: the kernel then links the sockets anew in the order
 (``packet_notifier`` and ``packet_create`` in ``net/packet/af_packet.c``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The supervisor's end of the channel to one worker process: requests, replies, and a limit on silence."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections import deque

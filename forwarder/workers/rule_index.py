@@ -4,8 +4,6 @@ An input interface gets the number that is part of a rule's key, an output inter
 link table, and a rule the slot of its counters in its partition.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address

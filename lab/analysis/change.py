@@ -1,7 +1,5 @@
 """What a change of the running forwarder costs: which flows it moves, what came of each. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 

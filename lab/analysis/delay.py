@@ -9,8 +9,6 @@ Times are nanoseconds of one clock (CLOCK_REALTIME). A repetition is an addition
   the rule was added again.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass

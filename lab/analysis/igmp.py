@@ -4,8 +4,6 @@ Version 3 (RFC 3376, section 4.2), whose records say how a group's filter change
 By hand: scapy's parser does not skip a record's auxiliary data, moved in scapy 2.8 and imports sockets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Literal

@@ -4,8 +4,6 @@ A group is *overloaded* from when it is offered more than its workers are meant 
 threshold), as far as more are allowed. It is *scaled* when it has as many as what it is offered calls for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -24,8 +24,6 @@ How the library's terms are used, read from the installed release (MLRsearch 1.2
   lowest rate goes on below it, and one that finds none at its highest goes on above.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

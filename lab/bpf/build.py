@@ -4,8 +4,6 @@ The objects are committed, so that only who changes a source needs a compiler. E
 source (section ``source``), by which a test tells that it was compiled from the source beside it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import subprocess

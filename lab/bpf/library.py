@@ -4,8 +4,6 @@ Only calls of libbpf 1.0 and later: Debian 12 has 1.1. Every failure is an :clas
 tried; EPERM means that CAP_BPF and CAP_NET_ADMIN are needed.
 """
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 import os

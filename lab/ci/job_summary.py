@@ -1,7 +1,5 @@
 """A run as Markdown for the summary page of a CI job. Pure, but for :func:`append`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

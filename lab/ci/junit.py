@@ -4,8 +4,6 @@ A step's duration, failures and records come from the run's journal. A step with
 interrupt left undone, and a subject that is not on this machine are skipped test cases, with the reason.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ differences between neighbours, as a change affects only one of them. In noise a
 10 to 200 points has a change (500 simulated series each; a property test holds it to one in twenty).
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

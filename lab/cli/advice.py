@@ -6,8 +6,6 @@ the kernel's part of receiving runs on the workers' CPUs, and flows fall on work
 network card's hash.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left
 from collections import defaultdict

@@ -4,8 +4,6 @@ Each check tries the thing itself, in a throw-away namespace or a child process,
 versions. A *needed* check that fails stops a run; an *optional* one is only noted.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -3,8 +3,6 @@
 The report shows the plans beside what a capacity model predicts of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from forwarder.config.arguments import parse

@@ -1,7 +1,5 @@
 """``mcastlab doctor`` and ``clean``: this machine, before and after runs."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The console script ``mcastlab``: its commands, and what becomes of their errors."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

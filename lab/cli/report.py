@@ -1,7 +1,5 @@
 """``mcastlab report`` and ``comparisons``: what runs have measured."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated

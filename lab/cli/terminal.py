@@ -1,7 +1,5 @@
 """What the commands of ``mcastlab`` share: exit statuses, options, messages, and tables on the terminal."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator

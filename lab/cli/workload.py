@@ -1,7 +1,5 @@
 """The machine and load that a user asks advice for; every wrong field is in one message. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -6,8 +6,6 @@ seen, the more it counts. rich's TimeRemainingColumn
 would not do: it knows one constant rate, and steps differ a hundredfold.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ between two statements that belong together. So the first signal only sets a fla
 run can end. The lab's processes are in process groups of their own: a terminal's Ctrl-C does not reach them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Progress of a run on stderr: a live display on a terminal, elsewhere a line for each step, or nothing."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

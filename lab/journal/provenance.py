@@ -1,7 +1,5 @@
 """The machine and the software that a run's figures come from."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

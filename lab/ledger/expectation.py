@@ -1,7 +1,5 @@
 """Whether a trial shows what its scenario expects of it. Pure: one trial in, one check for each key out."""
 
-from __future__ import annotations
-
 from lab.results import Check, Setting, Trial
 from lab.scenario.tables import Expect
 

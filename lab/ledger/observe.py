@@ -1,7 +1,5 @@
 """What the reports of sender, receivers and subject say about a trial: doubts, notes, shares. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -4,8 +4,6 @@ Rule ``i`` is on input ``i`` modulo the number of inputs, and so is flow ``i``; 
 spread over its rules. Each rule has a group of its own, so that every subject can tell them apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

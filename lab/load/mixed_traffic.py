@@ -5,8 +5,6 @@ each output. They enter by the same input, between those of the multicast stream
 no subject here forwards unicast, but each shares the machine with those that do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from math import gcd

@@ -10,8 +10,6 @@ Three namespaces and one veth pair per input and per output::
 receivers do by themselves, which every other figure is measured against.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal

@@ -4,8 +4,6 @@ A stream with a share of ``n`` comes ``n`` times in a turn, as evenly spread as 
 interface gets more of than another must not come in lumps.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

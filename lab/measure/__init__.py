@@ -1,7 +1,5 @@
 """Readings of the machine's counters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar

@@ -4,8 +4,6 @@ The kernel accounts a CPU's time per clock tick (10 ms here, proc_stat(5)), so a
 good to a few per cent.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

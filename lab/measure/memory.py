@@ -14,8 +14,6 @@
   machine otherwise idle. Pages that ring buffers take are in none of its lines; they are the ``ring_bytes``.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ the peer's NAPI has none (its ring has 256 slots) here only: the larger of both 
 A frame is a datagram, unless segmentation offload passes it whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields

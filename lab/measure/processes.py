@@ -4,8 +4,6 @@ By hand: psutil has processor time in clock ticks of 10 ms, too coarse for a wor
 neither dirty memory nor that of packet rings (:mod:`lab.measure.memory`); two directory listings remain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -12,8 +12,6 @@ enough: with automatic groups the session's group competes with kernel threads a
 control group of its own with ``cpu.idle`` (Linux 5.15, Documentation/admin-guide/cgroup-v2.rst).
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import subprocess

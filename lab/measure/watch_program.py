@@ -1,7 +1,5 @@
 """The watching process of ``watch.py``: ``python -m … PARENT DESCRIPTOR GROUP CPU…``."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import sys

@@ -1,7 +1,5 @@
 """Build a :class:`~lab.load.topology.Topology`: namespaces, links, addresses; undone on exit."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Remove what killed runs left behind: namespaces, the processes inside them, temporary directories."""
 
-from __future__ import annotations
-
 import fcntl
 import shutil
 import tempfile

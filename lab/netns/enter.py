@@ -12,8 +12,6 @@ program cannot be started.
 Python 3.11 has no ``os.setns`` (it came with 3.12), hence libc through ctypes.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

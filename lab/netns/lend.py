@@ -5,8 +5,6 @@ addresses and routes. Its name is written into its alias, so that ``clean`` can 
 killed. Name, MTU, device features and up or down are restored; after a killed lab only name and MTU.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

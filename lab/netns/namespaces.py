@@ -10,8 +10,6 @@ Rules:
   is left, whatever happens to its name.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal

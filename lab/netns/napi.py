@@ -5,8 +5,6 @@ A device's ``threaded`` file in sysfs switches them on (Linux 5.12). The kernel 
 (Linux 6.7, Documentation/netlink/specs/netdev.yaml).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Final

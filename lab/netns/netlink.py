@@ -9,8 +9,6 @@ answer when it was interrupted (``netlink_rcv_skb`` in net/netlink/af_netlink.c,
 it. So a request without an answer is sent once more, on a new socket, and EEXIST then means success.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import socket

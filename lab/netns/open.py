@@ -10,8 +10,6 @@ the lab's event queues and signal handlers, and what it does with them on its wa
 the standard library, and little of it. Exit status 1 with one line on stderr when it cannot be done.
 """
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 import os

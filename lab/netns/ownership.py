@@ -4,8 +4,6 @@ A name is ``mcl-<pid>-<start time of that pid>-<label>``. When that process is g
 over, and ``lab/netns/clean.py`` may remove it. The start time tells a reused pid apart.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

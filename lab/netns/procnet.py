@@ -10,8 +10,6 @@ those of proc_pid_net(5). What the counters mean on Linux 6.18:
 * UDP ``OutDatagrams``: sent. ``SndbufErrors``: refused by a device, which a program is not told.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path

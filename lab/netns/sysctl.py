@@ -6,8 +6,6 @@ status 1 and a line on stderr for each file that did not take its text: a lab is
 Only the standard library, and little of it.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import sys

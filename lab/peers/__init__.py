@@ -15,8 +15,6 @@ forwards, as far as it can tell. The object that it returns has
 A peer with ``at`` can be given the path of a program: ``mcastlab run --peer NAME=PATH``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 

@@ -1,7 +1,5 @@
 """What every subject offers: start in the forwarder's namespace, say what it counted, stop."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

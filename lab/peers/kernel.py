@@ -1,7 +1,5 @@
 """Kernel multicast routing as a subject: a small process sets it up and reads it; the kernel forwards."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -18,8 +18,6 @@ SIOCGETSGCNT's ``pktcnt`` counts the packets that matched a route, ``wrong_if`` 
 elsewhere (net/ipv4/ipmr.c, ip_mr_forward).
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import socket

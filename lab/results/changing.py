@@ -1,7 +1,5 @@
 """Records of a load, or a forwarder, that changes meanwhile. Times count from the first datagram."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lab.results.parts import NS_PER_S, Measured, Record

@@ -1,7 +1,5 @@
 """Records to lines and back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

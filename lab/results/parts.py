@@ -1,7 +1,5 @@
 """What records are made of: counts, samples, and what was varied."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict

@@ -1,7 +1,5 @@
 """The records themselves: one line of a results file each."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lab.results.parts import (

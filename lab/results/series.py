@@ -1,7 +1,5 @@
 """A figure over many runs: computed by ``mcastlab trend``, drawn by the reports."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

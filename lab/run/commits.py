@@ -5,8 +5,6 @@ are the same whenever its commit is checked out, so numba's cache holds: only th
 machine takes half a minute to compile.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

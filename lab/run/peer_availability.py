@@ -1,7 +1,5 @@
 """Which peers can run on this machine, with the programs that the user chose, and why others cannot."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

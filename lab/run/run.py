@@ -1,7 +1,5 @@
 """Perform the steps of a run in order, and leave nothing behind however the run ends."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """One run in one directory: started or resumed, then run to its end."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,6 @@ scenario file has; ``receive=`` says who does the receive work (``first`` otherw
 that holds a comma is put in double quotes, all of it, as in CSV.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Scenario files: TOML in, checked scenarios out, and back. All problems of a file are reported, by key."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

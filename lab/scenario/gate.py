@@ -4,8 +4,6 @@
 one side is the forwarder of a commit. No figure of another machine, or of another day, is in it.
 """
 
-from __future__ import annotations
-
 from lab.scenario.files import check_scenario
 from lab.scenario.model import Scenario
 

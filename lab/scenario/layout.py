@@ -1,7 +1,5 @@
 """What the strategy of a setting comes to: groups, workers, and how many of them get each datagram. Pure."""
 
-from __future__ import annotations
-
 from forwarder.plan.model import Sizing
 from forwarder.plan.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering, Strategy, Width
 from lab.results import Setting

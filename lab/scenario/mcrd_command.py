@@ -1,7 +1,5 @@
 """The words by which the lab starts ``mcrd supervisor``, and what is wrong with those of a scenario. Pure."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 

@@ -11,8 +11,6 @@ is reported at once, by key, with the value and what is allowed (:mod:`lab.scena
 :mod:`lab.scenario.validate` has the checks across tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Profiles: how long and how often. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Literal
 

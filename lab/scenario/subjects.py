@@ -3,8 +3,6 @@
 :mod:`lab.peers` has a module of the same name for each subject, which starts it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

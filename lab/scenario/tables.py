@@ -1,7 +1,5 @@
 """The tables of a scenario file, typed: what each key is called, what it allows, in which unit. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """What a scenario's tables must say together: names that exist, combinations that can be measured. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

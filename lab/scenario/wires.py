@@ -9,8 +9,6 @@
 A trial without a forwarder (calibration) uses the input cables, their receiving ends being the receivers'.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -4,8 +4,6 @@ A probe either becomes copies, described field by field and compared with what s
 counted under one reason. A forwarded probe's payload begins with the probe's name, so its copies are found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

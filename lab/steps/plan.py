@@ -1,8 +1,6 @@
 """From scenarios and a profile to the steps of a run, in order. Touches nothing: ``mcastlab plan`` prints
 these."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Hashable, Iterable, Iterator
 
 from lab.scenario.model import Scenario

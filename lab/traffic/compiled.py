@@ -1,7 +1,5 @@
 """Compiled helpers that sender and receiver share: clocks, big-endian words, checksums, the stamp."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

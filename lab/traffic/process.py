@@ -16,8 +16,6 @@ is ready when it says so, and has failed when it says that or ends. For example:
         receiver.again(ReceiverJob(…))  # the next trial, in the same process
 """
 
-from __future__ import annotations
-
 import json
 import select
 import subprocess

@@ -3,8 +3,6 @@
 One process does one job after another, so that imports and compiled code are loaded once for many trials.
 """
 
-from __future__ import annotations
-
 import json
 import queue
 import sys

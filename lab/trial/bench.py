@@ -8,8 +8,6 @@ new for a while. Processor time is read around the sending only, so the later ch
 count.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -4,8 +4,6 @@ A subject that ends is a result, not a failure of the lab: nothing is delivered 
 says how it ended. One that never became ready is not tried a second time.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -14,8 +14,6 @@ Under overload each dropped datagram has a cost, too: to receive it, where the w
 are without loss; as terms of their own they keep overload from making the others look dearer.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Reports do not import the forwarder: its plans are written to a file by
 ``python -m lab.cli.document_layouts``, and a test compares the file with the plans.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from reports.capacity.law import Part

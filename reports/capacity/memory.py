@@ -8,8 +8,6 @@
 * *rings* are configuration: they are as large as the plan says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

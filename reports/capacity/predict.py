@@ -5,8 +5,6 @@ share of its rate that a worker reaches without loss, and a convention for loads
 (:data:`~reports.capacity.law.OUTSIDE_DOUBLING`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

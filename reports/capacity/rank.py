@@ -1,7 +1,5 @@
 """Predict and rank candidates for a load. Pure: the planner makes the candidates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter

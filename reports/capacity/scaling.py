@@ -6,8 +6,6 @@ two parameters, so it is fitted only to four or more numbers of workers, each on
 Otherwise the speed-up is between perfect and that of :data:`PESSIMISTIC_SIGMA`, which is an assumption.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The drawing of a load that changes over time: the offered rate above, the workers below."""
 
-from __future__ import annotations
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator

@@ -1,7 +1,5 @@
 """The drawing of a worker's memory: its own, its share of the template, and its rings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

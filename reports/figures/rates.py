@@ -1,7 +1,5 @@
 """The drawings of rates, loss, latency and comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

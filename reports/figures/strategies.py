@@ -1,7 +1,5 @@
 """The drawings of strategies on the same load: throughput beside memory, and how evenly workers share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

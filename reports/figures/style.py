@@ -4,8 +4,6 @@ Colour is never the only mark. A subject has its colour *and* its marker; a doub
 and named under the drawing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ matplotlib draws in placeholder colours, each standing for a CSS variable; here 
 drawing serves light, dark and print. Text stays text. No pyplot: nothing global is created or kept.
 """
 
-from __future__ import annotations
-
 import io
 import multiprocessing
 import os

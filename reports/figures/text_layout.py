@@ -4,8 +4,6 @@ matplotlib's own engines draw every text to learn its size, which takes a third 
 uses the reader's font anyway, whose widths are unknown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A drawing of series over many runs: points, levels, and where a level changes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """The page of two runs against each other."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter

@@ -3,8 +3,6 @@
 Importing this imports pandas and matplotlib, which takes about a second.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping

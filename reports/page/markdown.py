@@ -1,7 +1,5 @@
 """The page as Markdown, for a pull request or a mail."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The sections of a run's page, in order, with their explanations: results first, method last."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 

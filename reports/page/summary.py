@@ -1,7 +1,5 @@
 """The summary that opens the page; every sentence is made from records."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

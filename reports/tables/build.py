@@ -1,7 +1,5 @@
 """Build tables from records: each column is a heading and how its cell is read from one record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar

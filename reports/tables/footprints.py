@@ -1,7 +1,5 @@
 """Tables of workers that were really started: memory, time to start and stop, idle cost."""
 
-from __future__ import annotations
-
 from lab.results import Footprint
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset

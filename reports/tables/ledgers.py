@@ -1,7 +1,5 @@
 """Tables of the functional checks, of every trial's ledger, and of what ran on what."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter

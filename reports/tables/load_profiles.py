@@ -1,7 +1,5 @@
 """Tables of given loads (sweeps, soaks, load profiles) and of changes to a running forwarder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from statistics import median
 

@@ -1,7 +1,5 @@
 """One row a scenario: where to look in a run of many."""
 
-from __future__ import annotations
-
 from lab.results import Delay, Footprint, Trial, ZeroLoss
 from reports import quantity, verdicts
 from reports.dataset import Dataset, Named, Tested

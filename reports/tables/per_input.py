@@ -1,7 +1,5 @@
 """Tables of each input's loss, for trials in which inputs fared differently: one flooded, the others not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

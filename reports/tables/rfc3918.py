@@ -4,8 +4,6 @@ A scenario says which tests it makes (``rfc3918`` in its file). A frame's size i
 check sequence that no veth carries; rates are frames a second, each frame a datagram.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil

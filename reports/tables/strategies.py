@@ -4,8 +4,6 @@ Cases of one scenario make a group if they forwarded the same load with differen
 values on a strategy's axes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables of targets, comparisons, rates, processor time, latency and worker shares, made from trials."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 

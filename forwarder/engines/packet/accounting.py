@@ -6,8 +6,6 @@ and, from the submission ring's head, which sends the kernel had taken (:func:`s
 odd during a change, lets readers take a consistent copy without stopping the writer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

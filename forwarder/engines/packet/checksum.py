@@ -4,8 +4,6 @@ The one's complement sum does not depend on byte order as long as data, field an
 (RFC 1071 section 2 B), so nothing here swaps bytes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

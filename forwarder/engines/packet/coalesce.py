@@ -13,8 +13,6 @@ Rules:
 * nothing waits: a batch is what was queued when the worker looked.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

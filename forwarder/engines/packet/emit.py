@@ -3,8 +3,6 @@
 One system call hands over the messages of a whole turn (:mod:`forwarder.engines.packet.transmit`).
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -4,8 +4,6 @@ The engine is made before the worker is forked: building it in the worker would 
 that all workers share otherwise.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import socket

@@ -10,8 +10,6 @@ reference counts above all, that forked workers could share; and the packet loop
 interpreter.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

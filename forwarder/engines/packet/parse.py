@@ -4,8 +4,6 @@ Pure functions over arrays: ``words`` (``uint32[]``) and ``data`` (``uint8[]``) 
 network header starts on a 32-bit word.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

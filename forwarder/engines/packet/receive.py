@@ -4,8 +4,6 @@
 that word is read with acquire and written with release order.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -6,8 +6,6 @@ payload kept; TTL one less, or as the output says. IP options are not carried ov
 here, with an identification of its own (RFC 6864).
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -5,8 +5,6 @@ A key packs to 64 bits: ``interface << 48 | port << 32 | group``, port and group
 not depend on history.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

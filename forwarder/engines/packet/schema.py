@@ -7,8 +7,6 @@ Compiled functions take a worker's arrays as one :class:`Worker`. Every array is
 :mod:`forwarder.engines.packet.engine`; nothing is allocated per packet.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 

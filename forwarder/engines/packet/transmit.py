@@ -4,8 +4,6 @@ A send is a ``sendmsg`` on a packet socket, its address naming the interface. Su
 (CQE_SKIP_SUCCESS): a send counts as sent when it is submitted, and is taken back when it failed.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -17,8 +17,6 @@ Rules of the ring:
   been, and those behind it become messages.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

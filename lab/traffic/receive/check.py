@@ -12,8 +12,6 @@ Rules:
 * Latencies go into the buckets of an HDR histogram with three digits, so memory does not grow with the trial.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

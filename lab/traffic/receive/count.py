@@ -5,8 +5,6 @@ a ring of headers and stamps. It saves the cost of a ring, which matters because
 pair works on the sender's CPU. Nothing can overrun, so it loses nothing.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import time

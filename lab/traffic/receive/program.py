@@ -1,7 +1,5 @@
 """The receiver's process: ``python -m lab.traffic.receive.program`` in its namespace; see ``jobs.py``."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -10,8 +10,6 @@ next offset, seconds, nanoseconds, captured length, length, status (words 0 to 5
 tag (word 8). With af_packet.PACKET_VNET_HDR a virtio_net_hdr stands right before the Ethernet header.
 """
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 import os

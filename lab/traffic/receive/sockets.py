@@ -4,8 +4,6 @@ One socket for each interface, group and port, bound to all three, read by a com
 long as the trial runs.
 """
 
-from __future__ import annotations
-
 import socket
 import struct
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The generator's frames, built with scapy; a payload begins with a stamp (``lab/load/stamp.py``)."""
 
-from __future__ import annotations
-
 import socket
 import struct
 from collections.abc import Sequence

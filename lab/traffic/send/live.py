@@ -7,8 +7,6 @@ sockets do. A run whose datagram is not due yet gives its frame back, which is h
 The receiving end of the link must take XDP frames: on veth that is one with NAPI, which GRO switches on.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -1,7 +1,5 @@
 """The generator on packet sockets: a compiled loop over ``sendmmsg`` (:mod:`lab.traffic.send.transmit`)."""
 
-from __future__ import annotations
-
 import os
 import socket
 import struct

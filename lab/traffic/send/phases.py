@@ -5,8 +5,6 @@ however long the last one took: what a delayed generator could not send in a pha
 not made up in the next.
 """
 
-from __future__ import annotations
-
 import time
 
 from lab.load.jobs import Phase, PhaseReport, SenderJob

@@ -1,7 +1,5 @@
 """The generator's process: ``python -m lab.traffic.send.program`` inside its namespace; see ``jobs.py``."""
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """When a generator sends how much, and what came of it: the same for every kind of generator."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 

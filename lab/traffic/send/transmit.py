@@ -6,8 +6,6 @@ once. For each datagram only the stamp and the UDP checksum change. The kernel c
 call, so a slot can be reused at once.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Predict each case from all the others, as if it had not been measured."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Fit a model to runs: laws, ranges, points, and predictions of held-out cases."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict

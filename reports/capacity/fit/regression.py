@@ -5,8 +5,6 @@ large ones weigh less than their square (soft L1), as stalls of a shared machine
 same however often it was measured. Resamples draw cases, as trials of one case are not independent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any

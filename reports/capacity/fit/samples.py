@@ -8,8 +8,6 @@
 * Workers that share their processor with the generator show neither.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal

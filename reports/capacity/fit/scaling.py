@@ -1,7 +1,5 @@
 """Fit the Universal Scalability Law to a run's numbers of workers, or say why not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from statistics import median

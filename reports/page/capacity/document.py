@@ -3,8 +3,6 @@
 A sentence under each row explains the difference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median

@@ -1,7 +1,5 @@
 """The capacity model on the page: how well it predicts unseen cases, and its terms."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -129,7 +129,10 @@ def test_several_clean_at_once_and_each_namespace_is_removed_by_one() -> None:
         lab.stdout.readline()
         left = {name for name in netns.names() if f"-{lab.pid}-" in name}
         lab.kill()
-    code = "import sys; from lab.netns.clean import clean; sys.stdin.read(); print(*(one.namespace for one in clean()))"
+    code = (
+        "import sys; from lab.netns.clean import clean\n"
+        "sys.stdin.read(); print(*(one.namespace for one in clean()))"
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     cleaners = [subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) for _ in range(4)]
     for cleaner in cleaners:
