@@ -107,7 +107,11 @@ def find_rates(
     """
     low, high = within or _climb(measure, ceiling_dps, profile, loss_ratios)
     search = _Search(measure, profile, loss_ratios, low, min(high, ceiling_dps), ceiling_dps)
-    return tuple(map(search.beyond, loss_ratios, search.bounds()))
+    found: list[Found] = []
+    for loss_ratio, bounds in zip(loss_ratios, search.bounds(), strict=True):
+        share = search.trials_left // (len(loss_ratios) - len(found))
+        found.append(search.beyond(loss_ratio, bounds, share))
+    return tuple(found)
 
 
 def find_zero_loss(
@@ -203,17 +207,17 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
         found = [results[search_goal] for search_goal in goals]
         return [(_load(r.relevant_lower_bound), _load(r.relevant_upper_bound)) for r in found]
 
-    def beyond(self, loss_ratio: float, bounds: Bounds) -> Found:
-        """What was found, after a search below or above where this one ended at its range."""
+    def beyond(self, loss_ratio: float, bounds: Bounds, trials: int) -> Found:
+        """What was found, after a search below or above where this one ended at its range, of ``trials``."""
         lower, upper = bounds
-        rest = self._profile.model_copy(update={"search_trials_max": self.trials_left})
+        rest = self._profile.model_copy(update={"search_trials_max": trials})
         lowest = self._ceiling * _LOWEST_SHARE
-        if self.trials_left and lower is None and self.low > lowest:
-            (below,) = find_rates(self._measure_once, self.low, rest, (loss_ratio,), (lowest, self.low))
+        if trials and lower is None and self.low > lowest:
+            (below,) = find_rates(self._try, self.low, rest, (loss_ratio,), (lowest, self.low))
             return replace(below, upper_dps=below.upper_dps or self.low, bound_by="forwarder")
-        if self.trials_left and upper is None and self.asked_first == self.high < self._ceiling:
+        if trials and upper is None and self.asked_first == self.high < self._ceiling:
             further = (self.high, self._ceiling)
-            (above,) = find_rates(self._measure_once, self._ceiling, rest, (loss_ratio,), further)
+            (above,) = find_rates(self._try, self._ceiling, rest, (loss_ratio,), further)
             return replace(above, lower_dps=max(above.lower_dps or 0.0, lower or 0.0) or None)
         return self._conclude(loss_ratio, bounds)
 

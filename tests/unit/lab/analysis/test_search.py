@@ -176,6 +176,15 @@ def test_one_search_finds_the_rate_without_loss_and_the_one_with_little(capacity
     assert together <= apart
 
 
+@pytest.mark.parametrize("within", [(1_000.0, 2_000.0), (350_000.0, 400_000.0)])
+def test_goals_that_both_go_on_beyond_the_range_share_the_trials(within: tuple[float, float]) -> None:
+    subject = Subject(capacity=123_456)
+    few = goal(search_trials_max=6)
+    every = find_rates(subject.measure, CEILING, few, (0.0, 0.001), within)
+    assert subject.trials <= 2 * few.search_trials_max
+    assert all(found.lower_dps and 61_000 < found.lower_dps < 124_000 for found in every)
+
+
 def test_what_piles_up_counts_towards_the_loss_that_a_goal_allows() -> None:
     """This subject loses nothing: it is 10 % late at 1.1 times its capacity, and so on."""
 
