@@ -140,7 +140,7 @@ def targets(data: Dataset) -> list[MeasuredTarget]:
     found = []
     for c in data.comparisons:
         if (goal := target(c)) is not None:
-            what, doubts = f"{c.metric}, {labels.label(data, c)}", distinct(c.warnings)
+            what, doubts = f"{c.figure}, {labels.label(data, c)}", distinct(c.warnings)
             figures = (what, target_text(c), measured(c), goal, doubts)
             found.append(MeasuredTarget(*figures, c.bound_by, tuple(c.trial_ids)))
     for f in data.footprints:

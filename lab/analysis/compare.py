@@ -167,7 +167,7 @@ def is_missed(record: Comparison) -> bool:
 
 def describe(record: Comparison) -> str:
     """A comparison in one line."""
-    line = f"{record.metric}: {record.a} / {record.b} = {record.ratio:.2f}"
+    line = f"{record.figure}: {record.a} / {record.b} = {record.ratio:.2f}"
     line += f" ({record.low:.2f} to {record.high:.2f})"
     if record.verdict is None:
         line += f", undecided: {FEW_PAIRS} pairs are the least for a verdict"

@@ -43,7 +43,7 @@ def markdown(records: Sequence[AnyRecord], ended: RunEnded, report: str) -> str:
 def _row(record: Comparison) -> str:
     cells = (
         f"{record.scenario}: {record.case}",
-        f"{record.metric}, {record.a} / {record.b}",
+        f"{record.figure}, {record.a} / {record.b}",
         f"{record.ratio:.3f}",
         f"{record.low:.3f} to {record.high:.3f}",
         record.verdict or "undecided",

@@ -97,7 +97,7 @@ def _points(records: Sequence[AnyRecord]) -> Iterator[tuple[SeriesKey, Point]]:
             subject, better = f"{record.a} / {record.b}", record.higher_is_better
             about = _digest(record.setting.model_dump(), started.profile)
             key = SeriesKey(
-                machine, "ratio", record.scenario, record.case, subject, record.metric, about, "", better
+                machine, "ratio", record.scenario, record.case, subject, record.figure, about, "", better
             )
             ratios.setdefault(key, []).append(record.ratio)
         elif isinstance(record, ZeroLoss) and record.lower_dps:

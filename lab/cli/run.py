@@ -23,6 +23,11 @@ PROFILE_HELP = (
     "How thorough: quick (the default) takes minutes and suits CI; full has longer trials and more pairs and "
     "cases; conservative has trials of 60 s, as in RFC 2544, and takes hours."
 )
+METRIC_HELP = (
+    "What to compare: zero-loss (rate), delivered (copies/s under overload), goodput (delivered at twice the "
+    "zero-loss rate, as a share of it), cpu (CPU per copy), or latency p50, p99 or p99.9; the last four at "
+    "half the zero-loss rate. `share` is another share of it: goodput,share=4."
+)
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -176,8 +181,8 @@ def compare(
     metric: Annotated[
         list[str] | None,
         option(
-            "What to compare: zero-loss, delivered, cpu or latency. May be repeated. Default: all four.",
-            "NAME",
+            METRIC_HELP + " May be repeated. Default: zero-loss, delivered, cpu and p99.",
+            "NAME[,share=N]",
         ),
     ] = None,
     pairs: Annotated[int | None, option("How many pairs of trials; a verdict needs 6. Default: 8.")] = None,

@@ -82,7 +82,7 @@ def _cells(record: Comparison) -> Iterator[str]:
     from lab.analysis.compare import promise
 
     yield f"{record.scenario}: {record.case}"
-    yield f"{record.metric}, {record.a} / {record.b}"
+    yield f"{record.figure}, {record.a} / {record.b}"
     yield f"{record.ratio:.2f}"
     yield f"{record.low:.2f} to {record.high:.2f}"
     decided = record.verdict is not None and record.detectable is not None

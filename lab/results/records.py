@@ -148,6 +148,8 @@ class Comparison(Record):
     case: str
     metric: str
     """"zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99" …"""
+    share: float | None = None
+    """Of the zero-loss rate, where the metric was taken at another one than it usually is."""
     higher_is_better: bool
     a: Subject
     b: Subject
@@ -169,6 +171,11 @@ class Comparison(Record):
     bound_by: Bound = "unknown"
     trial_ids: list[str] = []
     warnings: list[str] = []
+
+    @property
+    def figure(self) -> str:
+        """The metric, with its share of the zero-loss rate: "goodput at 4 ×"."""
+        return self.metric if self.share is None else f"{self.metric} at {self.share:g} ×"
 
 
 class Footprint(Record):

@@ -25,19 +25,33 @@ from lab.scenario.tables import Case, Metric
 NAME = "compare"
 KEYS = tuple(key for key in Case.model_fields if key not in ("name", "measure", "subjects"))
 """What may be changed."""
-METRICS: tuple[Metric, ...] = ("zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99")
-"""What two subjects can be compared in."""
+METRICS: Mapping[str, Metric] = {
+    "zero-loss": "zero-loss rate",
+    "delivered": "delivered copies/s",
+    "goodput": "goodput",
+    "cpu": "CPU per copy",
+    "p50": "latency p50",
+    "p99": "latency p99",
+    "p99.9": "latency p99.9",
+}
+"""What two subjects can be compared in, by the short name."""
+DEFAULT_METRICS = ("zero-loss", "delivered", "cpu", "p99")
+_NAMES: Mapping[str, Metric] = {
+    **METRICS,
+    **{name: name for name in METRICS.values()},
+    "latency": "latency p99",
+}
 PAIRS = 8
 """Where none are asked for and the profile has fewer: enough for a verdict."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
 RECEIVE: tuple[Receive, ...] = get_args(Receive)
 _OPTIONS = (
-    (r"^compare: case\[0\]\.", "A."),
-    (r"^compare: case\[1\]\.", "B."),
-    (r"^compare: setting\.", "--case."),
-    (r"^compare: compare\[\d+\]\.metric", "--metric"),
-    (r"^compare: profile\..*\.pairs", "--pairs"),
-    (r"^compare: profile\..*", "--profile"),
+    (r"^case\[0\]\.", "A."),
+    (r"^case\[1\]\.", "B."),
+    (r"^setting\.", "--case."),
+    (r"^compare\[\d+\]\.(?=metric|share)", "--metric."),
+    (r"^profile\..*\.pairs", "--pairs"),
+    (r"^profile\..*", "--profile"),
 )
 """The scenario's fields, and the part of the command line that each was taken from."""
 
@@ -83,12 +97,25 @@ def ask(
             _take(common, "--case", key, value, resolve, problems)
         else:
             problems.append(Problem("--case", repr(part), f"key=value with one of {', '.join(KEYS)}"))
-    tables = _tables(sides, common, _metrics(metrics, problems), profile, pairs)
+    compared = metric_tables(metrics or DEFAULT_METRICS, problems)
+    return checked(_tables(sides, common, compared, profile, pairs), NAME, problems)
+
+
+class CompareError(ProblemsError):
+    """Sides that cannot be compared."""
+
+
+def checked(tables: Mapping[str, object], name: str, problems: list[Problem]) -> Scenario:
+    """The scenario in ``tables``, if nothing is wrong with it and there are no ``problems`` yet.
+
+    Raises:
+        CompareError: with everything that is wrong, by option of the command.
+    """
     try:
-        scenario = check_scenario(tables, NAME)
+        scenario = check_scenario(tables, name)
     except ScenarioError as error:
         for problem in error.problems:
-            field = problem.field
+            field = problem.field.removeprefix(f"{name}: ")
             for pattern, option in _OPTIONS:
                 field = re.sub(pattern, option, field)
             problems.append(replace(problem, field=field))
@@ -96,10 +123,6 @@ def ask(
         if not problems:
             return scenario
     raise CompareError(problems)
-
-
-class CompareError(ProblemsError):
-    """Sides that cannot be compared."""
 
 
 def _side(where: str, text: str, resolve: Resolve, problems: list[Problem]) -> Side:
@@ -163,19 +186,28 @@ def _typed(key: str, value: str) -> object:
     return read if isinstance(read, int | float | bool) else value
 
 
-def _metrics(given: Sequence[str], problems: list[Problem]) -> list[str]:
-    """All metrics where none is given; short names are allowed: the first word."""
-    short = {metric.split()[0].lower(): metric for metric in METRICS}
-    known = short | {metric: metric for metric in METRICS}
-    allowed = f"one of {', '.join(METRICS)}; or in short: {', '.join(short)}"
-    problems += [Problem("--metric", repr(name), allowed) for name in given if name not in known]
-    return list(dict.fromkeys(known[name] for name in given if name in known)) or list(METRICS)
+def metric_tables(given: Sequence[str], problems: list[Problem]) -> list[dict[str, object]]:
+    """``metric``, and ``share`` if it has one, of each of ``given``: ``zero-loss``, ``goodput,share=4``.
+
+    Adds what is wrong to ``problems``; a share is checked with the scenario.
+    """
+    tables: list[dict[str, object]] = []
+    for text in given:
+        name, comma, share = (piece.strip() for piece in text.partition(","))
+        key, _, value = _split(share)
+        if name not in _NAMES or (comma and key != "share"):
+            problems.append(
+                Problem("--metric", repr(text), f"NAME or NAME,share=NUMBER with {', '.join(METRICS)}")
+            )
+        else:
+            tables.append({"metric": _NAMES[name], **({"share": _typed(key, value)} if comma else {})})
+    return [table for index, table in enumerate(tables) if table not in tables[:index]]
 
 
 def _tables(
     sides: tuple[Side, Side],
     base: Mapping[str, object],
-    metrics: Sequence[str],
+    metrics: Sequence[Mapping[str, object]],
     profile: str,
     pairs: int | None,
 ) -> Mapping[str, object]:
@@ -199,13 +231,13 @@ def _tables(
         "seed": "mcastlab compare",
         "default": False,
         "subjects": list(tried),
-        "measure": ["zero-loss", *(["flat-out"] if "delivered copies/s" in metrics else [])],
+        "measure": ["zero-loss", *(["flat-out"] if {"metric": "delivered copies/s"} in metrics else [])],
         "setting": base,
         "receive": {name: sorted(filter(None, ways)) for name, ways in tried.items() if None not in ways},
         "case": [
             {"name": name, "subjects": [side.subject], **side.changes}
             for name, side in zip(names, sides, strict=True)
         ],
-        "compare": [{"metric": metric, **compared, **fixed} for metric in metrics],
+        "compare": [{**metric, **compared, **fixed} for metric in metrics],
         "profile": {profile: {"pairs": pairs}},
     }

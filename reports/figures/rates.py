@@ -25,7 +25,7 @@ def ratios(data: Dataset) -> list[Figure]:
     """Each paired comparison as a ratio with its interval; one panel a metric, 1 marked as no difference."""
     if not data.comparisons:
         return []
-    panels = [*grouped(data.comparisons, lambda c: (c.metric, c.a, c.b, c.higher_is_better)).values()]
+    panels = [*grouped(data.comparisons, lambda c: (c.figure, c.a, c.b, c.higher_is_better)).values()]
 
     def plot(canvas: Canvas, narrow: bool) -> None:
         heights = [len(panel) + (1.3 if narrow else 1.0) for panel in panels]
@@ -33,7 +33,7 @@ def ratios(data: Dataset) -> list[Figure]:
         for axis, panel in zip(axes, panels, strict=True):
             _ratio_panel(data, axis, panel, narrow)
 
-    names = [f"{c.metric}, {labels.label(data, c)}" for c in data.comparisons]
+    names = [f"{c.figure}, {labels.label(data, c)}" for c in data.comparisons]
     said = (f"{verdicts.measured(c)}, {verdicts.concluded(c)}" for c in data.comparisons)
     text = style.in_words(names, said)
     doubts = [verdicts.distinct(c.warnings) for c in data.comparisons]
@@ -57,7 +57,7 @@ def _ratio_panel(data: Dataset, axis: Axes, panel: Sequence[Comparison], narrow:
     if first.a == first.b:
         between = f"{labels.subject(first.a)}, one case / another"
     separator, size = ("\n", 11) if narrow else (" ", 12)
-    axis.set_title(f"{first.metric}, {between}{separator}({better})", fontsize=size)
+    axis.set_title(f"{first.figure}, {between}{separator}({better})", fontsize=size)
     axis.axvline(1, color=svg.INK, linewidth=1, linestyle=":")
     how = style.look(first.a, "first")
     for place, c in enumerate(panel):

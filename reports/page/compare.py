@@ -245,7 +245,7 @@ def _paired(data: Dataset, c: Comparison, metric: Metric) -> Iterator[tuple[Metr
     a, b = a or labels.subject(c.a), b or labels.subject(c.b)
     case = f"{c.scenario}: {labels.case_name(data, c)}, {labels.egress(c.setting)}"
     for name, other, side, values in ((a, b, sides[0], c.a_values), (b, a, sides[1], c.b_values)):
-        load = f"in turn with {other}"
+        load = f"in turn with {other}" + ("" if c.share is None else f" at {c.share:g} ×")
         key = Key(c.scenario, c.case, name, _setting(c.setting), load, case, f"{name}, {load}")
         scaled = tuple(value * metric.scale for value in values if value > 0)
         if scaled:

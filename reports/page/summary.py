@@ -49,7 +49,7 @@ def left_out_points(data: Dataset) -> Iterator[Point]:
 
 def comparison_points(data: Dataset) -> Iterator[Point]:
     """One point a metric, pair of subjects and egress; one line a case."""
-    groups = grouped(data.comparisons, lambda c: (c.metric, c.a, c.b, c.setting.egress))
+    groups = grouped(data.comparisons, lambda c: (c.figure, c.a, c.b, c.setting.egress))
     for (metric, a, b, _), group in groups.items():
         tally = listed([f"{v} in {n}" for v, n in Counter(map(verdicts.verdict, group)).items()])
         tally = f" {tally} of {len(group)} cases." if len(group) > 1 and a != b else ""

@@ -31,7 +31,7 @@ def targets(data: Dataset) -> list[Table]:
 def comparisons(data: Dataset) -> list[Table]:
     def metric(c: Comparison) -> Cell:
         direction = "higher is better" if c.higher_is_better else "lower is better"
-        return Cell(c.metric, f"{labels.compared(data, c)}\n{direction}")
+        return Cell(c.figure, f"{labels.compared(data, c)}\n{direction}")
 
     def medians(c: Comparison) -> str:
         a, b = (quantity.rate(median(values) if values else None) for values in (c.a_values, c.b_values))

@@ -130,8 +130,8 @@ class CompareStep(Step):
         taken = [
             record
             for record in context.of_kind(Comparison)
-            if (record.scenario, record.case, record.metric, record.a, record.b)
-            == (last.scenario, last.case, last.metric, last.a, last.b)
+            if (record.scenario, record.case, record.figure, record.a, record.b)
+            == (last.scenario, last.case, last.figure, last.a, last.b)
         ]
         check = same(taken, self.compare.within)
         context.check(check, self.step_id)
@@ -227,6 +227,7 @@ def _measure(step: CompareStep, context: Context) -> Comparison:
         scenario=step.scenario.name,
         case=step.case_name,
         metric=step.metric,
+        share=step.compare.share,
         higher_is_better=higher_is_better,
         a=step.a.subject,
         b=step.b.subject,

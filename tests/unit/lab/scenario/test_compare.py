@@ -6,7 +6,7 @@ import pytest
 
 from forwarder.problems import Problem, ProblemsError
 from lab.run.commits import CommitError
-from lab.scenario.compare import METRICS, NAME, ask
+from lab.scenario.compare import DEFAULT_METRICS, METRICS, NAME, ask
 from lab.scenario.files import parse_scenario, scenario_text
 from lab.scenario.model import Scenario
 from lab.steps.kinds.calibrate import CalibrateStep
@@ -39,7 +39,7 @@ def test_each_side_is_searched_as_itself_only_and_both_are_compared_in_every_met
     assert searches == [("mcrd", "first"), ("kernel", "softirq")]
     assert sum(isinstance(step, CalibrateStep) for step in planned) == 1
     compared = [step for step in planned if isinstance(step, CompareStep)]
-    assert [step.metric for step in compared] == list(METRICS)
+    assert [step.metric for step in compared] == [METRICS[name] for name in DEFAULT_METRICS]
     assert {step.profile.pairs for step in compared} == {3}
     assert {(step.a.subject, step.b.subject, step.b.receive) for step in compared} == {
         ("mcrd", "kernel", "softirq")
@@ -58,6 +58,25 @@ def test_a_side_without_a_subject_is_ours_and_values_have_their_types() -> None:
     assert (first.strategy, first.workers) == ("pool", 2)
     assert (second.strategy, second.workers) == ("fanout", 2)
     assert [compare.metric for compare in made.compare] == ["zero-loss rate", "CPU per copy"]
+
+
+def test_every_metric_that_is_offered_is_measured_at_the_share_that_is_asked_for() -> None:
+    made = asked("mcrd", "kernel", metrics=(*METRICS, "latency p99", "goodput,share=4", "cpu, share=0.01"))
+    compared = [step for step in steps([made], "quick") if isinstance(step, CompareStep)]
+    plain, shared = compared[: len(METRICS)], compared[len(METRICS) :]
+    assert [step.metric for step in plain] == list(METRICS.values())
+    assert [(step.metric, step.compare.share) for step in shared] == [("goodput", 4), ("CPU per copy", 0.01)]
+    assert len({step.step_id for step in compared}) == len(compared)
+
+
+@pytest.mark.parametrize("metric", ["goodput,4", "goodput,dps=4", "goodput,", "p98"])
+def test_a_metric_that_is_none_is_refused_with_those_there_are(metric: str) -> None:
+    assert "p99.9" in wrong("mcrd", "kernel", metrics=(metric,))["--metric"]
+
+
+@pytest.mark.parametrize("metric", ["goodput,share=no", "goodput,share=11", "zero-loss,share=0.5"])
+def test_a_share_is_a_number_of_a_metric_that_has_one(metric: str) -> None:
+    assert wrong("mcrd", "kernel", metrics=(metric,)).keys() == {"--metric.share"}
 
 
 def test_options_are_words_and_a_part_in_quotes_may_hold_a_comma() -> None:
