@@ -1,4 +1,4 @@
-"""Enter a network namespace, then become another program. Run by path, never imported by the lab.
+"""Enter a network namespace, then become another program. Run by path; who has forked calls its functions.
 
     python -I -S enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT…]
 
@@ -46,15 +46,20 @@ def enter(namespace: str) -> None:
     _check(_libc.mount(namespace.encode(), b"/sys", b"sysfs", 0, None), "mount /sys")
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread of ``parent`` that started it ends (prctl(2))."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if os.getppid() != parent:
+        raise SystemExit(f"the parent process {parent} has gone")
+
+
 def main(arguments: list[str]) -> None:
     namespace, parent, cpus, separator, *program = arguments
     if separator != "--" or not program:
         raise SystemExit("usage: enter.py NAMESPACE PARENT_PID CPUS -- PROGRAM [ARGUMENT...]")
     try:
         if int(parent):
-            _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-            if os.getppid() != int(parent):
-                raise SystemExit(f"the parent process {parent} has gone")
+            die_with(int(parent))
         enter(namespace)
         if cpus != "-":
             os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})

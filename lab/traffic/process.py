@@ -17,17 +17,15 @@ is ready when it says so, and has failed when it says that or ends. For example:
 """
 
 import json
+import os
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from subprocess import PIPE
 from typing import Any, Generic, Self, TypeVar
 
 from lab.load.jobs import Message, ReceiverJob, ReceiverReport, SenderJob, SenderReport, TrafficError
-from lab.netns import namespaces as netns
+from lab.traffic.fork_server import fork_server
 
 Report = TypeVar("Report", bound=Message)
 
@@ -36,22 +34,14 @@ class Process(Generic[Report]):
     """A running sender or receiver, given one job after another; leaving its ``with`` block ends it."""
 
     def __init__(
-        self, namespace: str, module: str, job: Message, report: type[Report], cpus: Sequence[int]
+        self, namespace: str, program: str, job: Message, report: type[Report], cpus: Sequence[int]
     ) -> None:
-        self._name = f"{module} in {namespace}"
+        self._name = f"lab.traffic.{program} in {namespace}"
         self._report_type = report
         self._report: Report | None = None
         self._failed = False
         self._buffer = b""
-        self._process: subprocess.Popen[bytes] = netns.spawn(
-            namespace,
-            [sys.executable, "-m", module],
-            cpus=cpus,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            bufsize=0,
-        )
+        self._process = fork_server().fork(namespace, program, cpus or sorted(os.sched_getaffinity(0)))
         self._ask(job)
 
     @property
@@ -83,8 +73,7 @@ class Process(Generic[Report]):
                 self._report = self._report_type.model_validate(answer)
 
     def close(self) -> None:
-        with self._process:  # closes its pipes
-            self._process.kill()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +86,6 @@ class Process(Generic[Report]):
 
     def _tell(self, word: str, **arguments: Any) -> None:
         """Send a request. If the process has ended, reading its answer says why."""
-        assert self._process.stdin
         line = json.dumps({"do": word, **arguments}).encode() + b"\n"
         with suppress(BrokenPipeError):
             while line:
@@ -105,7 +93,6 @@ class Process(Generic[Report]):
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
         """The next line of the process, which must not be an error."""
-        assert self._process.stdout
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
@@ -113,10 +100,8 @@ class Process(Generic[Report]):
                 raise TrafficError(f"{self._name}: no answer within {timeout_s:g} s")
             received = self._process.stdout.read(1 << 20)
             if not received:
-                assert self._process.stderr
                 said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-                words = said[-1] if said else f"status {self._process.wait()}"
-                raise TrafficError(f"{self._name} has ended: {words}")
+                raise TrafficError(f"{self._name} has ended: {said[-1] if said else 'it said nothing'}")
             self._buffer += received
         line, self._buffer = self._buffer.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
@@ -151,9 +136,9 @@ class Receiver(Process[ReceiverReport]):
 
 def start_sender(namespace: str, job: SenderJob, cpus: Sequence[int] = ()) -> Sender:
     """A sender that may run on ``cpus``, on all when empty."""
-    return Sender(namespace, "lab.traffic.send.program", job, SenderReport, cpus)
+    return Sender(namespace, "send", job, SenderReport, cpus)
 
 
 def start_receiver(namespace: str, job: ReceiverJob, cpus: Sequence[int] = ()) -> Receiver:
     """A receiver that may run on ``cpus``, on all when empty."""
-    return Receiver(namespace, "lab.traffic.receive.program", job, ReceiverReport, cpus)
+    return Receiver(namespace, "receive", job, ReceiverReport, cpus)

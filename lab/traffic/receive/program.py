@@ -1,4 +1,4 @@
-"""The receiver's process: ``python -m lab.traffic.receive.program`` in its namespace; see ``jobs.py``."""
+"""The receiver's process in its namespace; see ``jobs.py`` and ``fork_server.py``."""
 
 import math
 import os
@@ -205,5 +205,5 @@ def report_of(tally: Tally, offered: list[int], captured: Captured, clock_step_n
     )
 
 
-if __name__ == "__main__":
-    raise SystemExit(serve(ReceiverJob, work))
+def main() -> int:
+    return serve(ReceiverJob, work)

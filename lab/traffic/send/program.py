@@ -1,4 +1,4 @@
-"""The generator's process: ``python -m lab.traffic.send.program`` inside its namespace; see ``jobs.py``."""
+"""The generator's process inside its namespace; see ``jobs.py`` and ``fork_server.py``."""
 
 import os
 import time
@@ -78,5 +78,5 @@ def report_of(
     )
 
 
-if __name__ == "__main__":
-    raise SystemExit(serve(SenderJob, Work()))
+def main() -> int:
+    return serve(SenderJob, Work())

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
+from process_support import parent_of
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
@@ -209,8 +215,51 @@ def test_a_process_that_is_killed_says_so() -> None:
             sender.ready()
             netns.kill_processes(name)
             sender.go()
-            with pytest.raises(TrafficError, match="has ended: status -9"):
+            with pytest.raises(TrafficError, match="has ended: it said nothing"):
                 sender.report()
+
+
+def test_a_process_that_cannot_enter_its_namespace_says_so() -> None:
+    job = SenderJob(interface="lo", streams=streams(1), count=1)
+    with (
+        start_sender("mcl-none", job) as sender,
+        pytest.raises(TrafficError, match=r"has ended: .*No such file or directory: '/run/netns/mcl-none'"),
+    ):
+        sender.ready()
+
+
+def test_senders_and_receivers_die_with_their_lab() -> None:
+    code = (
+        "import sys; from lab.traffic.fork_server import fork_server\n"
+        "print(fork_server().fork(sys.argv[1], 'send', [0]).pid, flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with netns.namespace("orphans") as name:
+        with subprocess.Popen([sys.executable, "-c", code, name], text=True, **pipes) as lab:
+            assert lab.stdout
+            sender = int(lab.stdout.readline())
+            pidfd = os.pidfd_open(sender)
+            lab.kill()
+        try:
+            assert select.select([pidfd], [], [], 10)[0], "the sender survived its lab"
+        finally:
+            os.close(pidfd)
+
+
+def test_when_the_process_that_forks_is_killed_the_next_sender_comes_from_another_one() -> None:
+    job = SenderJob(interface="lo", streams=streams(1), count=1)
+    with netns.namespace("refork") as name:
+        with start_sender(name, job) as sender:
+            sender.ready()
+            server = parent_of(sender.pid)
+            os.kill(server, signal.SIGKILL)
+            with pytest.raises(TrafficError, match="has ended"):
+                sender.report()
+        with pytest.raises(TrafficError, match="forks senders and receivers: status -9"):
+            start_sender(name, job)
+        with start_sender(name, job) as sender:
+            sender.ready()
+            assert parent_of(sender.pid) != server
 
 
 @pytest.mark.parametrize("segments", [1, 4])
