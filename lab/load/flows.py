@@ -18,7 +18,7 @@ PORT = 5001
 FIRST_SOURCE_PORT = 10_000
 SOURCE_PORTS = 50_000
 
-QUIET_S = 0.05
+QUIET_S = 0.02
 """The receivers' silence that ends a trial: what the subject has sent by then crosses one queue."""
 
 FASTEST_DPS = 8_000_000

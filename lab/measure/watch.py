@@ -14,6 +14,7 @@ control group of its own with ``cpu.idle`` (Linux 5.15, Documentation/admin-guid
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,15 @@ class Watch:
             if (status := self._process.poll()) is not None or time.monotonic() > deadline:
                 raise WatchError(f"watching CPUs {', '.join(map(str, self._rows))}: exit status {status}")
             time.sleep(0.005)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the CPUs sleep for the length of a ``with`` block. It counts as taken."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def taken_ns(self) -> dict[int, int]:
         """Nanoseconds that others have used of each CPU since it is watched."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -71,6 +71,11 @@ class BenchPool:
         while self._standing:
             _, (_, stack) = self._standing.popitem()
             stack.close()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No bench, and no watch of a CPU, for the length of a ``with`` block."""
+        self.close()
+        return nullcontext() if self._watch is None else self._watch.paused()
 
     def __enter__(self) -> BenchPool:
         return self

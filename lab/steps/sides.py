@@ -182,7 +182,7 @@ def _by_cpu(step: CompareStep, side: Side, context: Context) -> MeasuredSide:
 
     def value(made: MeasuredSide) -> float | None:
         # Right before each trial, so that other work on the machine affects both alike.
-        baseline = context.baseline(step, side.case, dps, seconds)
+        baseline = context.baseline(step, side.case, dps, step.trial_s)
         cpu = made.trial(dps, seconds, baseline).cpu
         if cpu is None or cpu.busy_ns - (cpu.baseline_ns or 0) < LEAST_CPU_NS:
             return None

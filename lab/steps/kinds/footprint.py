@@ -67,8 +67,8 @@ class FootprintStep(Step):
         return ESTIMATED_S + ESTIMATED_WORKER_S * workers_in_all(self.footprint.setting)
 
     def perform(self, context: Context) -> None:
-        context.benches.close()  # nothing else may run or be mapped meanwhile
-        record = run_footprint(self.scenario.name, self.footprint, f"{context.run_id}-footprint")
+        with context.benches.alone():  # nothing else may run or be mapped meanwhile
+            record = run_footprint(self.scenario.name, self.footprint, f"{context.run_id}-footprint")
         context.archive.write(record)
         checks = [counted(record, self.footprint.setting)]
         context.check(checks[0], self.step_id)

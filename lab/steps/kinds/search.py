@@ -115,7 +115,7 @@ class SearchStep(Step):
     def _loaded(self, context: Context, series: Series, zero_loss_dps: float, share: float) -> str:
         """Latency, CPU per copy and workers' shares at ``share`` of the zero-loss rate."""
         dps, seconds = zero_loss_dps * share, self.trial_s * LONG
-        baseline = context.baseline(self, self.case, dps, seconds)
+        baseline = context.baseline(self, self.case, dps, self.trial_s)
         series.purpose = "latency"
         trial = series.run(dps, seconds, baseline, share)
         p99_us = trial.latency.p99 / 1000 if trial.latency else 0

@@ -72,3 +72,16 @@ def test_a_watched_cpu_belongs_to_whoever_wants_it_and_the_watch_ends_with_its_b
 def test_a_cpu_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(WatchError, match="watching CPUs 100000"), watching([100_000]):
         pass
+
+
+def test_a_paused_watch_uses_nothing_and_goes_on_afterwards() -> None:
+    with watching([CPU]) as watch:
+        with watch.paused():
+            time.sleep(0.05)
+            used = own_ns(watch)
+            time.sleep(0.2)
+            assert own_ns(watch) == used
+        deadline = time.monotonic() + 10
+        while own_ns(watch) == used:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
