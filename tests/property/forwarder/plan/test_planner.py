@@ -66,7 +66,7 @@ def sockets(made: Plan) -> dict[str, list[tuple[WorkerPlan, SocketPlan]]]:
     return by_interface
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(plans())
 def test_each_datagram_reaches_one_worker_and_the_one_that_has_its_rule_unless_told_otherwise(
     drawn: tuple[Plan, Host, Strategy, list[str], int],

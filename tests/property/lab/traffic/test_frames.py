@@ -40,7 +40,7 @@ def test_a_template_is_what_scapy_builds(many: list[Stream], payload_bytes: int)
 
 
 @given(streams, sizes, sequences, times)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_stamped_frame_is_what_scapy_builds(
     stream: Stream, payload_bytes: int, sequence: int, sent_ns: int
 ) -> None:

@@ -91,16 +91,24 @@ def test_markdown_and_data_match_the_reference(report: Path, update: ModuleType)
         assert made == kept, UPDATE
 
 
-def test_same_records_give_the_same_bytes(report: Path, tmp_path: Path) -> None:
-    written = write_report(EXAMPLE, tmp_path)
-    assert {path.name for path in written} == {path.name for path in report.iterdir()}
-    for path in written:
+def test_another_process_makes_the_same_bytes_of_a_runs_folder_and_without_pyplot(
+    report: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from reports.page.html import write_report
+written = write_report(Path({str(REFERENCE)!r}), Path(sys.argv[1]))
+assert written[0] == Path(sys.argv[1]) / "report.html"
+assert "matplotlib.pyplot" not in sys.modules, "its state is global"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in report.iterdir()}
+    for path in tmp_path.iterdir():
         assert path.read_bytes() == (report / path.name).read_bytes(), path.name
-
-
-def test_folder_of_a_run_will_do_as_well(report: Path, tmp_path: Path) -> None:
-    assert write_report(REFERENCE, tmp_path)[0] == tmp_path / "report.html"
-    assert (tmp_path / "report.html").read_bytes() == (report / "report.html").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------- the HTML page
@@ -224,7 +232,7 @@ def test_data_holds_the_counts_as_counts(report: Path) -> None:
 def test_run_cut_at_any_line_still_gives_a_report(tmp_path: Path) -> None:
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
     results = tmp_path / "results.jsonl"
-    for cut in (1, 3, 8, len(lines) - 2):
+    for cut in (1, 8, len(lines) - 2):
         results.write_text("".join(lines[:cut]) + lines[cut][:25], encoding="utf-8")
         written = write_report(results, tmp_path / str(cut))
         text = Tags(written[0].read_text(encoding="utf-8")).text
@@ -264,17 +272,3 @@ def test_run_without_one_subject(missing: str, tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("".join(map(dump_line, kept)), encoding="utf-8")
     written = write_report(tmp_path, tmp_path / "out")
     assert written[0].stat().st_size > 10_000
-
-
-def test_pyplot_and_its_global_state_are_not_used(tmp_path: Path) -> None:
-    code = f"""
-import sys
-from pathlib import Path
-from reports.page.html import write_report
-write_report(Path({str(EXAMPLE)!r}), Path(sys.argv[1]))
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -124,7 +124,7 @@ def _received(batch: list[Arrival]) -> tuple[NDArray[np.uint32], NDArray[np.uint
     return rows[[distinct.index(arrival) for arrival in batch]].reshape(-1, schema.FRAME_COLUMNS), data
 
 
-@examples(150)
+@examples(75)
 @given(batches)
 def test_every_frame_is_in_exactly_one_burst_and_the_bursts_add_up(batch: list[Arrival]) -> None:
     bursts = Sorter().sort(batch)
@@ -134,7 +134,7 @@ def test_every_frame_is_in_exactly_one_burst_and_the_bursts_add_up(batch: list[A
         assert burst[schema.BURST_BYTES] == sum(batch[row].length for row in members)
 
 
-@examples(150)
+@examples(75)
 @given(batches)
 def test_the_datagrams_of_a_flow_leave_in_the_order_in_which_they_came(batch: list[Arrival]) -> None:
     left: dict[object, list[int]] = defaultdict(list)
@@ -145,7 +145,7 @@ def test_the_datagrams_of_a_flow_leave_in_the_order_in_which_they_came(batch: li
         assert rows == sorted(rows)
 
 
-@examples(150)
+@examples(75)
 @given(batches)
 def test_only_sound_equal_datagrams_of_one_flow_are_put_together(batch: list[Arrival]) -> None:
     """And within what one UDP GSO frame can carry: equal lengths, the last may be shorter, none empty."""
@@ -162,7 +162,7 @@ def test_only_sound_equal_datagrams_of_one_flow_are_put_together(batch: list[Arr
         assert burst[schema.BURST_BYTES] <= 65_507
 
 
-@examples(150)
+@examples(75)
 @given(batches)
 def test_what_can_leave_together_does(batch: list[Arrival]) -> None:
     """Of two bursts of a flow that leave one after the other, the first could not take the second's first."""

@@ -185,7 +185,7 @@ def _assert_sent(frames: list[bytes], owed: list[tuple[Datagram, Output]]) -> No
                 assert frame == built
 
 
-@examples(150)
+@examples(75)
 @given(st.lists(arrivals, min_size=1, max_size=3), rule_outputs, rule_outputs)
 def test_every_datagram_is_forwarded_as_scapy_builds_it_or_counted_with_its_reason(
     rounds: list[list[Arrival]], first: list[Output], second: list[Output]

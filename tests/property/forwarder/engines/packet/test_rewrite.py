@@ -38,7 +38,7 @@ def sent(
     return VnetHeader.unpack(written), written[ap.VNET_HDR_BYTES :]
 
 
-@examples(300)
+@examples(150)
 @given(alive, outputs, identifications)
 def test_a_forwarded_datagram_is_the_one_that_scapy_builds(
     datagram: Datagram, output: Output, identification: int
@@ -50,7 +50,7 @@ def test_a_forwarded_datagram_is_the_one_that_scapy_builds(
     assert frame == output.forwarded(datagram, identification)
 
 
-@examples(200)
+@examples(100)
 @given(alive, outputs)
 def test_a_datagram_corrupted_upstream_is_still_found_corrupt_downstream(
     datagram: Datagram, output: Output
@@ -64,7 +64,7 @@ def test_a_datagram_corrupted_upstream_is_still_found_corrupt_downstream(
     assert verify(again.words, again.data, again.row) == schema.TRUST_CORRUPT
 
 
-@examples(150)
+@examples(75)
 @given(alive, outputs, identifications)
 def test_a_local_senders_unfinished_checksum_is_finished_by_the_kernel(
     datagram: Datagram, output: Output, identification: int
@@ -169,7 +169,7 @@ def test_a_received_gso_frame_leaves_as_the_same_datagrams(
         assert frames[number] == output.forwarded(part, (identification + number) & 0xFFFF)
 
 
-@examples(200)
+@examples(100)
 @given(datagrams, outputs)
 def test_the_ttl_falls_by_one_or_is_set_and_a_spent_one_does_not_leave(
     datagram: Datagram, output: Output
@@ -178,7 +178,7 @@ def test_the_ttl_falls_by_one_or_is_set_and_a_spent_one_does_not_leave(
     assert outgoing_ttl(parsed.row, output.row()) == (output.ttl or max(datagram.ttl - 1, 0))
 
 
-@examples(200)
+@examples(100)
 @given(
     st.lists(payloads.map(lambda payload: payload[:300]), min_size=1, max_size=12),
     st.integers(0, 8),

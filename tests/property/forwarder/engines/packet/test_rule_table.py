@@ -141,4 +141,4 @@ class RuleTableAgainstDict(RuleBasedStateMachine):
 
 
 TestRuleTableAgainstDict = RuleTableAgainstDict.TestCase
-TestRuleTableAgainstDict.settings = examples(100)
+TestRuleTableAgainstDict.settings = examples(50)
