@@ -38,30 +38,6 @@ class DocumentRow:
         return ("--strategy", self.strategy, *sizes.split(), *self.options)
 
 
-class Stars(NamedTuple):
-    """A row of the document's Performance Characteristics: stars for two columns, words for the others."""
-
-    name: str
-    source: str
-    """The row of :data:`ROWS` that is meant."""
-    throughput: int
-    latency: int
-    cpu_usage: str
-    memory: str
-    overhead: str
-
-
-class UseCase(NamedTuple):
-    """One of the document's use cases, in its words."""
-
-    source: str
-    """Its row of :data:`ROWS`."""
-    scenario: str
-    recommendation: str
-    claims: str
-    gbps: float
-
-
 _NO_FANOUT = (
     "The document's pool has no fanout group: each of its 4 workers would get, and forward, every datagram. "
     "The plan puts the 4 sockets of each interface in one fanout group."
@@ -105,44 +81,6 @@ ROWS: tuple[DocumentRow, ...] = (
                 notes=("The document gives no figures for dynamic scaling.",)),
 )
 # fmt: on
-
-
-STARS = (
-    Stars("1 IF, 96 CPUs", _ROW + "2", 5, 5, "Distributed", "Low", "Medium"),
-    Stars("20 IFs, 1 CPU", _ROW + "4", 1, 3, "Bottleneck", "Low", "Minimal"),
-    Stars("20 IFs, 96 CPUs (Hybrid)", _ROW + "6", 4, 4, "Distributed", "Medium", "Medium"),
-    Stars("20 IFs, 96 CPUs (Full)", _ROW + "7", 5, 5, "Distributed", "High", "Very High"),
-)
-USE_CASES = (
-    UseCase(
-        "use case 1",
-        "Single interface, high throughput: 100 Gbps on eth0, 48 CPU cores, 1,000 rules",
-        "PACKET_FANOUT_CPU, 48 workers (one per CPU)",
-        "Throughput: excellent; ~48 MB",
-        100.0,
-    ),
-    UseCase(
-        "use case 2",
-        "Few interfaces, high throughput each: 4 × 25 Gbps, 96 CPU cores, 500 rules per interface",
-        "Interface-specific fanout groups, 4 × 24 workers",
-        "~96 MB",
-        100.0,
-    ),
-    UseCase(
-        "use case 3",
-        "Many interfaces, low throughput each: 20 VLANs, 1 Gbps total, 4 CPU cores, 100 rules per interface",
-        "Worker pool with interface multiplexing, 4 workers",
-        "~8 MB",
-        1.0,
-    ),
-    UseCase(
-        "use case 4, phase 1",
-        "Many interfaces, high throughput: 20 × 10 Gbps, 96 CPU cores, 10,000 rules",
-        "Hybrid: 4 groups of 5 interfaces, 24 workers each",
-        "2,500 rules a worker after phase 2",
-        200.0,
-    ),
-)
 
 
 class Documented(NamedTuple):
