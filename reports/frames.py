@@ -130,7 +130,7 @@ FOOTPRINTS: Columns = {
     **_fields("rules rules_per_worker imbalance documented_bytes modelled_bytes"),
     **_fields("workers_measured=workers private_bytes_per_worker template_bytes shared_bytes", "memory"),
     **_fields("pss_bytes_total ring_bytes_total kernel_bytes", "memory"),
-    **_fields("ready_ns stopped_ns idle_cpu_ns idle_ns"),
+    **_fields("ready_ns ready_user_ns ready_kernel_ns stopped_ns idle_cpu_ns idle_ns"),
     **_fields("ready_target_ns stop_target_ns private_target_bytes idle_target"),
     **_joined("discrepancies", "; "),
     **WARNINGS,
@@ -164,7 +164,7 @@ CHANGES: Columns = {
 }
 REPEATED = "trial_id offered duration_ns lost duplicated reordered reordered_moved share took_ns blocked_ns"
 """Columns of :data:`CHANGES` that list a figure of each trial."""
-CHECKS = _fields("scenario case passed expected observed")
+CHECKS = _fields("scenario case passed expected observed aim")
 
 
 def frame(records: Iterable[object], columns: Columns, lists: str = "") -> pd.DataFrame:

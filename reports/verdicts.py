@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
 
-from lab.results import Comparison, Footprint, Trial, ZeroLoss
+from lab.results import Check, Comparison, Footprint, Trial, ZeroLoss
 from reports import labels, quantity
 from reports.dataset import Dataset, grouped
 from reports.labels import unique
@@ -149,6 +149,11 @@ def targets(data: Dataset) -> list[MeasuredTarget]:
             doubts = footprint_doubts(f) if each.what == PRIVATE else distinct(f.warnings)
             found.append(MeasuredTarget(what, limit, each.measured, Target(each.met, True), doubts))
     return found
+
+
+def checks(data: Dataset, aims: bool = False) -> list[Check]:
+    """What must be so, or with ``aims`` what is only hoped for."""
+    return [check for check in data.checks if check.aim == aims]
 
 
 READY, STOPPED = "time to ready", "time to stop"

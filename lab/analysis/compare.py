@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lab.results import Check, Comparison
+
 if TYPE_CHECKING:
     # numpy and scipy are imported where they are used: planning, and most commands, need neither.
     import numpy as np
     from numpy.typing import NDArray
-
-    from lab.results import Comparison
 
 Side = Literal["a", "b"]
 Verdict = Literal["better", "worse", "no difference"]
@@ -138,6 +138,8 @@ def detectable(a_values: Sequence[float], b_values: Sequence[float], resolution:
 
 
 KEPT, MISSED = "kept", "missed"
+REACHED, NOT_REACHED = "reached", "not reached"
+"""Of an aim."""
 
 
 def falls_short(low: float, high: float, tolerance: float, higher_is_better: bool) -> bool:
@@ -154,10 +156,29 @@ def meets(ratio: float, target: float, higher_is_better: bool) -> bool:
 def promise(record: Comparison) -> str:
     """What became of a promised ratio: kept or missed beyond doubt, or probably."""
     assert record.target is not None
-    beyond = meets(record.low, record.target, record.higher_is_better)
-    if record.pairs >= FEW_PAIRS and beyond == meets(record.high, record.target, record.higher_is_better):
-        return KEPT if beyond else MISSED
-    return f"probably {KEPT if meets(record.ratio, record.target, record.higher_is_better) else MISSED}"
+    return _outcome(record, record.target, (MISSED, KEPT))
+
+
+def aimed(record: Comparison, aim: float) -> Check:
+    """What became of a ratio that is hoped for."""
+    outcome = _outcome(record, aim, (NOT_REACHED, REACHED))
+    return Check(
+        scenario=record.scenario,
+        case=f"{record.case}: {record.metric}, {record.a} / {record.b}",
+        passed=meets(record.ratio, aim, record.higher_is_better),
+        expected=f"{'at least' if record.higher_is_better else 'at most'} {aim:g}",
+        observed=f"{record.ratio:.2f} ({record.low:.2f} to {record.high:.2f}), {outcome}",
+        aim=True,
+    )
+
+
+def _outcome(record: Comparison, goal: float, words: tuple[str, str]) -> str:
+    """One of ``words``, for a goal that is missed or met, with *probably* where the interval has both."""
+    low, ratio, high = (
+        meets(value, goal, record.higher_is_better) for value in (record.low, record.ratio, record.high)
+    )
+    sure = record.pairs >= FEW_PAIRS and low == high
+    return words[low] if sure else f"probably {words[ratio]}"
 
 
 def is_missed(record: Comparison) -> bool:

@@ -19,7 +19,8 @@ def markdown(records: Sequence[AnyRecord], ended: RunEnded, report: str) -> str:
         report: the report as Markdown, of which the first section is included.
     """
     trials = [record for record in records if isinstance(record, Trial)]
-    checks = [record for record in records if isinstance(record, Check)]
+    checks = [record for record in records if isinstance(record, Check) and not record.aim]
+    aims = [record for record in records if isinstance(record, Check) and record.aim]
     comparisons = [record for record in records if isinstance(record, Comparison)]
     unbalanced = sum(not trial.ledger.balanced for trial in trials)
     passed = sum(check.passed for check in checks)
@@ -33,6 +34,7 @@ def markdown(records: Sequence[AnyRecord], ended: RunEnded, report: str) -> str:
         lines += ["", "### Comparisons", ""]
         lines += ["| case | metric | ratio | interval | verdict |", "|---|---|---|---|---|"]
         lines += [_row(record) for record in comparisons]
+    lines += _listed("Aims", [f"{'' if one.passed else 'not '}reached: {one.text}" for one in aims])
     lines += _listed("Without a conclusion", ended.inconclusive)
     lines += _listed("Left out", ended.skipped)
     if section := first_section(report):

@@ -1,6 +1,7 @@
 """A run as JUnit XML: a test case for each step and each check. Pure, but for :func:`write`.
 
-A step's duration, failures and records come from the run's journal. A step without a conclusion, one that an
+A step's duration, failures and records come from the run's journal. An aim that was not reached is a skipped
+test case. A step without a conclusion, one that an
 interrupt left undone, and a subject that is not on this machine are skipped test cases, with the reason.
 """
 
@@ -65,8 +66,9 @@ def _finished(done: Done) -> Iterator[Case]:
             text = f"expected {record.expected}, observed {record.observed}"
             # The check is a test case of its own, so its step does not repeat the failure.
             failures = [failure for failure in failures if not failure.endswith(text)]
-            name = f"{record.case}: {record.expected}"
-            yield Case(_suite(step), name, "passed" if record.passed else "failed", text)
+            name = f"{record.case}: {record.expected}{' (an aim)' if record.aim else ''}"
+            missed: Result = "skipped" if record.aim else "failed"
+            yield Case(_suite(step), name, "passed" if record.passed else missed, text)
     outcome = "\n".join(describe(record) for record in done.records if isinstance(record, Comparison))
     result: Result = "failed" if failures else "passed"
     yield Case(_suite(step), _short(step), result, "\n".join(failures) or outcome, done.mark.seconds)

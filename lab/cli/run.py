@@ -13,7 +13,7 @@ from forwarder.plan.host import HostError, parse_cpu_list
 from lab.cli import terminal
 from lab.cli.terminal import BadInputError, JsonOption, option, out, print_comparisons, print_json, say
 from lab.journal.eta import duration
-from lab.results import AnyRecord, Comparison, RunEnded
+from lab.results import AnyRecord, Check, Comparison, RunEnded
 
 if TYPE_CHECKING:
     from lab.run.session import Session
@@ -274,7 +274,14 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
     if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
         print_comparisons(comparisons)
-    notes = {"skipped:": ended.skipped, "no conclusion:": ended.inconclusive, "FAILED": ended.failures}
+    aims = [record for record in records if isinstance(record, Check) and record.aim]
+    notes = {
+        "aim reached:": [aim.text for aim in aims if aim.passed],
+        "aim not reached:": [aim.text for aim in aims if not aim.passed],
+        "skipped:": ended.skipped,
+        "no conclusion:": ended.inconclusive,
+        "FAILED": ended.failures,
+    }
     for label, sentences in notes.items():
         for sentence in sentences:
             say(f"{label} {sentence}")

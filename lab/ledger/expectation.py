@@ -1,10 +1,25 @@
 """Whether a trial shows what its scenario expects of it. Pure: one trial in, one check for each key out."""
 
-from lab.results import Check, Setting, Trial
+import math
+from collections.abc import Iterator
+
+from forwarder.plan.strategy import RulePlacement
+from lab.load.flows import rules_on
+from lab.results import Check, Setting, Trial, WorkerSample
+from lab.scenario.layout import (
+    groups_in,
+    is_elastic,
+    least_workers,
+    receivers_of,
+    strategy_of,
+    workers_in_all,
+)
 from lab.scenario.tables import Expect
 
 OUTSIDE = frozenset({("softnet", "input backlog full"), ("receiver", "capture ring full")})
 """Drops (place, reason) before the subject sees a datagram, or after it has let go of a copy."""
+CHANCE = 4.0
+"""Standard deviations below its mean that chance leaves a worker: less once in 30,000 times."""
 
 
 def unfit(trial: Trial) -> str | None:
@@ -27,17 +42,47 @@ def name_of(expect: Expect, setting: Setting) -> str:
 
 
 def checks(expect: Expect, trial: Trial) -> list[Check]:
-    """One for each key that ``expect`` has, in their order."""
+    """The number of workers where there are any, then one for each key of ``expect``, in their order."""
     judges = (_pace, _copies, _lost, _others_lost, _wrong_worker, _every_worker, _rules_held)
     judged = {judge.__name__.removeprefix("_"): judge for judge in judges}
-    made = []
-    for key, wanted in expect.expected.items():
-        passed, observed = judged[key](wanted, trial)
-        case, expected = name_of(expect, trial.setting), f"{key} = {str(wanted).lower()}"
-        made.append(
-            Check(scenario=trial.scenario, case=case, passed=passed, expected=expected, observed=observed)
+    made = [
+        (key, str(wanted).lower(), *judged[key](wanted, trial), expect.aim)
+        for key, wanted in expect.expected.items()
+    ]
+    if trial.setting.workers is not None:
+        right, running = miscounted(trial) is None, str(len(_active(trial)))
+        made.insert(0, ("workers", _count_text(trial.setting), right, running, False))
+    return [
+        Check(
+            scenario=trial.scenario,
+            case=name_of(expect, trial.setting),
+            passed=passed,
+            expected=f"{key} = {wanted}",
+            observed=observed,
+            aim=aim,
         )
-    return made
+        for key, wanted, passed, observed, aim in made
+    ]
+
+
+def miscounted(trial: Trial) -> str | None:
+    """Why the number of workers is not what the strategy makes; ``None`` if it is, or that is not known."""
+    setting, count = trial.setting, len(_active(trial))
+    if setting.workers is None or trial.purpose == "change":
+        return None
+    if least_workers(setting) <= count <= workers_in_all(setting):
+        return None
+    return f"{count} workers, where the strategy makes {_count_text(setting)}"
+
+
+def _count_text(setting: Setting) -> str:
+    least, most = least_workers(setting), workers_in_all(setting)
+    return f"{least} to {most}" if is_elastic(setting) and most > least else f"{least}"
+
+
+def _active(trial: Trial) -> list[WorkerSample]:
+    """Without those that an elastic group has no use for."""
+    return [worker for worker in trial.workers if worker.group is not None]
 
 
 Judgement = tuple[bool, str]
@@ -81,15 +126,53 @@ def _wrong_worker(wanted: object, trial: Trial) -> Judgement:
     return _amount(wanted, wrong), f"{wrong:,} of {trial.offered:,} datagrams"
 
 
-def _every_worker(_: object, trial: Trial) -> Judgement:
-    matched = [worker.matched for worker in trial.workers]
-    return bool(matched) and min(matched) > 0, f"matched {', '.join(f'{count:,}' for count in matched)}"
+def _every_worker(wanted: object, trial: Trial) -> Judgement:
+    matched = [worker.matched for worker in _active(trial)]
+    if not matched or not isinstance(wanted, float):
+        return False, "no workers"
+    share, even = least_share(wanted, trial.setting), sum(matched) / len(matched)
+    text = f"matched {_listed(matched)}: {min(matched) / max(1, even):.0%} of the even share at least"
+    return min(matched) >= max(1, share * even), text + (f", {share:.0%} by chance" if share < wanted else "")
+
+
+def least_share(wanted: float, setting: Setting) -> float:
+    """``wanted`` of an even share, or what chance may leave of it where it deals flows to workers."""
+    workers = setting.workers or 1
+    if workers == 1 or setting.strategy is None or receivers_of(setting) > 1:
+        return wanted
+    axes = strategy_of(setting.strategy, setting.placement, setting.steering, setting.hashing)
+    # Flows of a rule stay together where rules have their workers.
+    dealt = setting.flows if axes.placement is not RulePlacement.HASH else min(setting.flows, setting.rules)
+    each = dealt / groups_in(setting.strategy, setting.inputs, setting.groups) / workers
+    return max(0.0, min(wanted, 1 - CHANCE * math.sqrt((1 - 1 / workers) / each)))
 
 
 def _rules_held(wanted: object, trial: Trial) -> Judgement:
-    held, rules = [worker.rules for worker in trial.workers], trial.setting.rules
-    right = set(held) == {rules} if wanted == "all" else sum(held) == rules and max(held) < rules
-    return right, f"{', '.join(f'{count:,}' for count in held)} of {rules:,} rules"
+    right, texts, rules = True, [], 0
+    for members in _groups(trial):
+        interfaces = {name for worker in members for name in worker.interfaces}
+        due, held = sum(rules_on(name, trial.setting) for name in interfaces), [w.rules for w in members]
+        alone = wanted == "all" or len(held) == 1
+        right &= set(held) == {due} if alone else sum(held) == due and max(held) < due
+        rules += due
+        texts.append(f"{_listed(held)} of {due:,} rules")
+    return right and rules == trial.setting.rules, "; ".join(dict.fromkeys(texts)) or "no workers"
+
+
+def _groups(trial: Trial) -> Iterator[list[WorkerSample]]:
+    """The workers of each group."""
+    workers = _active(trial)
+    for group in sorted({worker.group or 0 for worker in workers}):
+        yield [worker for worker in workers if worker.group == group]
+
+
+LISTED = 8
+
+
+def _listed(counts: list[int]) -> str:
+    """Each of a few numbers, the ends of many."""
+    few = len(counts) <= LISTED
+    return ", ".join(f"{n:,}" for n in counts) if few else f"{min(counts):,} to {max(counts):,}"
 
 
 def _amount(wanted: object, count: int) -> bool:

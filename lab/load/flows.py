@@ -99,6 +99,11 @@ def rules_of(setting: Setting, output_interfaces: Sequence[str]) -> list[Rule]:
     ]
 
 
+def rules_on(interface: str, setting: Setting) -> int:
+    """How many of these rules are on an input, ``in0`` for instance."""
+    return len(range(int(interface.removeprefix("in")), setting.rules, setting.inputs))
+
+
 @lru_cache(maxsize=8)
 def streams_of(setting: Setting) -> tuple[Stream, ...]:
     """``setting.flows`` flows, spread evenly over inputs and rules, told apart by their source ports.

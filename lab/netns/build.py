@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.load.topology import SEGMENTATION, Link, Side, Topology
@@ -45,6 +45,8 @@ class Lab:
     gen: str
     fwd: str
     rcv: str
+    threads: dict[int, list[int]] = field(default_factory=dict)
+    """By CPU, the pids of the threads that receive for interfaces."""
 
     def namespace(self, side: Side) -> str:
         return {"gen": self.gen, "fwd": self.fwd, "rcv": self.rcv}[side]
@@ -89,7 +91,7 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             _await_up(links[side], topology, side)
         for side, threads in topology.threads.items():
             first = side == "rcv" or topology.threads_first
-            before = _thread(links[side], spaces[side], threads, first)
+            before = _thread(links[side], spaces[side], threads, first, lab.threads)
             if topology.cables:
                 stack.callback(write_steering, spaces[side], before)
         yield lab
@@ -173,8 +175,12 @@ def _introduce(netlink: Netlink, topology: Topology) -> None:
         netlink.add_neighbour(index[link.sender.interface], link.receiver.address, link.receiver.mac)
 
 
-def _thread(netlink: Netlink, namespace: str, cpus: Mapping[str, int], first: bool) -> dict[str, str]:
+def _thread(
+    netlink: Netlink, namespace: str, cpus: Mapping[str, int], first: bool, made: dict[int, list[int]]
+) -> dict[str, str]:
     """Have threads receive for interfaces, each on its CPU; returns what was in the files.
+
+    Their pids are added to ``made``, by CPU.
 
     ``first``: before everything else there. A thread that waits its turn, behind a generator or a worker in
     the kernel or another process for a tick (4 ms), loses what its ring of 256 frames cannot hold.
@@ -183,7 +189,9 @@ def _thread(netlink: Netlink, namespace: str, cpus: Mapping[str, int], first: bo
     index = {link.get("ifname"): link["index"] for link in netlink.links()}
     with NapiSocket(namespace) as napi:
         for name, cpu in cpus.items():
-            pin(napi.pids(index[name]), name, cpu, realtime=first)
+            pids = napi.pids(index[name])
+            pin(pids, name, cpu, realtime=first)
+            made.setdefault(cpu, []).extend(pids)
     return before
 
 

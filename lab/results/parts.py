@@ -112,6 +112,13 @@ class CpuUse(Record):
     steal_ns: int
     received: int
     """Frames that the network stack took in there."""
+    napi_ns: int | None = None
+    """By the kernel's threads that receive for interfaces; ``None`` where there were none."""
+
+    @property
+    def processes_ns(self) -> int:
+        """What is left for processes, and other threads of the kernel."""
+        return max(0, self.busy_ns - self.softirq_ns - (self.napi_ns or 0))
 
 
 class Cpu(Record):
@@ -136,6 +143,10 @@ class Cpu(Record):
 class WorkerSample(Record):
     worker_id: int
     cpu: int
+    group: int | None = None
+    """``None`` where it is of no group, or an elastic group has no use for it now."""
+    interfaces: tuple[str, ...] = ()
+    """Those that it has a socket on."""
     received: int
     matched: int
     private_bytes: int | None = None

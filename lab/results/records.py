@@ -203,6 +203,9 @@ class Footprint(Record):
     memory: Memory
     ready_ns: int
     """From exec of the supervisor to its readiness notice."""
+    ready_user_ns: int | None = None
+    ready_kernel_ns: int | None = None
+    """Processor time of supervisor and workers when they were ready: in their own code, and in the kernel."""
     stopped_ns: int | None = None
     ready_target_ns: int | None = None
     stop_target_ns: int | None = None
@@ -335,7 +338,7 @@ def _growth(
 
 
 class Check(Record):
-    """One functional expectation, met or not."""
+    """One expectation, met or not."""
 
     kind: Literal["check"] = "check"
     scenario: str
@@ -343,6 +346,12 @@ class Check(Record):
     passed: bool
     expected: str
     observed: str
+    aim: bool = False
+    """Hoped for, not promised: it does not fail a run."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.scenario}, {self.case}: expected {self.expected}; observed {self.observed}"
 
 
 class RunEnded(Record):

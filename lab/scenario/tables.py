@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -169,6 +169,9 @@ class Compare(Model):
     b_receive: Receive | None = None
     """Who receives for each side; what suits it best when left out."""
     target: Annotated[float, Field(gt=0)] | None = None
+    """The ratio that is promised: missed beyond doubt, it fails the run."""
+    aim: Annotated[float, Field(gt=0)] | None = None
+    """The ratio that is hoped for: shown apart, it never fails a run."""
     dps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """The rate for both sides, of CPU per copy and of what is delivered; left out: ``share``, and where each
     side delivers most."""
@@ -205,15 +208,21 @@ class Expect(Model):
     """The same, of all inputs but the first."""
     wrong_worker: Literal[0, "some"] | None = None
     """Datagrams that reach a worker other than the one that holds their rule."""
-    every_worker: Literal[True] | None = None
-    """Each worker has matched datagrams."""
+    every_worker: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Each worker has matched at least this share of the even one, all datagrams over all workers. Where
+    chance deals flows to the workers of a group, what chance may leave of it is enough."""
     rules_held: Literal["all", "part"] | None = None
-    """By each worker: all rules, or fewer, and each rule by one worker."""
+    """By each worker, of the rules of its group's interfaces: all, or fewer, and each rule by one worker."""
+    aim: bool = False
+    """Hoped for, not promised: the checks are shown apart, and never fail a run."""
+
+    ABOUT: ClassVar[set[str]] = {"case", "subject", "receive", "dps", "aim"}
+    """The keys that say where and how; all others are expected of the trial."""
 
     @property
     def expected(self) -> dict[str, object]:
         """The keys that are given, with what they want."""
-        return self.model_dump(exclude_none=True, exclude={"case", "subject", "receive", "dps"})
+        return self.model_dump(exclude_none=True, exclude=self.ABOUT)
 
 
 class FootprintCase(Model):
@@ -236,6 +245,8 @@ class FootprintCase(Model):
     documented_bytes: Annotated[int, Field(ge=0)] | None = None
     """Left out: what the document says of these numbers, where it does."""
     ready_target_s: Annotated[float, Field(gt=0)] | None = None
+    ready_aim_s: Annotated[float, Field(gt=0)] | None = None
+    """Hoped for: it never fails a run."""
     stop_target_s: Annotated[float, Field(gt=0)] | None = None
     private_target_bytes: Annotated[int, Field(gt=0)] | None = None
     like: str | None = None

@@ -217,15 +217,19 @@ def _expect_problems(scenario: Scenario, expect: Expect) -> Iterable[Problem]:
     if expect.pace is not None and expect.dps is None:
         yield Problem("pace", str(expect.pace), "left out without dps: there is no rate to keep")
     if not expect.expected:
-        keys = [key for key in type(expect).model_fields if key not in ("case", "subject", "receive", "dps")]
+        keys = [key for key in type(expect).model_fields if key not in expect.ABOUT]
         yield Problem("(table)", "nothing expected", f"at least one of {', '.join(keys)}")
     if expect.subject != "mcrd":
         for key in ("wrong_worker", "every_worker", "rules_held"):
             if key in expect.expected:
                 yield Problem(key, repr(expect.expected[key]), "left out: only mcrd has workers")
-    inputs = {case.name: scenario.settings_of(case).inputs for case in scenario.case}
-    if expect.others_lost is not None and inputs.get(expect.case) == 1:
+    settings = {case.name: scenario.settings_of(case) for case in scenario.case}
+    if (values := settings.get(expect.case)) is None:
+        return
+    if expect.others_lost is not None and values.inputs == 1:
         yield Problem("others_lost", "0", "left out for a case with one input")
+    if expect.every_worker is not None and values.skew > 1:
+        yield Problem("every_worker", str(expect.every_worker), "left out with skew: no share is even")
 
 
 def _load_problems(values: Defaults) -> Iterable[Problem]:

@@ -13,6 +13,7 @@ from lab.analysis.search import Observation
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
+from lab.ledger import expectation
 from lab.load.flows import Request, standing
 from lab.load.jobs import Phase
 from lab.measure.watch import Watch
@@ -99,9 +100,16 @@ class Context:
     """Number of trials that this step has run so far."""
 
     def check(self, check: Check, where: str | None = None) -> None:
-        """Record a check; one that did not pass fails the run. ``where``: its own case if left out."""
+        """Record a check; one that did not pass fails the run, unless it is an aim, which is only told.
+
+        Args:
+            where: the check's own case if left out.
+        """
         self.archive.write(check)
-        if not check.passed:
+        if check.aim:
+            outcome = "reached" if check.passed else "not reached"
+            self.reporter.outcome(f"aim: {check.expected}, {outcome}: {check.observed}")
+        elif not check.passed:
             where = where or f"{check.scenario}: {check.case}"
             self.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
 
@@ -246,6 +254,8 @@ class Series:
             # The end of a peer, or of another commit's forwarder, is a result; that of this one is a fault.
             if self.subject == OURS and self.setting.commit is None:
                 self.context.failures.append(f"{trial.trial_id}: {trial.ended}")
+        elif (why := expectation.miscounted(trial)) and self.setting.commit is None:
+            self.context.failures.append(f"{trial.trial_id}: {why}")
         if not trial.ledger.balanced:
             why = f"{trial.trial_id}: the ledger does not balance: {'; '.join(trial.warnings)}"
             if self.setting.commit is None:

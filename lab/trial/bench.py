@@ -18,8 +18,10 @@ from lab.load.flows import Request, rules_of, streams_of
 from lab.load.jobs import Flow
 from lab.measure.cpu import read_cpus
 from lab.measure.network import Devices, device_reader, read_received, read_waiting, routed_reader
+from lab.measure.processes import processor_ns
 from lab.measure.watch import Watch, WatchError, watching
 from lab.netns.build import Lab, build
+from lab.netns.namespaces import NetnsError
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running
 from lab.results import NONE, Setting, Trial
@@ -172,7 +174,11 @@ class Bench:
 
     def _usage(self) -> Usage:
         taken = {} if self._watch is None else self._watch.taken_ns()
-        return Usage(read_cpus(), taken, read_received())
+        try:
+            napi = {cpu: processor_ns(pids) for cpu, pids in self.lab.threads.items()}
+        except ProcessLookupError as error:
+            raise NetnsError(f"a thread that received for an interface has ended: {error}") from error
+        return Usage(read_cpus(), taken, read_received(), napi)
 
     def _count(self) -> Counters:
         routed = None if self._routed is None else self._routed()

@@ -90,8 +90,9 @@ class BenchPlan:
         direct = self.subject == NONE
         threads = setting.receive in ("first", "in turn") and not direct
         # Threads are dealt from the last CPU on, workers from the first. Where there are CPUs without a
-        # thread, flows are spread over the workers' behind them.
-        spread = setting.receive == "softirq" or (threads and setting.inputs < len(forwarder))
+        # thread, or several workers of each interface, flows are spread over the workers' behind them.
+        several = setting.inputs < len(forwarder) or (len(forwarder) > 1 and (setting.workers or 1) > 1)
+        spread = setting.receive == "softirq" or (threads and several)
         whole = setting.egress == "offload"  # GSO frames cross a veth without NAPI only
         return Topology(
             inputs=setting.inputs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.analysis.search import SHORTFALL_LIMIT
 from lab.ledger import ledger, observe
@@ -43,18 +43,21 @@ class Counters:
 class Usage:
     """What CPUs have done by a moment, or between two: by CPU.
 
-    ``taken_ns``: of a watched CPU, used by anybody; ``received``: frames that the network stack took in.
+    ``taken_ns``: of a watched CPU, used by anybody; ``received``: frames that the network stack took in;
+    ``napi_ns``: used by the threads that receive for interfaces.
     """
 
     times: Mapping[int, CpuTime]
     taken_ns: Mapping[int, int]
     received: Mapping[int, int]
+    napi_ns: Mapping[int, int] = field(default_factory=dict)
 
     def since(self, earlier: Usage) -> Usage:
         return Usage(
             since(self.times, earlier.times),
             {cpu: taken - earlier.taken_ns[cpu] for cpu, taken in self.taken_ns.items()},
             {cpu: frames - earlier.received[cpu] for cpu, frames in self.received.items()},
+            {cpu: used - earlier.napi_ns[cpu] for cpu, used in self.napi_ns.items()},
         )
 
     def by_cpu(self, cpus: Cpus) -> list[CpuUse]:
@@ -73,6 +76,7 @@ class Usage:
                     softirq_ns=times.softirq_ns,
                     steal_ns=times.steal_ns,
                     received=self.received[cpu],
+                    napi_ns=self.napi_ns.get(cpu),
                 )
             )
         return used

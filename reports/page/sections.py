@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+from reports import verdicts
 from reports.dataset import Dataset
 from reports.figures import load_profiles as load_profile_figures
 from reports.figures import memory as memory_figures
@@ -90,7 +91,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         return Section(name, title, tuple(map(flowed, text)), tuple(m for part in parts for m in part(data)))
 
     checks = section("checks", "Checks", (CHECKS,), ledgers.checks)
-    failed = any(not check.passed for check in data.checks)
+    failed = any(not check.passed for check in verdicts.checks(data))
     scaling = (*((SCALING,) if data.courses else ()), *((CHANGED,) if data.changes else ()))
     rates = (rate_figures.zero_loss, trials.zero_loss, trials.partial_drop, trials.fixed_rates)
     elastic = (load_profile_figures.load_profiles, load_profiles.load_profiles, load_profiles.changes)

@@ -19,7 +19,7 @@ UNGROUPED = "ungrouped"
 def summary(data: Dataset) -> tuple[Point, ...]:
     parts = [left_out_points, target_points, strategy_points, comparison_points, inconclusive_points]
     parts += [rate_points, footprint_points, ledger_points, oversubscription_points, doubt_points]
-    failed = any(not check.passed for check in data.checks)
+    failed = any(not check.passed for check in verdicts.checks(data))
     parts.insert(parts.index(target_points) if failed else parts.index(ledger_points), check_points)
     return (outcome(data), *(point for part in parts for point in part(data)))
 
@@ -183,15 +183,20 @@ def footprint_points(data: Dataset) -> Iterator[Point]:
 
 
 def check_points(data: Dataset) -> Iterator[Point]:
-    if not data.checks:
-        return
-    failed = [c for c in data.checks if not c.passed]
-    items = (f"{c.scenario}, {c.case}: expected {c.expected}; observed {c.observed}" for c in failed)
-    scenarios = len({c.scenario for c in data.checks})
-    among = f" in {plural(scenarios, 'scenario')}" if scenarios > 1 else ""
-    text = f"{len(data.checks) - len(failed)} of {plural(len(data.checks), 'check')}{among} passed."
-    text += " Failed:" if failed else ""
-    yield Point("Checks.", text, "bad" if failed else "good", items=tuple(items), see="checks")
+    """What must be so, and apart from it what is only hoped for."""
+    checks, aims = verdicts.checks(data), verdicts.checks(data, aims=True)
+    failed, missed = ([c for c in found if not c.passed] for found in (checks, aims))
+    if checks:
+        scenarios = len({c.scenario for c in checks})
+        among = f" in {plural(scenarios, 'scenario')}" if scenarios > 1 else ""
+        text = f"{len(checks) - len(failed)} of {plural(len(checks), 'check')}{among} passed."
+        text += " Failed:" if failed else ""
+        tone: Tone = "bad" if failed else "good"
+        yield Point("Checks.", text, tone, items=tuple(c.text for c in failed), see="checks")
+    if aims:
+        text = f"{len(aims) - len(missed)} of {plural(len(aims), 'aim')} reached; no aim fails a run."
+        text += " Not reached:" if missed else ""
+        yield Point("Aims.", text, items=tuple(c.text for c in missed), see="targets")
 
 
 def oversubscription_points(data: Dataset) -> Iterator[Point]:

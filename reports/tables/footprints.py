@@ -23,7 +23,10 @@ def workers(data: Dataset) -> list[Table]:
         return _with_target(f, verdicts.IDLE, quantity.NONE if share is None else f"{share:.2%}")
 
     def ready(f: Footprint) -> Cell:
-        return _with_target(f, verdicts.READY, seconds(f.ready_ns), verdicts.distinct(f.warnings))
+        text, used = seconds(f.ready_ns), (f.ready_user_ns or 0) + (f.ready_kernel_ns or 0)
+        if used:
+            text += f" (kernel {(f.ready_kernel_ns or 0) / used:.0%} of the CPU time)"
+        return _with_target(f, verdicts.READY, text, verdicts.distinct(f.warnings))
 
     def stopped(f: Footprint) -> Cell:
         return _with_target(f, verdicts.STOPPED, seconds(f.stopped_ns))

@@ -23,10 +23,11 @@ CHECKS: Columns[Check] = [
 def checks(data: Dataset) -> list[Table]:
     """One table a scenario, failed checks first; where there are many, scenarios without any are folded."""
     tables = []
-    for scenario, found in by_scenario(data.checks, lambda check: check.scenario, most=0):
+    known = verdicts.checks(data)
+    for scenario, found in by_scenario(known, lambda check: check.scenario, most=0):
         met = sum(check.passed for check in found)
         outcome = f"{scenario}: {met} of {quantity.plural(len(found), 'check')} passed"
-        folded = outcome if met == len(found) and len(data.checks) > ROWS_SHOWN else ""
+        folded = outcome if met == len(found) and len(known) > ROWS_SHOWN else ""
         ordered = sorted(found, key=lambda check: check.passed)
         tables += table(f"checks-{scenario}", outcome, CHECKS, ordered, folded=folded)
     return sorted(tables, key=lambda each: bool(each.folded))

@@ -25,7 +25,7 @@ def scenarios(data: Dataset) -> list[Table]:
         (Column("Scenario"), lambda part: part[0]),
         (number("Cases"), lambda part: _cases(part[1]) or None),
         (number("Trials"), lambda part: len(part[1].trials) or None),
-        (number("Checks", "met of made"), lambda part: _met([c.passed for c in part[1].checks])),
+        (number("Checks", "met of made"), lambda part: _met([c.passed for c in verdicts.checks(part[1])])),
         (
             number("Targets", "met of set"),
             lambda part: _met([t.target.met for t in verdicts.targets(part[1])]),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from lab.results import Comparison, Cpu, Trial, ZeroLoss
+from lab.results import Check, Comparison, Cpu, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset, grouped
 from reports.labels import unique
@@ -25,7 +25,17 @@ def targets(data: Dataset) -> list[Table]:
         (BOUND_BY, lambda t: verdicts.bound(t.bound_by) if t.bound_by else None),
     ]
     found = sorted(verdicts.targets(data), key=lambda t: t.target.met)
-    return table("targets", "What the project promises, and what was measured", columns, found)
+    aims: Columns[Check] = [
+        (Column("Aim"), lambda c: f"{c.scenario}, {c.case}"),
+        (word("Hoped for"), lambda c: c.expected),
+        (Column("Measured"), lambda c: c.observed),
+        (Column("Outcome"), lambda c: "reached" if c.passed else "not reached"),
+    ]
+    hoped = sorted(verdicts.checks(data, aims=True), key=lambda check: check.passed)
+    return [
+        *table("targets", "What the project promises, and what was measured", columns, found),
+        *table("aims", "What it hopes for: no aim fails a run", aims, hoped),
+    ]
 
 
 def comparisons(data: Dataset) -> list[Table]:

@@ -15,6 +15,7 @@ from lab.analysis.compare import (
     CONFIDENCE,
     FEW_PAIRS,
     Ratio,
+    aimed,
     describe,
     detectable,
     falls_short,
@@ -110,6 +111,8 @@ class CompareStep(Step):
         if is_missed(record):
             context.failures.append(f"{self.step_id}: {line}")
         context.reporter.outcome(line)
+        if self.compare.aim is not None:
+            context.check(aimed(record, self.compare.aim))
         if self.compare.tolerance is not None:
             self._judge(self.compare.tolerance, record, context)
         if self.compare.repeat == self.number > 1 and self.a == self.b:

@@ -22,7 +22,7 @@ from forwarder.rules.notation import parse_rules
 from lab.load.flows import rules_of
 from lab.load.topology import Topology
 from lab.measure.memory import ProcessMemory, kernel_memory, process_memory
-from lab.measure.processes import processor_ns
+from lab.measure.processes import processor_ns, user_and_kernel_ns
 from lab.results import Check, Footprint, Memory, Setting
 from lab.scenario.layout import is_elastic, least_workers, strategy_of, workers_in_all
 from lab.scenario.mcrd_command import fixed_workers, strategy_options
@@ -74,13 +74,15 @@ class FootprintStep(Step):
         context.check(checks[0], self.step_id)
         missed = misses(record)
         context.failures += [f"{self.step_id}: {text}" for text in missed]
+        if self.footprint.ready_aim_s is not None:
+            context.check(aimed(record, self.footprint.ready_aim_s))
         if self.footprint.like is not None and self.footprint.like_target is not None:
             other = self._measured(context, self.footprint.like)
             checks.append(compared(record, other, self.footprint.like_target))
             context.check(checks[-1], self.step_id)
         missed += [check.observed for check in checks if not check.passed]
         private = record.memory.private_bytes_per_worker / 1e6
-        ready = f"{record.workers} workers ready in {record.ready_ns / 1e9:.2f} s"
+        ready = f"{record.workers} workers ready in {ready_text(record)}"
         context.reporter.outcome("; ".join([f"{ready}, {private:.2f} MB private each", *missed]))
 
     def _measured(self, context: Context, name: str) -> Footprint:
@@ -97,6 +99,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
     Raises:
         PeerError: it did not start, ended otherwise than asked to, or left something behind.
     """
+    from lab.netns import namespaces as netns
     from lab.netns.build import build
     from lab.peers.mcrd import rules_document, start_forwarder
 
@@ -114,6 +117,7 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
             options=strategy_options(setting),
         )
         try:
+            user_ns, kernel_ns = user_and_kernel_ns(netns.processes(lab.fwd))
             grown = kernel_memory().since(before).total_bytes
             workers = forwarder.ask("stats", rules=False)["workers"]
             pids = [forwarder.process.pid, *(worker["pid"] for worker in workers)]
@@ -143,6 +147,8 @@ def run_footprint(scenario: str, case: FootprintCase, run_id: str) -> Footprint:
         modelled_bytes=planned.figures.modelled.total_bytes,
         memory=memory,
         ready_ns=forwarder.ready_ns,
+        ready_user_ns=user_ns,
+        ready_kernel_ns=kernel_ns,
         stopped_ns=stopped_ns,
         ready_target_ns=_nanoseconds(case.ready_target_s),
         stop_target_ns=_nanoseconds(case.stop_target_s),
@@ -182,6 +188,26 @@ def misses(record: Footprint) -> list[str]:
         if idle > record.idle_target:
             missed.append(f"{idle:.2%} of a CPU busy when idle, at most {record.idle_target:.2%} promised")
     return missed
+
+
+def ready_text(record: Footprint) -> str:
+    """The time to start, and whose it is: the kernel's part of the processor time that was used."""
+    text = f"{record.ready_ns / 1e9:.2f} s"
+    if record.ready_kernel_ns is None or not (used := record.ready_kernel_ns + (record.ready_user_ns or 0)):
+        return text
+    return f"{text} (the kernel's part {record.ready_kernel_ns / used:.0%} of {used / 1e9:.2f} s of CPU time)"
+
+
+def aimed(record: Footprint, seconds: float) -> Check:
+    """Whether they were ready as soon as is hoped for."""
+    return Check(
+        scenario=record.scenario,
+        case=record.case,
+        passed=record.ready_ns <= seconds * 1e9,
+        expected=f"ready in {seconds:g} s at most",
+        observed=ready_text(record),
+        aim=True,
+    )
 
 
 def compared(record: Footprint, other: Footprint, target: float) -> Check:

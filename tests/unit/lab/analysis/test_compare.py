@@ -10,6 +10,7 @@ from record_support import comparison_record
 
 from lab.analysis.compare import (
     Ratio,
+    aimed,
     detectable,
     interleaved,
     is_missed,
@@ -100,6 +101,22 @@ def test_a_promise_is_missed_only_beyond_doubt(
     record = comparison_record((low + high) / 2, **interval, higher_is_better=higher, target=1.4)
     assert promise(record) == expected
     assert is_missed(record) == (expected == "missed")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reached", "outcome"),
+    [
+        (1.41, 1.6, True, "reached"),
+        (1.2, 1.39, False, "not reached"),
+        (1.3, 1.4, False, "probably not reached"),
+    ],
+)
+def test_an_aim_is_a_check_that_says_how_sure_it_is(
+    low: float, high: float, reached: bool, outcome: str
+) -> None:
+    check = aimed(comparison_record((low + high) / 2, low=low, high=high, pairs=8), 1.4)
+    assert (check.aim, check.passed, check.expected) == (True, reached, "at least 1.4")
+    assert check.observed.endswith(f"), {outcome}")
 
 
 @pytest.mark.parametrize(

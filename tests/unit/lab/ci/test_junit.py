@@ -92,6 +92,22 @@ def test_every_step_check_and_comparison_is_a_test_case(tmp_path: Path) -> None:
     assert {suite.timestamp for suite in whole} == {STARTED_AT}
 
 
+def test_an_aim_that_is_not_reached_is_a_skipped_test_case_and_a_line_of_the_summary() -> None:
+    aims = [
+        check(name, passed).model_copy(update={"aim": True}) for name, passed in (("a", True), ("b", False))
+    ]
+    made = cases(["functional/checks"], [done("functional/checks", *aims)], ended())
+    assert [(case.name, case.result) for case in made] == [
+        ("a: 2 copies (an aim)", "passed"),
+        ("b: 2 copies (an aim)", "skipped"),
+        ("checks", "passed"),
+    ]
+    text = job_summary.markdown(aims, ended(), "")
+    assert "0 of 0 checks passed" in text
+    assert "- reached: functional, a: expected 2 copies; observed 2 copies" in text
+    assert "- not reached: functional, b: expected 2 copies" in text
+
+
 def test_what_came_out_of_a_step_is_kept() -> None:
     (made,) = cases(["gate/x"], [done("gate/x", comparison())], ended())
     assert made.result == "passed"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from record_support import trial_record
 
-from lab.ledger.expectation import checks, unfit
+from lab.ledger.expectation import checks, least_share, miscounted, unfit
 from lab.results import Drop, InputSample, Ledger, Setting, Stage, Streams, Trial, WorkerSample
 from lab.scenario.tables import Expect
 
@@ -20,14 +22,19 @@ def trial(
     drops: dict[tuple[str, str], int] | None = None,
     matched: tuple[int, ...] = (60, 40),
     held: tuple[int, ...] = (3, 5),
+    groups: tuple[tuple[int, ...], ...] = ((0, 0, 1), (0, 0, 1)),
+    layout: Mapping[str, Any] | None = None,
     lost_of_inputs: tuple[int, ...] = (0, 0),
     **changes: Any,
 ) -> Trial:
-    """100 datagrams, two outputs, two inputs, two workers, eight rules."""
+    """100 datagrams, two outputs, two inputs, two workers, eight rules.
+
+    ``groups``: of each worker its group, then the numbers of its inputs.
+    """
     dropped = [Drop(place=p, reason=r, count=n) for (p, r), n in (drops or {}).items()]
     arrived = 100 - sum(drop.count for drop in dropped)
     measured = trial_record(
-        setting=Setting(payload_bytes=64, inputs=2, outputs=2, rules=8),
+        setting=Setting(payload_bytes=64, inputs=2, outputs=2, rules=8, flows=40, **(layout or {})),
         asked_dps=1000,
         duration_ns=100_000_000,
         delivered=delivered,
@@ -45,8 +52,16 @@ def trial(
             copies_max=copies_max,
         ),
         workers=[
-            WorkerSample(worker_id=n, cpu=n, received=count, matched=count, rules=rules)
-            for n, (count, rules) in enumerate(zip(matched, held, strict=True))
+            WorkerSample(
+                worker_id=n,
+                cpu=n,
+                group=group,
+                interfaces=tuple(f"in{into}" for into in inputs),
+                received=count,
+                matched=count,
+                rules=rules,
+            )
+            for n, (count, rules, (group, *inputs)) in enumerate(zip(matched, held, groups, strict=False))
         ],
         inputs=[
             InputSample(interface=f"in{n}", offered=50, expected=100, delivered=100 - lost, duplicated=0)
@@ -56,6 +71,14 @@ def trial(
     return measured.model_copy(update=changes)
 
 
+apart = partial(trial, groups=((0, 0), (1, 1)), layout={"strategy": "fanout-per-interface", "workers": 1})
+hashed = partial(trial, layout={"strategy": "rule-hash", "workers": 2})
+four = partial(
+    trial,
+    matched=(25, 25, 25, 25),
+    groups=((0, 0), (0, 0), (1, 1), (1, 1)),
+    layout={"strategy": "hybrid-hash", "groups": 2, "workers": 2},
+)
 WRONG = {("forwarder", "wrong_worker"): 10}
 
 
@@ -72,15 +95,20 @@ WRONG = {("forwarder", "wrong_worker"): 10}
         ({"others_lost": 0}, trial(lost_of_inputs=(40, 0)), trial(lost_of_inputs=(40, 1))),
         ({"wrong_worker": 0}, trial(), trial(drops=WRONG)),
         ({"wrong_worker": "some"}, trial(drops=WRONG), trial()),
-        ({"every_worker": True}, trial(), trial(matched=(100, 0))),
+        ({"every_worker": 0.8}, apart(), apart(matched=(61, 39))),
+        ({"every_worker": 0.2}, hashed(matched=(99, 1)), hashed(matched=(100, 0))),
         ({"rules_held": "all"}, trial(held=(8, 8)), trial(held=(8, 7))),
-        ({"rules_held": "part"}, trial(held=(3, 5)), trial(held=(8, 8))),
-        ({"rules_held": "part"}, trial(held=(3, 5)), trial(held=(3, 4))),
+        ({"rules_held": "all"}, apart(held=(4, 4)), apart(held=(8, 8))),
+        ({"rules_held": "all"}, apart(held=(4, 4)), apart(held=(4, 4), groups=((0, 0), (0, 0)))),
+        ({"rules_held": "part"}, hashed(held=(3, 5)), hashed(held=(8, 8))),
+        ({"rules_held": "part"}, hashed(held=(3, 5)), hashed(held=(3, 4))),
+        ({"rules_held": "part"}, four(held=(1, 3, 2, 2)), four(held=(1, 2, 2, 3))),
+        ({"rules_held": "part"}, four(held=(1, 3, 2, 2)), four(held=(4, 0, 2, 2))),
     ],
 )
 def test_an_expectation_is_met_or_missed(expected: dict[str, Any], met: Trial, missed: Trial) -> None:
     wanted = Expect(case="c", dps=1000, **expected)
-    (passed,), (failed,) = checks(wanted, met), checks(wanted, missed)
+    passed, failed = checks(wanted, met)[-1], checks(wanted, missed)[-1]
     assert (passed.passed, failed.passed) == (True, False)
     ((key, value),) = expected.items()
     assert passed.expected == failed.expected == f"{key} = {str(value).lower()}"
@@ -88,12 +116,50 @@ def test_an_expectation_is_met_or_missed(expected: dict[str, Any], met: Trial, m
 
 
 def test_each_key_is_a_check_and_says_under_which_load() -> None:
-    wanted = Expect(case="c", dps=20_000, copies=1, every_worker=True, wrong_worker=0)
-    made = checks(wanted, trial())
-    assert [check.expected for check in made] == ["copies = 1", "wrong_worker = 0", "every_worker = true"]
+    wanted = Expect(case="c", dps=20_000, copies=1, every_worker=0.5, wrong_worker=0)
+    made = checks(wanted, hashed())
+    keys = ["workers = 2", "copies = 1", "wrong_worker = 0", "every_worker = 0.5"]
+    assert [check.expected for check in made] == keys
+    assert all(check.passed for check in made)
     assert {check.case for check in made} == {"c, at 20,000 dps"}
     flooded = trial(setting=Setting(payload_bytes=64, inputs=2, skew=8))
     assert checks(Expect(case="c", lost=0), flooded)[0].case == "c, flat out, in0 gets 8 times the others"
+
+
+@pytest.mark.parametrize(
+    ("layout", "running", "wrong"),
+    [
+        ({"strategy": "rule-hash", "workers": 2}, 2, False),
+        ({"strategy": "rule-hash", "workers": 2}, 1, True),
+        ({"strategy": "full-fanout", "workers": 2}, 4, False),
+        ({"strategy": "full-fanout", "workers": 2}, 2, True),
+        ({"strategy": "dynamic", "workers": 2}, 2, False),
+        ({"strategy": "dynamic", "workers": 2}, 4, False),
+        ({"strategy": "dynamic", "workers": 2}, 1, True),
+        ({"strategy": "dynamic", "workers": 2}, 5, True),
+    ],
+)
+def test_another_number_of_workers_than_the_strategy_makes_is_a_failure(
+    layout: dict[str, Any], running: int, wrong: bool
+) -> None:
+    worker = WorkerSample(worker_id=0, cpu=0, group=0, received=0, matched=0)
+    parked = worker.model_copy(update={"group": None})
+    seen = trial(layout=layout, workers=[*running * [worker], parked])
+    assert (miscounted(seen) is not None) == wrong
+    number, copies = checks(Expect(case="c", copies=1, aim=True), seen)
+    assert (number.passed, number.aim) == (not wrong, False)
+    assert copies.aim, "a number of workers is a fact, whatever is only hoped for"
+
+
+@pytest.mark.parametrize(
+    ("flows", "workers", "least"),
+    [(80, 1, 0.5), (80, 2, 0.5), (80, 4, 0.2254), (80, 40, 0.0), (4000, 8, 0.5)],
+)
+def test_no_more_is_demanded_of_each_worker_than_chance_leaves(
+    flows: int, workers: int, least: float
+) -> None:
+    setting = Setting(payload_bytes=64, strategy="fanout", workers=workers, flows=flows)
+    assert least_share(0.5, setting) == pytest.approx(least, abs=1e-4)
 
 
 def test_a_check_that_fails_says_where_the_datagrams_went() -> None:

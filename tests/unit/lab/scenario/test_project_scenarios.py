@@ -13,15 +13,6 @@ from lab.steps.kinds.search import SearchStep
 from lab.steps.plan import steps
 
 
-def test_every_row_and_use_case_of_the_document_has_a_scenario() -> None:
-    seeds = " ".join(scenario.seed for scenario in load_scenarios([]))
-    for number in range(1, 8):
-        assert f"Worker Count Table, row {number}:" in seeds
-    for number in range(1, 5):
-        assert f"Use Case {number}:" in seeds
-    assert "phases 1 and 2" in seeds
-
-
 def test_every_strategy_meets_the_same_load() -> None:
     (scenario,) = load_scenarios(["strategies"])
     assert {case.name for case in scenario.case} == set(PRESETS)

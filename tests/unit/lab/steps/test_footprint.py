@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +12,20 @@ from pathlib import Path
 import pytest
 from report_support import footprint as footprint_record
 
-from forwarder.plan.document import ROWS, DocumentRow
+from forwarder.plan.document import ROWS, WORKER_COUNT_TABLE, DocumentRow, documented
+from forwarder.plan.memory import MB, megabytes
 from lab.journal.archive import Archive
 from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
-from lab.measure.processes import processor_ns
-from lab.results import Footprint, Memory
-from lab.scenario.files import DIRECTORY, load_scenarios, parse_scenario
+from lab.load.flows import rules_of
+from lab.measure.processes import processor_ns, user_and_kernel_ns
+from lab.peers.mcrd import rules_document
+from lab.results import Check, Footprint, Memory
+from lab.scenario.files import load_scenarios, parse_scenario
 from lab.scenario.layout import workers_in_all
-from lab.scenario.tables import FootprintCase
 from lab.steps.context import BenchPool, Context
 from lab.steps.kinds import footprint
-from lab.steps.kinds.footprint import compared, misses, sampled
+from lab.steps.kinds.footprint import _plan, compared, misses, ready_text, sampled
 from lab.steps.plan import steps
 
 TWO_WORKERS = """
@@ -32,24 +36,51 @@ name = "c"
 workers = 2
 rules = 1
 """
-STARTED = [row for row in ROWS if row.workers is not None]
+TABLE_ROW = re.compile(
+    r"row (\d): \| (\d+) \| (\d+) \| ([^|]+) \| (\d+) \| (\d+) rules \| (\d+) MB \|(?:;|$)"
+)
+"""A row of the Worker Count Table as a scenario quotes it: the document's own text."""
 
 
-@pytest.fixture(scope="module")
-def cases() -> list[FootprintCase]:
-    paths = [str(path) for path in DIRECTORY.glob("table-row-*.toml")]
-    return [case for scenario in load_scenarios(paths) for case in scenario.footprint]
-
-
-@pytest.mark.parametrize("row", STARTED, ids=lambda row: row.source)
-def test_every_row_of_the_document_is_really_started(row: DocumentRow, cases: list[FootprintCase]) -> None:
-    same = [
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.source)
+def test_the_default_run_starts_every_row_with_its_workers_rules_and_memory(row: DocumentRow) -> None:
+    """The document's figures against those of a plan; a difference must be one that the plan names."""
+    sizes = (row.strategy, row.interfaces, row.cpus, row.rules)
+    started = [
         case
-        for case in cases
-        if (case.strategy, case.inputs, case.cpus or case.workers, case.rules)
-        == (row.strategy, row.interfaces, row.cpus, row.rules)
+        for scenario in load_scenarios([])
+        for case in scenario.footprint
+        if sizes == (case.strategy, case.inputs, case.cpus or case.workers, case.rules)
     ]
-    assert [workers_in_all(case.setting) for case in same] == [row.workers]
+    if row.workers is None:  # it grows and shrinks
+        assert any(
+            scenario.course and sizes[:2] + sizes[3:] == (values.strategy, values.inputs, values.rules)
+            for scenario in load_scenarios([])
+            for values in map(scenario.settings_of, scenario.case)
+        )
+        return
+    (case,) = started
+    names = [f"in{number}" for number in range(case.inputs)]
+    planned = _plan(case, names, rules_document(rules_of(case.setting, ["out0"])))
+    stated, modelled = documented(planned), planned.figures.modelled
+    assert row in stated.rows
+    assert workers_in_all(case.setting) == modelled.workers == row.workers
+    assert row.total_bytes in (None, stated.total_bytes)
+    named = " ".join(text for text in stated.discrepancies if text.startswith(row.source))
+    held = modelled.rules_least <= (row.rules_per_worker or 0) <= modelled.rules_most
+    assert held or f"{row.rules_per_worker:,} rules a worker" in named
+    assert row.total_bytes in (None, modelled.total_bytes) or megabytes(row.total_bytes) in named
+
+
+def test_the_rows_are_those_of_the_documents_table() -> None:
+    seeds = [scenario.seed for scenario in load_scenarios([])]
+    quoted = {found[1]: found for seed in seeds if (found := TABLE_ROW.search(seed))}
+    assert sorted(quoted) == [str(number) for number in range(1, 8)]
+    for number, found in quoted.items():
+        (row,) = (row for row in ROWS if row.source == f"{WORKER_COUNT_TABLE}, row {number}")
+        stated = (row.interfaces, row.cpus, row.workers, row.rules_per_worker, row.total_bytes)
+        interfaces, cpus, _, workers, rules, size = found.groups()[1:]
+        assert stated == (*map(int, (interfaces, cpus, workers, rules)), int(size) * MB)
 
 
 def memory(**changes: int) -> Memory:
@@ -99,6 +130,34 @@ def test_a_wrong_number_of_workers_fails_the_run(tmp_path: Path, monkeypatch: py
             step.perform(context)
         failures.append(context.failures)
     assert failures == [[], ["s/c/footprint: expected 2 workers, observed 1 workers"]]
+
+
+def test_an_aim_is_told_with_the_kernels_part_and_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = parse_scenario(f"{TWO_WORKERS}ready_aim_s = 19.0\n", "s.toml")
+    (step,) = steps([scenario], "quick")
+    measured = record(ready_user_ns=1_000_000_000, ready_kernel_ns=3_000_000_000)
+    monkeypatch.setattr(footprint, "run_footprint", lambda *_: measured)
+    with Archive.create(tmp_path / "run") as archive:
+        context = Context(archive, Reporter(), "r", BenchPool("r", {}), Interrupt())
+        step.perform(context)
+        (aim,) = (check for check in archive.records if isinstance(check, Check) and check.aim)
+    assert context.failures == []
+    assert (aim.passed, aim.expected) == (False, "ready in 19 s at most")
+    assert aim.observed == "20.00 s (the kernel's part 75% of 4.00 s of CPU time)"
+    assert ready_text(record()) == "20.00 s"
+
+
+def test_processor_time_is_divided_into_a_processes_own_and_the_kernels() -> None:
+    before = user_and_kernel_ns([os.getpid()])
+    sum(range(5_000_000))
+    user = user_and_kernel_ns([os.getpid()])
+    for _ in range(300):
+        mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+    kernel = user_and_kernel_ns([os.getpid()])
+    assert user[0] - before[0] > user[1] - before[1]
+    assert kernel[1] - user[1] > kernel[0] - user[0]
 
 
 def test_a_sample_goes_from_end_to_end() -> None:

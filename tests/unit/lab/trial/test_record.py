@@ -19,7 +19,7 @@ def usage(seconds: int) -> Usage:
         0: CpuTime(seconds * 700, seconds * 100, 0, seconds * 200, 0, 0),
         1: CpuTime(seconds * 500, 0, 0, seconds * 20, seconds * 100, seconds * 380),
     }
-    return Usage(times, {1: seconds * 600}, {0: seconds * 10, 1: seconds * 40})
+    return Usage(times, {1: seconds * 600}, {0: seconds * 10, 1: seconds * 40}, {1: seconds * 200})
 
 
 def test_a_watched_cpu_is_as_busy_as_the_watch_says_less_what_was_stolen() -> None:
@@ -27,6 +27,8 @@ def test_a_watched_cpu_is_as_busy_as_the_watch_says_less_what_was_stolen() -> No
     assert (bench.cpu, bench.role, bench.busy_ns, bench.received) == (0, "bench", 3000, 30)
     assert (forwarder.cpu, forwarder.role, forwarder.busy_ns) == (1, "forwarder", 3 * 500)
     assert (forwarder.softirq_ns, forwarder.steal_ns, forwarder.received) == (60, 300, 120)
+    assert (bench.napi_ns, bench.processes_ns) == (None, 3000 - 600)
+    assert (forwarder.napi_ns, forwarder.processes_ns) == (600, 1500 - 60 - 600)
 
 
 def test_cpus_that_are_not_kept_apart_are_both() -> None:
@@ -53,6 +55,10 @@ def test_threads_are_dealt_from_the_last_cpu_on_and_workers_from_the_first() -> 
     assert wide.topology.threads == {"fwd": {"in0": 4, "in1": 3}, "rcv": {"r0": 1}}
     assert wide.topology.threads_first
     assert wide.topology.rps_cpus == (2, 3), "fewer inputs than CPUs: flows are spread behind the threads"
+    cpus = Cpus((0, 1), (2, 3))
+    assert plan(cpus, inputs=4, workers=4).topology.rps_cpus == ()
+    each = plan(cpus, inputs=4, strategy="full-fanout").setting.model_copy(update={"workers": 2})
+    assert BenchPlan("mcrd", each, 1500, cpus, 8).topology.rps_cpus == (2, 3), "two workers of each interface"
 
 
 def test_one_cpu_of_the_forwarders_needs_no_steering() -> None:
