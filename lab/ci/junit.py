@@ -1,8 +1,8 @@
 """A run as JUnit XML: a test case for each step and each check. Pure, but for :func:`write`.
 
 A step's duration, failures and records come from the run's journal. An aim that was not reached is a skipped
-test case. A step without a conclusion, one that an
-interrupt left undone, and a subject that is not on this machine are skipped test cases, with the reason.
+test case. A step without a conclusion, one that an interrupt left undone, and a subject that is not on this
+machine are skipped test cases, with the reason.
 """
 
 import re

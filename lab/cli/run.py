@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -265,16 +266,21 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
         document = ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"})
         document |= {"directory": str(archive.directory), "report": list(map(str, written))}
         comparisons = [record.model_dump() for record in archive.records if isinstance(record, Comparison)]
-        print_json({**document, "comparisons": comparisons})
+        aims = [record.model_dump() for record in _aims(archive.records)]
+        print_json({**document, "comparisons": comparisons, "aims": aims})
     else:
         _print_outcome(archive.records, ended, written or [archive.results])
     raise typer.Exit(terminal.EXIT_STATUS[ended.outcome])
 
 
+def _aims(records: Iterable[AnyRecord]) -> list[Check]:
+    return [record for record in records if isinstance(record, Check) and record.aim]
+
+
 def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
     if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
         print_comparisons(comparisons)
-    aims = [record for record in records if isinstance(record, Check) and record.aim]
+    aims = _aims(records)
     notes = {
         "aim reached:": [aim.text for aim in aims if aim.passed],
         "aim not reached:": [aim.text for aim in aims if not aim.passed],

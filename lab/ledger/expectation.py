@@ -130,9 +130,9 @@ def _every_worker(wanted: object, trial: Trial) -> Judgement:
     matched = [worker.matched for worker in _active(trial)]
     if not matched or not isinstance(wanted, float):
         return False, "no workers"
-    share, even = least_share(wanted, trial.setting), sum(matched) / len(matched)
-    text = f"matched {_listed(matched)}: {min(matched) / max(1, even):.0%} of the even share at least"
-    return min(matched) >= max(1, share * even), text + (f", {share:.0%} by chance" if share < wanted else "")
+    share, even = least_share(wanted, trial.setting), max(1, sum(matched) / len(matched))
+    text = f"matched {_listed(matched)}: {min(matched) / even:.0%} of the even share at least"
+    return min(matched) >= share * even, text + (f", {share:.0%} is left by chance" if share < wanted else "")
 
 
 def least_share(wanted: float, setting: Setting) -> float:

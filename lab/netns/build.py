@@ -45,7 +45,7 @@ class Lab:
     gen: str
     fwd: str
     rcv: str
-    threads: dict[int, list[int]] = field(default_factory=dict)
+    threads: dict[int, list[int]] = field(default_factory=dict, compare=False)
     """By CPU, the pids of the threads that receive for interfaces."""
 
     def namespace(self, side: Side) -> str:

@@ -147,7 +147,7 @@ def _share(worker: dict[str, Any]) -> WorkerSample:
     return WorkerSample(
         **{name: worker[name] for name in ("worker_id", "cpu", "rules")},
         **{name: worker["counters"][name] for name in ("received", "matched")},
-        group=None if worker["state"] == "parked" else worker["group"],
+        group=None if worker.get("state") == "parked" else worker.get("group"),
         interfaces=tuple(entry["interface"] for entry in worker["sockets"]),
         ring_bytes=sum(entry["ring_bytes"] for entry in worker["sockets"]),
     )

@@ -34,7 +34,7 @@ def trial(
     dropped = [Drop(place=p, reason=r, count=n) for (p, r), n in (drops or {}).items()]
     arrived = 100 - sum(drop.count for drop in dropped)
     measured = trial_record(
-        setting=Setting(payload_bytes=64, inputs=2, outputs=2, rules=8, flows=40, **(layout or {})),
+        setting=Setting(payload_bytes=64, inputs=2, outputs=2, rules=8, **(layout or {})),
         asked_dps=1000,
         duration_ns=100_000_000,
         delivered=delivered,
@@ -72,7 +72,7 @@ def trial(
 
 
 apart = partial(trial, groups=((0, 0), (1, 1)), layout={"strategy": "fanout-per-interface", "workers": 1})
-hashed = partial(trial, layout={"strategy": "rule-hash", "workers": 2})
+shared = partial(trial, layout={"strategy": "fanout", "workers": 2, "flows": 100})
 four = partial(
     trial,
     matched=(25, 25, 25, 25),
@@ -96,12 +96,12 @@ WRONG = {("forwarder", "wrong_worker"): 10}
         ({"wrong_worker": 0}, trial(), trial(drops=WRONG)),
         ({"wrong_worker": "some"}, trial(drops=WRONG), trial()),
         ({"every_worker": 0.8}, apart(), apart(matched=(61, 39))),
-        ({"every_worker": 0.2}, hashed(matched=(99, 1)), hashed(matched=(100, 0))),
+        ({"every_worker": 0.5}, shared(matched=(75, 25)), shared(matched=(76, 24))),
         ({"rules_held": "all"}, trial(held=(8, 8)), trial(held=(8, 7))),
         ({"rules_held": "all"}, apart(held=(4, 4)), apart(held=(8, 8))),
         ({"rules_held": "all"}, apart(held=(4, 4)), apart(held=(4, 4), groups=((0, 0), (0, 0)))),
-        ({"rules_held": "part"}, hashed(held=(3, 5)), hashed(held=(8, 8))),
-        ({"rules_held": "part"}, hashed(held=(3, 5)), hashed(held=(3, 4))),
+        ({"rules_held": "part"}, shared(held=(3, 5)), shared(held=(8, 8))),
+        ({"rules_held": "part"}, shared(held=(3, 5)), shared(held=(3, 4))),
         ({"rules_held": "part"}, four(held=(1, 3, 2, 2)), four(held=(1, 2, 2, 3))),
         ({"rules_held": "part"}, four(held=(1, 3, 2, 2)), four(held=(4, 0, 2, 2))),
     ],
@@ -117,7 +117,7 @@ def test_an_expectation_is_met_or_missed(expected: dict[str, Any], met: Trial, m
 
 def test_each_key_is_a_check_and_says_under_which_load() -> None:
     wanted = Expect(case="c", dps=20_000, copies=1, every_worker=0.5, wrong_worker=0)
-    made = checks(wanted, hashed())
+    made = checks(wanted, shared())
     keys = ["workers = 2", "copies = 1", "wrong_worker = 0", "every_worker = 0.5"]
     assert [check.expected for check in made] == keys
     assert all(check.passed for check in made)

@@ -192,6 +192,9 @@ def test_a_setting_says_what_differs_from_the_strategy() -> None:
         (("copies = 1", "copies = 0"), "expect[0].copies"),
         (("copies = 1", 'copies = "one"'), "expect[0].copies"),
         (("copies = 1", ""), "expect[0].(table)"),
+        (("copies = 1", "aim = true"), "expect[0].(table)"),
+        (("copies = 1", "every_worker = true"), "expect[0].every_worker"),
+        (("copies = 1", "every_worker = 1.5"), "expect[0].every_worker"),
         (("copies = 1", 'copies = 1\nsubject = "kernel"'), "expect[0].subject"),
         (('wrong_worker = "some"', "wrong_worker = 7"), "expect[1].wrong_worker"),
         (('wrong_worker = "some"', "wrong = 0"), "expect[1].wrong"),
@@ -227,6 +230,12 @@ placement = "replicate"
 def test_one_input_has_no_others() -> None:
     alone = SEVERAL.replace("copies = 1", "others_lost = 0").replace("groups = 2", "inputs = 1")
     assert set(problems(alone)) == {"expect[0].others_lost"}
+
+
+def test_no_share_is_even_where_one_input_gets_more() -> None:
+    even = SEVERAL.replace("copies = 1", "every_worker = 0.5")
+    assert parse_scenario(even, "x.toml").expect[0].expected == {"every_worker": 0.5}
+    assert set(problems(even.replace("flows = 8", "flows = 8\nskew = 2"))) == {"expect[0].every_worker"}
 
 
 def test_options_are_words_for_mcrd_alone() -> None:
