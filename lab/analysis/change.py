@@ -5,7 +5,7 @@ from statistics import median
 
 from forwarder.plan.placement import flow_owner
 from lab.load.jobs import Stream
-from lab.results import NS_PER_S, Change, Trial
+from lab.results import NS_PER_S, Change, Check, Trial
 
 NS_PER_MS = 1_000_000
 
@@ -37,6 +37,19 @@ def share_of(worker: int, trial: Trial) -> float:
     """Share of a trial's datagrams that one worker received."""
     received = {sample.worker_id: sample.received for sample in trial.workers}
     return received.get(worker, 0) / max(1, sum(received.values()))
+
+
+def aimed(record: Change, blocked_ms: float) -> Check:
+    """Whether no trial was blocked for longer than is hoped for."""
+    longest = max(record.blocked_ns) / NS_PER_MS
+    return Check(
+        scenario=record.scenario,
+        case=f"{record.case}: {record.title} at {record.asked_dps:,} dps",
+        passed=longest <= blocked_ms,
+        expected=f"blocked for {blocked_ms:g} ms at most",
+        observed=f"{longest:.2f} ms, {sum(record.lost):,} copies lost",
+        aim=True,
+    )
 
 
 def describe(record: Change) -> str:

@@ -140,6 +140,8 @@ class ChangeTable(Chosen):
     """The strategy that ``apply`` puts in force, with as many workers in each group."""
     blocked_target_ms: Annotated[float, Field(ge=0)] | None = None
     """No trial may lose more than what is offered in so long, of the part of the load that is concerned."""
+    blocked_aim_ms: Annotated[float, Field(ge=0)] | None = None
+    """The same, hoped for: it never fails a run."""
 
     @model_validator(mode="after")
     def _in_time(self) -> ChangeTable:

@@ -72,6 +72,8 @@ class ChangeStep(TableStep[ChangeTable]):
             line = change.describe(record)
             if record.kept is False:
                 context.failures.append(f"{self.step_id}: {line}")
+            if self.table.blocked_aim_ms is not None:
+                context.check(change.aimed(record, self.table.blocked_aim_ms))
             lines.append(line)
         if lines:
             context.reporter.outcome("; ".join(lines))

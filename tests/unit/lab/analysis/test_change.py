@@ -8,7 +8,7 @@ import pytest
 from record_support import trial_record
 
 from forwarder.plan.placement import flow_owner
-from lab.analysis.change import describe, moved, reordered, share_of
+from lab.analysis.change import aimed, describe, moved, reordered, share_of
 from lab.load.flows import streams_of
 from lab.results import Change, Setting, WorkerSample
 
@@ -68,6 +68,8 @@ def test_blocked_time_is_what_was_lost_over_the_rate_of_its_share() -> None:
     assert record(lost=[2001, 0]).kept is False
     assert record(blocked_target_ns=None).kept is None
     assert record(share=[0.0, 0.5]).blocked_ns == [0.0, 0.0]
+    assert [aimed(record(), ms).passed for ms in (20, 19)] == [True, False]
+    assert aimed(record(), 19).aim
 
 
 @pytest.mark.parametrize(
