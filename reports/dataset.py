@@ -16,6 +16,7 @@ from lab.results import (
     Course,
     Delay,
     Footprint,
+    Pipelines,
     RunEnded,
     RunStarted,
     Setting,
@@ -28,9 +29,9 @@ from reports.reading import read
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
-Tested = Trial | ZeroLoss | Delay | Capacity | Soak
+Tested = Trial | ZeroLoss | Delay | Capacity | Soak | Pipelines
 """Records of one subject."""
-Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change
+Named = Trial | ZeroLoss | Comparison | Footprint | Check | Soak | Course | Change | Pipelines
 """Records that are rows of tables."""
 RowKey = tuple[str, str, str, str, str]
 """Scenario, case, subject, who receives, egress: what every row of a table shows."""
@@ -67,6 +68,8 @@ class Dataset:
     courses: tuple[Course, ...]
     """Loads that change over time."""
     changes: tuple[Change, ...]
+    pipelines: tuple[Pipelines, ...]
+    """What another CPU adds."""
     checks: tuple[Check, ...]
     varied: Mapping[RowKey, tuple[str, ...]]
     """Settings that differ between rows which would read the same without them."""
@@ -103,7 +106,7 @@ class Dataset:
 
 KINDS = (
     *("trials", "zero_losses", "partial_drops", "comparisons", "footprints", "delays", "group_capacities"),
-    *("soaks", "courses", "changes", "checks"),
+    *("soaks", "courses", "changes", "pipelines", "checks"),
 )
 """Fields of :class:`Dataset` with records of scenarios."""
 
@@ -138,6 +141,7 @@ def sort_records(records: Iterable[AnyRecord]) -> Dataset:
         soaks=of(Soak),
         courses=of(Course),
         changes=of(Change),
+        pipelines=of(Pipelines),
         checks=of(Check),
         varied=_varied([*of(Trial), *of(ZeroLoss)]),
         shared_cases=_shared_cases(every),

@@ -71,6 +71,8 @@ class Request:
 def standing(setting: Setting) -> Setting:
     """``setting`` without what can change from trial to trial on one bench: a flow for each input."""
     load = {"payload_bytes": 64, "flows": setting.inputs, "burst": 1, "skew": 1, "unicast_percent": 0}
+    if setting.pipelines:
+        load["pipelines"] = 1
     return setting.model_copy(update=load)
 
 

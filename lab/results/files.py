@@ -19,6 +19,7 @@ AnyRecord = Annotated[
     | records.Delay
     | records.Capacity
     | records.Soak
+    | records.Pipelines
     | changing.Course
     | changing.Change
     | records.Check

@@ -257,6 +257,9 @@ class Setting(Record):
     """The forwarder is that of this commit, not the installed one."""
     egress: Literal["wire-like", "offload"] = "wire-like"
     receive: Receive = "first"
+    pipelines: int | None = None
+    """Benches that were measured at the same time, all of each on a CPU of its own: generator, subject and
+    receivers. ``None``: one bench, on the CPUs as they are divided."""
 
 
 Validity = Literal["valid", "invalid", "doubtful"]

@@ -36,6 +36,7 @@ Purpose = Literal[
     "soak",
     "course",
     "change",
+    "pipelines",
 ]
 """What a trial was made for."""
 
@@ -335,6 +336,29 @@ def _growth(
         return None
     before, after = getattr(first, what), getattr(last, what)
     return None if before is None or after is None else after - before
+
+
+class Pipelines(Measured):
+    """What a CPU is worth while others work: pipelines at the same time against one, in turn (A B B A …).
+
+    A pipeline is generator, subject and receivers on one CPU. ``setting.pipelines`` is how many there were.
+    """
+
+    kind: Literal["pipelines"] = "pipelines"
+    together: list[float]
+    """Copies/s delivered by each of them in the mean, one value a pair."""
+    alone: list[float]
+    """Copies/s delivered by one of them, a different one in each pair."""
+    ratio: float
+    """``together`` over ``alone``: 1 if they do not get in each other's way."""
+    low: float
+    high: float
+    trial_ids: list[str]
+    warnings: list[str] = []
+
+    @property
+    def pipelines(self) -> int:
+        return self.setting.pipelines or 1
 
 
 class Check(Record):

@@ -63,6 +63,13 @@ class SoakTable(Chosen):
         return max(2, seconds // self.trial_s)
 
 
+class PipelinesTable(Chosen):
+    """``[[pipelines]]``: as many self-contained benches at the same time as there are CPUs, against one.
+
+    Generator, subject and receivers of each are on one CPU; 2, 4, 8 … of them are tried, and all.
+    """
+
+
 class Phase(Model):
     """A part of a course: one rate, or an even change from one to another."""
 

@@ -4,8 +4,8 @@ A scenario is a list of *cases* (rows), each a full setting; what is done with t
 file has: ``functional`` checks, ``[[footprint]]`` entries, ``measure`` for each case and subject,
 ``[[expect]]`` for what one trial must show exactly, ``[[latency]]``, ``[[delay]]`` and ``[[capacity]]`` for
 what RFC 3918 asks besides rates, ``[[sweep]]`` and ``[[soak]]`` for loads that are given, ``[[course]]`` for
-loads that change over time, ``[[change]]`` for what a change of the running forwarder costs, and
-``[[compare]]`` for paired comparisons.
+loads that change over time, ``[[change]]`` for what a change of the running forwarder costs,
+``[[pipelines]]`` for what another CPU adds, and ``[[compare]]`` for paired comparisons.
 ``[profile.quick]`` and ``[profile.full]`` say how long and how often; CI runs quick. Every problem of a file
 is reported at once, by key, with the value and what is allowed (:mod:`lab.scenario.files`);
 :mod:`lab.scenario.validate` has the checks across tables.
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from forwarder.plan.strategy import PRESETS, Grouping
 from lab.results import Receive, Setting
 from lab.scenario.layout import groups_in
-from lab.scenario.load_tables import ChangeTable, CourseTable, SoakTable, SweepTable
+from lab.scenario.load_tables import ChangeTable, CourseTable, PipelinesTable, SoakTable, SweepTable
 from lab.scenario.profiles import PROFILES, Profile, ProfileName
 from lab.scenario.rfc3918_tables import CapacityTable, Chosen, DelayTable, LatencyTable, Section
 from lab.scenario.tables import (
@@ -70,6 +70,7 @@ class Scenario(BaseModel):
     soak: list[SoakTable] = []
     course: list[CourseTable] = []
     change: list[ChangeTable] = []
+    pipelines: list[PipelinesTable] = []
     rfc3918: list[Section] = []
     """The tests of RFC 3918 that this makes, by their sections."""
     profile: dict[ProfileName, Profile] = {}

@@ -119,9 +119,10 @@ class Defaults(Model):
     workers: Annotated[int, BeforeValidator(_per_cpu), Field(ge=1, le=1024)] = 1
     """Workers of each group; with an elastic strategy the most that a group may have. ``"per-cpu"``: as many
     as the forwarder has CPUs."""
-    cpus: Literal["apart", "all"] = "apart"
-    """The forwarder's: those that are apart from the bench's, or all of the machine, for what needs several
-    workers to run at once and no figure of its speed."""
+    cpus: Literal["apart", "one", "all"] = "apart"
+    """The forwarder's: those that are apart from the bench's; one of them, which then does all of its work on
+    any machine; or all of the machine, for what needs several workers to run at once and no figure of its
+    speed."""
     strategy: StrategyName = "fanout"
     groups: Inputs | None = None
     """Interface groups; left out: as many as the strategy makes."""

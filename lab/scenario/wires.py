@@ -60,6 +60,9 @@ class Wires(BaseModel):
 def misfits(wires: Wires, scenarios: Iterable[Scenario]) -> Iterator[Problem]:
     """What scenarios ask for that these cables cannot give."""
     for scenario in scenarios:
+        if scenario.pipelines:
+            allowed = "left out with --wires: each pipeline has links of its own"
+            yield Problem(f"{scenario.name}: pipelines", str(len(scenario.pipelines)), allowed)
         for case in scenario.case:
             values = scenario.settings_of(case)
             for name, pairs in (("inputs", wires.inputs), ("outputs", wires.outputs)):

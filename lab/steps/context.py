@@ -51,22 +51,31 @@ class BenchPool:
         self._standing: OrderedDict[BenchPlan, tuple[Bench, ExitStack]] = OrderedDict()
         self._apart = ExitStack()
         self._watch: Watch | None = None
+        self._watching: bool | None = None
 
     def get(self, plan: BenchPlan) -> Bench:
         if plan in self._standing:
             self._standing.move_to_end(plan)
             return self._standing[plan][0]
-        while len(self._standing) >= self._most:
+        pipelines = plan.setting.pipelines is not None
+        self._arrange(watch=not pipelines)
+        while len(self._standing) >= (max(self._most, len(self.cpus.each)) if pipelines else self._most):
             _, (_, oldest) = self._standing.popitem(last=False)
             oldest.close()
-        if not self._made:
-            self._watch = self._apart.enter_context(watched(self.cpus))
         self._made += 1
         run_id = f"{self._run_id}-{self._made}"
         stack = ExitStack()
         made = stack.enter_context(bench(plan, run_id, self._peers, self._wires, self._watch))
         self._standing[plan] = (made, stack)
         return made
+
+    def _arrange(self, *, watch: bool) -> None:
+        """Watch the forwarder's CPUs, or not: beside a pipeline that has one to itself a watch is a load."""
+        if watch != self._watching:
+            self.close()
+            self._apart.close()
+            self._watch = self._apart.enter_context(watched(self.cpus)) if watch else None
+            self._watching = watch
 
     def close(self) -> None:
         while self._standing:
@@ -113,9 +122,17 @@ class Context:
             where = where or f"{check.scenario}: {check.case}"
             self.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
 
-    def series(self, step: Step, case: Case, subject: str, setting: Setting, purpose: Purpose) -> Series:
-        """Trials of ``step`` on the bench of ``subject`` in ``case``."""
-        return Series(self, step, case, subject, setting, purpose)
+    def series(
+        self,
+        step: Step,
+        case: Case,
+        subject: str,
+        setting: Setting,
+        purpose: Purpose,
+        cpus: Cpus | None = None,
+    ) -> Series:
+        """Trials of ``step`` on the bench of ``subject`` in ``case``; ``cpus``: not those of the run."""
+        return Series(self, step, case, subject, setting, purpose, cpus)
 
     def of_kind(self, kind: type[Recorded]) -> Iterator[Recorded]:
         return (record for record in self.archive.records if isinstance(record, kind))
@@ -182,6 +199,7 @@ class Series:
     subject: str
     setting: Setting
     purpose: Purpose
+    cpus: Cpus | None = None
     trial_ids: list[str] = field(default_factory=list)
     fates: list[str] = field(default_factory=list)
     """How the subject ended, if it did, as the trials say."""
@@ -194,8 +212,8 @@ class Series:
     @property
     def bench(self) -> Bench:
         pool = self.context.benches
-        plan = plan_for(self.step.scenario, self.case, self.subject, self.setting, pool.cpus)
-        return pool.get(plan)
+        cpus = self.cpus or pool.cpus
+        return pool.get(plan_for(self.step.scenario, self.case, self.subject, self.setting, cpus))
 
     @property
     def operable(self) -> Operable:
@@ -229,9 +247,23 @@ class Series:
             phases: rates one after another; ``dps`` is then their mean, ``seconds`` their sum.
             meanwhile: as for :meth:`lab.trial.bench.Bench.measure`.
         """
+        request = self.request(dps, seconds, baseline, phases)
+        trial = self.context.archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
+        if trial is None:
+            trial = self._measured(request, meanwhile).model_copy(update={"load_share": load_share})
+        return self.keep(trial)
+
+    def request(
+        self,
+        dps: float | None,
+        seconds: float,
+        baseline: float | None = None,
+        phases: tuple[Phase, ...] = (),
+    ) -> Request:
+        """The next trial. Raises KeyboardInterrupt where the run is to end."""
         self.context.interrupt.check()
         self.context.trials += 1
-        request = Request(
+        return Request(
             trial_id=f"{self.step.step_id}/{self.subject}-{self.context.trials}",
             scenario=self.step.scenario.name,
             case=self.case.name,
@@ -242,12 +274,11 @@ class Series:
             baseline=baseline,
             phases=phases,
         )
-        archive = self.context.archive
-        trial = archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
-        if trial is None:
-            trial = self._measured(request, meanwhile).model_copy(update={"load_share": load_share})
+
+    def keep(self, trial: Trial) -> Trial:
+        """Record a trial."""
         self.trial_ids.append(trial.trial_id)
-        archive.write(trial)
+        self.context.archive.write(trial)
         self.context.reporter.trial(trial)
         if trial.ended is not None and trial.ended not in self.fates:
             self.fates.append(trial.ended)
@@ -304,6 +335,5 @@ def plan_for(scenario: Scenario, case: Case, subject: str, setting: Setting, cpu
     values = scenario.settings_of(case)
     # The kernel gets the CPUs that mcrd's workers would have.
     workers = workers_in_all(scenario.result_setting(case, "mcrd", setting.receive))
-    return BenchPlan(
-        subject, standing(setting), values.mtu, cpus if values.cpus == "apart" else cpus.shared, workers
-    )
+    chosen = {"apart": cpus, "one": cpus.one, "all": cpus.shared}[values.cpus]
+    return BenchPlan(subject, standing(setting), values.mtu, chosen, workers)

@@ -15,6 +15,7 @@ from lab.steps.kinds.functional import FunctionalStep
 from lab.steps.kinds.group_capacity import GroupCapacityStep
 from lab.steps.kinds.latency import LatencyStep
 from lab.steps.kinds.load_profile import LoadProfileStep
+from lab.steps.kinds.pipelines import PipelinesStep
 from lab.steps.kinds.search import SearchStep
 from lab.steps.kinds.soak import SoakStep
 from lab.steps.kinds.sweep import SweepStep
@@ -34,6 +35,7 @@ KINDS: tuple[type[Step], ...] = (
     DelayStep,
     GroupCapacityStep,
     SweepStep,
+    PipelinesStep,
     SoakStep,
     LoadProfileStep,
     ChangeStep,

@@ -10,9 +10,11 @@ count.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 
 from lab.load.flows import Request, rules_of, streams_of
 from lab.load.jobs import Flow
@@ -37,6 +39,9 @@ SETTLE_S = 2.0
 
 FIRST_COPY_S = 10.0
 """Timeout for the first copy of a subject that cannot say when it is ready."""
+
+TOGETHER_S = 60.0
+"""Timeout for benches that are to begin at the same time: some may have to start their subject again."""
 
 SENDER_NICE = -20
 
@@ -69,18 +74,24 @@ class Bench:
         self._watch = watch
         self._warm_up()
 
-    def measure(self, request: Request, meanwhile: Callable[[], None] | None = None) -> Trial:
+    def measure(
+        self,
+        request: Request,
+        meanwhile: Callable[[], None] | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> Trial:
         """Run one trial. Raises TrafficError, PeerError or NetnsError when the bench itself fails.
 
         A subject that ends is a result. It is started again for the next trial.
 
         Args:
             meanwhile: called as soon as the sender has begun; the trial does not end before it returns.
+            ready: called when all is ready, before the sender begins.
         """
         self._revive()
         flows = self._arm(request)
         before = self._count()
-        transfer = self.last = self._transfer(request, before, meanwhile)
+        transfer = self.last = self._transfer(request, before, meanwhile, ready)
         after = self._count()
         subject = self._subject
         evidence = Evidence(
@@ -133,16 +144,23 @@ class Bench:
         request: Request,
         before: Counters | None = None,
         meanwhile: Callable[[], None] | None = None,
+        ready: Callable[[], object] | None = None,
     ) -> Transfer:
         """Let sender and receiver do the jobs that they were given."""
         with on(self.plan.cpus.bench):
-            return self._transferred(request, before, meanwhile)
+            return self._transferred(request, before, meanwhile, ready)
 
     def _transferred(
-        self, request: Request, before: Counters | None, meanwhile: Callable[[], None] | None
+        self,
+        request: Request,
+        before: Counters | None,
+        meanwhile: Callable[[], None] | None,
+        ready: Callable[[], object] | None,
     ) -> Transfer:
         self.receiver.ready()
         self.sender.ready()
+        if ready is not None:
+            ready()
         begun = self._usage()
         self.sender.go()
         if meanwhile is not None:
@@ -184,6 +202,25 @@ class Bench:
         routed = None if self._routed is None else self._routed()
         sample = None if self._subject is None else self._subject.sample()
         return Counters(sample, self._devices(), routed)
+
+
+def measure_together(asked: Sequence[tuple[Bench, Request]]) -> list[Trial]:
+    """One trial on each bench, all begun at the same moment. Raises what the first that failed raised."""
+    barrier = Barrier(len(asked))
+
+    def measure(bench: Bench, request: Request) -> Trial:
+        try:
+            return bench.measure(request, ready=partial(barrier.wait, TOGETHER_S))
+        except BaseException:
+            barrier.abort()  # the others must not wait for it
+            raise
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        made = [pool.submit(measure, *each) for each in asked]
+    failed = [error for each in made if (error := each.exception()) is not None]
+    for error in sorted(failed, key=lambda error: isinstance(error, BrokenBarrierError)):
+        raise error
+    return [each.result() for each in made]
 
 
 @contextmanager

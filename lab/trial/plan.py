@@ -33,6 +33,16 @@ class Cpus:
         every = tuple(sorted({*self.bench, *self.forwarder}))
         return Cpus(every, every)
 
+    @property
+    def one(self) -> Cpus:
+        """A single one for the forwarder."""
+        return Cpus(self.bench, self.forwarder[-1:])
+
+    @property
+    def each(self) -> tuple[Cpus, ...]:
+        """One for everything, each CPU in turn."""
+        return tuple(Cpus((cpu,), (cpu,)) for cpu in self.shared.bench)
+
     def role(self, cpu: int) -> Role:
         if not self.apart:
             return "both"

@@ -61,6 +61,8 @@ modelled is rules × their size + processes; measured is the private memory of t
 they were forked from, all really started. Shared is held once, however many workers there are: what was in
 memory before the forks, and code of the interpreter and of libraries. Rings are given beside it: their size
 is configuration."""
+PIPELINES = """Generator, forwarder and receivers of a pipeline share a CPU, so that CPU alone limits it. What
+each delivers beside the others, of what one delivers alone, says what CPUs cost each other."""
 LATENCY = "From the send stamp in the payload to the receiver's time stamp, on one clock."
 RFC_3918 = """The tests of RFC 3918 by section, as far as they apply. Receivers do not ask for groups: a rule
 (for the kernel, a route) stands for the membership of the ports behind its outputs, and no router would ask.
@@ -103,6 +105,7 @@ def build(data: Dataset, files: Iterable[str] = ()) -> Page:
         section("strategies", "Strategies on the same load", strategies, strategy_figures.tables_and_figures),
         section("peer", "Paired comparisons", (PAIRS,), rate_figures.ratios, trials.comparisons),
         section("throughput", "Throughput", (RATES, EGRESS, RECEIVING), *rates),
+        section("pipelines", "What another CPU adds", (PIPELINES,), trials.pipelines),
         section("loss", "Loss against offered load", (LOSS,), rate_figures.loss, load_profiles.sweeps),
         section("soak", "Soak", (SOAK,), load_profiles.soaks),
         section("scaling", "Elastic scaling", scaling, *elastic),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from lab.results import Check, Comparison, Cpu, Trial, ZeroLoss
+from lab.results import Check, Comparison, Cpu, Pipelines, Trial, ZeroLoss
 from reports import labels, quantity, verdicts
 from reports.dataset import Dataset, grouped
 from reports.labels import unique
@@ -63,6 +63,22 @@ def comparisons(data: Dataset) -> list[Table]:
         (BOUND_BY, lambda c: verdicts.bound(c.bound_by)),
     ]
     return tables("comparisons", "Paired comparisons", columns, data.comparisons)
+
+
+def pipelines(data: Dataset) -> list[Table]:
+    def each(p: Pipelines) -> Cell:
+        return Cell(quantity.ratio(p.ratio), quantity.interval(p.low, p.high), verdicts.distinct(p.warnings))
+
+    columns: Columns[Pipelines] = [
+        (CASE, lambda p: row_name(data, p)),
+        (number("Pipelines", "at the same time"), lambda p: p.pipelines),
+        (number("One alone", "copies/s, median"), lambda p: quantity.rate(median(p.alone))),
+        (number("Each of them", "copies/s, median"), lambda p: quantity.rate(median(p.together))),
+        (number("Each delivers", "of what one alone does"), each),
+        (number("Together", "times one alone"), lambda p: f"{p.pipelines * p.ratio:.2f}"),
+        (number("Pairs"), lambda p: len(p.alone)),
+    ]
+    return table("pipelines", "Pipelines at the same time", columns, data.pipelines)
 
 
 def _visible(c: Comparison) -> str:

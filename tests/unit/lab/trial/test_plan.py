@@ -37,6 +37,8 @@ def test_what_is_asked_for_is_given_and_the_rest_is_the_benchs(
     assert cpus.sender in cpus.bench
     assert set(cpus.receivers) <= set(cpus.bench)
     assert not cpus.shared.apart
+    assert (cpus.one.apart, len(cpus.one.forwarder)) == (True, 1)
+    assert [each.bench for each in cpus.each] == [(cpu,) for cpu in sorted(available)]
 
 
 @pytest.mark.parametrize("asked", [{4}, {0, 1}, set(), {0, 1, 2}])
