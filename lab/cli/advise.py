@@ -25,7 +25,6 @@ SCHEMA = "mcastlab.advice/1"
 MB = 1_000_000
 SHOWN = 5
 """Strategies that the text output lists; --json has all."""
-LATENCY = "Latency is not predicted; `mcastlab run fanout-throughput` measures it on a machine."
 
 
 def model_command(
@@ -35,9 +34,9 @@ def model_command(
 ) -> None:
     """Fit a capacity model to runs on one machine, for `advise --model`.
 
-    The model says what a datagram and a copy cost, and how much memory workers take. Run `mcastlab run
-    capacity` to get the measurements. As a test, each case is predicted from the others alone; the errors
-    are printed and kept in the file.
+    The model says what a datagram and a copy cost, what another CPU adds, and how much memory workers take.
+    Run `mcastlab run capacity pipelines` to get the measurements. As a test, each case is predicted from the
+    others alone; the errors are printed and kept in the file.
     """
     from reports.capacity.fit.model import fit
     from reports.capacity.fit.regression import FitError
@@ -53,14 +52,22 @@ def model_command(
         out_file.write_text(dump_model(model), encoding="utf-8")
     if as_json:
         held = [
-            {"what": each.what, "cases": len(each.cases), "median_error": each.median_error}
+            {
+                "what": each.what,
+                "cases": len(each.cases),
+                "median_error": each.median_error,
+                "within": each.within,
+            }
             for each in model.held_out
         ]
         print_json({"model": str(out_file), "provenance": model.provenance, "held_out": held})
         return
     say(f"{out_file}: {model.provenance}")
     for each in model.held_out:
-        say(f"held out, {each.what}: off by {each.median_error:.1%} (median of {len(each.cases)} cases)")
+        say(
+            f"held out, {each.what}: off by {each.median_error:.1%} (median of {len(each.cases)} cases), "
+            f"{each.within} within their intervals"
+        )
     say(model.scaling.why)
 
 
@@ -184,7 +191,7 @@ def lines(advice: Advice, model: CapacityModel, path: Path) -> list[str]:
         f"{each.errors[-1]:.0%}; {each.within} of {len(each.cases)} within their intervals."
         for each in model.held_out
     )
-    return [*found, "", f"Model {path}: {model.provenance}.", *trust, LATENCY]
+    return [*found, "", f"Model {path}: {model.provenance}.", *trust]
 
 
 def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
@@ -194,7 +201,7 @@ def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
     groups = f"{it.groups:,} groups, " if it.groups > 1 else ""
     kernel = f" + kernel {needs.kernel.value / MB:,.0f}" if needs.kernel else ""
     shared = f"shared {needs.shared.value / MB:,.0f} + " if needs.shared else ""
-    for reason in rate.reasons:
+    for reason in (*rate.reasons, *(row.latency.p50.reasons if row.latency else ())):
         if reason not in reasons:
             reasons.append(reason)
     basis = " ".join([rate.basis, *(f"[{reasons.index(reason) + 1}]" for reason in rate.reasons)])
@@ -206,6 +213,10 @@ def _row(place: int, row: Row, reasons: list[str]) -> Iterator[str]:
     interval = f"{found} ({low} to {high}) datagrams/s, {basis}"
     yield f"   rate without loss {interval}; headroom {row.headroom:+.0%}"
     yield f"   memory {needs.everything / MB:,.0f} MB: {parts} ({needs.total.basis})"
+    if row.latency is not None:
+        p50, p99 = row.latency.p50, row.latency.p99
+        shown = " / ".join(f"{quantity.microseconds(each.value)}" for each in (p50, p99))
+        yield f"   latency p50 / p99 {shown} µs, {p50.basis}"
     if it.why:
         yield f"   {'; '.join(it.why)}"
     yield f"   $ {it.command}"

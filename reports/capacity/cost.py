@@ -1,17 +1,14 @@
-"""The processor time of one datagram in a worker, term by term, in nanoseconds.
+"""The processor time that one datagram takes of a forwarder's CPU, term by term, in nanoseconds.
 
-A worker that falls behind finds a full batch of frames in each ring, and sends what it can put together of
-them as one frame to each output (:mod:`forwarder.engines.packet.coalesce`). So its cost is
+The CPU does all of the work: it receives, matches and sends. A worker that falls behind finds a full batch of
+frames in each ring, and sends what it can put together of them as one frame to each output
+(:mod:`forwarder.engines.packet.coalesce`). So a datagram costs
 
-    receive + outputs × (frame ÷ datagrams in a frame + copy + byte × payload) + look-up × log10(rules)
+    receive + receive byte × payload + host stack + look-up × log10(rules)
+            + outputs × (frame ÷ datagrams in a frame + copy + copy byte × payload).
 
-and, where the kernel receives on the worker's own processor (a network card's queues, or packet steering),
-
-    arrive + arrive byte × payload + host stack.
-
-Under overload each dropped datagram has a cost, too: to receive it, where the worker's processor does so
-(``drop``), else what another processor does to shared caches (``beside``). Predictions have neither, as they
-are without loss; as terms of their own they keep overload from making the others look dearer.
+Under overload each dropped datagram has a cost, too: it was received before it was dropped. Predictions are
+without loss; as a term of its own it keeps overload from making the others look dearer.
 """
 
 import math
@@ -37,8 +34,6 @@ class Load:
     interfaces: int = 1
     burst: int = 1
     """Datagrams of one flow that arrive back to back."""
-    steered: bool = True
-    """The worker's own processor does the kernel's part of receiving."""
     host_skipped: bool = False
     """The host's own stack does not see the datagrams (``--skip-host-stack``)."""
 
@@ -59,16 +54,13 @@ class Load:
 def terms(load: Load, arrived_per_forwarded: float = 1.0) -> dict[str, float]:
     """The terms of a forwarded datagram, where this many arrived for each one forwarded."""
     hundreds = load.payload_bytes / HUNDRED_BYTES
-    steered, dropped = float(load.steered), arrived_per_forwarded - 1
     return {
         "receive": 1.0,
+        "receive_bytes": hundreds,
+        "host_stack": 0.0 if load.host_skipped else 1.0,
+        "lookup": math.log10(max(1, load.rules)),
         "frame": load.outputs / load.datagrams_per_frame,
         "copy": float(load.outputs),
         "copy_bytes": load.outputs * hundreds,
-        "lookup": math.log10(max(1, load.rules)),
-        "arrive": steered,
-        "arrive_bytes": steered * hundreds,
-        "host_stack": 0.0 if load.host_skipped else steered,
-        "drop": steered * dropped,
-        "beside": (1 - steered) * dropped,
+        "drop": arrived_per_forwarded - 1,
     }

@@ -15,7 +15,7 @@ from reports.capacity.memory import MemoryModel
 from reports.capacity.scaling import Scaling
 from reports.quantity import plural
 
-SCHEMA = "mcastlab.capacity/2"
+SCHEMA = "mcastlab.capacity/3"
 SHIPPED = Path(__file__).with_name("models") / "default.json"
 
 
@@ -44,7 +44,6 @@ class Point(Part):
     flows: int
     interfaces: int
     burst: int
-    steered: bool
     host_skipped: bool
     dps: float
     least_dps: float
@@ -56,10 +55,36 @@ class Point(Part):
         return Load(**{name: getattr(self, name) for name in Load.__dataclass_fields__})
 
 
+class Share(Spread):
+    """Zero-loss rate over the rate of a worker that cannot keep up, and the scatter of its logarithm."""
+
+    power: float = Field(default=0.0, le=0)
+    """Of the interfaces that a worker reads: the thread of each wakes up as long as it keeps up."""
+
+    def at(self, interfaces: int) -> float:
+        return float(self.value * interfaces**self.power)
+
+
+class Delays(Part):
+    """Latency of workers on one CPU at a share of their zero-loss rate; medians over the trials, in ns."""
+
+    case: str
+    load_share: float
+    interfaces: int
+    """That each worker reads."""
+    workers: int
+    p50: float
+    p99: float
+    trials: list[str]
+
+
+Predicted = Literal["rate of a worker", "zero-loss rate", "memory"]
+
+
 class HeldOut(Part):
     """Predictions of cases that the fit had not seen."""
 
-    what: Literal["rate of a worker", "zero-loss rate", "memory"]
+    what: Predicted
     cases: list[HeldOutCase]
 
     @property
@@ -90,20 +115,18 @@ class HeldOutCase(Part):
 class CapacityModel(Part):
     """All that predictions need. Rates in datagrams/s that arrive, costs in ns, memory in bytes."""
 
-    schema_version: Literal["mcastlab.capacity/2"] = "mcastlab.capacity/2"
+    schema_version: Literal["mcastlab.capacity/3"] = "mcastlab.capacity/3"
     """Changes whenever the terms change their meaning (:data:`~reports.capacity.cost.BATCH_FRAMES`)."""
     sources: list[Source] = Field(min_length=1)
     trials: int
     """Trials that the cost was fitted to."""
     cost: Law
-    steered: bool
-    """Whether receiving by the kernel on the worker's own processor was measured."""
     ranges: dict[str, Range]
     points: list[Point]
-    zero_loss_share: Spread
-    """Zero-loss rate over the rate of a worker that cannot keep up."""
+    zero_loss_share: Share
     scaling: Scaling
     memory: MemoryModel | None
+    delays: list[Delays] = Field(default_factory=list)
     held_out: list[HeldOut] = Field(default_factory=list)
 
     @property

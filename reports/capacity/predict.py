@@ -6,14 +6,17 @@ share of its rate that a worker reaches without loss, and a convention for loads
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Literal
 
 from reports.capacity.cost import Load, terms
 from reports.capacity.law import OUTSIDE_DOUBLING, Basis, Law, Prediction, Range, around, assumed, weakest
 from reports.capacity.memory import Holding, memory_terms
-from reports.capacity.model import CapacityModel
+from reports.capacity.model import CapacityModel, Delays
 from reports.capacity.scaling import CROWDED_LEAST, OTHER_NODE_LEAST
+from reports.quantity import plural
 
 NS_PER_S = 1e9
 Reasons = tuple[str, ...]
@@ -34,12 +37,7 @@ class UnknownError(ValueError):
 
 
 def cost_ns(model: CapacityModel, load: Load) -> Prediction:
-    """Processor time of a worker for one datagram that arrives and is forwarded to all outputs."""
-    if load.steered and not model.steered:
-        raise UnknownError(
-            "the model has no trials in which the worker's processor also received (packet steering): "
-            "allowed: a model fitted to a run of scenarios/capacity.toml"
-        )
+    """Time of a forwarder's CPU for one datagram that arrives and is forwarded to all outputs."""
     basis, reasons, outside = _basis(load.quantities, model.ranges)
     if basis == "interpolated":
         point = next((point for point in model.points if point.load == load), None)
@@ -52,7 +50,7 @@ def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
     """Datagrams/s that one worker with a processor to itself forwards without loss."""
     cost = cost_ns(model, load)
     share = model.zero_loss_share
-    value = NS_PER_S / cost.value * share.value
+    value = NS_PER_S / cost.value * share.at(load.interfaces)
     low, high = around(value, math.hypot(cost.deviation, share.scatter))
     return Prediction(value, low, high, cost.basis, cost.reasons)
 
@@ -80,18 +78,85 @@ class Machine:
 def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
     """Highest rate without loss on the busiest processor: datagrams/s of all interfaces together."""
     one = zero_loss_dps(model, machine.load)
-    factors = [one, model.scaling.speedup(machine.cpus), _crowding(model, machine.workers_per_cpu)]
+    others = _losses(model, machine)
+    told = others if one.basis == "measured" else [one, *others]
+    reasons = tuple(reason for factor in told for reason in factor.reasons)
+    return _product([one, *others], machine.evenness * machine.cpus, reasons)
+
+
+def cpu_ns(model: CapacityModel, machine: Machine) -> Prediction:
+    """Time of all processors together for one datagram, while all of them are busy."""
+    cost, share = cost_ns(model, machine.load), _product(_losses(model, machine), 1.0, ())
+    low, high = (
+        cost.value * math.exp(sign * math.hypot(math.log(cost.high / cost.value), math.log(ratio)))
+        for sign, ratio in ((-1, share.high / share.value), (1, share.value / share.low))
+    )
+    value = cost.value / share.value
+    return Prediction(value, low / share.value, high / share.value, weakest(cost.basis, share.basis), ())
+
+
+def _losses(model: CapacityModel, machine: Machine) -> list[Prediction]:
+    """Shares of its rate that a processor keeps beside others, with several workers, far from its memory."""
+    speedup = model.scaling.speedup(machine.cpus)
+    value, low, high = (each / machine.cpus for each in (speedup.value, speedup.low, speedup.high))
+    factors = [
+        Prediction(value, low, high, speedup.basis, speedup.reasons),
+        _crowding(model, machine.workers_per_cpu),
+    ]
     if machine.crosses_nodes:
         apart = "Workers on another memory node than their interface: not measured"
         reason = f"{apart}; {OTHER_NODE_LEAST:.0%} to 100 % of the rate."
         factors.append(assumed(OTHER_NODE_LEAST, 1.0, reason))
-    told = factors[1:] if one.basis == "measured" else factors
-    reasons = tuple(reason for factor in told for reason in factor.reasons)
-    value = math.prod(factor.value for factor in factors) * machine.evenness
-    # Independent of one another: logarithms add as their squares do.
+    return factors
+
+
+def _product(factors: Sequence[Prediction], times: float, reasons: Reasons) -> Prediction:
+    """Independent of one another: logarithms add as their squares do."""
+    value = math.prod(factor.value for factor in factors) * times
     low = value / math.exp(math.hypot(*(math.log(factor.value / factor.low) for factor in factors)))
     high = value * math.exp(math.hypot(*(math.log(factor.high / factor.value) for factor in factors)))
     return Prediction(value, low, high, weakest(*(factor.basis for factor in factors)), reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPrediction:
+    """Of a worker at the same share of its zero-loss rate; ns, with the range over the loads measured."""
+
+    p50: Prediction
+    p99: Prediction
+
+
+ALIKE_SHARE = 0.1
+"""Utilisations that differ by no more than this count as the same."""
+
+
+def latency(model: CapacityModel, machine: Machine, utilisation: float) -> LatencyPrediction | None:
+    """Latency where the busiest processor has this share of its zero-loss rate.
+
+    From the measured workers at the nearest share, with as many interfaces each and as many workers on their
+    processor as can be had. ``None`` above the zero-loss rate, where rings fill, or if none was measured.
+    """
+    if utilisation > 1 or not model.delays:
+        return None
+    interfaces, workers = machine.load.interfaces, machine.workers_per_cpu
+
+    def distance(each: Delays) -> tuple[float, float]:
+        shape = abs(math.log2(each.interfaces / interfaces)) + abs(math.log2(each.workers / workers))
+        return abs(each.load_share - utilisation), shape
+
+    nearest = min(map(distance, model.delays))
+    found = [each for each in model.delays if distance(each) == nearest]
+    share, shape = nearest
+    told = found[0]
+    what = f"{plural(told.interfaces, 'interface')} and {plural(told.workers, 'worker')} on a processor"
+    reason = f"Latency: workers at {told.load_share:.0%} of their rate, {what}."
+    basis: Basis = "measured" if share <= ALIKE_SHARE and not shape else "extrapolated"
+
+    def of(name: Literal["p50", "p99"]) -> Prediction:
+        values = [float(getattr(each, name)) for each in found]
+        return Prediction(median(values), min(values), max(values), basis, (reason,))
+
+    return LatencyPrediction(of("p50"), of("p99"))
 
 
 def _crowding(model: CapacityModel, workers_per_cpu: float) -> Prediction:

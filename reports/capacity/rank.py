@@ -8,7 +8,16 @@ from typing import Literal
 from reports.capacity.law import Prediction
 from reports.capacity.memory import Holding
 from reports.capacity.model import CapacityModel
-from reports.capacity.predict import Machine, MemoryPrediction, cost_ns, machine_dps, memory
+from reports.capacity.predict import (
+    LatencyPrediction,
+    Machine,
+    MemoryPrediction,
+    cost_ns,
+    cpu_ns,
+    latency,
+    machine_dps,
+    memory,
+)
 from reports.dataset import grouped
 
 Verdict = Literal["meets it", "likely", "doubtful", "falls short"]
@@ -53,6 +62,11 @@ class Row:
     verdict: Verdict
     memory: MemoryPrediction
     cost_ns: Prediction
+    """Of one datagram, a processor alone."""
+    cpu_ns: Prediction
+    """The same of all processors together: what they cost each other included."""
+    latency: LatencyPrediction | None
+    """At the rate asked for; ``None`` above what can be forwarded, or if it was not measured."""
 
 
 def evaluate(candidate: Candidate, asked_dps: float, model: CapacityModel) -> Row:
@@ -65,6 +79,8 @@ def evaluate(candidate: Candidate, asked_dps: float, model: CapacityModel) -> Ro
         verdict=verdict(rate, asked_dps),
         memory=memory(model, candidate.held, candidate.rings_bytes),
         cost_ns=cost_ns(model, candidate.machine.load),
+        cpu_ns=cpu_ns(model, candidate.machine),
+        latency=latency(model, candidate.machine, asked_dps / rate.value),
     )
 
 

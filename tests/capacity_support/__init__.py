@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from statistics import fmean
 
 from lab.results import (
+    Cpu,
+    CpuUse,
     Drop,
     Footprint,
     Ledger,
     Memory,
+    Pipelines,
     Provenance,
     RunStarted,
     Setting,
@@ -19,23 +23,21 @@ from lab.results import (
     ZeroLoss,
 )
 from reports.capacity.cost import Load, terms
-from reports.capacity.law import Law, Range, Spread
+from reports.capacity.law import Law, Range
 from reports.capacity.memory import MemoryModel
-from reports.capacity.model import CapacityModel, Point, Source
+from reports.capacity.model import CapacityModel, Delays, Point, Share, Source
 from reports.capacity.scaling import Scaling
 from reports.dataset import Dataset, sort_records
 
 COST = {
-    "receive": 300.0,
+    "receive": 900.0,
     "frame": 2500.0,
     "copy": 400.0,
     "copy_bytes": 20.0,
     "lookup": 30.0,
-    "arrive": 600.0,
-    "arrive_bytes": 10.0,
+    "receive_bytes": 10.0,
     "host_stack": 500.0,
     "drop": 250.0,
-    "beside": 50.0,
 }
 """Nanoseconds: the law of the machine that these records come from."""
 DURATION_NS = 1_000_000_000
@@ -56,7 +58,7 @@ def setting(load: Load) -> Setting:
         inputs=load.interfaces,
         workers=1,
         strategy="pool" if load.interfaces > 1 else "fanout",
-        receive="softirq" if load.steered else "first",
+        receive="first",
         generator="xdp",
         options=("--skip-host-stack",) if load.host_skipped else (),
     )
@@ -68,17 +70,15 @@ def trial(
     overload: float = 2.0,
     noise: float = 1.0,
     cpus: tuple[int, ...] = (1,),
-    speedup: float | None = None,
 ) -> Trial:
-    """What workers on ``cpus`` do with ``overload`` times as much as they can take: 0.5 leaves them idle."""
-    times = len(cpus) if speedup is None else speedup
-    able = 1e9 / (cost_ns(load) * noise) * times
+    """What workers on ``cpus`` do with ``overload`` times as much as one can take: 0.5 leaves them idle."""
+    able = 1e9 / (cost_ns(load) * noise)
     offered = round(able * overload)
     forwarded = offered
     if overload > 1:
         # The processor pays for what it then has no time to forward.
         drop = cost_ns(load, 2.0) - cost_ns(load, 1.0)
-        forwarded = round((1e9 * times / noise - drop * offered) / (cost_ns(load) - drop))
+        forwarded = round((1e9 / noise - drop * offered) / (cost_ns(load) - drop))
         if forwarded < offered * 0.05:
             raise ValueError("overload leaves nothing to forward")
     lost = offered - forwarded
@@ -101,6 +101,22 @@ def trial(
             ingress=Stage(entered=offered, left=forwarded, drops=drops),
             egress=Stage(entered=forwarded * load.outputs, left=forwarded * load.outputs),
         ),
+        cpu=Cpu(
+            busy_ns=DURATION_NS,
+            softirq_ns=0,
+            copies=forwarded * load.outputs,
+            by_cpu=[
+                CpuUse(
+                    cpu=cpu,
+                    role="forwarder",
+                    busy_ns=DURATION_NS,
+                    softirq_ns=0,
+                    steal_ns=0,
+                    received=offered,
+                )
+                for cpu in cpus
+            ],
+        ),
         workers=[
             WorkerSample(
                 worker_id=place, cpu=cpu, received=forwarded, matched=forwarded // len(cpus), rules=load.rules
@@ -114,6 +130,7 @@ def run(
     trials: Iterable[Trial],
     zero_losses: Iterable[ZeroLoss] = (),
     footprints: Iterable[Footprint] = (),
+    pipelines: Iterable[Pipelines] = (),
     cpus: int = 2,
     run_id: str = "20250102-030405-ab12",
     machine: str = "a machine",
@@ -130,11 +147,11 @@ def run(
     started = RunStarted(
         run_id=run_id, started_at="2025-01-02T03:04:05Z", profile="quick", scenarios=[], provenance=provenance
     )
-    return sort_records([started, *trials, *zero_losses, *footprints])
+    return sort_records([started, *trials, *zero_losses, *footprints, *pipelines])
 
 
 _GRID = [
-    Load(payload_bytes=payload, outputs=outputs, rules=rules, flows=flows, steered=steered)
+    Load(payload_bytes=payload, outputs=outputs, rules=rules, flows=flows)
     for payload, outputs, rules, flows in (
         (64, 1, 1, 1),
         (64, 4, 1, 16),
@@ -145,8 +162,12 @@ _GRID = [
         (1400, 1, 1, 1),
         (1400, 4, 1000, 16),
         (1024, 8, 1, 1),
+        (256, 1, 1, 1),
+        (256, 4, 10, 32),
+        (1024, 1, 100, 4),
+        (64, 8, 1, 8),
+        (1400, 2, 10_000, 128),
     )
-    for steered in (False, True)
 ]
 LOADS = (
     *_GRID,
@@ -181,6 +202,23 @@ def zero_loss(load: Load, of: Trial, share: float = 0.8) -> ZeroLoss:
     )
 
 
+def pipelines(cpus: int, ratios: Iterable[float]) -> Pipelines:
+    """So many at the same time, each of which delivers these shares of what it does alone."""
+    found = list(ratios)
+    return Pipelines(
+        scenario="pipelines",
+        case="512 B",
+        subject="mcrd",
+        setting=Setting(payload_bytes=512, receive="sender", pipelines=cpus),
+        together=[ratio * 1e5 for ratio in found],
+        alone=[1e5] * len(found),
+        ratio=fmean(found),
+        low=min(found),
+        high=max(found),
+        trial_ids=[f"pipelines/{cpus}"],
+    )
+
+
 def footprint(workers: int, rules: int, interfaces: int = 1, name: str = "") -> Footprint:
     return Footprint(
         scenario="grid",
@@ -212,7 +250,7 @@ FOOTPRINTS = tuple(
 )
 
 
-def model(steered: bool = True, scatter: float = 0.05) -> CapacityModel:
+def model(scatter: float = 0.05) -> CapacityModel:
     """Made up, so that what is predicted can be worked out by hand."""
 
     def law(coefficients: dict[str, float]) -> Law:
@@ -240,7 +278,6 @@ def model(steered: bool = True, scatter: float = 0.05) -> CapacityModel:
         ],
         trials=100,
         cost=law(COST),
-        steered=steered,
         ranges={
             "payload_bytes": Range(least=64, most=1400),
             "outputs": Range(least=1, most=16),
@@ -249,8 +286,21 @@ def model(steered: bool = True, scatter: float = 0.05) -> CapacityModel:
             "interfaces": Range(least=1, most=20),
         },
         points=[point],
-        zero_loss_share=Spread(value=0.8, scatter=0.05, cases=10),
-        scaling=Scaling(kind="range", counts=[], why="Not fitted: no numbers of processors were measured."),
+        zero_loss_share=Share(value=0.8, scatter=0.05, cases=10),
+        scaling=Scaling(kind="range", counts=[], why="No pipelines were measured."),
+        delays=[
+            Delays(
+                case="grid: 1,316 B",
+                load_share=share,
+                interfaces=interfaces,
+                workers=workers,
+                p50=30_000 / (1 - share) * interfaces,
+                p99=300_000 / (1 - share) * interfaces * workers,
+                trials=["20250102-030405-ab12:grid/1"],
+            )
+            for share in (0.1, 0.5, 0.9)
+            for interfaces, workers in ((1, 1), (20, 1), (1, 16))
+        ],
         memory=MemoryModel(
             private=law({"process": PRIVATE, "rule": RULE, "alone": 1_000_000.0}),
             template=law({"code": CODE, "rule": TEMPLATE_RULE}),

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import median
 
-from reports.capacity.cost import terms
 from reports.capacity.fit import holdout
-from reports.capacity.fit.regression import FitError, fit_law, robust_scatter
-from reports.capacity.fit.samples import Rate, Sample, rates, samples
+from reports.capacity.fit.regression import FitError, fit_law
+from reports.capacity.fit.samples import Sample, rates, sample_of, samples
 from reports.capacity.fit.scaling import fit_scaling
-from reports.capacity.law import Law, Spread, ranges
+from reports.capacity.law import ranges
 from reports.capacity.memory import SIZES, Measured, MemoryModel, measured
-from reports.capacity.model import CapacityModel, Point, Source
-from reports.dataset import Dataset
+from reports.capacity.model import CapacityModel, Delays, HeldOut, Point, Share, Source
+from reports.dataset import Dataset, grouped
 
-ASSUMED_SHARE = Spread(value=0.85, scatter=0.1, cases=0)
+ASSUMED_SHARE = Share(value=0.85, scatter=0.1, cases=0)
 """Without a measured zero-loss rate: 15 % less than a worker forwards that cannot keep up."""
 FEWEST_LOADS = 6
 """With fewer loads the terms cannot be told apart: several of the eight occur in a few loads only."""
 FEWEST_FOOTPRINTS = 4
+FEWEST_RATES = 3
 
 
 def fit(runs: Sequence[Dataset]) -> CapacityModel:
@@ -28,39 +28,74 @@ def fit(runs: Sequence[Dataset]) -> CapacityModel:
     if len(machines := {source.machine for source in sources}) > 1:
         raise FitError(f"{len(machines)} machines ({'; '.join(sorted(machines))}); allowed: runs of one")
     known = samples(runs)
-    single = [sample for sample in known if sample.cpus == 1 and sample.workers == 1]
+    single = [sample for sample in known if sample.workers == 1]
     shown = len({sample.key for sample in single if sample.says == "cost"})
     if shown < FEWEST_LOADS:
         raise FitError(
             f"cost of a datagram: {shown} loads at which a worker could not keep up; allowed: {FEWEST_LOADS} "
-            "or more (scenario capacity has some 70)"
+            "or more (scenario capacity has some 35)"
         )
     seen = fit_law([holdout.observation(sample) for sample in single], "cost of a datagram")
     laws = holdout.laws_without(single)
     held = [holdout.hold_out_rates(single, laws)]
-    # The scatter of held-out cases is the error to expect for a new case.
-    scatter = robust_scatter([math.log(case.predicted / case.measured) for case in held[0].cases])
-    cost = seen.model_copy(update={"scatter": max(seen.scatter, round(scatter, 4))})
-    found = rates(runs)
-    if len(found) >= 3:
-        held.append(holdout.hold_out_zero_loss(found, laws, cost))
+    # The errors of held-out cases are those to expect for a new case.
+    errors = _errors(held[0])
+    cost = seen.model_copy(update={"scatter": max(seen.scatter, round(holdout.spread(errors), 4))})
+    found, share = rates(runs), ASSUMED_SHARE
+    if len(found) >= FEWEST_RATES:
+        held.append(holdout.hold_out_zero_loss(found, laws, seen))
+        beside = holdout.spread(_errors(held[1])) ** 2 - cost.scatter**2
+        share = holdout.fit_share(found, seen).model_copy(
+            update={"scatter": round(math.sqrt(max(0.0, beside)), 4)}
+        )
     footprints = [each for run in runs for each in measured(run.run_id, run.footprints)]
     memory = fit_memory(footprints)
     if memory is not None:
         held.append(holdout.hold_out_memory(footprints))
+        wider = max(memory.private.scatter, round(holdout.spread(_errors(held[-1])), 4))
+        private = memory.private.model_copy(update={"scatter": wider})
+        memory = memory.model_copy(update={"private": private})
     points = _points(single)
     return CapacityModel(
         sources=sources,
         trials=len(single),
         cost=cost,
-        steered=any(point.steered for point in points),
         ranges=ranges([point.load.quantities for point in points]),
         points=points,
-        zero_loss_share=_share(found, cost),
-        scaling=fit_scaling(known, cost),
+        zero_loss_share=share,
+        scaling=fit_scaling(runs, known, seen),
         memory=memory,
+        delays=_delays(runs),
         held_out=[each for each in held if each.cases],
     )
+
+
+def _errors(held: HeldOut) -> list[float]:
+    return [math.log(case.predicted / case.measured) for case in held.cases]
+
+
+def _delays(runs: Sequence[Dataset]) -> list[Delays]:
+    """Latency at shares of the zero-loss rate, of each load."""
+    seen = [
+        (sample, trial.load_share, trial.latency)
+        for run in runs
+        for trial in run.trials
+        if trial.purpose == "latency" and trial.load_share and trial.latency
+        if (sample := sample_of(run, trial)) is not None
+    ]
+    found = grouped(seen, lambda each: (each[0].key, each[1]))
+    return [
+        Delays(
+            case=own[0][0].case,
+            load_share=share,
+            interfaces=load.interfaces,
+            workers=workers,
+            p50=median(latency.p50 for *_, latency in own),
+            p99=median(latency.p99 for *_, latency in own),
+            trials=[sample.trial for sample, *_ in own],
+        )
+        for ((load, workers), share), own in found.items()
+    ]
 
 
 def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
@@ -76,15 +111,6 @@ def fit_memory(footprints: Sequence[Measured]) -> MemoryModel | None:
         ranges=ranges([asdict(each.held) for each in footprints]),
         cases=[each.case for each in footprints],
     )
-
-
-def _share(found: Sequence[Rate], cost: Law) -> Spread:
-    if not found:
-        return ASSUMED_SHARE
-    logs = [math.log(rate.dps * cost.at(terms(rate.load)) / 1e9) for rate in found]
-    middle = median(logs)
-    scatter = robust_scatter([log - middle for log in logs]) if len(logs) > 2 else ASSUMED_SHARE.scatter
-    return Spread(value=round(math.exp(middle), 4), scatter=round(scatter, 4), cases=len(found))
 
 
 def _points(single: Sequence[Sample]) -> list[Point]:

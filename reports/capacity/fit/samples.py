@@ -5,14 +5,14 @@
   forwarded far more, or the hypervisor reports stolen time.
 * In any other trial the generator, or the rate asked for, was the limit: the worker costs *at most* what its
   processor had. Only the highest such rate of a case counts, and only as a bound.
-* Workers that share their processor with the generator show neither.
+* Only one CPU that does all of a forwarder's work, receiving included, and nothing else, shows a cost.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lab.results import NS_PER_S, Setting, Trial
+from lab.results import NS_PER_S, CpuUse, Setting, Trial
 from reports.capacity.cost import Load
 from reports.dataset import Dataset, grouped
 
@@ -23,6 +23,8 @@ DRAINED_BEHIND = 0.1
 """Or it was still sending for this share of the trial after its end."""
 OVERLOADED = 1.5
 """Arrived over forwarded datagrams from which on it is overload, not a stall."""
+ARRIVED_MOST = 4.0
+"""Arrived over forwarded datagrams beyond which a trial shows what dropping costs, and hardly more."""
 STALLED = 0.7
 """With less overload, a worker below this share of the best rate of its case was stalled."""
 STOLEN_MOST = 0.05
@@ -33,6 +35,8 @@ CHANGING = ("course", "change")
 """Purposes of trials in which the load or the forwarder changes: their rates are not those of a case."""
 RING = "packet-socket"
 """Place in the ledger for drops of a full ring."""
+RECEIVED_HERE = 0.9
+"""Share of what arrived that the worker's CPU must have received itself."""
 SKIPPED = "--skip-host-stack"
 
 Says = Literal["cost", "bound"]
@@ -40,7 +44,7 @@ Says = Literal["cost", "bound"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One trial: the load of each worker, and what its processor did."""
+    """One trial: the load of each worker, and what the CPU that they share did."""
 
     trial: str
     """The run's id and the trial's."""
@@ -52,29 +56,30 @@ class Sample:
     """All workers together, until the last copy."""
     arrived_per_forwarded: float
     """Datagrams that the kernel received for each that was forwarded."""
-    cpus: int
-    """Processors that had workers and no generator."""
     workers: int
 
     @property
-    def key(self) -> tuple[Load, int, int]:
+    def key(self) -> tuple[Load, int]:
         """Samples with equal keys measured the same."""
-        return self.load, self.cpus, self.workers
+        return self.load, self.workers
 
     @property
     def cost_ns(self) -> float:
         """Processor time for each forwarded datagram; an upper limit if ``says`` is bound."""
-        return NS_PER_S * self.cpus / self.forwarded_dps
+        return NS_PER_S / self.forwarded_dps
 
 
 def samples(runs: Iterable[Dataset]) -> list[Sample]:
-    """Usable samples: costs, up to :data:`MOST_TRIALS` a case; for other cases the best bound."""
-    every = (sample for run in runs for trial in run.trials if (sample := _sample(run, trial)) is not None)
+    """Usable samples: costs, up to :data:`MOST_TRIALS` a case; for other cases the best bound.
+
+    A worker that drops nearly everything bounds nothing.
+    """
+    every = (sample for run in runs for trial in run.trials if (sample := sample_of(run, trial)) is not None)
     kept: list[Sample] = []
     for case in grouped(every, lambda sample: sample.key).values():
         best = max(case, key=lambda sample: sample.forwarded_dps)
         steady = STALLED * best.forwarded_dps
-        behind = [sample for sample in case if sample.says == "cost"]
+        behind = [s for s in case if s.says == "cost" and s.arrived_per_forwarded <= ARRIVED_MOST]
         costs = [s for s in behind if s.arrived_per_forwarded >= OVERLOADED or s.forwarded_dps >= steady]
         kept += _spread(costs) or [replace(best, says="bound")]
     return kept
@@ -86,18 +91,18 @@ def _spread(case: list[Sample]) -> list[Sample]:
     return [case[place * (len(case) - 1) // (MOST_TRIALS - 1)] for place in range(MOST_TRIALS)]
 
 
-def _sample(run: Dataset, trial: Trial) -> Sample | None:
+def sample_of(run: Dataset, trial: Trial) -> Sample | None:
+    """``None``: not usable, or not all of the forwarder's work was on one CPU of its own."""
     if not usable(trial.subject, trial.setting) or trial.ended or not trial.ledger.balanced:
         return None
-    cpus = {worker.cpu for worker in trial.workers}
     forwarded = sum(worker.matched for worker in trial.workers)
-    # The generator has the first processor; workers that take all of them share with it.
-    if trial.purpose in CHANGING or not cpus or not forwarded or len(cpus) >= run.cpus:
+    if trial.purpose in CHANGING or not forwarded or (cpu := _own_cpu(trial)) is None:
         return None
-    drops = trial.ledger.ingress.drops
-    ring = sum(drop.count for drop in drops if drop.place == RING)
+    ring = sum(drop.count for drop in trial.ledger.ingress.drops if drop.place == RING)
+    if cpu.received < RECEIVED_HERE * (forwarded + ring):
+        return None
     behind = ring >= LOST_BEHIND * trial.offered or trial.drain_ns >= DRAINED_BEHIND * trial.duration_ns
-    held_up = trial.cpu is not None and trial.cpu.steal_ns > STOLEN_MOST * trial.duration_ns * run.cpus
+    held_up = cpu.steal_ns > STOLEN_MOST * trial.duration_ns
     seconds = (trial.duration_ns + trial.drain_ns) / NS_PER_S
     return Sample(
         trial=f"{run.run_id}:{trial.trial_id}",
@@ -106,9 +111,16 @@ def _sample(run: Dataset, trial: Trial) -> Sample | None:
         says="cost" if behind and not held_up else "bound",
         forwarded_dps=forwarded / seconds,
         arrived_per_forwarded=(forwarded + ring) / forwarded,
-        cpus=len(cpus),
         workers=len(trial.workers),
     )
+
+
+def _own_cpu(trial: Trial) -> CpuUse | None:
+    """The CPU of all workers, if it is a single one with nothing else to do."""
+    cpus = {worker.cpu for worker in trial.workers}
+    used = trial.cpu.by_cpu if trial.cpu else []
+    found = [use for use in used if use.cpu in cpus and use.role == "forwarder"]
+    return found[0] if len(cpus) == len(found) == 1 else None
 
 
 def usable(subject: str, setting: Setting) -> bool:
@@ -116,6 +128,8 @@ def usable(subject: str, setting: Setting) -> bool:
     return (
         subject == SUBJECT
         and setting.commit is None
+        and setting.receive == "first"
+        and setting.pipelines is None
         and setting.egress == "wire-like"
         and setting.skew == 1
         and setting.unicast_percent == 0
@@ -135,7 +149,6 @@ def load_of(setting: Setting, workers: int, rules: int | None = None) -> Load:
         flows=max(1, round(setting.flows / max(1, workers))),
         interfaces=max(1, setting.inputs // groups),
         burst=setting.burst,
-        steered=setting.receive == "softirq",
         host_skipped=SKIPPED in setting.options,
     )
 
@@ -151,10 +164,10 @@ class Rate:
 
 
 def rates(runs: Iterable[Dataset]) -> list[Rate]:
-    """Zero-loss rates of a single worker with its own processor, limited by the forwarder."""
+    """Zero-loss rates of a single worker on a CPU that does all of its work, limited by the forwarder."""
     found = []
     for run in runs:
-        alone = {t.trial_id: t for t in run.trials if len(t.workers) == 1 and run.cpus > 1}
+        alone = {t.trial_id: t for t in run.trials if len(t.workers) == 1 and sample_of(run, t) is not None}
         for zero in run.zero_losses:
             first = next((alone[one] for one in zero.trial_ids if one in alone), None)
             if first is None or not zero.lower_dps or zero.upper_dps is None:

@@ -5,14 +5,14 @@ A sentence under each row explains the difference.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from lab.results import Footprint, Trial
+from lab.results import Footprint
 from reports import quantity
 from reports.capacity.law import Prediction
 from reports.capacity.layouts import Configuration, DocumentedRow, Layouts, UseCase
 from reports.capacity.model import CapacityModel
-from reports.capacity.predict import MemoryPrediction
+from reports.capacity.predict import LatencyPrediction, MemoryPrediction
+from reports.capacity.predict import latency as predicted_latency
 from reports.capacity.rank import Row as Ranked
 from reports.capacity.rank import evaluate, ranked
 from reports.dataset import Dataset
@@ -24,21 +24,26 @@ WIRE_BYTES = 66
 MOST_NAMES = 4
 SAME_CHOICE = 0.05
 """A choice whose rate is higher by no more than this is not a better one."""
-MEMORY = """Documented is the architecture document's own figure, modelled its assumptions worked out (1 KB a
-rule, 1 MB a process), measured what this run really started, predicted the capacity model. Measured and
-predicted are private memory of workers and supervisor, rules included; not in them are what all of them
-share, receive rings, whose size is configuration, and the kernel's own growth."""
-RATES = """Rates are predicted without loss, with the kernel's part of receiving on the workers' own
-processors. The document names no size of datagrams: {payload:,} B of payload and one copy are assumed, a flow
-for each rule, spread over workers by chance as a network card's hash does."""
+MEMORY = """Like is compared with like. Rules alone: what the architecture document's own total is, and what
+the model predicts for them. Processes and rules: modelled is the document's assumptions worked out (1 KB a
+rule, 1 MB a process), measured what this run really started, predicted the capacity model; both are private
+memory of workers and supervisor. All in: the same with what all processes share, receive rings, whose size is
+configuration, and the kernel's own growth, which the document does not count."""
+RATES = """Rates are predicted without loss, on CPUs that do all of the forwarder's work, receiving included.
+The document names no size of datagrams: {payload:,} B of payload and one copy are assumed, a flow for each
+rule, spread over workers by chance as a network card's hash does. Latency is that of a measured worker at the
+same share of its rate, with as many interfaces and as many workers on its CPU as could be had. CPU usage is
+what all CPUs together spend on a datagram: what they cost each other included."""
+SHARE = 0.5
+"""Share of its rate at which a configuration's latency is told."""
 
 
 def section(data: Dataset, model: CapacityModel, layouts: Layouts) -> Section:
-    """Empty where the model knows nothing about memory, or about workers that also receive."""
+    """Empty where the model knows nothing about memory."""
     title = "The document's tables, answered"
-    if model.memory is None or not model.steered:
+    if model.memory is None:
         return Section("seed", title)
-    tables = _worker_counts(data, model, layouts.rows) + _characteristics(data, model, layouts)
+    tables = _worker_counts(data, model, layouts.rows) + _characteristics(model, layouts)
     text = (flowed(MEMORY), flowed(RATES).format(payload=layouts.payload_bytes))
     return Section("seed", title, text, (*tables, *_use_cases(model, layouts)))
 
@@ -50,23 +55,35 @@ def _worker_counts(data: Dataset, model: CapacityModel, rows: Sequence[Documente
     def name(r: DocumentedRow) -> Cell:
         return Cell(r.source.rsplit(", ", 1)[1], f"{r.interfaces} IF, {r.cpus} CPUs, {r.strategy}")
 
+    def everything(r: DocumentedRow) -> Cell:
+        """Measured processes with the plan's rings: the footprint's own may be for another machine."""
+        started, needs = _footprint(data, r), memory(r)
+        if started is None:
+            return Cell("not in this run")
+        size = started.memory.held_bytes + (started.memory.kernel_bytes or 0) + needs.rings_bytes
+        return Cell(quantity.megabytes(size), f"kernel {quantity.megabytes(started.memory.kernel_bytes)}")
+
+    def parts(r: DocumentedRow) -> Cell:
+        needs = memory(r)
+        kernel = quantity.megabytes(getattr(needs.kernel, "value", None))
+        told = f"rings {quantity.megabytes(needs.rings_bytes)}\nkernel {kernel}"
+        return Cell(quantity.megabytes(needs.everything), told)
+
     columns: Columns[DocumentedRow] = [
         (Column("Row"), name),
         (number("Workers"), lambda r: _against(r.planned.workers, r.workers)),
         (number("Rules per worker"), lambda r: _against(r.planned.held.rules_per_worker, r.rules_per_worker)),
-        (number("Documented", "MB"), lambda r: quantity.megabytes(r.total_bytes)),
-        (number("Modelled", "MB"), lambda r: quantity.megabytes(r.modelled_bytes)),
-        (number("Measured", "MB"), lambda r: _measured(_footprint(data, r))),
-        (number("Predicted", "MB"), lambda r: _bytes(memory(r).total)),
-        (number("Rings", "MB"), lambda r: quantity.megabytes(r.planned.rings_bytes)),
-        (
-            number("Kernel growth", "MB, predicted"),
-            lambda r: quantity.megabytes(getattr(memory(r).kernel, "value", None)),
-        ),
+        (number("Rules", "MB, documented"), lambda r: quantity.megabytes(r.total_bytes)),
+        (number("Rules", "MB, predicted"), lambda r: _bytes(memory(r).rules)),
+        (number("Processes and rules", "MB, modelled"), lambda r: quantity.megabytes(r.modelled_bytes)),
+        (number("Processes and rules", "MB, measured"), lambda r: _measured(_footprint(data, r))),
+        (number("Processes and rules", "MB, predicted"), lambda r: _bytes(memory(r).total)),
+        (number("All in", "MB, measured"), everything),
+        (number("All in", "MB, predicted"), parts),
     ]
 
     def notes(r: DocumentedRow) -> Iterator[str]:
-        return _differences(r, _footprint(data, r), memory(r).total)
+        return _differences(r, _footprint(data, r), memory(r))
 
     return table("seed-workers", "Worker Count Table", columns, rows, notes)
 
@@ -93,8 +110,9 @@ def _footprint(data: Dataset, row: DocumentedRow) -> Footprint | None:
     return next(found, None)
 
 
-def _differences(row: DocumentedRow, started: Footprint | None, predicted: Prediction) -> Iterator[str]:
+def _differences(row: DocumentedRow, started: Footprint | None, needs: MemoryPrediction) -> Iterator[str]:
     yield from row.discrepancies
+    predicted = needs.total
     measured = None if started is None else started.memory.own_bytes
     what, real = ("Predicted", predicted.value) if measured is None else ("Measured", measured)
     ratio, held = real / row.modelled_bytes, row.planned.held
@@ -108,19 +126,20 @@ def _differences(row: DocumentedRow, started: Footprint | None, predicted: Predi
             f"{what} is {1 - ratio:.0%} less than modelled: workers are forked from one template and share "
             f"what they do not write, and {held.rules_per_worker:,} rules take far less than 1 KB each."
         )
+        if needs.everything > row.modelled_bytes:
+            yield "All in it is more than modelled: the model has neither rings nor the kernel's growth."
     if measured is not None:
         within = "within" if predicted.low <= measured <= predicted.high else "outside"
         off = f"{predicted.value / measured - 1:+.0%}"
         yield f"Predicted is {off} off the measurement, which is {within} its interval."
 
 
-def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> list[Table]:
+def _characteristics(model: CapacityModel, layouts: Layouts) -> list[Table]:
     made = {each.name: evaluate(each.planned, 1.0, model) for each in layouts.configurations}
     best = max(layouts.configurations, key=lambda each: made[each.name].zero_loss_dps.value)
 
-    def trials(each: Configuration) -> list[Trial]:
-        latency = [t for t in data.trials if t.subject == "mcrd" and t.purpose == "latency" and t.latency]
-        return [t for t in latency if t.setting.strategy == each.planned.strategy]
+    def delays(each: Configuration) -> LatencyPrediction | None:
+        return predicted_latency(model, each.planned.machine, SHARE)
 
     def name(each: Configuration) -> Cell:
         workers = quantity.plural(each.planned.workers, "worker")
@@ -133,19 +152,17 @@ def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> l
         return Cell(text, f"{_span(rate)}; {gbps:.3g} Gbit/s")
 
     def latency(each: Configuration) -> Cell:
-        stars, seen = "★" * each.latency, [t.latency for t in trials(each) if t.latency]
-        if not seen:
+        stars, seen = "★" * each.latency, delays(each)
+        if seen is None:
             return Cell(f"{stars} not measured")
-        p50, p99 = median(one.p50 for one in seen), median(one.p99 for one in seen)
-        text = f"p50 {quantity.microseconds(p50)}\np99 {quantity.microseconds(p99)}"
-        number_of = quantity.plural(len(seen), "trial")
-        return Cell(f"{stars} {text}", f"{number_of} of strategy {each.planned.strategy}")
+        p50, p99 = (quantity.microseconds(each.value) for each in (seen.p50, seen.p99))
+        return Cell(f"{stars} p50 {p50}\np99 {p99}", seen.p50.basis)
 
     def cpu(each: Configuration) -> Cell:
-        machine = each.planned.machine
+        machine, spent = each.planned.machine, made[each.name].cpu_ns
         used = f"{each.cpu_usage}: {quantity.plural(machine.cpus, 'processor')}"
         busiest = f"busiest {1 / machine.evenness:.2g} × the mean"
-        return Cell(quantity.rate(made[each.name].cost_ns.value), f"{used}\n{busiest}")
+        return Cell(quantity.rate(spent.value), f"{_span(spent)}\n{used}\n{busiest}")
 
     def memory(each: Configuration) -> Cell:
         return Cell(quantity.megabytes(made[each.name].memory.everything), each.memory)
@@ -158,17 +175,21 @@ def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> l
     columns: Columns[Configuration] = [
         (Column("Configuration"), name),
         (number("Throughput", "datagrams/s, predicted"), throughput),
-        (number("Latency", "µs, measured here"), latency),
+        (number("Latency", f"µs, at {SHARE:.0%} of the rate"), latency),
         (number("CPU usage", "ns a datagram, predicted"), cpu),
         (number("Memory", "MB with rings, predicted"), memory),
         (number("Process overhead", "MB, predicted"), overhead),
     ]
 
+    def reasons(each: Configuration) -> tuple[str, ...]:
+        seen = delays(each)
+        return () if seen is None else seen.p50.reasons
+
     def notes(each: Configuration) -> list[str]:
         """What the stars of a configuration mean in figures."""
         stars = f"{'★' * each.throughput} of throughput"
         if each is best:
-            return [f"{stars}: the highest rate of the four."]
+            return [f"{stars}: the highest rate of the four.", *reasons(each)]
         mine, most = made[each.name].zero_loss_dps, made[best.name].zero_loss_dps
         text = f"{stars}: {mine.value / most.value:.0%} of the rate of {best.name}, which has "
         text += f"{'★' * best.throughput}."
@@ -176,7 +197,7 @@ def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> l
             text += " Their intervals overlap."
         if each.planned.workers > each.planned.machine.cpus:
             text += " More workers than processors add no processor: they take turns, and share its cost."
-        return [text]
+        return [text, *reasons(each)]
 
     return table(
         "seed-performance",
@@ -184,7 +205,6 @@ def _characteristics(data: Dataset, model: CapacityModel, layouts: Layouts) -> l
         columns,
         layouts.configurations,
         notes,
-        lambda each: tuple(t.trial_id for t in trials(each)),
     )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from lab.results import Setting
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
+from lab.scenario.wires import Wires, misfits
+from lab.steps import context
 from lab.steps.context import plan_for
 from lab.steps.kinds.pipelines import PipelinesStep, counts
 from lab.steps.plan import steps
 from lab.steps.step import StepError
 from lab.trial.bench import measure_together
-from lab.trial.plan import Cpus
+from lab.trial.plan import BenchPlan, Cpus
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,34 @@ def test_nobody_waits_for_a_bench_that_failed() -> None:
     asked: Any = [(Stub(), 1), (Stub(), "broken"), (Stub(), 2)]
     with pytest.raises(OSError, match="broken"):
         measure_together(asked)
+
+
+def test_no_cpu_is_watched_while_pipelines_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def told(what: str) -> Iterator[str]:
+        events.append(f"{what} begins")
+        yield what
+        events.append(f"{what} ends")
+
+    monkeypatch.setattr(context, "watched", lambda _cpus: told("watch"))
+    monkeypatch.setattr(context, "bench", lambda plan, *_: told(f"bench {plan.setting.pipelines}"))
+    cpus = Cpus((0,), (1,))
+    with context.BenchPool("r", {}, cpus=cpus) as pool:
+        for pipelines in (None, 1, 1, None):
+            setting = Setting(payload_bytes=64, pipelines=pipelines)
+            for each in cpus.each if pipelines else (cpus,):
+                pool.get(BenchPlan("mcrd", setting, 1500, each))
+    normal = ["watch begins", "bench None begins", "bench None ends", "watch ends"]
+    pipelined = [*["bench 1 begins"] * 2, *["bench 1 ends"] * 2]
+    assert events == [*normal, *pipelined, *normal]
+
+
+def test_pipelines_have_links_of_their_own() -> None:
+    wires = Wires(inputs=(("a", "b"),), outputs=(("c", "d"),))
+    (problem,) = (
+        each for each in misfits(wires, load_scenarios(["pipelines"])) if "outputs" not in each.field
+    )
+    assert problem.field == "pipelines: pipelines"
+    assert problem.allowed == "left out with --wires: each pipeline has links of its own"

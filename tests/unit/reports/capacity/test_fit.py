@@ -20,12 +20,13 @@ from capacity_support import (
     cost_ns,
     footprint,
     grid,
+    pipelines,
     run,
     trial,
     zero_loss,
 )
 
-from lab.results import Cpu
+from lab.results import Latency, WorkerSample
 from reports.capacity.cost import Load, terms
 from reports.capacity.fit.model import fit
 from reports.capacity.fit.regression import FitError, Observation, fit_law
@@ -111,8 +112,11 @@ def test_a_machine_that_stood_still_is_told_from_a_worker_that_cannot_keep_up() 
     assert [sample.trial for sample in samples([run([full, stall])])] == [samples([run([full])])[0].trial]
     drained = trial(LOADS[0], 2, overload=1.0).model_copy(update={"drain_ns": DURATION_NS // 5})
     assert len(samples([run([full, drained])])) == 2
-    stolen = Cpu(busy_ns=DURATION_NS, softirq_ns=0, steal_ns=DURATION_NS // 2, copies=1)
-    (held_up,) = samples([run([full.model_copy(update={"cpu": stolen})])])
+    assert full.cpu is not None
+    use = full.cpu.by_cpu[0].model_copy(update={"steal_ns": DURATION_NS // 2})
+    (held_up,) = samples(
+        [run([full.model_copy(update={"cpu": full.cpu.model_copy(update={"by_cpu": [use]})})])]
+    )
     assert held_up.says == "bound"
 
 
@@ -132,6 +136,8 @@ def test_of_the_bounds_of_a_case_the_best_one_counts() -> None:
         {"setting": {"unicast_percent": 10}},
         {"setting": {"steering": "ungrouped"}},
         {"setting": {"options": ("--busy-poll-us", "5")}},
+        {"setting": {"receive": "softirq"}},
+        {"setting": {"pipelines": 1}},
         {"ended": "mcrd: exited 1"},
     ],
 )
@@ -144,10 +150,15 @@ def test_what_the_law_does_not_describe_is_left_out(change: dict[str, object]) -
     assert not samples([run([made.model_copy(update=change)])])
 
 
-def test_workers_beside_the_generator_say_nothing_of_their_cost() -> None:
-    beside = trial(LOADS[0], overload=1.3, cpus=(0, 1))
-    assert not samples([run([beside], cpus=2)])
-    assert len(samples([run([beside], cpus=3)])) == 1
+@pytest.mark.parametrize("change", [{"role": "both"}, {"role": "bench"}, {"received": 1}])
+def test_only_a_cpu_that_does_all_of_a_forwarders_work_shows_a_cost(change: dict[str, object]) -> None:
+    made = trial(LOADS[0], overload=1.3)
+    assert made.cpu is not None
+    (use,) = made.cpu.by_cpu
+    cpu = made.cpu.model_copy(update={"by_cpu": [use.model_copy(update=change)]})
+    assert not samples([run([made.model_copy(update={"cpu": cpu})])])
+    assert not samples([run([made.model_copy(update={"cpu": None})])])
+    assert not samples([run([trial(LOADS[0], overload=1.3, cpus=(1, 2))])])
 
 
 def test_too_little_is_refused_with_what_is_there_and_what_is_needed() -> None:
@@ -173,6 +184,31 @@ def test_a_zero_loss_rate_is_a_share_of_what_a_worker_can_do() -> None:
     assert all(case.records for case in held.cases)
 
 
+def test_a_zero_loss_rate_falls_with_the_interfaces_of_a_worker() -> None:
+    wide = [
+        replace(load, interfaces=count, flows=load.flows * count)
+        for load, count in zip(LOADS, (4, 20), strict=False)
+    ]
+    trials = [*grid(), *(trial(load, number, 1.3) for load in wide for number in range(3))]
+    searched = [zero_loss(load, trial(load), share=0.8 / load.interfaces**0.2) for load in (*LOADS, *wide)]
+    found = fit([run(trials, searched)])
+    assert found.zero_loss_share.power == pytest.approx(-0.2, abs=0.02)
+    assert found.zero_loss_share.at(20) == pytest.approx(0.8 / 20**0.2, rel=0.03)
+    held = {each.what: each for each in found.held_out}["zero-loss rate"]
+    assert held.median_error < 0.05
+
+
+def test_a_trial_that_drops_nearly_everything_shows_no_cost() -> None:
+    flood = trial(LOADS[0], 1, overload=2.0).model_copy(
+        update={"workers": [WorkerSample(worker_id=0, cpu=1, received=1000, matched=1000, rules=1)]}
+    )
+    flooded = samples([run([flood])])
+    assert [each.says for each in flooded] == ["bound"]
+    assert {each.trial for each in samples([run([flood, trial(LOADS[0], 2, 1.3)])])} == {
+        samples([run([trial(LOADS[0], 2, 1.3)])])[0].trial
+    }
+
+
 def test_memory_of_a_worker_that_is_alone_is_its_own_law() -> None:
     alone = [footprint(1, rules) for rules in (1, 1000, 5000)]
     alone = [
@@ -191,47 +227,66 @@ def test_memory_of_a_worker_that_is_alone_is_its_own_law() -> None:
     assert found.private.coefficients["process"] == pytest.approx(PRIVATE, rel=0.02)
 
 
-COUNTS = (1, 2, 4, 8, 16)
-
-
-def _scaled(counts: tuple[int, ...], law: Coefficients) -> list:
-    load = Load(payload_bytes=512, outputs=2, rules=1, flows=1, steered=False)
-    return [
-        trial(load, number, 1.3, cpus=tuple(range(1, cpus + 1)), speedup=law.speedup(cpus))
-        for cpus in counts
-        for number in range(3)
-    ]
-
-
-def test_usl_is_recovered_from_enough_numbers_of_processors() -> None:
-    law = Coefficients(sigma=0.05, kappa=0.002)
-    scaling = fit([run([*grid(), *_scaled(COUNTS, law)], cpus=32)]).scaling
-    assert scaling.kind == "fitted"
+def test_contention_is_recovered_from_pipelines_on_two_processors() -> None:
+    found = [pipelines(2, [0.95 + spread for spread in (-0.02, 0, 0.02, -0.01, 0.01, 0)])]
+    scaling = fit([run(grid(), pipelines=found)]).scaling
     assert scaling.usl is not None
-    assert scaling.usl.sigma == pytest.approx(0.05, abs=0.02)
-    assert scaling.usl.kappa == pytest.approx(0.002, abs=0.001)
-    assert scaling.amdahl is not None
-    assert scaling.amdahl.kappa == 0
-    assert scaling.speedup(16).basis == "measured"
+    assert scaling.usl.sigma == pytest.approx(1 / 0.95 - 1, rel=0.02)
+    assert scaling.usl.kappa == 0
+    two, four = scaling.speedup(2), scaling.speedup(4)
+    assert two.value == pytest.approx(1.9, rel=0.01)
+    assert 1.86 < two.low < two.value < two.high < 1.94
+    assert (two.basis, four.basis) == ("measured", "extrapolated")
+    assert four.reasons == ("4 processors: contention was measured with 2.",)
+    assert four.high / four.low > 1.2 * two.high / two.low
+    assert scaling.counts[0].trials == ["20250102-030405-ab12:pipelines/2"]
+
+
+def test_coherency_is_fitted_to_three_numbers_of_pipelines_or_more() -> None:
+    law = Coefficients(sigma=0.03, kappa=0.001)
+    found = [pipelines(cpus, [law.speedup(cpus) / cpus] * 6) for cpus in (2, 4, 8, 16)]
+    scaling = fit([run(grid(), pipelines=found)]).scaling
+    assert scaling.usl is not None
+    assert scaling.usl.sigma == pytest.approx(0.03, abs=0.003)
+    assert scaling.usl.kappa == pytest.approx(0.001, abs=0.0002)
     assert scaling.speedup(12).basis == "interpolated"
-    assert scaling.speedup(64).basis == "extrapolated"
-    for cpus in COUNTS:
-        told = scaling.speedup(cpus)
-        assert told.value == pytest.approx(law.speedup(cpus), rel=0.05)
-        assert told.low <= told.value <= told.high
+    assert scaling.speedup(64).high <= 64
 
 
-def test_usl_is_refused_from_too_few_numbers_and_says_so() -> None:
-    scaling = fit([run([*grid(), *_scaled((1, 2, 4), Coefficients(sigma=0, kappa=0))], cpus=32)]).scaling
-    assert scaling.kind == "range"
-    assert scaling.usl is None
-    assert "3 of at least 4 numbers of processors (1, 2, 4)" in scaling.why
+def test_without_pipelines_the_speed_up_is_a_range_and_says_so() -> None:
+    scaling = fit([run(grid())]).scaling
+    assert (scaling.kind, scaling.usl) == ("range", None)
     told = scaling.speedup(96)
     assert told.basis == "extrapolated"
-    assert told.high == 96
-    assert told.low == pytest.approx(96 / (1 + 0.05 * 95))
+    assert (told.low, told.high) == (pytest.approx(96 / (1 + 0.05 * 95)), 96)
     assert told.value == pytest.approx(math.sqrt(told.low * told.high))
+    assert "assumed" in told.reasons[0]
     assert scaling.why in told.reasons[0]
+
+
+def test_intervals_of_held_out_cases_are_as_wide_as_the_errors_of_the_others() -> None:
+    found = fit([run(grid(noise=0.3, repeats=2))])
+    held = {each.what: each for each in found.held_out}["rate of a worker"]
+    errors = [abs(math.log(case.predicted / case.measured)) for case in held.cases]
+    worst = errors.index(max(errors))
+    assert held.within == len(held.cases) - 1
+    case = held.cases[worst]
+    assert not case.low <= case.measured <= case.high
+    assert math.log(case.high / case.predicted) == pytest.approx(sorted(errors)[-2], rel=1e-3)
+    assert found.cost.scatter == pytest.approx(max(errors) / 1.96, abs=1e-3)
+
+
+def test_latency_is_kept_by_share_interfaces_and_workers() -> None:
+    delay = Latency(count=1, min=1, p50=20_000, p90=1, p99=90_000, p999=1, max=1)
+    made = [
+        trial(LOADS[0], number, overload=0.5).model_copy(
+            update={"purpose": "latency", "load_share": 0.5, "latency": delay.model_copy(update={"p50": p50})}
+        )
+        for number, p50 in enumerate((10_000, 20_000, 30_000))
+    ]
+    (found,) = fit([run([*grid(), *made])]).delays
+    assert (found.load_share, found.interfaces, found.workers) == (0.5, 1, 1)
+    assert (found.p50, found.p99, len(found.trials)) == (20_000, 90_000, 3)
 
 
 def test_skipping_the_host_stack_is_told_from_not_skipping_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from reports.capacity import cost
 from reports.capacity.cost import Load
 from reports.capacity.memory import Holding
 from reports.capacity.model import SHIPPED, ModelError, dump_model, read_model
-from reports.capacity.predict import Machine, UnknownError, cost_ns, machine_dps, memory, zero_loss_dps
+from reports.capacity.predict import (
+    Machine,
+    UnknownError,
+    cost_ns,
+    cpu_ns,
+    latency,
+    machine_dps,
+    memory,
+    zero_loss_dps,
+)
 
 KNOWN = Load(payload_bytes=1316, outputs=1, rules=1000, flows=16)
 
@@ -29,7 +39,6 @@ def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_shipped_model_can_be_read_and_knows_what_advice_needs() -> None:
     shipped = read_model(SHIPPED)
-    assert shipped.steered
     assert shipped.memory is not None
     assert shipped.sources
     assert {held.what for held in shipped.held_out} == {"rate of a worker", "zero-loss rate", "memory"}
@@ -48,7 +57,7 @@ def _document(**changes: object) -> str:
     ("text", "message"),
     [
         (dump_model(model())[:500], "not JSON, or cut short"),
-        ("[]", "schema_version: None; allowed: 'mcastlab.capacity/2'"),
+        ("[]", "schema_version: None; allowed: 'mcastlab.capacity/3'"),
         (
             _document(schema_version="mcastlab.capacity/9"),
             "'mcastlab.capacity/9'; allowed: ",
@@ -89,8 +98,7 @@ def test_cost_is_the_sum_of_its_terms() -> None:
         COST["receive"]
         + 4 * (COST["frame"] / 8 + COST["copy"] + 10 * COST["copy_bytes"])
         + 2 * COST["lookup"]
-        + COST["arrive"]
-        + 10 * COST["arrive_bytes"]
+        + 10 * COST["receive_bytes"]
         + COST["host_stack"]
     )
     assert cost_ns(model(), load).value == pytest.approx(by_hand)
@@ -112,11 +120,6 @@ def test_between_what_was_measured_it_is_interpolated_beyond_it_extrapolated_and
     assert far.high / far.low > 2 * near.high / near.low
 
 
-def test_without_trials_that_received_on_the_workers_processor_nothing_is_said() -> None:
-    with pytest.raises(UnknownError, match="packet steering"):
-        cost_ns(model(steered=False), KNOWN)
-
-
 def test_without_footprints_nothing_is_said_of_memory() -> None:
     with pytest.raises(UnknownError, match="no footprints"):
         memory(model().model_copy(update={"memory": None}), Holding(1, 1, 1, 1), 0)
@@ -129,6 +132,38 @@ def test_the_busiest_processor_decides() -> None:
     alone = machine_dps(model(), Machine(KNOWN, cpus=1, workers_per_cpu=1, busiest_share=1.0))
     assert (alone.basis, alone.reasons) == ("measured", ())
     assert alone.value == pytest.approx(zero_loss_dps(model(), KNOWN).value)
+
+
+def test_what_processors_cost_each_other_is_part_of_a_datagrams_cost() -> None:
+    alone = Machine(KNOWN, cpus=1, workers_per_cpu=1, busiest_share=1.0)
+    one = cpu_ns(model(), alone)
+    assert one.value == pytest.approx(cost_ns(model(), KNOWN).value)
+    many = cpu_ns(model(), replace(alone, cpus=96, busiest_share=1 / 96))
+    crowded = cpu_ns(model(), replace(alone, workers_per_cpu=4))
+    assert one.value < crowded.value < many.value
+    assert many.value == pytest.approx(one.value * 96 / model().scaling.speedup(96).value)
+
+
+@pytest.mark.parametrize(
+    ("utilisation", "interfaces", "workers", "p50", "basis"),
+    [
+        (0.5, 1, 1, 60_000, "measured"),
+        (0.05, 20, 1, 30_000 / 0.9 * 20, "measured"),
+        (0.8, 1, 1, 300_000, "measured"),
+        (0.5, 5, 1, 60_000 * 20, "extrapolated"),
+        (0.5, 1, 20, 60_000, "extrapolated"),
+    ],
+)
+def test_latency_is_that_of_a_worker_at_the_same_utilisation(
+    utilisation: float, interfaces: int, workers: int, p50: float, basis: str
+) -> None:
+    machine = Machine(replace(KNOWN, interfaces=interfaces), 96, workers, 1 / 96)
+    told = latency(model(), machine, utilisation)
+    assert told is not None
+    assert told.p50.value == pytest.approx(p50)
+    assert told.p50.basis == basis
+    assert latency(model(), machine, 1.01) is None
+    assert latency(model().model_copy(update={"delays": []}), machine, utilisation) is None
 
 
 def test_memory_is_workers_and_supervisor_with_rings_kernel_and_what_they_share_beside() -> None:

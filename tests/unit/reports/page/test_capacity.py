@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from capacity_support import FOOTPRINTS, LOADS, footprint, grid, run, zero_loss
+from capacity_support import FOOTPRINTS, LOADS, footprint, grid, pipelines, run, zero_loss
 
 from lab.results import RunEnded
 from reports.capacity.layouts import read_layouts
@@ -13,6 +13,7 @@ from reports.dataset import Dataset, sort_records
 from reports.figures.svg import draw
 from reports.model import Figure, Section, Table
 from reports.page.capacity.model import TERMS, sections
+from reports.tables.trials import pipelines as pipelines_table
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,8 @@ def test_a_run_with_too_little_has_no_such_section(data: Dataset) -> None:
 def test_errors_of_held_out_cases_are_said_with_what_is_promised(made: tuple[Section, ...]) -> None:
     rows = _table(made[0], "capacity-errors").rows
     assert [row.cells[0].text for row in rows] == ["Rate of a worker", "Zero-loss rate", "Memory"]
-    assert all(row.cells[2].detail == "at most 15%: met" for row in rows)
+    assert [row.cells[2].detail.split(":")[0] for row in rows] == ["at most 7%", "at most 7%", "at most 5%"]
+    assert all(row.cells[4].detail.startswith("90% to 99%: ") for row in rows)
 
 
 def test_every_rate_names_its_trials_as_the_run_does(data: Dataset, made: tuple[Section, ...]) -> None:
@@ -72,6 +74,14 @@ def test_drawings_can_be_drawn_and_say_what_they_show(made: tuple[Section, ...])
     assert "17 to 96, extrapolated" in figures[1].description
 
 
+def test_pipelines_say_what_another_cpu_adds_with_or_without_a_model() -> None:
+    (made,) = pipelines_table(run([], pipelines=[pipelines(2, [0.9, 0.95, 1.0])]))
+    (row,) = made.rows
+    assert [cell.text for cell in row.cells[1:]] == ["2", "100,000", "95,000", "0.95", "1.90", "3"]
+    assert row.trials == ("pipelines/2",)
+    assert pipelines_table(run([])) == []
+
+
 def test_each_row_of_the_worker_count_table_stands_beside_its_measurement(
     data: Dataset, made: tuple[Section, ...]
 ) -> None:
@@ -80,10 +90,13 @@ def test_each_row_of_the_worker_count_table_stands_beside_its_measurement(
     assert len(table.rows) == len(layouts.rows) == 7
     measured = next(f for f in data.footprints if f.case == "96 workers")
     second = table.rows[1]
-    assert second.cells[5].text == f"{measured.memory.own_bytes / 1e6:.1f}"
-    assert second.cells[5].detail == "grid: 96 workers"
+    assert second.cells[6].text == f"{measured.memory.own_bytes / 1e6:.1f}"
+    assert second.cells[6].detail == "grid: 96 workers"
+    rings = layouts.rows[1].planned.rings_bytes
+    everything = measured.memory.held_bytes + (measured.memory.kernel_bytes or 0) + rings
+    assert second.cells[8].text == f"{everything / 1e6:.0f}"
     assert any("within its interval" in note for note in second.notes)
-    assert table.rows[6].cells[5].text == "not in this run"
+    assert table.rows[6].cells[6].text == table.rows[6].cells[8].text == "not in this run"
     for row, layout in zip(table.rows, layouts.rows, strict=True):
         for sentence in layout.discrepancies:
             assert sentence in row.notes
@@ -98,6 +111,8 @@ def test_stars_become_figures_and_use_cases_have_an_answer_with_its_reason(
     assert all(
         "extrapolated" in row.cells[1].detail for row in performance.rows if row.cells[0].text[0] == "2"
     )
+    usage = [row.cells[3].text for row in performance.rows]
+    assert len(set(usage)) == 4, usage
     cases = _table(made[1], "seed-use-cases")
     assert len(cases.rows) == 4
     for row in cases.rows:
