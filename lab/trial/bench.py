@@ -43,7 +43,8 @@ FIRST_COPY_S = 10.0
 TOGETHER_S = 60.0
 """Timeout for benches that are to begin at the same time: some may have to start their subject again."""
 
-SENDER_NICE = -20
+SENDER_NICE, SENDER_REALTIME = -20, 1
+"""Priority of the sender: among ordinary processes, or before them all, after receiving threads."""
 
 
 class Bench:
@@ -162,16 +163,36 @@ class Bench:
         if ready is not None:
             ready()
         begun = self._usage()
-        self.sender.go()
-        if meanwhile is not None:
-            meanwhile()
-        sent = self.sender.report()
+        with self._sender_first(request.setting, lab_waits=meanwhile is None):
+            self.sender.go()
+            if meanwhile is not None:
+                meanwhile()
+            sent = self.sender.report()
         used = self._usage().since(begun)
         if before is not None:
             self._settle(request.setting, before, sent.offered)
         streams = streams_of(request.setting)
         self.receiver.stop({s.stream_id: n for s, n in zip(streams, sent.per_stream, strict=True)})
         return Transfer(sent, self.receiver.report(), used)
+
+    @contextmanager
+    def _sender_first(self, setting: Setting, lab_waits: bool) -> Iterator[None]:
+        """Keep other work on the machine from delaying the generator: a late one offers less than asked.
+
+        At real-time priority nothing else runs on its CPU, so nobody may have to work there meanwhile: not
+        the lab, and no receiver that empties rings.
+        """
+        cpus, pid = self.plan.cpus, self.sender.pid
+        counted = setting.egress == "wire-like" or cpus.receivers != cpus.bench
+        before = cpus.apart and lab_waits and counted
+        if before:
+            os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(SENDER_REALTIME))
+        try:
+            yield
+        finally:
+            if before:
+                with suppress(ProcessLookupError):
+                    os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
 
     def _settle(self, setting: Setting, before: Counters, offered: int) -> None:
         """Wait until the subject has accounted for what it was sent, has ended, or the time is up."""
@@ -279,6 +300,5 @@ def bench(
         ready = Bench(plan, lab, subject, devices, sender, receiver, watch)
         stack.callback(ready.close)
         if plan.cpus.apart:
-            # Other work on the machine must not delay the generator: a late one offers less than asked.
             os.setpriority(os.PRIO_PROCESS, sender.pid, SENDER_NICE)
         yield ready

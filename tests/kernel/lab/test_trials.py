@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -52,6 +53,22 @@ def test_the_generator_alone_delivers_everything_at_a_modest_rate() -> None:
             assert (trial.streams.streams, trial.streams.checked) == (flows, trial.offered)
             assert trial.latency is not None
             assert trial.latency.count == trial.offered
+
+
+@pytest.mark.serial
+def test_other_work_on_the_generators_cpu_does_not_hold_it_up() -> None:
+    alone = plan(NONE)
+    busy = ["taskset", "-c", str(alone.cpus.sender), "sh", "-c", "while :; do :; done"]
+    with bench(alone, "busy") as ready:
+        others = [subprocess.Popen(busy) for _ in range(3)]
+        try:
+            trials = [ready.measure(request(alone, 50_000)) for _ in range(3)]
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        assert os.sched_getscheduler(ready.sender.pid) == os.SCHED_OTHER, "between trials it is one of many"
+    assert [trial.offered for trial in trials] == [10_000] * 3
 
 
 @pytest.mark.parametrize("dps", [9_999, None])
