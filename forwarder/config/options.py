@@ -209,6 +209,17 @@ class SupervisorOptions(BaseModel):
         "an integer from 0 to 99",
         "Real-time priority (SCHED_RR) of workers, for low latency; 0: none.",
     )
+    zero_checksum: Literal["fill", "keep"] = option(
+        "fill",
+        "HOW",
+        "fill or keep",
+        "Copies of datagrams without a UDP checksum (zero): fill (they get one, and leave together like "
+        "others) or keep (they have none either, and each leaves by itself).",
+    )
+    no_coalesce: bool = switch(
+        "Send every copy by itself. By default, datagrams of a flow that are queued together leave as one "
+        "frame (GSO)."
+    )
     skip_host_stack: bool = switch(
         "Drop multicast datagrams on input interfaces after workers have received them. Faster, but other "
         "programs on this machine receive none from these interfaces.",

@@ -23,7 +23,13 @@ _AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor cannot change."""
 _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
 """A configuration must have one of these, if the forwarder was started with one."""
-_OF_WORKERS: Final = ("scale_threshold_pps", "busy_poll_us", "realtime_priority")
+_OF_WORKERS: Final = (
+    "scale_threshold_pps",
+    "busy_poll_us",
+    "realtime_priority",
+    "zero_checksum",
+    "no_coalesce",
+)
 
 
 @dataclass
@@ -138,6 +144,8 @@ def spec(options: SupervisorOptions, host: Callable[[], Host], plan: Plan) -> Fo
         scale_threshold_dps=options.scale_threshold_pps,
         busy_poll_us=options.busy_poll_us,
         realtime_priority=options.realtime_priority,
+        coalesce=not options.no_coalesce,
+        fill_checksums=options.zero_checksum == "fill",
     )
 
 

@@ -100,6 +100,8 @@ class WorkerHandle:
     _: KW_ONLY
     busy_poll_ns: int
     realtime_priority: int
+    coalesce: bool = True
+    fill_checksums: bool = True
     on_ready: Callable[[WorkerHandle], None]
     on_death: Callable[[WorkerHandle, str], None]
     receivers: dict[int, Receiver] = field(default_factory=dict)
@@ -134,7 +136,13 @@ class WorkerHandle:
             undo.callback(theirs.close)
             transmitter = undo.enter_context(packet_sockets.open_transmitter())
             engine = PacketEngine(
-                self.block, transmitter, theirs.fileno(), tx_ring=tx_ring, busy_poll_ns=self.busy_poll_ns
+                self.block,
+                transmitter,
+                theirs.fileno(),
+                tx_ring=tx_ring,
+                busy_poll_ns=self.busy_poll_ns,
+                coalesce=self.coalesce,
+                fill_checksums=self.fill_checksums,
             )
             undo.callback(engine.close)
             # The ring's memory is read once more if the worker dies suddenly.

@@ -42,6 +42,9 @@ class ForwarderSpec:
     busy_poll_us: int = 0
     realtime_priority: int = 0
     """0 for none."""
+    coalesce: bool = True
+    fill_checksums: bool = True
+    """Of copies of datagrams that have no UDP checksum."""
 
 
 def index_for(plan: Plan) -> RuleIndex:
@@ -195,6 +198,8 @@ class WorkerPool:
             self._memory.block(plan.worker_id),
             busy_poll_ns=spec.busy_poll_us * 1000,
             realtime_priority=spec.realtime_priority,
+            coalesce=spec.coalesce,
+            fill_checksums=spec.fill_checksums,
             on_ready=self._on_ready,
             on_death=self._on_death,
         )

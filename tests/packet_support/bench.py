@@ -106,6 +106,7 @@ class Bench:
     Args:
         ringless: no message yet, so that a child may be the one whose thread the engine gets to know:
             it begins with :meth:`add_ring`.
+        options: of the engine (``coalesce``, ``fill_checksums``).
         transmitter, tx_ring: a packet socket and a transmit ring, for a bench whose wire is a real one.
     """
 
@@ -118,6 +119,7 @@ class Bench:
         ringless: bool = False,
         transmitter: socket.socket | None = None,
         tx_ring: HasDescriptor | None = None,
+        **options: bool,
     ) -> None:
         self._memory = SharedMemory(1)
         self.block = self._memory.block(0)
@@ -128,7 +130,9 @@ class Bench:
         self._wire_address = _address()
         self._wire.bind(self._wire_address)
         self.control, self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.engine = PacketEngine(self.block, self._transmitter, self._control.fileno(), tx_ring=tx_ring)
+        self.engine = PacketEngine(
+            self.block, self._transmitter, self._control.fileno(), tx_ring=tx_ring, **options
+        )
         self.ring = FakeRing(ring or Ring(2048, 64))
         self._rules = 0
         self._sequence = 0

@@ -6,8 +6,9 @@ Rules:
   for a shorter last one: what UDP GSO can carry (``__udp_gso_segment`` in ``net/ipv4/udp_offload.c``);
 * a shorter last one only joins datagrams that fit every output: what is too big for an output is dropped
   burst by burst, and the last one might have fitted;
-* the kernel computes a checksum for every segment anew, so only datagrams whose checksum was found right
-  are put together: a corrupt one leaves alone, its wrong checksum still wrong;
+* the kernel computes a checksum for every segment anew, so only datagrams whose checksum was found right or
+  is to be filled in are put together: a corrupt one leaves alone, its wrong checksum still wrong, and so
+  does one that is to leave without any, which UDP GSO cannot make;
 * datagrams of one flow stay in order. A burst is closed as soon as a datagram of its flow cannot join, and
   bursts leave in the order in which they were opened. Flows may overtake one another within a batch;
 * nothing waits: a batch is what was queued when the worker looked.
@@ -42,16 +43,21 @@ def _flow_bucket(frame: Any, mask: int) -> int:
 
 
 @njit
+def _may_be_sound(trust: int) -> bool:
+    return trust != schema.TRUST_ABSENT and trust != schema.TRUST_CORRUPT
+
+
+@njit
 def _sound(words: Any, data: Any, frame: Any) -> bool:
-    """Whether a datagram's checksum is known to be right; verifies it once, if that is needed."""
+    """Whether a datagram's checksum may be made anew; verifies it once, if that is needed."""
     if frame[schema.FRAME_TRUST] == schema.TRUST_UNVERIFIED:
         frame[schema.FRAME_TRUST] = verify(words, data, frame)
-    return frame[schema.FRAME_TRUST] == schema.TRUST_VERIFIED
+    return _may_be_sound(frame[schema.FRAME_TRUST])
 
 
 @njit
 def add_to_burst(
-    words: Any, data: Any, batch: Any, row: int, burst_count: int, stamp: int, fits_all: int
+    words: Any, data: Any, batch: Any, row: int, burst_count: int, stamp: int, fits_all: int, most: int
 ) -> int:
     """Put one parsed, matched frame into a burst; the number of bursts afterwards.
 
@@ -60,6 +66,7 @@ def add_to_burst(
         batch: of which ``row`` is the frame, and ``burst_count`` bursts are in use.
         stamp: this batch's number, positive, different from earlier ones (saves clearing ``batch.flows``).
         fits_all: payload bytes of the longest datagram that fits all outputs (``SHORTER_LAST``).
+        most: datagrams that may leave together (``MOST_TOGETHER``).
     """
     frames, bursts, flows = batch.frames, batch.bursts, batch.flows
     frame = frames[row]
@@ -89,7 +96,7 @@ def add_to_burst(
                 burst[schema.BURST_LAST] = row
                 burst[schema.BURST_SEGMENTS] += 1
                 burst[schema.BURST_BYTES] += length
-                if length < segment or burst[schema.BURST_SEGMENTS] == schema.MAX_SEGMENTS:
+                if length < segment or burst[schema.BURST_SEGMENTS] == most:
                     burst[schema.BURST_OPEN] = 0
                 return burst_count
     flows[bucket, schema.FLOW_STAMP] = stamp
@@ -104,8 +111,5 @@ def add_to_burst(
         opened[schema.BURST_OPEN] = 0
     else:
         opened[schema.BURST_SEGMENTS] = 1
-        trust = frame[schema.FRAME_TRUST]
-        opened[schema.BURST_OPEN] = length > 0 and (
-            trust == schema.TRUST_UNVERIFIED or trust == schema.TRUST_VERIFIED
-        )
+        opened[schema.BURST_OPEN] = length > 0 and most > 1 and _may_be_sound(frame[schema.FRAME_TRUST])
     return burst_count + 1

@@ -41,6 +41,8 @@ class PacketEngine:
             message.
         control_fd: the worker's end of its channel, a SOCK_SEQPACKET socket, blocking.
         busy_poll_ns: how long to look again at empty rings before sleeping.
+        coalesce: whether datagrams that are queued together leave as one frame.
+        fill_checksums: whether copies of datagrams without a UDP checksum get one; if not, each leaves alone.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class PacketEngine:
         *,
         tx_ring: HasDescriptor | None = None,
         busy_poll_ns: int = 0,
+        coalesce: bool = True,
+        fill_checksums: bool = True,
     ) -> None:
         self._transmitter, self._tx_ring = transmitter, tx_ring  # kept open
         self._uring = open_uring(schema.ENTRIES, schema.COMPLETIONS)
@@ -72,6 +76,8 @@ class PacketEngine:
         scalars[schema.TX_RING_FD] = -1 if tx_ring is None else tx_ring.fileno()
         scalars[schema.CONTROL_FD] = control_fd
         scalars[schema.BUSY_POLL_NS] = busy_poll_ns
+        scalars[schema.MOST_TOGETHER] = schema.MAX_SEGMENTS if coalesce else 1
+        scalars[schema.FILL_CHECKSUMS] = fill_checksums
         # Identifications of several workers with one source address should not run in step.
         scalars[schema.IDENTIFICATION] = int.from_bytes(os.urandom(2), "little")
 

@@ -115,6 +115,32 @@ def verify(words: Any, data: Any, frame: Any) -> int:
 
 
 @njit
+def finish_inner(data: Any, network: int, start: int, offset: int, frame: Any) -> None:
+    """Finish a checksum that is left to the device and is not the datagram's own, but one of its payload.
+
+    Tunnels leave the checksum of what they carry, and their own is none or counts on it (``lco_csum``).
+
+    Args:
+        network: as in :func:`parse`; ``start``, ``offset``: of the frame's ``virtio_net_hdr``.
+        frame: parsed, and not a GSO frame.
+    """
+    first, udp = network - 14 + start, (np.int64(frame[schema.FRAME_PAYLOAD]) - 2) << 2
+    end = udp + 8 + np.int64(frame[schema.FRAME_LENGTH])
+    if first == udp or first < udp + 8 or first + offset + 2 > end:
+        return
+    total = np.uint64(0)
+    for at in range(first, end):
+        total += np.uint64(data[at]) << np.uint64(8 * ((at - first) & 1))
+    checksum = fold(total) ^ np.uint64(0xFFFF)
+    if checksum == np.uint64(0):
+        checksum = np.uint64(0xFFFF)
+    data[first + offset] = checksum & np.uint64(0xFF)
+    data[first + offset + 1] = checksum >> np.uint64(8)
+    absent = frame[schema.FRAME_CHECKSUM] == 0
+    frame[schema.FRAME_TRUST] = schema.TRUST_ABSENT if absent else schema.TRUST_UNVERIFIED
+
+
+@njit
 def datagrams(frame: Any) -> int:
     """How many datagrams a parsed frame carries: one, or the segments of a GSO frame."""
     segment = np.int64(frame[schema.FRAME_SEGMENT])

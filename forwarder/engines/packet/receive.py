@@ -23,7 +23,7 @@ from forwarder.abi.native import (
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.accounting import begin_update, end_update
 from forwarder.engines.packet.coalesce import add_to_burst
-from forwarder.engines.packet.parse import datagrams, parse
+from forwarder.engines.packet.parse import datagrams, finish_inner, parse
 from forwarder.engines.packet.rule_table import find, pack_key
 
 _MSG_DONTWAIT: Final = 0x40
@@ -48,7 +48,7 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
     interface = socket[schema.SOCKET_INTERFACE]
     scalars[schema.STAMP] += 1
     stamp = scalars[schema.STAMP]
-    fits_all = scalars[schema.SHORTER_LAST]
+    fits_all, most = scalars[schema.SHORTER_LAST], scalars[schema.MOST_TOGETHER]
     taken = kept = bursts = owed = 0
     oversize = empty = False
     # Slots stay the user's until they are released: once round the ring and they would be read again.
@@ -108,7 +108,12 @@ def receive_batch(worker: Any, rules: Any, row: int) -> tuple[int, int, bool, bo
                 totals[schema.MATCHED_BYTES] += payload
                 owed += count * np.int64(rules.spans[rule, 1])
                 frame[schema.FRAME_RULE] = rule
-                bursts = add_to_burst(words, data, batch, kept, bursts, stamp, fits_all)
+                if data[vnet] & ap.VIRTIO_NET_HDR_F_NEEDS_CSUM and frame[schema.FRAME_SEGMENT] == 0:
+                    start = np.int64(data[vnet + 6]) | (np.int64(data[vnet + 7]) << 8)
+                    finish_inner(data, network, start, np.int64(data[vnet + 8]), frame)
+                if frame[schema.FRAME_TRUST] == schema.TRUST_ABSENT and scalars[schema.FILL_CHECKSUMS]:
+                    frame[schema.FRAME_TRUST] = schema.TRUST_PARTIAL
+                bursts = add_to_burst(words, data, batch, kept, bursts, stamp, fits_all, most)
                 kept += 1
         if oversize:
             break

@@ -43,9 +43,10 @@ TRUST_UNVERIFIED: Final = 0
 """A full checksum that nobody has checked yet."""
 TRUST_VERIFIED: Final = 1
 TRUST_PARTIAL: Final = 2
-"""From a local sender: the field holds the pseudo-header's sum only, the payload never left the machine."""
+"""The kernel is to fill it in: a local sender left that to the device, so the payload never left the machine;
+or the sender computed none, and FILL_CHECKSUMS is set."""
 TRUST_ABSENT: Final = 3
-"""The sender computed none (RFC 768: zero)."""
+"""The sender computed none (RFC 768: zero), and so it stays."""
 TRUST_CORRUPT: Final = 4
 
 # -- a burst, datagrams that leave as one frame: int64[BURST_COLUMNS] --
@@ -218,8 +219,10 @@ JOURNAL: Final = 8
     TX_RING_FD,  # -1: there is no transmit ring
     TX_RING_ADDRESS,  # 0: it is not mapped
     TX_RING_NEXT,  # the slot that the kernel will look at next
-) = range(18)
-SCALARS: Final = 18
+    MOST_TOGETHER,  # datagrams that may leave as one frame
+    FILL_CHECKSUMS,  # 1: copies of datagrams without a UDP checksum get one
+) = range(20)
+SCALARS: Final = 20
 
 # -- sizes --
 BATCH: Final = 256

@@ -135,6 +135,9 @@ def test_the_other_options_arrive(tmp_path: Path) -> None:
             "128",
             "--busy-poll-us",
             "50",
+            "--zero-checksum",
+            "keep",
+            "--no-coalesce",
             "--word",
             "own",
         ),
@@ -146,6 +149,7 @@ def test_the_other_options_arrive(tmp_path: Path) -> None:
         50,
         "packet",
     )
+    assert (taken.options.zero_checksum, taken.options.no_coalesce) == ("keep", True)
     assert [rule.rule_id for rule in taken.rules] == ["a"]
     assert taken.word == "own"
 
@@ -198,6 +202,7 @@ def test_every_problem_is_told_at_once_under_the_name_that_was_written(tmp_path:
         ("--interface a --num-workers 2.5", ["--num-workers"]),
         ("--interface a --max-workers-per-interface 3", ["--max-workers-per-interface"]),
         ("--interface a --scale-threshold-pps 3", ["--scale-threshold-pps"]),
+        ("--interface a --zero-checksum drop", ["--zero-checksum"]),
         ("--auto-scale --interface a --num-workers 3", ["--num-workers"]),
         ("--auto-scale --interface a --strategy pool", ["--auto-scale"]),
         ("--auto-scale --interface-group 0:a --workers-per-group 2", ["--workers-per-group"]),
@@ -298,8 +303,10 @@ def test_what_a_file_says_beside_a_choice_that_the_command_line_replaces_is_no_c
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     text = (
         'interface_group = ["0:a", "1:b"]\nworkers_per_group = [1, 2]\nbusy_poll_us = 5\nring_frames = 64\n'
+        'zero_checksum = "keep"\nno_coalesce = true\n'
     )
     options, _ = configured(tmp_path, text, interface="eth0", busy_poll_us="9")
+    assert (options.zero_checksum, options.no_coalesce) == ("keep", True)
     assert options.input_interfaces == ("eth0",)
     assert (options.busy_poll_us, options.ring_frames) == (9, 64)
 

@@ -40,10 +40,12 @@ class Arrival:
 
     @property
     def sound(self) -> bool:
-        """Known to be right, so that it may be put together with others; the device's word is taken."""
+        """Right, by the device's word too, or to be filled in: it may be put together with others."""
         if self.kind == "checked":
             return self.datagram.checksum != "absent"
-        return self.kind == "plain" and self.datagram.checksum == "full"
+        if self.kind == "plain":
+            return self.datagram.checksum == "full"
+        return self.segments == 1
 
     @property
     def length(self) -> int:
@@ -51,6 +53,7 @@ class Arrival:
 
     @property
     def segments(self) -> int:
+        """More than one only of a GSO frame, which is nobody's to add to."""
         return -(-self.length // 100) if self.kind == "gso" and self.length > 100 else 1
 
 
@@ -77,8 +80,8 @@ batches = st.lists(
 class Sorter:
     """The arrays of one worker, used for one batch after another."""
 
-    def __init__(self, fits_all: int = schema.MAX_PAYLOAD) -> None:
-        self.fits_all = fits_all
+    def __init__(self, fits_all: int = schema.MAX_PAYLOAD, most: int = schema.MAX_SEGMENTS) -> None:
+        self.limits = fits_all, most
         self.arrays = np.zeros(1, schema.FORWARDING).view(np.recarray)[0]
         self.stamp = 0
 
@@ -93,7 +96,7 @@ class Sorter:
         count = 0
         words = data.view(np.uint32)
         for row in range(len(batch)):
-            count = coalesce.add_to_burst(words, data, arrays, row, count, self.stamp, self.fits_all)
+            count = coalesce.add_to_burst(words, data, arrays, row, count, self.stamp, *self.limits)
         sorted_bursts = []
         for burst in bursts[:count]:
             members = [int(burst[schema.BURST_FIRST])]
@@ -191,3 +194,11 @@ def test_a_batch_is_sorted_as_if_none_had_been_before_it(several: list[list[Arri
         used = [(burst.tolist(), members) for burst, members in sorter.sort(batch)]
         fresh = [(burst.tolist(), members) for burst, members in Sorter().sort(batch)]
         assert used == fresh
+
+
+@examples(60)
+@given(batches, st.integers(1, 3))
+def test_no_more_leave_together_than_may(batch: list[Arrival], most: int) -> None:
+    together = [members for _, members in Sorter(most=most).sort(batch)]
+    assert max(map(len, together), default=0) <= most
+    assert sorted(row for members in together for row in members) == list(range(len(batch)))

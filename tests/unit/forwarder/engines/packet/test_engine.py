@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram, raw_address, raw_port
-from packet_support.linux import VnetHeader, transmitted
+from packet_support.judge import checksum_holds
+from packet_support.linux import VnetHeader, ones_sum, transmitted
 from packet_support.outputs import Output
 from paths import TESTS
 
@@ -147,6 +149,26 @@ def test_the_largest_gso_frame_of_a_local_sender_is_fetched_and_cut_right(bench:
     assert {len(part) for part in received[:-1]} == {1_472}
     assert bench.counter(schema.RECEIVED) == bench.counter(schema.SENT) == len(received) == 45
     bench.assert_balanced()
+
+
+@pytest.mark.parametrize("outer", ["absent", "full"])
+@pytest.mark.parametrize("size", [64, 65])
+def test_the_unfinished_checksum_of_what_a_tunnel_carries_is_finished(
+    bench: Bench, outer: str, size: int
+) -> None:
+    """A local VXLAN device leaves the inner checksum to the one below, and its own out or right."""
+    carried = [bytes(8) + replace(each, payload=each.payload[3:4] * size).frame() for each in numbered(40)]
+    inner = 14 + 20 + 8 + len(bytes(8)) + 14 + 20
+    for payload in carried:
+        whole = replace(DATAGRAM, payload=payload, checksum=outer).frame()
+        pseudo = ones_sum(whole[inner - 8 : inner] + struct.pack(">HH", 17, 8 + size))
+        frame = whole[: inner + 6] + struct.pack(">H", pseudo) + whole[inner + 8 :]
+        bench.ring.receive(frame, VnetHeader(ap.VIRTIO_NET_HDR_F_NEEDS_CSUM, csum_start=inner, csum_offset=6))
+    messages = bench.forward()
+    assert len(messages) == 1
+    frames = transmitted(messages[0])
+    assert [frame[42:] for frame in frames] == carried
+    assert all(checksum_holds(frame) for frame in frames)
 
 
 def test_a_large_frame_whose_copy_the_kernel_did_not_keep_is_truncated(bench: Bench) -> None:
