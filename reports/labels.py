@@ -18,6 +18,7 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
     "rules": lambda s: plural(s.rules, "rule"),
     "skew": lambda s: "even inputs" if s.skew == 1 else f"{s.skew:,} × the load on the first input",
     "unicast_percent": lambda s: f"{s.unicast_percent} % unicast" if s.unicast_percent else "",
+    "udp_checksum": lambda s: "" if s.udp_checksum else "no UDP checksums",
     "workers": lambda s: "" if s.workers is None else f"{plural(s.workers, 'worker')} a group",
     "strategy": lambda s: s.strategy or "",
     "groups": lambda s: "" if s.groups is None else plural(s.groups, "interface group"),
@@ -29,7 +30,7 @@ SETTINGS: Mapping[str, Callable[[Setting], str]] = {
 """Settings in words; empty where the strategy's own value holds."""
 LOAD = (
     *("payload_bytes", "outputs", "flows", "burst", "generator"),
-    *("rules", "skew", "unicast_percent", "egress"),
+    *("rules", "skew", "unicast_percent", "udp_checksum", "egress"),
 )
 """Settings of the load. Inputs are not among them: one strategy serves a single input."""
 AXES = ("strategy", "groups", "placement", "steering", "hashing")
@@ -69,7 +70,7 @@ def settings_text(setting: Setting, names: Iterable[str]) -> str:
 
 def load_text(setting: Setting) -> str:
     """``64 B, 1 output, 32 flows, 100 rules, wire-like``; bursts, skew and unicast only if there are any."""
-    usual = {"burst": 1, "generator": "packet", "skew": 1, "unicast_percent": 0}
+    usual = {"burst": 1, "generator": "packet", "skew": 1, "unicast_percent": 0, "udp_checksum": True}
     names = [name for name in LOAD if name not in usual or getattr(setting, name) != usual[name]]
     return f"{settings_text(setting, names)}, {egress(setting)}"
 

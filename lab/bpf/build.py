@@ -34,7 +34,8 @@ def build() -> Iterator[Path]:
         command = ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
         command += [f'-DSOURCE_DIGEST="{digest(source)}"']
         command += [f"-I/usr/include/{platform.machine()}-linux-gnu"]
-        # Relative names: a path of the machine that compiled it would end up in the object.
+        # A path of the machine that compiled it would end up in the object.
+        command += ["-fdebug-compilation-dir=."]
         subprocess.run([*command, "-c", source.name, "-o", made.name], cwd=HERE, check=True)
         # Type information (BTF) stays, which the loader needs; DWARF goes.
         subprocess.run(["llvm-strip", "-g", made.name], cwd=HERE, check=True)

@@ -38,7 +38,8 @@ struct control {
 	__u64 late_sum, late_max, slipped;
 };
 
-/* One datagram of a turn: its headers as they go out, and what the UDP checksum comes from for sequence 0. */
+/* One datagram of a turn: its headers as they go out, and what the UDP checksum comes from for sequence 0; 0: it has
+ * none. */
 struct slot {
 	__u8 header[48];
 	__u32 sum;
@@ -127,7 +128,11 @@ int generate(struct xdp_md *context)
 	for (int i = 0; i < HEADER_BYTES / 8; i++)
 		to[i] = from[i];
 	__u32 checksum = fold((__u64)one->sum + 0xFFFF - low) ^ 0xFFFF;
-	*(__be16 *)(data + HEADER_BYTES - 2) = bpf_htons(checksum ? checksum : 0xFFFF); /* the 42 bytes' last two */
+	if (one->sum)
+		checksum = checksum ? checksum : 0xFFFF;
+	else
+		checksum = 0;
+	*(__be16 *)(data + HEADER_BYTES - 2) = bpf_htons(checksum); /* the 42 bytes' last two */
 
 	struct stamp *stamp = data + HEADER_BYTES;
 	stamp->magic = bpf_htons(MAGIC);

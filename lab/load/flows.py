@@ -45,7 +45,7 @@ class Rule:
 class Request:
     """One trial, asked for. ``dps`` is ``None`` for as fast as the generator can.
 
-    ``setting`` may differ from the bench's in payload, flows, bursts, skew and unicast.
+    ``setting`` may differ from the bench's in payload, flows, bursts, skew, unicast and UDP checksums.
     """
 
     trial_id: str
@@ -73,7 +73,7 @@ def standing(setting: Setting) -> Setting:
     load = {"payload_bytes": 64, "flows": setting.inputs, "burst": 1, "skew": 1, "unicast_percent": 0}
     if setting.pipelines:
         load["pipelines"] = 1
-    return setting.model_copy(update=load)
+    return setting.model_copy(update=load | {"udp_checksum": True})
 
 
 def groups(count: int) -> list[str]:
@@ -141,6 +141,7 @@ def sender_job(request: Request, cpu: int) -> SenderJob:
         streams=streams_of(request.setting),
         payload_bytes=request.setting.payload_bytes,
         segments=request.setting.burst,
+        udp_checksum=request.setting.udp_checksum,
         generator=request.setting.generator,
         rate_dps=None if request.phases else request.dps,
         duration_s=None if request.phases else request.seconds,

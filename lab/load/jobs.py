@@ -95,6 +95,8 @@ class SenderJob(Message):
     qdisc_bypass: bool = False
     segments: int = Field(default=1, ge=1, le=MAX_SEGMENTS)
     """Datagrams a frame; frames are at most 64 KiB."""
+    udp_checksum: bool = True
+    """Without, the field is zero: the sender computed none (RFC 768)."""
     generator: GeneratorName = "packet"
     ramp_to_dps: int | None = Field(default=None, ge=1)
     phases: tuple[Phase, ...] = ()

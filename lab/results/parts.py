@@ -242,6 +242,7 @@ class Setting(Record):
     """Datagrams that the first input gets for each one of another input."""
     unicast_percent: int = 0
     """Unicast share of all datagrams offered; the kernel routes it, whoever forwards the multicast."""
+    udp_checksum: bool = True
     workers: int | None = None
     """Workers of each group."""
     strategy: str | None = None

@@ -38,7 +38,7 @@ from lab.scenario.tables import (
 
 _OURS = {"workers", "strategy", "groups", "placement", "steering", "hashing", "options", "commit"}
 """What a setting says of mcrd alone."""
-_GENERATED = {"payload_bytes", "inputs", "skew", "flows", "burst", "generator", "egress"}
+_GENERATED = {"payload_bytes", "inputs", "skew", "flows", "burst", "generator", "egress", "udp_checksum"}
 
 
 class Scenario(BaseModel):

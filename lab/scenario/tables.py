@@ -115,6 +115,8 @@ class Defaults(Model):
     """Packet sockets, or live frames made in the kernel: several times the rate, veth only."""
     unicast_percent: Annotated[int, Field(ge=0, le=MOST_PERCENT)] = 0
     """Unicast share of all datagrams offered, to each output in turn; the kernel routes them."""
+    udp_checksum: bool = True
+    """Whether datagrams have one; without, the field is zero."""
     rules: Annotated[int, Field(ge=1, le=100_000)] = 1
     workers: Annotated[int, BeforeValidator(_per_cpu), Field(ge=1, le=1024)] = 1
     """Workers of each group; with an elastic strategy the most that a group may have. ``"per-cpu"``: as many

@@ -242,6 +242,9 @@ def _load_problems(values: Defaults) -> Iterable[Problem]:
     if values.burst * values.payload_bytes > MAX_PAYLOAD_BYTES:
         most = MAX_PAYLOAD_BYTES // values.payload_bytes
         yield Problem("burst", str(values.burst), f"at most {most} with {values.payload_bytes} bytes each")
+    if values.burst > 1 and not values.udp_checksum and values.generator == "packet":
+        allowed = "1 with udp_checksum = false: the kernel, which cuts the bursts up, fills checksums in"
+        yield Problem("burst", str(values.burst), allowed)
     if values.generator == "xdp" and values.payload_bytes > MAX_LIVE_PAYLOAD_BYTES:
         allowed = f"at most {MAX_LIVE_PAYLOAD_BYTES} with generator = 'xdp'"
         yield Problem("payload_bytes", str(values.payload_bytes), allowed)

@@ -83,19 +83,25 @@ class Templates:
 
     ``frames``: (streams, bytes) of uint8, each the stream's frame with ``segments`` payloads behind one set
     of headers; ``checksum_sums``: (streams,) of int64, the sum that the UDP checksum is the complement of,
-    for sequence number 0.
+    for sequence number 0; 0 where there is none.
     """
 
     frames: Bytes
     checksum_sums: npt.NDArray[np.int64]
 
 
-def templates(streams: Sequence[Stream], payload_bytes: int, source_mac: str, segments: int = 1) -> Templates:
+def templates(
+    streams: Sequence[Stream],
+    payload_bytes: int,
+    source_mac: str,
+    segments: int = 1,
+    udp_checksum: bool = True,
+) -> Templates:
     """The template of every stream; scapy makes the first and the rest differ in addresses and ports.
 
     (scapy takes 0.3 ms for a frame: 10,000 streams would take longer than the trial that they are for.)
     With ``segments`` > 1 the UDP checksum field holds the sum of the pseudo header, as the kernel wants it of
-    a frame that it is to cut up (CHECKSUM_PARTIAL).
+    a frame that it is to cut up (CHECKSUM_PARTIAL). Without ``udp_checksum`` it is zero (RFC 768: none).
     """
     model = np.frombuffer(bytes(datagram(streams[0], payload_bytes, source_mac=source_mac)), np.uint8)
     frames = np.empty((len(streams), HEADER_BYTES + segments * payload_bytes), np.uint8)
@@ -109,7 +115,10 @@ def templates(streams: Sequence[Stream], payload_bytes: int, source_mac: str, se
         for segment in range(segments):
             stamp_at(frame, HEADER_BYTES + segment * payload_bytes, stream.stream_id, segment, 0)
         _address(frame, stream)
-        sums[index] = _checksum(frame, segments)
+        if udp_checksum:
+            sums[index] = _checksum(frame, segments)
+        else:
+            frame[HEADER_BYTES - 2 : HEADER_BYTES] = 0
     return Templates(frames, sums)
 
 

@@ -56,6 +56,8 @@ one program to run it looks for one at every frame of every interface of the mac
 what a forwarded copy costs.
 """
 
+_ANY_MAC: Final = "00:00:00:00:00:00"
+"""Replaced by the interface's."""
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _IFREQ: Final = struct.Struct("16sH22x")
@@ -82,7 +84,7 @@ class LiveGenerator:
         turn = order([stream.share for stream in job.streams])
         if self._object is None or len(turn) > len(self._slots):
             self._load(max(LEAST_SLOTS, len(turn)))
-        made = templates(job.streams, job.payload_bytes, "00:00:00:00:00:00")
+        made = templates(job.streams, job.payload_bytes, _ANY_MAC, udp_checksum=job.udp_checksum)
         interfaces = [stream.interface or job.interface for stream in job.streams]
         indices = {name: socket.if_nametoindex(name) for name in set(interfaces)}
         made.frames[:, 6:12] = source_macs(interfaces)

@@ -80,12 +80,18 @@ def open_socket(job: SenderJob) -> socket.socket:
 
 
 def prepare(job: SenderJob) -> tuple[Slots, Integers, int]:
-    """The slots to send from, the stream of each by its place in the job, the stamp's offset (-1: none)."""
+    """The slots to send from, the stream of each by its place in the job, the stamp's offset (-1: none).
+
+    Raises TrafficError: the kernel gives each datagram that it cuts from a frame a checksum.
+    """
+    if job.segments > 1 and not job.udp_checksum:
+        raise TrafficError(f"segments {job.segments}: 1 is allowed for packet sockets without udp_checksum")
     if job.frames:
         return _raw_slots(job), np.zeros(len(job.frames), np.int64), -1
     turn = order([stream.share for stream in job.streams], job.batch)
     interfaces = [stream.interface or job.interface for stream in job.streams]
-    made = templates(job.streams, job.payload_bytes, "00:00:00:00:00:00", job.segments)
+    any_mac = "00:00:00:00:00:00"  # replaced below
+    made = templates(job.streams, job.payload_bytes, any_mac, job.segments, job.udp_checksum)
     vnet = _vnet_header(job) if job.segments > 1 else np.zeros(0, np.uint8)
     frames = np.empty((len(turn), len(vnet) + made.frames.shape[1]), np.uint8)
     frames[:, : len(vnet)] = vnet

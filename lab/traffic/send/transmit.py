@@ -47,10 +47,10 @@ class Slots(NamedTuple):
     """Frames and the structures that ``sendmmsg`` takes, prepared once.
 
     ``frames``: (slots, bytes) uint8, behind ``vnet`` bytes of virtio_net_hdr; ``sums``: (slots,) int64, what
-    the UDP checksum comes from for sequence number 0; ``streams``: (slots,) int64, stream ids; ``before`` and
-    ``totals``: (slots,) int64, slots of the same stream before this one, and in all; ``names``: (slots, 20)
-    uint8, a sockaddr_ll each, or no rows where the socket's own interface is meant; ``iovecs``: (slots, 2)
-    uint64; ``headers``: (slots, 8) uint64, a mmsghdr each.
+    the UDP checksum comes from for sequence number 0, or 0 for none; ``streams``: (slots,) int64, stream ids;
+    ``before`` and ``totals``: (slots,) int64, slots of the same stream before this one, and in all;
+    ``names``: (slots, 20) uint8, a sockaddr_ll each, or no rows where the socket's own interface is meant;
+    ``iovecs``: (slots, 2) uint64; ``headers``: (slots, 8) uint64, a mmsghdr each.
     """
 
     frames: Bytes
@@ -158,7 +158,7 @@ def transmit(
                 for segment in range(segments):
                     at = stamp + segment * payload_bytes
                     stamp_at(frame, at, int(slots.streams[i]), first + segment, time_ns)
-                if segments == 1:
+                if segments == 1 and slots.sums[i]:
                     checksum = (0xFFFF - fold(int(slots.sums[i]) + 0xFFFF - (first & 0xFFFF))) or 0xFFFF
                     frame[checksum_at] = checksum >> 8
                     frame[checksum_at + 1] = checksum & 0xFF

@@ -133,6 +133,7 @@ def usable(subject: str, setting: Setting) -> bool:
         and setting.egress == "wire-like"
         and setting.skew == 1
         and setting.unicast_percent == 0
+        and setting.udp_checksum
         and setting.steering in (None, "cpu", "hash", "rule-hash")
         and set(setting.options) <= {SKIPPED}
     )

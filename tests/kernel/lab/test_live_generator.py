@@ -98,6 +98,21 @@ def test_a_rate_is_kept_and_never_exceeded(live: Bench) -> None:
     assert sum(seen.lost) == 0
 
 
+@pytest.mark.parametrize("generator", ["xdp", "packet"])
+def test_datagrams_without_a_udp_checksum_are_otherwise_the_same(
+    live: Bench, generator: GeneratorName
+) -> None:
+    of = streams(2)
+    job = SenderJob(
+        interface="g0", streams=of, rate_dps=20_000, count=4000, generator=generator, udp_checksum=False
+    )
+    receiving = ReceiverJob(flows=flows(of, 2000), payload_bytes=64, keep_frames=4000)
+    sent, seen = live.transfer(job, receiving)
+    assert sent.generator == generator
+    assert_perfect(sent, seen, 64)
+    assert {bytes.fromhex(frame.data)[40:42] for frame in seen.captured} == {bytes(2)}
+
+
 def test_bursts_follow_each_other_at_once(live: Bench) -> None:
     receive = {"keep_frames": 3200}
     sent, seen = live.carry(

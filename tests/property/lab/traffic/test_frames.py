@@ -39,6 +39,16 @@ def test_a_template_is_what_scapy_builds(many: list[Stream], payload_bytes: int)
         assert frame.tobytes() == bytes(datagram(stream, payload_bytes, source_mac=MAC))
 
 
+@given(st.lists(streams, min_size=1, max_size=4), sizes)
+def test_a_template_without_a_checksum_has_zero_there(many: list[Stream], payload_bytes: int) -> None:
+    made = templates(many, payload_bytes, MAC, udp_checksum=False)
+    for stream, frame in zip(many, made.frames, strict=True):
+        built = datagram(stream, payload_bytes, source_mac=MAC)
+        built[UDP].chksum = 0
+        assert frame.tobytes() == bytes(built)
+    assert not made.checksum_sums.any()
+
+
 @given(streams, sizes, sequences, times)
 @settings(max_examples=150)
 def test_a_stamped_frame_is_what_scapy_builds(

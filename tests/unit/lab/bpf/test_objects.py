@@ -17,3 +17,4 @@ def test_every_object_has_its_source() -> None:
 def test_an_object_carries_the_digest_of_its_source(source: Path) -> None:
     made = object_of(source).read_bytes()
     assert digest(source).encode() in made, f"{source.name} has changed: python -m lab.bpf.build"
+    assert f"/{HERE.name}/{source.name}".encode() not in made, "a path of the machine that compiled it"

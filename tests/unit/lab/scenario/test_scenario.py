@@ -109,6 +109,10 @@ def test_every_problem_is_reported_at_once() -> None:
         (('b = "kernel"', 'b = "kernel"\na_case = "small"'), "compare[0].a_case"),
         (("flows = 8", "outputs = 32"), "case[1].outputs"),
         (("payload_bytes = 1400", "payload_bytes = 1400\nburst = 60"), "case[1].burst"),
+        (
+            ("payload_bytes = 1400", "payload_bytes = 1400\nburst = 2\nudp_checksum = false"),
+            "case[1].burst",
+        ),
         (('subjects = ["mcrd", "kernel"]', "subjects = []"), "subjects"),
         (
             ('b = "kernel"', 'b = "kernel"\nb_receive = "softirq"\n[receive]\nkernel = ["first"]'),

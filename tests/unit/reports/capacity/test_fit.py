@@ -134,6 +134,7 @@ def test_of_the_bounds_of_a_case_the_best_one_counts() -> None:
         {"setting": {"commit": "abc"}},
         {"setting": {"skew": 4}},
         {"setting": {"unicast_percent": 10}},
+        {"setting": {"udp_checksum": False}},
         {"setting": {"steering": "ungrouped"}},
         {"setting": {"options": ("--busy-poll-us", "5")}},
         {"setting": {"receive": "softirq"}},
