@@ -164,7 +164,7 @@ CHANGES: Columns = {
 }
 REPEATED = "trial_id offered duration_ns lost duplicated reordered reordered_moved share took_ns blocked_ns"
 """Columns of :data:`CHANGES` that list a figure of each trial."""
-CHECKS = _fields("scenario case passed expected observed aim")
+CHECKS = {**_fields("scenario case passed expected observed aim"), **_fields("file", "frames", "frames_")}
 
 
 def frame(records: Iterable[object], columns: Columns, lists: str = "") -> pd.DataFrame:
@@ -216,7 +216,7 @@ def provenance_rows(data: Dataset) -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += [(f"{key}.{name}", str(inner)) for name, inner in value.items()]
         elif isinstance(value, list | tuple):
-            rows.append((key, " ".join(map(str, value))))
+            rows.append((key, ("; " if key == "doubts" else " ").join(map(str, value))))
         else:
             rows.append((key, "" if value is None else str(value)))
     if data.ended is not None:

@@ -24,6 +24,8 @@ class Cell:
     detail: str = ""
     doubts: tuple[str, ...] = ()
     tone: Tone = "plain"
+    file: str = ""
+    """A file beside the page, linked to under the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 ETHERNET_MTU = 1500
+CPU_MAX = (1 << 16) - 1
 _GOING = (errno.EINVAL, errno.ENODEV)
 """Errors of files of an interface that is being unregistered (``netdev_show``, net/core/net-sysfs.c)."""
 
@@ -252,7 +253,10 @@ def parse_cpu_list(text: str, source: object = "CPU list") -> list[int]:
         first, dash, last = item.partition("-")
         try:
             if item:
-                numbers.update(range(int(first), int(last if dash else first) + 1))
+                lowest, highest = int(first), int(last if dash else first)
+                if not 0 <= lowest <= highest <= CPU_MAX:
+                    raise ValueError
+                numbers.update(range(lowest, highest + 1))
         except ValueError as error:
             raise HostError(f"{source}: {text.strip()!r}; allowed: a list like 0-3,8") from error
     return sorted(numbers)

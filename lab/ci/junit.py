@@ -63,7 +63,7 @@ def _finished(done: Done) -> Iterator[Case]:
     step, failures = done.mark.step, list(done.mark.failures)
     for record in done.records:
         if isinstance(record, Check):
-            text = f"expected {record.expected}, observed {record.observed}"
+            text = record.outcome
             # The check is a test case of its own, so its step does not repeat the failure.
             failures = [failure for failure in failures if not failure.endswith(text)]
             name = f"{record.case}: {record.expected}{' (an aim)' if record.aim else ''}"

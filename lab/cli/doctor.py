@@ -1,7 +1,8 @@
 """What this machine can and cannot do for the lab, and how to get what is missing.
 
 Each check tries the thing itself, in a throw-away namespace or a child process, instead of guessing from
-versions. A *needed* check that fails stops a run; an *optional* one is only noted.
+versions. A *needed* check that fails stops a run; an *optional* one is only noted. What bends figures here is
+noted with them, and stops nothing.
 """
 
 import os
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from lab.journal.provenance import sysctl
+from lab.measure.conditions import Condition, conditions
 from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
 from lab.peers import PEERS
@@ -39,6 +41,8 @@ class Finding:
     needed: bool
     found: str
     remedy: str = ""
+    doubt: str = ""
+    """What it does to figures; a run is marked with it."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,30 @@ class Checkup:
 
 def examine() -> list[Finding]:
     """Every check, in order; none stops the next."""
-    return [check(checkup) for checkup in CHECKUPS]
+    return [*map(check, CHECKUPS), *map(judged, conditions())]
+
+
+def judged(condition: Condition) -> Finding:
+    """A condition that bends figures as a finding; none of them is needed."""
+    doubt = condition.doubt
+    ok, remedy = doubt is None, "" if doubt is None else condition.remedy
+    return Finding(condition.name, ok, False, doubt or condition.found, remedy, doubt or "")
 
 
 def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
     """A line for each finding, and one below it that says what to do when something is missing."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
+        bad = "MISSING" if finding.needed else "bends" if finding.doubt else "absent"
+        mark = "ok" if finding.ok else bad
         yield f"{mark:8} {finding.check:{width}}  {finding.found}"
         if finding.remedy:
             yield f"{'':8} {'':{width}}  → {finding.remedy}"
     missing = [finding.check for finding in findings if finding.needed and not finding.ok]
-    yield f"not ready: {', '.join(missing)} missing" if missing else "ready: all that a run needs is here"
+    bent = sum(bool(finding.doubt) for finding in findings)
+    marked = f"; {bent} that bend figures (runs are marked with them)" if bent else ""
+    ready = "ready: all that a run needs is here"
+    yield (f"not ready: {', '.join(missing)} missing" if missing else ready) + marked
 
 
 def check(checkup: Checkup) -> Finding:

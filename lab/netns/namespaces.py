@@ -49,15 +49,16 @@ def is_made(name: str) -> bool:
         return False
 
 
-def open_netlink(name: str, protocol: int) -> socket.socket:
-    """A netlink socket inside the namespace ``name``; ``protocol`` is one of netlink(7)."""
+def open_sockets(name: str, family: int, protocol: int, count: int = 1) -> list[socket.socket]:
+    """Raw sockets inside the namespace ``name``, at most 250."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
-        number = theirs.fileno()
-        what = "open a netlink socket in"
-        _open("netlink", name, str(protocol), str(number), what=what, pass_fds=(number,))
-        _, descriptors, _, _ = socket.recv_fds(ours, 16, 1, socket.MSG_DONTWAIT)
-    return socket.socket(fileno=descriptors[0])
+        numbers = [family, protocol, count, theirs.fileno()]
+        kind = socket.AddressFamily(family).name.removeprefix("AF_").lower()
+        what = f"open a {kind} socket in"
+        _open("sockets", name, *map(str, numbers), what=what, pass_fds=(theirs.fileno(),))
+        _, descriptors, _, _ = socket.recv_fds(ours, 16, count, socket.MSG_DONTWAIT)
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class NetlinkSocket(AbstractContextManager[Any]):
         if self._namespace is None:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.protocol)
         else:
-            self._socket = netns.open_netlink(self._namespace, self.protocol)
+            (self._socket,) = netns.open_sockets(self._namespace, socket.AF_NETLINK, self.protocol)
         self._socket.settimeout(self._timeout_s)
 
     def _exchange(self, message: nl.nlmsg, kind: int, flags: int) -> list[nl.nlmsg]:

@@ -1,10 +1,10 @@
-"""Make a network namespace, or open a netlink socket in one and hand it over. Run by path, never imported.
+"""Make a network namespace, or open sockets in one and hand them over. Run by path, never imported.
 
     python -I -S open.py create NAMESPACE
-    python -I -S open.py netlink NAMESPACE PROTOCOL DESCRIPTOR
+    python -I -S open.py sockets NAMESPACE FAMILY PROTOCOL COUNT DESCRIPTOR
 
 ``create`` names the namespace as ``ip netns add`` does: a file in /run/netns on which it is mounted.
-``netlink`` opens a netlink socket inside, of the protocol with this number (netlink(7)), and sends it through
+``sockets`` opens raw sockets inside, of the family and protocol with these numbers, and sends them through
 the Unix socket ``DESCRIPTOR`` (SCM_RIGHTS). A program of its own rather than a fork of the lab: a fork shares
 the lab's event queues and signal handlers, and what it does with them on its way out happens to the lab. Only
 the standard library, and little of it. Exit status 1 with one line on stderr when it cannot be done.
@@ -60,12 +60,12 @@ def create(namespace: str) -> None:
         raise
 
 
-def hand_over_netlink(namespace: str, protocol: int, descriptor: int) -> None:
+def hand_over(namespace: str, family: int, protocol: int, count: int, descriptor: int) -> None:
     inside = os.open(f"{DIRECTORY}/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     _check(_libc.setns(inside, CLONE_NEWNET), "setns")
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    opened = [socket.socket(family, socket.SOCK_RAW, protocol) for _ in range(count)]
     with socket.socket(fileno=descriptor) as lab:
-        socket.send_fds(lab, [b"netlink"], [opened.fileno()])
+        socket.send_fds(lab, [b"sockets"], [each.fileno() for each in opened])
 
 
 def main(arguments: list[str]) -> int:
@@ -73,11 +73,12 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["create", namespace]:
                 create(namespace)
-            case ["netlink", namespace, protocol, descriptor]:
-                hand_over_netlink(namespace, int(protocol), int(descriptor))
+            case ["sockets", namespace, family, protocol, count, descriptor]:
+                hand_over(namespace, int(family), int(protocol), int(count), int(descriptor))
             case _:
                 print(
-                    "usage: open.py create NAMESPACE | netlink NAMESPACE PROTOCOL DESCRIPTOR", file=sys.stderr
+                    "usage: open.py create NAMESPACE | sockets NAMESPACE FAMILY PROTOCOL COUNT DESCRIPTOR",
+                    file=sys.stderr,
                 )
                 return 1
     except OSError as error:

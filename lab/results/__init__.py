@@ -27,6 +27,7 @@ from lab.results.parts import CapacityStep as CapacityStep
 from lab.results.parts import Cpu as Cpu
 from lab.results.parts import CpuUse as CpuUse
 from lab.results.parts import Drop as Drop
+from lab.results.parts import Frames as Frames
 from lab.results.parts import Generated as Generated
 from lab.results.parts import InputSample as InputSample
 from lab.results.parts import Latency as Latency

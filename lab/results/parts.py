@@ -1,8 +1,8 @@
 """What records are made of: counts, samples, and what was varied."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 NS_PER_S = 1_000_000_000
 
@@ -36,6 +36,10 @@ class Provenance(Record):
     commit: str | None = None
     dirty: bool | None = None
     command: list[str] = []
+    conditions: dict[str, str] = {}
+    """What bends figures on a machine, as it was when the run began."""
+    doubts: list[str] = []
+    """Those of the conditions that bend this run's figures, a sentence each."""
 
 
 class Drop(Record):
@@ -95,6 +99,19 @@ class Latency(Record):
     p99: int
     p999: int
     max: int
+
+
+class Frames(Record):
+    """The frames around a failure, or why there are none."""
+
+    file: Annotated[str, Field(pattern=r"^evidence/[A-Za-z0-9.-]+\.pcapng$")] | None
+    """Relative to the run's directory."""
+    what: str
+    """Which frames they are: "all of a repeat of the trial, which failed too" …; or the reason."""
+
+    @property
+    def text(self) -> str:
+        return f"frames in {self.file} ({self.what})" if self.file else f"no frames were kept: {self.what}"
 
 
 Role = Literal["forwarder", "bench", "both"]

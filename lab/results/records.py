@@ -7,6 +7,7 @@ from lab.results.parts import (
     Bound,
     CapacityStep,
     Cpu,
+    Frames,
     Generated,
     InputSample,
     Latency,
@@ -98,6 +99,8 @@ class Trial(Record):
     """One for each input, where there are several."""
     outputs: list[OutputSample] = []
     """One for each output and class of traffic."""
+    frames: Frames | None = None
+    """Kept because the ledger does not balance."""
 
     @property
     def offered_dps(self) -> float:
@@ -372,10 +375,21 @@ class Check(Record):
     observed: str
     aim: bool = False
     """Hoped for, not promised: it does not fail a run."""
+    frames: Frames | None = None
+    """Kept because it was not met."""
+
+    @property
+    def outcome(self) -> str:
+        return f"expected {self.expected}, observed {self.observed}{self._frames_text}"
 
     @property
     def text(self) -> str:
-        return f"{self.scenario}, {self.case}: expected {self.expected}; observed {self.observed}"
+        outcome = f"expected {self.expected}; observed {self.observed}{self._frames_text}"
+        return f"{self.scenario}, {self.case}: {outcome}"
+
+    @property
+    def _frames_text(self) -> str:
+        return "" if self.frames is None else f"; {self.frames.text}"
 
 
 class RunEnded(Record):

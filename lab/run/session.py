@@ -11,9 +11,10 @@ from pathlib import Path
 from lab.journal import provenance
 from lab.journal.archive import Archive, RunError
 from lab.journal.progress import Reporter
+from lab.measure.conditions import conditions
 from lab.netns.lend import obstacles
 from lab.peers import mcrd
-from lab.results import RunEnded, RunStarted
+from lab.results import Provenance, RunEnded, RunStarted
 from lab.run import run as runs
 from lab.run.commits import baseline as choose_baseline
 from lab.run.commits import resolved, work_trees
@@ -120,7 +121,7 @@ def start(
             wires=None if cables is None else cables.model_dump(mode="json"),
             baseline=why,
             forwarder_cpus=list(cpus.forwarder) if cpus.apart else None,
-            provenance=provenance.gather(),
+            provenance=_provenance(),
         )
     )
     archive.finish(runs.START)
@@ -137,7 +138,7 @@ def resume(directory: Path) -> Session:
     try:
         cpus = divide(os.sched_getaffinity(0), started.forwarder_cpus)
     except ValueError as error:
-        raise RunError(f"{directory}: forwarder CPUs {started.forwarder_cpus}; allowed: {error}") from None
+        raise RunError(f"{directory}: forwarder CPUs {started.forwarder_cpus}: {error}") from None
     return Session(
         archive,
         started.run_id,
@@ -148,6 +149,13 @@ def resume(directory: Path) -> Session:
         cpus,
         started.baseline,
     )
+
+
+def _provenance() -> Provenance:
+    found = conditions()
+    doubts = [each.doubt for each in found if each.doubt is not None]
+    marks = {"conditions": {each.name: each.found for each in found}, "doubts": doubts}
+    return provenance.gather().model_copy(update=marks)
 
 
 def _require_root() -> None:

@@ -15,14 +15,16 @@ from lab.journal.interrupt import Interrupt
 from lab.journal.progress import Reporter
 from lab.ledger import expectation
 from lab.load.flows import Request, standing
-from lab.load.jobs import Phase
+from lab.load.jobs import Phase, TrafficError
 from lab.measure.watch import Watch
+from lab.netns.namespaces import NetnsError
 from lab.peers.base import Changing, Operable, Peer, PeerError
-from lab.results import NONE, AnyRecord, Check, Purpose, Receive, Setting, Trial, ZeroLoss
+from lab.results import NONE, AnyRecord, Check, Frames, Purpose, Receive, Setting, Trial, ZeroLoss
 from lab.scenario.layout import workers_in_all
 from lab.scenario.model import Scenario
 from lab.scenario.tables import Case
 from lab.scenario.wires import Wires
+from lab.steps import evidence
 from lab.steps.step import Step, StepError, TableStep
 from lab.trial.bench import Bench, bench, watched
 from lab.trial.plan import BenchPlan, Cpus, divide
@@ -120,7 +122,7 @@ class Context:
             self.reporter.outcome(f"aim: {check.expected}, {outcome}: {check.observed}")
         elif not check.passed:
             where = where or f"{check.scenario}: {check.case}"
-            self.failures.append(f"{where}: expected {check.expected}, observed {check.observed}")
+            self.failures.append(f"{where}: {check.outcome}")
 
     def series(
         self,
@@ -203,6 +205,8 @@ class Series:
     trial_ids: list[str] = field(default_factory=list)
     fates: list[str] = field(default_factory=list)
     """How the subject ended, if it did, as the trials say."""
+    last: Request | None = None
+    """The latest trial, unless it cannot be repeated: the subject was changed while it ran."""
 
     def __post_init__(self) -> None:
         # Both sides of a comparison run before the first trial, unless that has been recorded already.
@@ -248,9 +252,13 @@ class Series:
             meanwhile: as for :meth:`lab.trial.bench.Bench.measure`.
         """
         request = self.request(dps, seconds, baseline, phases)
+        self.last = request if meanwhile is None else None
         trial = self.context.archive.recall(self.step.step_id, lambda recorded: _answers(recorded, request))
         if trial is None:
             trial = self._measured(request, meanwhile).model_copy(update={"load_share": load_share})
+            if not trial.ledger.balanced and self.setting.commit is None:
+                frames = self.frames(trial, lambda again: not again.ledger.balanced)
+                trial = trial.model_copy(update={"frames": frames})
         return self.keep(trial)
 
     def request(
@@ -277,6 +285,7 @@ class Series:
 
     def keep(self, trial: Trial) -> Trial:
         """Record a trial."""
+        frames = "" if trial.frames is None else f"; {trial.frames.text}"
         self.trial_ids.append(trial.trial_id)
         self.context.archive.write(trial)
         self.context.reporter.trial(trial)
@@ -288,7 +297,7 @@ class Series:
         elif (why := expectation.miscounted(trial)) and self.setting.commit is None:
             self.context.failures.append(f"{trial.trial_id}: {why}")
         if not trial.ledger.balanced:
-            why = f"{trial.trial_id}: the ledger does not balance: {'; '.join(trial.warnings)}"
+            why = f"{trial.trial_id}: the ledger does not balance: {'; '.join(trial.warnings)}{frames}"
             if self.setting.commit is None:
                 self.context.failures.append(why)
             elif why not in self.fates:
@@ -306,6 +315,17 @@ class Series:
             if self.setting.commit is None:
                 raise
             raise StepError(f"the forwarder of {self.setting.commit}: {error}") from error
+
+    def frames(self, trial: Trial, failed: Callable[[Trial], bool]) -> Frames:
+        """Repeat ``trial``, the latest one, and keep its frames; ``failed``: whether the repeat did, too."""
+        if self.last is None:
+            return Frames(file=None, what="the trial changed its subject, and cannot be repeated")
+        directory = self.context.archive.directory
+        try:
+            return evidence.of_repeat(directory, self.bench, self.last, trial.offered_dps, failed)
+        except (PeerError, TrafficError, NetnsError) as error:
+            self.context.benches.close()  # a bench that failed once cannot be trusted
+            return Frames(file=None, what=f"the trial could not be repeated: {error}")
 
     def observe(self, seconds: float, dps: float) -> Observation:
         """A trial as a search needs it. What the receivers' own rings lost is not the subject's loss."""

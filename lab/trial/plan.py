@@ -68,11 +68,16 @@ def divide(available: Collection[int], forwarder: Collection[int] | None = None)
     if forwarder is None:
         chosen = cpus[-(len(cpus) // 2) :] if len(cpus) > 1 else cpus
         return Cpus(tuple(cpus[: -len(chosen)] or cpus), tuple(chosen))
-    absent = sorted(set(forwarder) - set(cpus))
     bench = [cpu for cpu in cpus if cpu not in forwarder]
     allowed = f"CPUs of {', '.join(map(str, cpus))}, at least one and not all"
-    if absent or not bench or not forwarder:
-        raise ValueError(allowed)
+    if len(cpus) == 1:
+        allowed = f"none, as the one CPU here, {cpus[0]}, is shared"
+    if absent := sorted(set(forwarder) - set(cpus)):
+        raise ValueError(f"there is no CPU {', '.join(map(str, absent))} here; allowed: {allowed}")
+    if not forwarder:
+        raise ValueError(f"no CPU is named; allowed: {allowed}")
+    if not bench:
+        raise ValueError(f"no CPU is left for generator and receivers; allowed: {allowed}")
     return Cpus(tuple(bench), tuple(sorted(set(forwarder))))
 
 

@@ -23,6 +23,8 @@ LEAST_REPEATED = 3
 CONFIDENCE = 0.95
 MACHINE = ("machine", "cpu_model", "cpus", "numa_nodes", "memory_bytes")
 """Runs that differ in one of these were made on different machines."""
+MOMENTARY = {"other load", "steal"}
+"""Conditions that are those of the moment at which a run began, and differ between any two."""
 MEMORY_ALIKE = 0.01
 """Relative difference in memory that is ignored: what the kernel reserves varies."""
 
@@ -176,11 +178,11 @@ def differences(a: Dataset, b: Dataset) -> list[Difference]:
         if isinstance(left, dict):
             found += [
                 Difference(f"{what}: {name}", str(left.get(name, "–")), str(right.get(name, "–")), False)
-                for name in sorted({*left, *right})
+                for name in sorted({*left, *right} - MOMENTARY)
             ]
         elif what == "memory_bytes" and abs(left - right) <= MEMORY_ALIKE * max(left, right):
             continue
-        elif what != "command":
+        elif what not in ("command", "doubts"):
             found.append(Difference(what, str(left), str(right), what in MACHINE))
     return [each for each in found if each.a != each.b]
 

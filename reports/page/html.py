@@ -23,6 +23,8 @@ from reports.page import sections as page
 from reports.page.compare import refusal
 from reports.quantity import NONE
 
+EVIDENCE = "evidence"
+"""The folder with the frames of failures, in that of a run."""
 Contents = dict[str, str | bytes]
 """What is to be written, by the name of its file."""
 
@@ -45,7 +47,16 @@ def write_report(
         warn(f"left out: {each}")
     if data.run is None and data.empty:
         warn(f"{results}: no record: nothing was measured")
-    return _write(out, contents)
+    return _write(out, contents) + _copied(results if results.is_dir() else results.parent, out)
+
+
+def _copied(run: Path, out: Path) -> list[Path]:
+    """Copy the frames of failures, to which the page links, from a run's folder into another."""
+    if run.resolve() == out.resolve() or not (run / EVIDENCE).is_dir():
+        return []
+    files = {str(path.relative_to(run)): path.read_bytes() for path in (run / EVIDENCE).glob("*.pcapng")}
+    (out / EVIDENCE).mkdir(exist_ok=True)
+    return _write(out, dict(files))
 
 
 def _data_files(tables: Mapping[str, pd.DataFrame], parquet: bool) -> Contents:
@@ -120,7 +131,7 @@ def _write(out: Path, contents: Contents) -> list[Path]:
     """Write each file atomically: whoever reloads the page of a running run never sees half of it."""
     out.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        partial = out / f".{name}.{os.getpid()}"
+        partial = (out / name).with_name(f".{Path(name).name}.{os.getpid()}")
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         partial.replace(out / name)
     return [out / name for name in contents]

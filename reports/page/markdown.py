@@ -84,7 +84,8 @@ def _folded(line: str, blocks: list[str]) -> list[str]:
 
 def _cell(cell: Cell) -> str:
     text = f"{cell.text}\n({cell.detail})" if cell.detail else cell.text
-    return "<br>".join(map(escape, filter(None, text.splitlines()))) + _doubts(cell.doubts, "<br>")
+    link = f"<br>[{escape(cell.file)}]({cell.file})" if cell.file else ""
+    return "<br>".join(map(escape, filter(None, text.splitlines()))) + link + _doubts(cell.doubts, "<br>")
 
 
 def _line(cells: list[str]) -> str:

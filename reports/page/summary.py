@@ -211,6 +211,7 @@ def ledger_points(data: Dataset) -> Iterator[Point]:
     items = tuple(
         f"{t.scenario}, {t.case}, {labels.subject_with_receive(t)}, trial {t.trial_id}: "
         f"{t.ledger.ingress.unattributed:+,} datagrams, {t.ledger.egress.unattributed:+,} copies"
+        f"{f'; {t.frames.text}' if t.frames else ''}"
         for t in trials
         if not t.ledger.balanced
     )
@@ -239,6 +240,9 @@ def _received(trials: Sequence[Trial]) -> tuple[str, Tone]:
 
 
 def doubt_points(data: Dataset) -> Iterator[Point]:
+    if data.run and (bends := data.run.provenance.doubts):
+        text = "What bends figures on this machine, whatever was measured:"
+        yield Point("Machine.", text, items=tuple(bends), see="provenance")
     found = [plural(number, noun) for noun, number in verdicts.doubtful_records(data).items() if number]
     if found:
         yield Point("Doubts.", f"{listed(found)}: each is marked ⚠ beside its figure.")

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 
-from lab.results import Check, Drop, Stage, Trial
+from lab.results import Check, Drop, Frames, Stage, Trial
 from reports import labels, quantity, verdicts
 from reports.collapse import ROWS_SHOWN, by_scenario
 from reports.dataset import Dataset, grouped
@@ -16,7 +17,7 @@ CHECKS: Columns[Check] = [
     (Column("Check"), lambda c: c.case),
     (word("Outcome"), lambda c: Cell("passed", tone="good") if c.passed else Cell("FAILED", tone="bad")),
     (Column("Expected"), lambda c: c.expected),
-    (Column("Observed"), lambda c: c.observed),
+    (Column("Observed"), lambda c: _with_frames(Cell(c.observed), c.frames)),
 ]
 
 
@@ -101,7 +102,15 @@ def _balance(group: list[Trial]) -> Cell:
     datagrams, copies = _sum(group, "ingress").unattributed, _sum(group, "egress").unattributed
     if not (datagrams or copies):
         return Cell("balanced", tone="good")
-    return Cell(f"OPEN: {datagrams:+,} datagrams, {copies:+,} copies without a reason", tone="bad")
+    text = f"OPEN: {datagrams:+,} datagrams, {copies:+,} copies without a reason"
+    return _with_frames(Cell(text, tone="bad"), group[0].frames)
+
+
+def _with_frames(cell: Cell, frames: Frames | None) -> Cell:
+    """With a link to the frames around a failure, and what they are."""
+    if frames is None:
+        return cell
+    return replace(cell, detail=frames.what if frames.file else frames.text, file=frames.file or "")
 
 
 def _sum(group: Sequence[Trial], name: str) -> Stage:
@@ -137,6 +146,8 @@ PROVENANCE = {
     "sysctls": "Kernel settings (sysctl)",
     "packages": "Package versions",
     "dirty": "Changes not committed",
+    "conditions": "What may bend figures here, when the run began",
+    "doubts": "Doubts",
 }
 
 

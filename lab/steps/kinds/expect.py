@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.ledger import expectation
-from lab.results import Setting
+from lab.results import Check, Setting
 from lab.scenario.tables import Case, Expect
 from lab.steps.step import Selection, Step, StepError
 
@@ -55,6 +55,11 @@ class ExpectStep(Step):
         else:
             raise StepError(f"{ATTEMPTS} trials that nothing can be concluded from, the last: {why}")
         checks = expectation.checks(self.expect, trial)
+        if not _all_passed(checks):
+            frames = trial.frames or series.frames(
+                trial, lambda again: not _all_passed(expectation.checks(self.expect, again))
+            )
+            checks = [c if c.passed else c.model_copy(update={"frames": frames}) for c in checks]
         for check in checks:
             context.check(check)
         context.reporter.outcome(
@@ -63,3 +68,7 @@ class ExpectStep(Step):
                 for check in checks
             )
         )
+
+
+def _all_passed(checks: list[Check]) -> bool:
+    return all(check.passed for check in checks)

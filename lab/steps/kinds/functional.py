@@ -1,13 +1,15 @@
 """The functional checks: packets sent through a running forwarder, and what came out, field by field.
 
-The capture ends when the forwarder has counted every packet and nothing more comes.
+The capture ends when the forwarder has counted every packet and nothing more comes. Every interface is
+captured, too, and what was seen there is kept when a check fails.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.load.jobs import ReceiverJob, SenderJob
@@ -18,6 +20,7 @@ from lab.steps.step import Selection, Step
 if TYPE_CHECKING:
     from lab.peers.mcrd import Forwarder
     from lab.steps.context import Context
+    from lab.steps.functional_packets import Probe
 
 ESTIMATED_S = 8.0
 SETTLE_TIMEOUT_S = 10.0
@@ -42,22 +45,29 @@ class FunctionalStep(Step):
         return ESTIMATED_S
 
     def perform(self, context: Context) -> None:
-        checks = run_checks(self.scenario.name, f"{context.run_id}-checks")
+        directory = context.archive.directory
+        checks = run_checks(self.scenario.name, f"{context.run_id}-checks", self.step_id, directory)
         for check in checks:
             context.check(check, check.case)
         passed = sum(check.passed for check in checks)
         context.reporter.outcome(f"{passed} of {len(checks)} checks passed")
 
 
-def run_checks(scenario: str, run_id: str) -> list[Check]:
+def run_checks(
+    scenario: str, run_id: str, step: str, directory: Path, sent: Sequence[Probe] = ()
+) -> list[Check]:
+    """Send probes, all of them by default, and check each; frames of a failure go below ``directory``."""
     # Imported here because scapy is slow to load, and so is what compiles the sender.
+    from lab.measure.capture import capturing
     from lab.netns.build import build
     from lab.peers.mcrd import start_forwarder
+    from lab.steps.evidence import kept
     from lab.steps.functional_packets import RULES, checks, probes
     from lab.traffic.process import start_receiver, start_sender
 
-    sent = probes()
-    with build(Topology(inputs=1, outputs=2), run_id) as lab:
+    sent = sent or probes()
+    with build(Topology(inputs=1, outputs=2), run_id) as lab, capturing(lab) as everywhere:
+        everywhere.begin()
         forwarder = start_forwarder(lab.fwd, ["in0"], RULES)
         try:
             capture = ReceiverJob(interfaces=INTERFACES, full=True, keep_frames=4 * len(sent))
@@ -72,7 +82,11 @@ def run_checks(scenario: str, run_id: str) -> list[Check]:
                 frames = receiver.report().captured
         finally:
             forwarder.stop()
-    return checks(scenario, sent, frames, counted)
+        made = checks(scenario, sent, frames, counted)
+        if all(check.passed for check in made):
+            return made
+        evidence = kept(directory, step, "all packets of the checks", everywhere.take())
+    return [check if check.passed else check.model_copy(update={"frames": evidence}) for check in made]
 
 
 def _settled(forwarder: Forwarder, probes_sent: int) -> Mapping[str, int]:

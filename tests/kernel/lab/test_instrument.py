@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hdrh.histogram import HdrHistogram
 from kernel_support import faulty_forwarder
 from kernel_support.faulty_forwarder import Faulty
+from scapy.layers.inet import UDP
+from scapy.utils import PcapNgReader
 
 from lab.load.flows import Request
 from lab.results import Drop, Setting, Trial
+from lab.steps.evidence import of_repeat
 from lab.trial.bench import Bench, bench
 from lab.trial.plan import BenchPlan, divide
 
@@ -100,6 +105,26 @@ def test_a_loss_that_nobody_owns_up_to_stays_in_the_ledger_as_that(instrument: I
     assert trial.ledger.ingress.unattributed == 0
     assert any(f"{dropped} of {trial.offered:,} copies unaccounted for" in text for text in trial.warnings)
     assert trial.validity != "valid"
+
+
+def test_the_frames_of_a_ledger_that_does_not_balance_show_the_loss(
+    instrument: Instrument, tmp_path: Path
+) -> None:
+    request = Request("t", "test", "case", instrument.plan.setting, "fixed", 10_000, 0.2)
+    instrument.forwarder.confesses = False
+    try:
+        instrument.forwarder.make(drop_every=700)
+        frames = of_repeat(
+            tmp_path, instrument.bench, request, 10_000, lambda trial: not trial.ledger.balanced
+        )
+    finally:
+        instrument.forwarder.confesses = True
+    assert frames.what == "all of a repeat of the trial for 0.2 s, which failed, too"
+    with PcapNgReader(f"{tmp_path}/{frames.file}") as reader:
+        seen = Counter(packet.sniffed_on for packet in reader if UDP in packet)
+    lost = seen["in0"] // 700
+    assert lost > 0
+    assert seen["out0"] == seen["r0"] == seen["in0"] - lost
 
 
 def test_one_duplicate_is_counted_and_is_no_delivery(instrument: Instrument) -> None:

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from process_support import state_of
 from record_support import started_record
+from scapy.layers.inet import IP, UDP
+from scapy.utils import PcapNgReader
 
 from lab.journal.archive import Archive, RunError
 from lab.netns import namespaces as netns
@@ -21,6 +24,8 @@ from lab.netns import ownership
 from lab.results import NONE, Check, RunEnded, Trial, read_results
 from lab.run.run import START
 from lab.run.session import resume
+from lab.steps.functional_packets import Copy, Probe, datagram
+from lab.steps.kinds.functional import run_checks
 
 MCASTLAB = str(Path(sys.executable).with_name("mcastlab"))
 
@@ -190,8 +195,27 @@ def test_functional_checks_pass(tmp_path: Path) -> None:
     _, errors = lab.communicate(timeout=90)
     checks = [r for r in read_results(tmp_path / "out" / "results.jsonl") if isinstance(r, Check)]
     assert len(checks) > 20
+    assert not list(tmp_path.rglob("*.pcapng")), "frames are kept of failures only"
     assert not [(c.case, c.expected, c.observed) for c in checks if not c.passed]
     assert lab.returncode == 0, errors
+
+
+def test_a_packet_that_comes_out_otherwise_is_kept_with_what_went_in(tmp_path: Path) -> None:
+    probe = Probe("a wrong TTL", bytes(datagram(b"a wrong TTL.".ljust(64))), (Copy(ttl=99),))
+    (check, sums) = run_checks("s", "wrong", "s/checks", tmp_path, [probe])
+    assert (check.passed, check.expected, check.observed) == (False, "TTL 99", "TTL 15")
+    assert sums.passed
+    assert sums.frames is None
+    assert check.frames is not None
+    with PcapNgReader(f"{tmp_path}/{check.frames.file}") as reader:
+        seen = {packet.sniffed_on: packet for packet in reader if UDP in packet}
+    assert {name: (packet[IP].dst, packet[IP].ttl) for name, packet in seen.items()} == {
+        "g0": ("239.1.1.1", 16),
+        "in0": ("239.1.1.1", 16),
+        "out0": ("239.2.2.2", 15),
+        "r0": ("239.2.2.2", 15),
+    }
+    assert bytes(seen["in0"]) == probe.frame
 
 
 EXPECTING = """
@@ -237,6 +261,20 @@ def test_an_expectation_that_is_missed_fails_the_run(tmp_path: Path) -> None:
     assert lab.returncode == 1, errors
     assert len(ended.failures) == 1
     assert "expected copies = 2" in ended.failures[0]
+    failed = next(record for record in records if isinstance(record, Check) and not record.passed)
+    assert failed.frames is not None
+    assert failed.frames.file is not None
+    assert "a repeat of the trial" in failed.frames.what
+    assert failed.frames.file in ended.failures[0]
+    assert failed.frames.file in (out / "report.html").read_text()
+    assert [path.relative_to(out) for path in out.rglob("*.pcapng")] == [Path(failed.frames.file)]
+    with PcapNgReader(str(out / failed.frames.file)) as reader:
+        frames = [
+            (packet.sniffed_on, packet[IP].dst, packet[UDP].dport) for packet in reader if UDP in packet
+        ]
+    trial = [record for record in records if isinstance(record, Trial)][-1]
+    counted = Counter(interface for interface, _, _ in frames)
+    assert counted["in0"] + counted["in1"] == counted["r0"] == pytest.approx(trial.offered, rel=0.05)
     assert {record.subject for record in records if isinstance(record, Trial)} == {"mcrd"}, "no calibration"
 
 
@@ -244,5 +282,7 @@ def test_a_run_whose_cpus_are_gone_says_which_it_had_and_which_may_be_had(tmp_pa
     with Archive.create(tmp_path / "run") as archive:
         archive.write(started_record(forwarder_cpus=[4095]))
         archive.finish(START)
-    with pytest.raises(RunError, match=r"forwarder CPUs \[4095\]; allowed: CPUs of 0, "):
+    with pytest.raises(
+        RunError, match=r"forwarder CPUs \[4095\]: there is no CPU 4095 here; allowed: CPUs of 0, "
+    ):
         resume(tmp_path / "run")

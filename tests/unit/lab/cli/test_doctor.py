@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lab.cli.doctor import CHECKUPS, Checkup, Finding, check, report_lines
+from lab.cli.doctor import CHECKUPS, Checkup, Finding, check, judged, report_lines
+from lab.measure.conditions import Condition
 
 
 def missing() -> str:
@@ -35,3 +36,14 @@ def test_what_is_missing_is_named_with_its_remedy_below() -> None:
         "not ready: veth missing",
     ]
     assert list(report_lines(findings[:1]))[-1].startswith("ready")
+
+
+def test_what_bends_figures_is_said_and_stops_nothing() -> None:
+    quiet = judged(Condition("turbo", "off", remedy="switch it off"))
+    bent = judged(Condition("DAMON", "on: kdamond.0", "DAMON watches memory", "switch it off"))
+    assert [line.rstrip() for line in report_lines([quiet, bent])] == [
+        "ok       turbo  off",
+        "bends    DAMON  DAMON watches memory",
+        "                → switch it off",
+        "ready: all that a run needs is here; 1 that bend figures (runs are marked with them)",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,20 @@ def test_a_scenario_that_is_none_is_refused_with_what_was_perhaps_meant(
     name: str, allowed: str, ends: Ends
 ) -> None:
     assert allowed in ends("plan", name)
+
+
+@pytest.mark.parametrize("cpus", ["4095", "0-4095", "", "-1", "1-0", "0-99999999999", "first"])
+def test_forwarder_cpus_that_cannot_be_had_are_named_with_what_is_allowed(
+    cpus: str, tmp_path: Path, ends: Ends
+) -> None:
+    said = ends("run", "functional", "--out", str(tmp_path / "out"), f"--forwarder-cpus={cpus}")
+    assert f"--forwarder-cpus {cpus!r}: " in said
+    assert "allowed: " in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_cpus_leave_none_for_the_bench(ends: Ends) -> None:
+    every = ",".join(map(str, os.sched_getaffinity(0)))
+    said = ends("compare", "mcrd", "kernel", f"--forwarder-cpus={every}")
+    assert "allowed: none" in said or "no CPU is left for generator and receivers; allowed: CPUs of " in said

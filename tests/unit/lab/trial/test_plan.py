@@ -41,7 +41,20 @@ def test_what_is_asked_for_is_given_and_the_rest_is_the_benchs(
     assert [each.bench for each in cpus.each] == [(cpu,) for cpu in sorted(available)]
 
 
-@pytest.mark.parametrize("asked", [{4}, {0, 1}, set(), {0, 1, 2}])
-def test_cpus_that_cannot_be_had_are_refused(asked: set[int]) -> None:
-    with pytest.raises(ValueError, match="CPUs of 0, 1, at least one and not all"):
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({4}, "there is no CPU 4 here"),
+        ({0, 1}, "no CPU is left for generator and receivers"),
+        (set(), "no CPU is named"),
+        ({0, 1, 2}, "there is no CPU 2 here"),
+    ],
+)
+def test_cpus_that_cannot_be_had_are_refused(asked: set[int], why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{why}; allowed: CPUs of 0, 1, at least one and not all$"):
         divide({0, 1}, asked)
+
+
+def test_one_cpu_cannot_be_divided() -> None:
+    with pytest.raises(ValueError, match="allowed: none, as the one CPU here, 3, is shared"):
+        divide({3}, {3})

@@ -122,7 +122,8 @@ def test_page_needs_nothing_but_itself(page: str) -> None:
         assert "src" not in attributes, tag
         for name in ("href", "xlink:href"):
             target = attributes.get(name)
-            assert target is None or target.startswith(("#", "data:")), (tag, target)
+            linked = tag == "a" and str(target).startswith("evidence/")  # it is beside the page
+            assert target is None or linked or target.startswith(("#", "data:")), (tag, target)
     assert set(re.findall(r"url\(([^)])", page)) <= {"#"}
     assert "@import" not in page
 
@@ -260,6 +261,18 @@ def test_empty_file_and_empty_run_give_a_page_and_headed_data(tmp_path: Path) ->
         assert "measured" in Tags((out / "report.html").read_text(encoding="utf-8")).text
         assert (out / "zero-loss.csv").read_text(encoding="utf-8").startswith("scenario,case,subject,")
         assert all(path.is_file() for path in written)
+
+
+def test_the_frames_of_failures_go_with_a_report_that_is_written_elsewhere(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    (run / "evidence").mkdir(parents=True)
+    (run / "results.jsonl").write_bytes((REFERENCE / "results.jsonl").read_bytes())
+    (run / "evidence" / "a.pcapng").write_bytes(b"frames")
+    written = write_report(run / "results.jsonl", out)
+    assert written[-1] == out / "evidence" / "a.pcapng"
+    assert written[-1].read_bytes() == b"frames"
+    write_report(run, run)
+    assert [path.name for path in (run / "evidence").iterdir()] == ["a.pcapng"]
 
 
 @pytest.mark.parametrize("missing", ["mcrd", "kernel", "none"])
