@@ -61,7 +61,7 @@ class Share(Spread):
     power: float = Field(default=0.0, le=0)
     """Of the interfaces that a worker reads: the thread of each wakes up as long as it keeps up."""
 
-    def at(self, interfaces: int) -> float:
+    def at(self, interfaces: float) -> float:
         return float(self.value * interfaces**self.power)
 
 

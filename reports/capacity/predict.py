@@ -46,11 +46,15 @@ def cost_ns(model: CapacityModel, load: Load) -> Prediction:
     return _of_law(model.cost, terms(load), basis, reasons, outside)
 
 
-def zero_loss_dps(model: CapacityModel, load: Load) -> Prediction:
-    """Datagrams/s that one worker with a processor to itself forwards without loss."""
+def zero_loss_dps(model: CapacityModel, load: Load, workers: float = 1.0) -> Prediction:
+    """Datagrams/s that one worker with a processor to itself forwards without loss.
+
+    Args:
+        workers: on one processor, each with interfaces of its own, for which threads wake up there.
+    """
     cost = cost_ns(model, load)
     share = model.zero_loss_share
-    value = NS_PER_S / cost.value * share.at(load.interfaces)
+    value = NS_PER_S / cost.value * share.at(load.interfaces * workers)
     low, high = around(value, math.hypot(cost.deviation, share.scatter))
     return Prediction(value, low, high, cost.basis, cost.reasons)
 
@@ -77,7 +81,7 @@ class Machine:
 
 def machine_dps(model: CapacityModel, machine: Machine) -> Prediction:
     """Highest rate without loss on the busiest processor: datagrams/s of all interfaces together."""
-    one = zero_loss_dps(model, machine.load)
+    one = zero_loss_dps(model, machine.load, machine.workers_per_cpu)
     others = _losses(model, machine)
     told = others if one.basis == "measured" else [one, *others]
     reasons = tuple(reason for factor in told for reason in factor.reasons)

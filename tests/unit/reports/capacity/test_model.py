@@ -134,6 +134,17 @@ def test_the_busiest_processor_decides() -> None:
     assert alone.value == pytest.approx(zero_loss_dps(model(), KNOWN).value)
 
 
+def test_threads_of_all_interfaces_of_a_processor_cost_zero_loss_rate() -> None:
+    share = model().zero_loss_share.model_copy(update={"power": -0.2})
+    awake = model().model_copy(update={"zero_loss_share": share})
+    wide = zero_loss_dps(awake, replace(KNOWN, interfaces=4, flows=64))
+    assert wide.value == pytest.approx(
+        zero_loss_dps(model(), replace(KNOWN, interfaces=4, flows=64)).value / 4**0.2
+    )
+    crowded = Machine(KNOWN, cpus=1, workers_per_cpu=4, busiest_share=1.0)
+    assert machine_dps(awake, crowded).value == pytest.approx(machine_dps(model(), crowded).value / 4**0.2)
+
+
 def test_what_processors_cost_each_other_is_part_of_a_datagrams_cost() -> None:
     alone = Machine(KNOWN, cpus=1, workers_per_cpu=1, busiest_share=1.0)
     one = cpu_ns(model(), alone)
