@@ -1,6 +1,7 @@
 """``mcrd supervisor | plan | host``."""
 
 import asyncio
+import gc
 import json
 import shutil
 import sys
@@ -85,5 +86,6 @@ def host_command(
 
 
 def main() -> None:
+    gc.disable()  # what is loaded stays; a supervisor enables it when that is frozen
     with exit_on_full_disk():
         app()

@@ -112,6 +112,7 @@ class Supervisor:
                 warm_up()
             gc.collect()
             gc.freeze()
+            gc.enable()
             for planned in pool.spec.plan.workers:
                 pool.add(planned)
             limits.allow_descriptors()

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from forwarder.abi.jit import njit  # before numba: it has numba load neither scipy nor coverage
+
+# isort: split
 from numba import types
 from numba.extending import overload
 
-from forwarder.abi.jit import njit
 from lab.load.stamp import MAGIC
 
 Bytes = npt.NDArray[np.uint8]
