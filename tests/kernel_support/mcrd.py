@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 
 import pytest
 from process_support import children
+from typer.testing import CliRunner
 
+from forwarder.cli.mcrctl import app as mcrctl_app
 from kernel_support.traffic import Bench
 from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
 from lab.netns import namespaces as netns
@@ -270,8 +272,11 @@ def assert_intact(seen: ReceiverReport) -> None:
     assert (seen.unexpected, seen.malformed) == (0, 0)
 
 
-def eventually(probe: Callable[[], Value], what: str, within_s: float = 10.0) -> Value:
-    """The first true value of ``probe``, asked again and again; fails with ``what`` when time is up."""
+def eventually(probe: Callable[[], Value], what: str, within_s: float = 60.0) -> Value:
+    """The first true value of ``probe``, asked again and again; fails with ``what`` when time is up.
+
+    Long by default: only a test that fails waits for it.
+    """
     deadline = time.monotonic() + within_s
     while True:
         value = probe()
@@ -423,6 +428,7 @@ def program(name: str) -> str:
 
 
 def mcrctl(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``mcrctl`` as a user runs it."""
-    command = [program("mcrctl"), "--socket-path", str(path), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    """``mcrctl`` in this process: one of its own loads for half a second."""
+    words = ["--socket-path", str(path), *arguments]
+    done = CliRunner().invoke(mcrctl_app, words, catch_exceptions=False)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

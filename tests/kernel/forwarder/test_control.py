@@ -329,8 +329,12 @@ def test_a_rule_changed_under_the_same_name_all_the_time(shared_relay: Relay) ->
 
 def test_mcrctl_does_what_the_control_socket_does(shared_relay: Relay) -> None:
     path = shared_relay.forwarder.control_path
-    wrong = mcrctl(
-        path,
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [program("mcrctl"), "--socket-path", str(path), *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    wrong = command(
         *("add", "--input-interface", "in0", "--input-group", "10.1.1.1", "--input-port", "70000"),
         *("--outputs", "239.2.2.2:5002:out0"),
     )
@@ -339,17 +343,16 @@ def test_mcrctl_does_what_the_control_socket_does(shared_relay: Relay) -> None:
         "--input-group",
         "--input-port",
     ]
-    right = mcrctl(
-        path,
+    right = command(
         *("add", "--input-interface", "in0", "--input-group", "239.1.1.1", "--input-port", "5001"),
         *("--outputs", "239.2.2.2:5002:out0,239.2.2.3:5002:out1", "--rule-id", "mine", "--json"),
     )
     assert (right.returncode, right.stderr) == (0, "")
     assert json.loads(right.stdout)["added"] == [{"rule_id": "mine", "state": "running", "reason": None}]
-    assert "239.2.2.3:5002:out1" in mcrctl(path, "list").stdout
-    removed = mcrctl(path, "remove", "--rule-id", "mine")
+    assert "239.2.2.3:5002:out1" in command("list").stdout
+    removed = command("remove", "--rule-id", "mine")
     assert (removed.returncode, removed.stdout) == (0, "removed mine\n")
-    again = mcrctl(path, "remove", "--rule-id", "mine")
+    again = command("remove", "--rule-id", "mine")
     assert (again.returncode, again.stdout) == (2, "")
     assert "rule_id: 'mine'" in again.stderr
 

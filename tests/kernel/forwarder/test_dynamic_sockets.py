@@ -56,8 +56,8 @@ def test_sockets_come_with_the_first_rule_and_go_with_the_last(
             assert sockets() == {"in0": WORKERS}
             # While in0 is busy, in1 comes and goes.
             before = running.forwarder.stats()["totals"]
-            job = SenderJob(interface="g0", streams=first, count=15_000, rate_dps=10_000)
-            receiving = ReceiverJob(flows=forwarded(first, 15_000 // 8), payload_bytes=64)
+            job = SenderJob(interface="g0", streams=first, count=160_000, rate_dps=10_000)
+            receiving = ReceiverJob(flows=forwarded(first, 20_000), payload_bytes=64)
             with running.bench.transferring([job], receiving) as transfer:
                 for _ in range(3):
                     added = running.ask("add", rules=on_second)
@@ -67,9 +67,10 @@ def test_sockets_come_with_the_first_rule_and_go_with_the_last(
                     for entry in on_second:
                         running.ask("remove", rule_id=entry["rule_id"])
                     assert sockets() == {"in0": WORKERS}
+                transfer.stop()
             after = running.forwarder.stats()["totals"]
-            assert after["matched"] - before["matched"] == transfer.offered == 15_000
-            assert sum(transfer.seen.received) == 15_000
+            assert after["matched"] - before["matched"] == transfer.offered < 160_000
+            assert sum(transfer.seen.received) == transfer.offered
             with running.rules(*on_second):
                 offered, seen, counted = running.transfer(
                     [

@@ -148,11 +148,12 @@ def test_a_killed_supervisor_leaves_no_worker_and_its_place_can_be_taken(faulty_
         workers = worker_pids(killed)
         assert len(workers) == 3
         job = SenderJob(interface="g0", streams=OF, count=20_000, rate_dps=20_000)
-        with faulty_bench.transferring(spread(job), ReceiverJob(interfaces=("r0", "r1"))):
+        with faulty_bench.transferring(spread(job), ReceiverJob(interfaces=("r0", "r1"))) as transfer:
             eventually(lambda: counts(killed.forwarder.stats()).matched > 1000, "traffic flows")
             killed.forwarder.process.kill()
             await_end(workers)
             assert killed.forwarder.process.wait() == -signal.SIGKILL
+            transfer.stop()
         assert netns.processes(faulty_bench.lab.fwd) == []
         path = killed.forwarder.control_path
         assert path.is_socket()
@@ -305,6 +306,7 @@ def test_a_forwarder_stopped_under_load(faulty_bench: Bench, wires: Wiring, how:
                         os.kill(pid, signal.SIGINT)
             status = running.forwarder.process.wait(10)
             took_s = time.monotonic() - began
+            transfer.stop()
         printed = (running.forwarder.directory / "stdout").read_text()
         said = (running.forwarder.directory / "stderr").read_text()
         assert not running.forwarder.control_path.exists()

@@ -48,8 +48,7 @@ SMALL_RING = ("--ring-frames", "1024")
     [
         pytest.param(1, 100, 1000, id="one of 100 bytes"),
         pytest.param(1000, 1400, 10_000, id="1,000 of 1,400 bytes"),
-        pytest.param(10_000, 64, 10_000, id="10k at 10k/s"),
-        pytest.param(1_000_000, 64, 50_000, id="1M at 50k/s"),
+        pytest.param(200_000, 64, 50_000, id="200k at 50k/s"),
     ],
 )
 def test_all_is_delivered(shared_relay: Relay, count: int, payload_bytes: int, rate_dps: int) -> None:
@@ -111,12 +110,12 @@ def test_a_copy_on_each_of_three_interfaces(shared_relay: Relay) -> None:
     of = streams(1)
     with shared_relay.rules(rule(of[0], "out0", "out1", "out2")):
         offered, seen, counted = shared_relay.transfer(
-            SenderJob(interface="g0", streams=of, count=10_000, rate_dps=10_000),
-            ReceiverJob(flows=forwarded(of, 10_000, "r0", "r1", "r2"), payload_bytes=64),
+            SenderJob(interface="g0", streams=of, count=5000, rate_dps=10_000),
+            ReceiverJob(flows=forwarded(of, 5000, "r0", "r1", "r2"), payload_bytes=64),
         )
-    assert offered == 10_000
+    assert offered == 5000
     assert_delivered(offered, seen, counted, copies=3)
-    assert seen.received == (10_000, 10_000, 10_000)
+    assert seen.received == (5000, 5000, 5000)
 
 
 def test_two_groups_on_one_interface(shared_relay: Relay) -> None:
@@ -137,28 +136,28 @@ def test_three_rules_at_once_count_for_themselves(shared_relay: Relay) -> None:
     of = streams(3)
     with shared_relay.rules(*map(rule, of)):
         offered, seen, counted = shared_relay.transfer(
-            SenderJob(interface="g0", streams=of, count=90_000, rate_dps=60_000),
-            ReceiverJob(flows=forwarded(of, 30_000), payload_bytes=64),
+            SenderJob(interface="g0", streams=of, count=30_000, rate_dps=60_000),
+            ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64),
         )
         by_rule = rule_counts(shared_relay.forwarder.stats())
     assert_delivered(offered, seen, counted)
-    assert by_rule == {rule(stream)["rule_id"]: (30_000, 30_000) for stream in of}
-    assert seen.received == (30_000, 30_000, 30_000)
+    assert by_rule == {rule(stream)["rule_id"]: (10_000, 10_000) for stream in of}
+    assert seen.received == (10_000, 10_000, 10_000)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 10, 20, 50])
+@pytest.mark.parametrize("count", [1, 2, 10, 50])
 def test_streams_of_2k_a_second_lose_nothing(shared_relay: Relay, count: int) -> None:
     of = streams(count)
     with shared_relay.rules(*map(rule, of)):
         assert shared_relay.forwarder.stats()["memberships"] == count
         offered, seen, counted = shared_relay.transfer(
-            SenderJob(interface="g0", streams=of, count=10_000 * count, rate_dps=2000 * count),
-            ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64),
+            SenderJob(interface="g0", streams=of, count=1000 * count, rate_dps=2000 * count),
+            ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64),
         )
         by_rule = rule_counts(shared_relay.forwarder.stats())
     assert_delivered(offered, seen, counted)
-    assert seen.received == (10_000,) * count
-    assert set(by_rule.values()) == {(10_000, 10_000)}
+    assert seen.received == (1000,) * count
+    assert set(by_rule.values()) == {(1000, 1000)}
 
 
 def test_what_has_no_rule_is_counted_until_it_has_one(shared_relay: Relay) -> None:
@@ -166,7 +165,7 @@ def test_what_has_no_rule_is_counted_until_it_has_one(shared_relay: Relay) -> No
     before = shared_relay.forwarder.stats()
 
     def send(chosen: Sequence[Stream]) -> None:
-        count = 10_000 * len(chosen)
+        count = 2000 * len(chosen)
         shared_relay.bench.transfer_all(
             spread(SenderJob(interface="g0", streams=tuple(chosen), count=count, rate_dps=20_000)),
             ReceiverJob(interfaces=("r0",)),
@@ -179,9 +178,9 @@ def test_what_has_no_rule_is_counted_until_it_has_one(shared_relay: Relay) -> No
             send(of)
             stats = shared_relay.forwarder.stats()
     counted = counts(stats, before)
-    assert counted.dropped == {"no_rule": 10_000}
-    assert (counted.received, counted.matched, counted.sent) == (40_000, 30_000, 30_000)
-    assert sorted(rule_counts(stats).values()) == [(10_000, 10_000), (20_000, 20_000)]
+    assert counted.dropped == {"no_rule": 2000}
+    assert (counted.received, counted.matched, counted.sent) == (8000, 6000, 6000)
+    assert sorted(rule_counts(stats).values()) == [(2000, 2000), (4000, 4000)]
 
 
 def test_every_worker_has_its_share_of_32_flows(shared_relay: Relay) -> None:
@@ -191,10 +190,10 @@ def test_every_worker_has_its_share_of_32_flows(shared_relay: Relay) -> None:
     of = tuple(first.model_copy(update={"stream_id": n, "source_port": 4000 + n}) for n in range(32))
     with shared_relay.rules(rule(first)):
         offered, seen, counted = shared_relay.transfer(
-            SenderJob(interface="g0", streams=of, count=100_000, rate_dps=100_000),
-            ReceiverJob(flows=forwarded(of, 3125), payload_bytes=64),
+            SenderJob(interface="g0", streams=of, count=32_000, rate_dps=100_000),
+            ReceiverJob(flows=forwarded(of, 1000), payload_bytes=64),
         )
-    assert offered == 100_000
+    assert offered == 32_000
     assert_delivered(offered, seen, counted)
     assert min(counted.per_worker) > 0
 
@@ -203,41 +202,46 @@ def test_a_rule_removed_under_traffic_stops_and_others_go_on(shared_relay: Relay
     kept, removed = of = streams(2)
     before = shared_relay.forwarder.stats()
     shared_relay.ask("add", rules=[rule(kept), rule(removed)])
-    job = SenderJob(interface="g0", streams=of, count=40_000, rate_dps=40_000)
-    with shared_relay.bench.transferring(spread(job), ReceiverJob(flows=forwarded(of, 20_000))) as transfer:
-        eventually(
-            lambda: rule_counts(shared_relay.forwarder.stats())[rule(removed)["rule_id"]][0] >= 5000,
-            "5,000 datagrams matched",
-        )
+
+    def matched(stream: Stream) -> int:
+        return rule_counts(shared_relay.forwarder.stats())[rule(stream)["rule_id"]][0]
+
+    job = SenderJob(interface="g0", streams=of, count=320_000, rate_dps=40_000)
+    with shared_relay.bench.transferring(spread(job), ReceiverJob(flows=forwarded(of, 160_000))) as transfer:
+        eventually(lambda: matched(removed) >= 1000, "1,000 datagrams matched")
         shared_relay.ask("remove", rule_id=rule(removed)["rule_id"])
+        so_far = matched(kept)
+        eventually(lambda: matched(kept) >= so_far + 1000, "the other one goes on")
+        transfer.stop()
     stats = shared_relay.forwarder.stats()
     shared_relay.ask("remove", rule_id=rule(kept)["rule_id"])
     seen, counted = transfer.seen, counts(stats, before)
-    assert rule_counts(stats) == {rule(kept)["rule_id"]: (20_000, 20_000)}
+    assert rule_counts(stats) == {rule(kept)["rule_id"]: (seen.received[0], seen.received[0])}
     assert seen.lost[0] == 0
-    assert 5000 <= seen.received[1] < 20_000
+    assert seen.received[1] >= 1000
     assert counted.dropped == {"no_rule": seen.lost[1]}
-    assert counted.matched == counted.sent == sum(seen.received) == 40_000 - seen.lost[1]
+    assert seen.lost[1] > 0
+    assert counted.matched == counted.sent == sum(seen.received) == transfer.offered - seen.lost[1]
     assert (sum(seen.duplicated), sum(seen.reordered), sum(seen.corrupted)) == (0, 0, 0)
 
 
-def test_rules_come_and_go_while_100k_a_second_flow(shared_relay: Relay) -> None:
+def test_rules_come_and_go_while_traffic_flows(shared_relay: Relay) -> None:
     (first,) = streams(1)
     of = tuple(first.model_copy(update={"stream_id": n, "source_port": 4000 + n}) for n in range(32))
     others = [rule(stream) for stream in streams(64, first=1)]
-    job = SenderJob(interface="g0", streams=of, count=160_000, rate_dps=100_000)
+    job = SenderJob(interface="g0", streams=of, count=320_000, rate_dps=40_000)
     before = shared_relay.forwarder.stats()
-    changes = 0
     with shared_relay.rules(rule(first)), Client(shared_relay.forwarder.control_path) as client:
-        receiving = ReceiverJob(flows=forwarded(of, 5000), payload_bytes=64)
+        receiving = ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64)
         with shared_relay.bench.transferring(spread(job), receiving) as transfer:
-            while counts(shared_relay.forwarder.stats(), before).matched < 120_000:
+            eventually(lambda: counts(shared_relay.forwarder.stats(), before).matched, "traffic flows")
+            for _ in range(5):
                 assert client.ask("add", rules=others)["ok"]
                 for one in others:
                     assert client.ask("remove", rule_id=one["rule_id"])["ok"]
-                changes += 1
+            transfer.stop()
         counted = counts(shared_relay.forwarder.stats(), before)
-    assert changes > 1, "no rule changed while traffic flowed"
+    assert transfer.offered < 320_000, "all of that was under load"
     assert_delivered(transfer.offered, transfer.seen, counted)
 
 
@@ -384,10 +388,10 @@ def test_busy_polling_spares_the_wake_ups(mcrd_bench: Bench) -> None:
     with relay(mcrd_bench, "in1", rule(of[0], input_interface="in1"), options=options) as running:
         before = running.forwarder.stats()
         offered, seen, counted = running.transfer(
-            SenderJob(interface="g1", streams=of, count=20_000, rate_dps=20_000),
-            ReceiverJob(flows=forwarded(of, 20_000), payload_bytes=64),
+            SenderJob(interface="g1", streams=of, count=10_000, rate_dps=20_000),
+            ReceiverJob(flows=forwarded(of, 10_000), payload_bytes=64),
         )
         after = running.forwarder.stats()
     assert_delivered(offered, seen, counted)
     wakeups = after["totals"]["wakeups"] - before["totals"]["wakeups"]
-    assert wakeups < 2000, "datagrams 50 µs apart, and a worker that looks for 5 ms before it sleeps"
+    assert wakeups < 1000, "datagrams 50 µs apart, and a worker that looks for 5 ms before it sleeps"

@@ -62,7 +62,7 @@ class Changing:
         found = {entry["rule_id"]: entry for entry in self.relay.forwarder.stats()["rules"]}[rule_id]
         return found["state"], found["reason"]
 
-    def await_state(self, rule_id: str, state: str, within_s: float = 10.0) -> None:
+    def await_state(self, rule_id: str, state: str, within_s: float = 60.0) -> None:
         eventually(lambda: self.state(rule_id)[0] == state, f"rule {rule_id} is {state}", within_s)
 
     def await_reason(self, rule_id: str, reason: str) -> None:
@@ -294,14 +294,14 @@ def test_a_rule_waits_for_its_outputs_address_and_others_go_on(changing: Changin
     with changing.wires.wire(bare, far_r), changing.relay.rules(TO_FAR, rule(other)):
         changing.await_reason(TO_FAR["rule_id"], "output interface far has no IPv4 address")
         sent, seen = changing.relay.bench.transfer_all(
-            spread(SenderJob(interface="g0", streams=both, count=20_000, rate_dps=20_000)),
-            ReceiverJob(flows=forwarded((other,), 10_000), interfaces=("far-r",), payload_bytes=64),
+            spread(SenderJob(interface="g0", streams=both, count=4000, rate_dps=20_000)),
+            ReceiverJob(flows=forwarded((other,), 2000), interfaces=("far-r",), payload_bytes=64),
         )
         counted = counts(changing.relay.forwarder.stats(), before)
         assert_intact(seen)
-        assert (sum(report.offered for report in sent), seen.received) == (20_000, (10_000,))
-        assert (counted.matched, counted.sent) == (20_000, 10_000)
-        assert counted.dropped == {"output_absent": 10_000}
+        assert (sum(report.offered for report in sent), seen.received) == (4000, (2000,))
+        assert (counted.matched, counted.sent) == (4000, 2000)
+        assert counted.dropped == {"output_absent": 2000}
         changing.wires.give_address(bare, "10.50.0.1")
         changing.await_state(TO_FAR["rule_id"], "running")
         assert_forwards(changing, "g0", "far-r")
@@ -314,9 +314,9 @@ def test_rules_on_a_third_interface_while_two_carry_traffic(mcrd_bench: Bench, w
     ]
     first, second, third = (
         SenderJob(interface=name, streams=(stream,), count=count, rate_dps=10_000, cpu=some_cpus()[0])
-        for name, stream, count in zip(("g0", "g1", "late-g"), of, (30_000, 30_000, 5000), strict=True)
+        for name, stream, count in zip(("g0", "g1", "late-g"), of, (100_000, 100_000, 1000), strict=True)
     )
-    expected = (*forwarded(of[:2], 30_000), *forwarded(of[2:], 5000))
+    expected = (*forwarded(of[:2], 100_000), *forwarded(of[2:], 1000))
     late = Port(mcrd_bench.lab.fwd, "late", "10.40.0.2")
     with relay(mcrd_bench, "in0,in1,late", *rules[:2], workers=2, strategy="fanout-per-interface") as running:
         before = running.forwarder.stats()
@@ -331,22 +331,23 @@ def test_rules_on_a_third_interface_while_two_carry_traffic(mcrd_bench: Bench, w
 
         assert sockets() == 0
         with mcrd_bench.transferring([first, second], ReceiverJob(flows=expected)) as transfer:
-            eventually(lambda: counts(running.forwarder.stats(), before).matched > 5000, "traffic flows")
+            eventually(lambda: counts(running.forwarder.stats(), before).matched > 1000, "traffic flows")
             with wires.wire(Port(mcrd_bench.lab.gen, "late-g"), late):
                 assert running.ask("add", rules=[rules[2]])
                 eventually(served, "two workers serve the third interface")
                 sender = mcrd_bench.sender(third, number=2)
                 sender.ready()
                 sender.go()
-                assert sender.report().offered == 5000
+                assert sender.report().offered == 1000
                 eventually(
-                    lambda: rule_counts(running.forwarder.stats()).get(rules[2]["rule_id"]) == (5000, 5000),
+                    lambda: rule_counts(running.forwarder.stats()).get(rules[2]["rule_id"]) == (1000, 1000),
                     "all of it forwarded",
                 )
+            transfer.stop()
         counted = counts(running.forwarder.stats(), before)
-    assert transfer.offered == 60_000
-    assert_delivered(65_000, transfer.seen, counted)
-    assert transfer.seen.received == (30_000, 30_000, 5000)
+    assert transfer.offered < 200_000, "all of that was under load"
+    assert_delivered(transfer.offered + 1000, transfer.seen, counted)
+    assert transfer.seen.received == (*(report.offered for report in transfer.sent), 1000)
 
 
 def test_more_changes_than_can_be_told_are_noticed(changing: Changing) -> None:

@@ -24,8 +24,8 @@ from lab.load.jobs import ReceiverJob, SenderJob, Stream
 
 FLOWS = 12
 """On each input. Enough that two workers both get some, whichever hash shares them out."""
-DATAGRAMS = 12_000
-"""On each input: a thousand a flow."""
+DATAGRAMS = 3600
+"""On each input: 300 a flow."""
 RATE_DPS = 40_000
 """Of all inputs together."""
 
@@ -43,24 +43,24 @@ def rules(of: Sequence[Sequence[Stream]]) -> list[Rule]:
     ]
 
 
-def carry(running: Relay, of: Sequence[Sequence[Stream]], datagrams: int = DATAGRAMS) -> tuple[int, ...]:
+def carry(running: Relay, of: Sequence[Sequence[Stream]]) -> tuple[int, ...]:
     """Send on every input at once; all must be delivered, once. Datagrams matched by each worker."""
     jobs = [
         job
         for number, flows in enumerate(of)
         for job in spread(
-            SenderJob(interface=f"g{number}", streams=flows, count=datagrams, rate_dps=RATE_DPS // len(of))
+            SenderJob(interface=f"g{number}", streams=flows, count=DATAGRAMS, rate_dps=RATE_DPS // len(of))
         )
     ]
     expected = [
         flow
         for number, flows in enumerate(of)
-        for flow in forwarded(flows, datagrams // FLOWS, f"r{number % 3}")
+        for flow in forwarded(flows, DATAGRAMS // FLOWS, f"r{number % 3}")
     ]
     offered, seen, counted = running.transfer(jobs, ReceiverJob(flows=tuple(expected), payload_bytes=64))
-    assert offered == datagrams * len(of)
+    assert offered == DATAGRAMS * len(of)
     assert_delivered(offered, seen, counted)
-    assert seen.received == (datagrams // FLOWS,) * len(expected)
+    assert seen.received == (DATAGRAMS // FLOWS,) * len(expected)
     return counted.per_worker
 
 
@@ -123,13 +123,13 @@ def test_what_reaches_the_wrong_worker_is_counted_as_that(mcrd_bench: Bench, ste
         offered, seen, counted = running.transfer(
             [
                 *spread(SenderJob(interface="g0", streams=of, count=DATAGRAMS, rate_dps=24_000)),
-                SenderJob(interface="g0", streams=strangers, count=4000, rate_dps=8000),
+                SenderJob(interface="g0", streams=strangers, count=1200, rate_dps=8000),
             ],
             ReceiverJob(flows=forwarded(of, DATAGRAMS // FLOWS), payload_bytes=64),
         )
         copies = 2 if steering == "ungrouped" else 1
         assert counted.received == copies * offered
-        assert counted.dropped["no_rule"] == copies * 4000, "nobody has a rule for those"
+        assert counted.dropped["no_rule"] == copies * 1200, "nobody has a rule for those"
         wrong = counted.dropped["wrong_worker"]
         assert counted.matched == counted.sent == copies * DATAGRAMS - wrong
         if steering == "ungrouped":
@@ -152,7 +152,7 @@ def test_rules_come_and_go_where_they_are_hashed(mcrd_bench: Bench, options: tup
     with relay(mcrd_bench, "in0,in1", strategy="rule-hash", workers=3, options=options) as running:
         for _ in range(2):
             with running.rules(*rules(of)):
-                assert all(carry(running, of, 3600))
+                assert all(carry(running, of))
                 held = [worker["rules"] for worker in running.ask("list-workers")["workers"]]
                 assert sum(held) == 2 * FLOWS
             assert [worker["rules"] for worker in running.ask("list-workers")["workers"]] == [0, 0, 0]
@@ -167,7 +167,7 @@ def test_a_worker_that_was_killed_comes_back_to_its_own_share(
     with relay(
         mcrd_bench, "in0,in1", *rules(of), strategy="rule-hash", workers=3, options=options
     ) as running:
-        shares = carry(running, of, 3600)
+        shares = carry(running, of)
         for number in range(3):
             victim = running.ask("list-workers")["workers"][number]
             os.kill(victim["pid"], signal.SIGKILL)
@@ -177,4 +177,4 @@ def test_a_worker_that_was_killed_comes_back_to_its_own_share(
                 return worker["state"] == "running" and worker["pid"] != gone
 
             eventually(back, f"worker {number} is back")
-            assert carry(running, of, 3600) == shares
+            assert carry(running, of) == shares
