@@ -28,7 +28,8 @@ from lab.results import Resize, Setting, WorkerSample
 from lab.scenario.layout import follows_load
 from lab.scenario.mcrd_command import fixed_workers, layout_words, strategy_options
 
-CONTROL_TIMEOUT_S = 10.0
+CONTROL_TIMEOUT_S = 30.0
+"""A change may wait for a worker that hangs, which is killed after 10 s."""
 READY_TIMEOUT_S = 600.0
 """A forwarder that has never run compiles its packet path first, which takes a minute on a busy machine; one
 with 2,000 workers takes half a minute."""

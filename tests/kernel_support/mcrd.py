@@ -354,7 +354,7 @@ def _cgroup(hierarchy: Path, pid: int) -> Path:
 class Client:
     """A connection to a control socket, spoken to in raw lines."""
 
-    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)
         self.socket.connect(str(path))

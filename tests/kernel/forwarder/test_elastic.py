@@ -512,7 +512,7 @@ def test_a_forwarder_that_is_stopped_while_it_resizes_ends_in_order(mcrd_bench: 
                 line = json.dumps({"command": "resize", "group": 0, "workers": workers})
                 client.socket.sendall(line.encode() + b"\n")
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         assert "Traceback" not in said(running)
 
 

@@ -60,7 +60,7 @@ def test_a_forwarder_that_ends_leaves_the_stack_as_it_was(mcrd_bench: Bench, num
     with relay(mcrd_bench, "in0", rule(streams(1)[0]), options=["--skip-host-stack"]) as running:
         assert heard_by_the_host(mcrd_bench) == []
         running.forwarder.process.send_signal(number)
-        running.forwarder.process.wait(10)
+        running.forwarder.process.wait(60)
         # The last copy of the attachment is closed with the last process that inherited it.
         eventually(lambda: heard_by_the_host(mcrd_bench) == PAYLOADS, "the host hears again")
 

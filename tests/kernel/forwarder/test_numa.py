@@ -161,7 +161,7 @@ def test_a_filter_that_refuses_policies_is_a_warning(mcrd_bench: Bench, tmp_path
             listed = json.loads(mcrctl(path, "list-workers", "--json").stdout)["workers"]
             return [worker for worker in listed if worker["state"] == "running"]
 
-        [worker] = eventually(running, "its worker runs", within_s=60)
+        [worker] = eventually(running, "its worker runs")
         assert policies(worker["pid"]) == {"default"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0

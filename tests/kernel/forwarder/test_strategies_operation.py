@@ -125,7 +125,7 @@ def test_rates_are_shown_as_they_are(shared_relay: Relay) -> None:
         assert live.stdout is not None
         assert any("received/s" in line for line in live.stdout)
         live.send_signal(signal.SIGINT)
-        live.communicate(timeout=10)
+        live.communicate(timeout=60)
         assert live.returncode == 0
         transfer.stop()
     assert found["seconds"] >= 0.5
@@ -204,7 +204,7 @@ def test_another_programs_fanout_groups_are_left_alone(mcrd_bench: Bench) -> Non
             assert_delivered(offered, seen, counted)
             assert all(counted.per_worker)
     finally:
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=60)
 
 
 def test_more_workers_than_processors_are_allowed_and_warned_of(mcrd_bench: Bench) -> None:

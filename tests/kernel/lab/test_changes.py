@@ -40,14 +40,14 @@ most_workers = 2
 kinds = ["grow", "remove rule"]
 dps = 1300
 trials = 1
-trial_s = 2.0
+trial_s = 1.0
 after_ms = 100
 [[change]]
 kinds = ["apply"]
 to = "pool"
 dps = 1300
 trials = 1
-trial_s = 3.0
+trial_s = 2.0
 """
 
 

@@ -82,7 +82,7 @@ def trials_of(results: Path, subject: str) -> list[Trial]:
 
 
 LONG = SCENARIO.replace('measure = ["flat-out"]', 'measure = ["zero-loss", "flat-out"]').replace(
-    "trial_ms = 50", "trial_ms = 300"
+    "trial_ms = 50", "trial_ms = 150"
 )
 
 
@@ -141,7 +141,7 @@ def assert_interrupted(lab: subprocess.Popen[str], out: Path) -> None:
 
 
 def test_a_second_interruption_ends_a_run_at_once(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(LONG.replace("300", "60000"))
+    (tmp_path / "small.toml").write_text(LONG.replace("150", "60000"))
     out = tmp_path / "out"
     lab = run_lab("run", str(tmp_path / "small.toml"), "--out", str(out))
     assert lab.stderr
@@ -153,7 +153,7 @@ def test_a_second_interruption_ends_a_run_at_once(tmp_path: Path) -> None:
     while "once more" not in lab.stderr.readline():
         assert lab.poll() is None
     os.killpg(lab.pid, signal.SIGINT)
-    _, errors = lab.communicate(timeout=30)
+    _, errors = lab.communicate(timeout=90)
     assert lab.returncode == 130, errors
     assert "Traceback" not in errors
     assert not [name for name in netns.names() if f"-{lab.pid}-" in name]
@@ -179,7 +179,7 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_next_run_does_not_trip(tmp_
     assert isinstance(records[-1], RunEnded)
     assert not [name for name in netns.names() if f"-{after.pid}-" in name]
 
-    cleaned, errors = run_lab("clean", "--json").communicate(timeout=30)
+    cleaned, errors = run_lab("clean", "--json").communicate(timeout=90)
     assert isinstance(json.loads(cleaned), list), errors
     assert not left & set(netns.names())
     assert not {pid for pid, started in inside.items() if is_running(pid, started)}

@@ -192,7 +192,7 @@ def test_a_sender_can_be_stopped_early(wire_like: Bench) -> None:
     sender.ready()
     sender.go()
     sender.stop()
-    report = sender.report(timeout_s=10)
+    report = sender.report(timeout_s=30)
     assert report.ended == "stopped"
     assert report.offered < 60_000
     assert not report.reached

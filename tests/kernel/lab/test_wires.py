@@ -106,7 +106,7 @@ def test_a_killed_lab_s_are_given_back_by_clean(home: str, tmp_path: Path) -> No
         assert process.poll() is None, process.communicate()[0]
         return not interfaces(home)
 
-    eventually(taken, "all four are taken", within_s=60)
+    eventually(taken, "all four are taken")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 30
