@@ -11,6 +11,7 @@ from typing import Any
 from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, SenderReport, Stream, TrafficError
 from lab.load.topology import Side, Topology
 from lab.netns.build import Lab, build
+from lab.traffic.fork_server import fork_server
 from lab.traffic.process import Receiver, Sender, start_receiver, start_sender
 
 SETTLE_S = 2.0
@@ -154,6 +155,17 @@ class Transfer:
     @property
     def offered(self) -> int:
         return sum(report.offered for report in self.sent)
+
+
+@contextmanager
+def other_fork_server() -> Iterator[None]:
+    """Senders and receivers that a ``with`` block starts are forks of another process than those before."""
+    fork_server.cache_clear()
+    try:
+        yield
+    finally:
+        fork_server().close()
+        fork_server.cache_clear()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
+from kernel_support.traffic import Bench, assert_perfect, bench, flows, other_fork_server, streams
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -52,7 +52,7 @@ def test_without_libbpf_packet_sockets_send_and_rings_capture_and_the_reports_sa
     (tmp_path / "libbpf.so.1").touch()  # found first, and no library
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     of = streams(2)
-    with bench(Topology(direct=True, napi=True), "nobpf") as made:
+    with other_fork_server(), bench(Topology(direct=True, napi=True), "nobpf") as made:
         receive = {"mode": "count"}
         sent, seen = made.carry(of, 500, receive, rate_dps=5_000, count=1_000, generator="xdp")
     assert sent.generator == "packet"

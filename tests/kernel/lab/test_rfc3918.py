@@ -21,6 +21,8 @@ from lab.trial.bench import bench
 from lab.trial.plan import BenchPlan, divide
 
 MCRD = {"strategy": "fanout", "workers": 1}
+ATTEMPTS = 5
+"""Trials until one has no loss: on a busy machine others than the subject may lose something."""
 
 
 @pytest.mark.parametrize("subject", ["kernel", "mcrd"])
@@ -30,10 +32,13 @@ def test_both_classes_are_accounted_for_to_the_datagram_also_when_overloaded(sub
     with bench(BenchPlan(subject, plain, 1500, divide(os.sched_getaffinity(0))), f"mixed-{subject}") as ready:
         for percent, dps in ((50, 8_000), (0, 8_000), (20, None)):
             asked = plain.model_copy(update={"unicast_percent": percent})
-            trial = ready.measure(Request("t", "test", "case", asked, "fixed", dps, 0.2))
-            assert trial.ledger.balanced, trial.warnings
-            assert trial.ledger.ingress.entered == trial.offered
-            assert trial.ledger.egress.left == trial.delivered
+            for _attempt in range(ATTEMPTS):
+                trial = ready.measure(Request("t", "test", "case", asked, "fixed", dps, 0.2))
+                assert trial.ledger.balanced, trial.warnings
+                assert trial.ledger.ingress.entered == trial.offered
+                assert trial.ledger.egress.left == trial.delivered
+                if dps is None or trial.delivered == trial.expected:
+                    break
             of = {name: [o for o in trial.outputs if o.traffic == name] for name in ("multicast", "unicast")}
             assert [o.interface for o in of["multicast"]] == ["r0", "r1", "r2", "r3"]
             assert len(of["unicast"]) == (4 if percent else 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_support.traffic import Bench, assert_perfect, bench, flows, streams
+from kernel_support.traffic import Bench, assert_perfect, bench, flows, other_fork_server, streams
 from process_support import parent_of
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Dot1Q, Ether
@@ -248,7 +248,7 @@ def test_senders_and_receivers_die_with_their_lab() -> None:
 
 def test_when_the_process_that_forks_is_killed_the_next_sender_comes_from_another_one() -> None:
     job = SenderJob(interface="lo", streams=streams(1), count=1)
-    with netns.namespace("refork") as name:
+    with other_fork_server(), netns.namespace("refork") as name:
         with start_sender(name, job) as sender:
             sender.ready()
             server = parent_of(sender.pid)
