@@ -1,4 +1,4 @@
-"""eBPF as far as it is used: a program is loaded, and attached to an interface (``linux/bpf.h``, bpf(2)).
+"""bpf(2) as far as it is used: programs are loaded, attached to interfaces and tried (``linux/bpf.h``).
 
 The attachment is a descriptor (a *link*): it ends when the last copy of that is closed, whatever became of
 the process that made it.
@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 from forwarder.abi import syscalls
 from forwarder.abi.libc import checked, libc
 
-BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE = 0, 2, 5, 28
+BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_PROG_TEST_RUN, BPF_LINK_CREATE = 0, 2, 5, 10, 28
 BPF_MAP_TYPE_ARRAY: Final = 2
-BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS = 1, 3
-BPF_TCX_INGRESS: Final = 46
+BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP = 1, 3, 6
+BPF_XDP, BPF_TCX_INGRESS = 37, 46
 TCX_NEXT, TCX_DROP = -1, 2
+XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)
+_XDP_FLAGS_DRV_MODE: Final = 1 << 2
 
 LD_ABS_B, LD_ABS_H, LD_ABS_W = 0x30, 0x28, 0x20
 """R0 = the packet's byte, half-word or word at ``immediate``, big-endian, with the context in R6; beyond the
@@ -40,9 +42,13 @@ SKB_VLAN_PRESENT: Final = 20
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _PROG_LOAD: Final = struct.Struct("=IIQQ24x16s8x")
 """prog_type, insn_cnt, insns, license; no log; kern_version, prog_flags 0; prog_name; no device."""
-_MAP_CREATE: Final = struct.Struct("=IIIII")
+_MAP_CREATE: Final = struct.Struct("=IIIIIII16s")
+"""map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, map_name"""
 _MAP_UPDATE: Final = struct.Struct("=IIQQQ")
 _LINK_CREATE: Final = struct.Struct("=IIII")
+_TEST_RUN: Final = struct.Struct("=4I2Q4I2Q4I")
+"""prog_fd, retval, data_size_in and out, data_in and out, repeat, duration; no context, flags or CPU."""
+_LONGEST_FRAME: Final = 1 << 16
 
 
 class Instruction(NamedTuple):
@@ -66,7 +72,7 @@ def load(program: Sequence[Instruction], name: str, kind: int = BPF_PROG_TYPE_SC
     )
     text, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
     addresses = (ctypes.addressof(text), ctypes.addressof(licence))
-    return _bpf(BPF_PROG_LOAD, _PROG_LOAD.pack(kind, len(program), *addresses, name.encode()))
+    return call(BPF_PROG_LOAD, _PROG_LOAD.pack(kind, len(program), *addresses, name.encode()))
 
 
 def attach_ingress(program: int, ifindex: int) -> int:
@@ -74,21 +80,65 @@ def attach_ingress(program: int, ifindex: int) -> int:
 
     Raises OSError: no such interface, or a kernel without tcx (EINVAL).
     """
-    return _bpf(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_TCX_INGRESS, 0))
+    return call(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_TCX_INGRESS, 0))
+
+
+def attach_xdp(program: int, ifindex: int) -> int:
+    """A link that runs an XDP program in an interface's driver, never in the stack instead (generic mode).
+
+    Raises OSError: the driver has no XDP (EOPNOTSUPP) or none for this MTU (ERANGE), another program is
+    there (EBUSY), or one that was attached without a link (EEXIST).
+    """
+    return call(BPF_LINK_CREATE, _LINK_CREATE.pack(program, ifindex, BPF_XDP, _XDP_FLAGS_DRV_MODE))
+
+
+class Run(NamedTuple):
+    """What a program made of a frame."""
+
+    verdict: int
+    frame: bytes
+    nanoseconds: int
+    """Of one run, on average."""
+
+
+def run_on_frame(program: int, frame: bytes, repeat: int = 1) -> Run:
+    """Run a program on a frame, as if it had come in on the loopback interface (BPF_PROG_TEST_RUN).
+
+    Raises OSError: the kernel does not run it (EINVAL: the frame is shorter than 14 bytes, or too long).
+    """
+    data, out = ctypes.create_string_buffer(frame, len(frame)), ctypes.create_string_buffer(_LONGEST_FRAME)
+    addresses = (ctypes.addressof(data), ctypes.addressof(out))
+    asked = _TEST_RUN.pack(program, 0, len(frame), _LONGEST_FRAME, *addresses, repeat, *(0 for _ in range(9)))
+    attributes = ctypes.create_string_buffer(asked, len(asked))
+    _call(BPF_PROG_TEST_RUN, attributes)
+    answer = _TEST_RUN.unpack(attributes.raw)
+    return Run(answer[1], out.raw[: answer[3]], answer[7])
+
+
+def create_map(
+    kind: int, key_bytes: int, value_bytes: int, entries: int, *, flags: int = 0, name: str = ""
+) -> int:
+    """A descriptor of a new map; ``name``: at most 15 letters. Raises OSError: the kernel gives none."""
+    asked = (kind, key_bytes, value_bytes, entries, flags, 0, 0, name.encode())
+    return call(BPF_MAP_CREATE, _MAP_CREATE.pack(*asked))
 
 
 def create_array(value_bytes: int) -> int:
     """A descriptor of an array map of one zeroed value. Raises OSError: the kernel gives none."""
-    return _bpf(BPF_MAP_CREATE, _MAP_CREATE.pack(BPF_MAP_TYPE_ARRAY, 4, value_bytes, 1, 0))
+    return create_map(BPF_MAP_TYPE_ARRAY, 4, value_bytes, 1)
 
 
 def store(array: int, value: bytes) -> None:
     """Make ``value`` the one of a map of :func:`create_array`."""
     key, held = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, len(value))
     addresses = (ctypes.addressof(key), ctypes.addressof(held))
-    _bpf(BPF_MAP_UPDATE_ELEM, _MAP_UPDATE.pack(array, 0, *addresses, 0))
+    call(BPF_MAP_UPDATE_ELEM, _MAP_UPDATE.pack(array, 0, *addresses, 0))
 
 
-def _bpf(command: int, attributes: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return checked(libc.syscall(syscalls.BPF, command, ctypes.byref(buffer), len(attributes)))
+def call(command: int, attributes: bytes) -> int:
+    """One bpf(2); raises OSError."""
+    return _call(command, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def _call(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
+    return checked(libc.syscall(syscalls.BPF, command, ctypes.byref(attributes), len(attributes)))

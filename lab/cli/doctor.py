@@ -214,8 +214,9 @@ def _numba_cache() -> str:
 
 _LIVE = """
 # Nothing is asked of the program, so it gives each frame back.
-from lab.bpf.library import Object
-with Object("generate") as loaded:
+from forwarder.abi.bpf_object import Object
+from lab.bpf import GENERATE
+with Object(GENERATE) as loaded:
     loaded.run_live("generate", bytes(64), 2, 1)
 """
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forwarder.abi import bpf
-from lab.bpf.library import Object, fields
+from forwarder.abi.bpf_object import Object, fields
+from lab.bpf import COUNT
 from lab.load.jobs import ReceiverJob
 from lab.traffic.compiled import Integers
 from lab.traffic.receive import check
@@ -115,7 +116,7 @@ class Counter(AbstractContextManager["Counter"]):
             raise OSError(f"counting needs {needed:,} bytes: {job.ring_bytes_max:,} allowed")
         with ExitStack() as stack:
             sizes = {name: entries for name, (_, entries) in maps.items()}
-            program = self.object = stack.enter_context(Object("count", sizes))
+            program = self.object = stack.enter_context(Object(COUNT, sizes))
             arrays = {name: program.array(name, row) for name, (row, _) in maps.items()}
             self._interfaces, self._flows = arrays["interfaces"], arrays["flows"]
             self._totals = arrays["totals"]

@@ -19,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lab.bpf.library import Object, fields
+from forwarder.abi.bpf_object import Object, fields
+from lab.bpf import GENERATE
 from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
 from lab.load.stamp import HEADER_BYTES
 from lab.load.turns import Integers, order, sequences
@@ -132,7 +133,7 @@ class LiveGenerator:
         self._held.close()
         with ExitStack() as held:
             place = _place_to_park(held)
-            loaded = held.enter_context(Object("generate", {"slots": slots}))
+            loaded = held.enter_context(Object(GENERATE, {"slots": slots}))
             loaded.attach_xdp("generate", place)
             self._held = held.pop_all()
         self._object = loaded

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kernel_support.bpf_run import run
 from kernel_support.traffic import Bench, bench, flows, streams
 from packet_support.bpf_machine import execute
 from scapy.layers.inet import IP, UDP, IPOption_NOP
@@ -18,6 +17,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 
 from forwarder.abi.af_packet import SOCK_FILTER
+from forwarder.abi.bpf import run_on_frame as run
 from lab.load.jobs import Flow, ReceiverJob, ReceiverReport, SenderJob, Stream
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
@@ -144,7 +144,7 @@ def test_every_frame_is_judged_as_a_captured_one(
         for frame in seen:
             if program == "count_packet" and len(frame) < SHORTEST_PACKET:
                 continue
-            verdict, _ = run(counter.object.program(program), frame)
+            verdict = run(counter.object.program(program), frame).verdict
             assert verdict == (taken if _captured(job, oracle, frame, time.time_ns()) else left)
         assert counter.add_to(tally) == {"lo": 0}
     latencies = [check.LATENCY_MIN, check.LATENCY_MAX, check.LATENCY_SUM]

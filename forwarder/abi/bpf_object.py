@@ -1,4 +1,4 @@
-"""libbpf (``apt-get install libbpf1``) as far as the lab uses it: load an object, map arrays, attach, run.
+"""libbpf (``apt-get install libbpf1``) as far as it is used: load an object, find its maps, attach, run.
 
 Only calls of libbpf 1.0 and later: Debian 12 has 1.1. Every failure is an :class:`OSError` that says what was
 tried; EPERM means that CAP_BPF and CAP_NET_ADMIN are needed.
@@ -8,14 +8,17 @@ import ctypes
 import mmap
 import os
 import socket
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from forwarder.abi.bpf_maps import Map
 
 LIBRARY: Final = "libbpf.so.1"
 BPF_F_TEST_XDP_LIVE_FRAMES: Final = 2
@@ -43,6 +46,8 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_object__find_program_by_name": (c_void_p, (c_void_p, c_char_p)),
     "bpf_object__find_map_by_name": (c_void_p, (c_void_p, c_char_p)),
     "bpf_program__fd": (c_int, (c_void_p,)),
+    "bpf_program__set_autoload": (c_int, (c_void_p, c_bool)),
+    "bpf_program__attach": (c_void_p, (c_void_p,)),
     "bpf_program__attach_xdp": (c_void_p, (c_void_p, c_int)),
     "bpf_link__destroy": (c_int, (c_void_p,)),
     "bpf_map__fd": (c_int, (c_void_p,)),
@@ -83,14 +88,17 @@ def fields(kind: npt.DTypeLike, *names: str) -> list[tuple[str, npt.DTypeLike]]:
 
 
 class Object(AbstractContextManager["Object"]):
-    """The programs and maps of ``NAME.bpf.o`` beside this module, loaded. A context manager.
+    """The programs and maps of a compiled object, loaded. A context manager.
 
-    ``sizes``: entries of its maps, where they are not as many as the source says.
+    Args:
+        sizes: entries of its maps, where they are not as many as the source says.
+        extra: programs that the source marks as not loaded by default (``SEC("?…")``), and are wanted.
     """
 
-    def __init__(self, name: str, sizes: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, path: Path, sizes: Mapping[str, int] | None = None, extra: Collection[str] = ()
+    ) -> None:
         library = _libbpf()
-        path = Path(__file__).with_name(f"{name}.bpf.o")
         self._name = path.name
         with ExitStack() as stack:
             opened = library.bpf_object__open_file(os.fsencode(path), None)
@@ -99,6 +107,8 @@ class Object(AbstractContextManager["Object"]):
             for map_name, entries in (sizes or {}).items():
                 if error := library.bpf_map__set_max_entries(self._found("map", map_name), entries):
                     raise _failed(f"{path.name}: map {map_name} of {entries:,} entries", -error)
+            for name in extra:
+                library.bpf_program__set_autoload(self._found("program", name), True)
             if error := library.bpf_object__load(self._object):
                 raise _failed(f"loading {path.name}", -error)
             self._stack = stack.pop_all()
@@ -107,6 +117,10 @@ class Object(AbstractContextManager["Object"]):
         """The descriptor of a program, which belongs to this object."""
         descriptor: int = _libbpf().bpf_program__fd(self._found("program", name))
         return descriptor
+
+    def map(self, name: str) -> Map:
+        """A map of this object, which keeps its descriptor."""
+        return Map(_libbpf().bpf_map__fd(self._found("map", name)))
 
     def array(self, name: str, entry: npt.DTypeLike) -> npt.NDArray[Any]:
         """The memory of an array map (``BPF_F_MMAPABLE``), shared with the kernel: one ``entry`` each.
@@ -121,8 +135,19 @@ class Object(AbstractContextManager["Object"]):
         mapped = mmap.mmap(_libbpf().bpf_map__fd(found), size)
         return np.frombuffer(mapped, dtype, entries)
 
+    def attach(self, program: str) -> None:
+        """Attach a program where its section says, until this object is closed."""
+        link = _made(
+            _libbpf().bpf_program__attach(self._found("program", program)),
+            f"{self._name}: attaching {program}",
+        )
+        self._stack.callback(_libbpf().bpf_link__destroy, link)
+
     def attach_xdp(self, program: str, interface: str) -> None:
-        """Attach until this object is closed; in the driver where that can, else in the stack."""
+        """Attach until this object is closed; in the driver where that can, else in the stack.
+
+        :func:`forwarder.abi.bpf.attach_xdp` is the one for the driver alone.
+        """
         index = socket.if_nametoindex(interface)
         what = f"{self._name}: attaching {program} to {interface}"
         link = _made(_libbpf().bpf_program__attach_xdp(self._found("program", program), index), what)
