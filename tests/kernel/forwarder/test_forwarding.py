@@ -307,48 +307,90 @@ def test_ordinary_sockets_at_both_ends(shared_relay: Relay) -> None:
     assert [bytes.fromhex(line) for line in received.split("\n")[:-1]] == payloads
 
 
-def test_a_corrupted_datagram_stays_corrupted_and_alone(shared_relay: Relay) -> None:
-    """Coalesced with others it would get a checksum that is right, from the kernel that cuts the frame."""
-    of = streams(1)
-    frames = []
-    for number in range(99):
-        frame = bytearray(bytes(datagram(b"datagram %4d" % number, group="239.1.0.0")))
-        if number % 3 == 1:
-            frame[-1] ^= 0xFF
-        frames.append(bytes(frame))
-    stats = shared_relay.forwarder.stats()
-    receiving = ReceiverJob(interfaces=("r0",), full=True, keep_frames=200)
-    with shared_relay.rules(rule(of[0])), shared_relay.bench.transferring([], receiving) as transfer:
-        with held_up(shared_relay):
-            sender = shared_relay.bench.sender(
-                SenderJob(
-                    interface="g0",
-                    frames=tuple(frame.hex() for frame in frames),
-                    rate_dps=10_000,
-                    cpu=some_cpus()[0],
-                )
-            )
+def send_held_up(running: Relay, frames: Sequence[bytes]) -> Sequence[Frame]:
+    """The same for a worker that finds all of them in its ring at once."""
+    stats = running.forwarder.stats()
+    receiving = ReceiverJob(interfaces=("r0",), full=True, keep_frames=2 * len(frames))
+    job = SenderJob(
+        interface="g0",
+        frames=tuple(frame.hex() for frame in frames),
+        rate_dps=10_000,
+        cpu=some_cpus()[0],
+    )
+    with running.bench.transferring([], receiving) as transfer:
+        with held_up(running):
+            sender = running.bench.sender(job)
             sender.ready()
             sender.go()
             sender.report()
-        eventually(lambda: counts(shared_relay.forwarder.stats(), stats).sent == 99, "99 copies sent")
-    seen = [
-        observe(frame.interface, bytes.fromhex(frame.data), frame.checksum_ready)
-        for frame in transfer.seen.captured
-    ]
-    expected = [(frame[HEADER_BYTES:].hex(), number % 3 == 1) for number, frame in enumerate(frames)]
-    assert sorted((one["payload"], one["UDP checksum"] == "wrong") for one in seen) == sorted(expected)
+        eventually(
+            lambda: (
+                counts(running.forwarder.stats(), stats).matched == len(frames) and running.owes_nothing()
+            ),
+            "all copies sent",
+        )
+    return transfer.seen.captured
 
 
 @contextmanager
-def segmenting(bench: Bench, interface: str) -> Iterator[None]:
-    """``interface`` in ``gen`` hands whole GSO frames across, as veth does by default."""
-    with Netlink(bench.lab.gen) as netlink:
-        netlink.set_features(interface, {"tx-udp-segmentation": True})
+def feature(namespace: str, interface: str, name: str, on: bool) -> Iterator[None]:
+    """A device feature of ``interface`` other than it is in a lab."""
+    with Netlink(namespace) as netlink:
+        netlink.set_features(interface, {name: on})
         try:
             yield
         finally:
-            netlink.set_features(interface, {"tx-udp-segmentation": False})
+            netlink.set_features(interface, {name: not on})
+
+
+@pytest.mark.parametrize(
+    ("options", "filled", "frames_sent"),
+    [
+        pytest.param((), True, (70, 90), id="filled in"),
+        pytest.param(("--zero-checksum", "keep"), False, (200, 220), id="kept"),
+        pytest.param(("--no-coalesce",), True, (300, 300), id="each by itself"),
+    ],
+)
+def test_checksums_leave_right_or_filled_in_or_as_wrong_as_they_came(
+    mcrd_bench: Bench, options: Sequence[str], filled: bool, frames_sent: tuple[int, int]
+) -> None:
+    """On one output the capture sees what is on the wire, as nothing is left to a device. On the other an
+    ordinary socket gets it.
+
+    Three flows: without checksums, with right ones, and by turns right, missing and wrong. A wrong one leaves
+    alone: together with others it would get a right one, from the kernel that cuts the frame.
+    """
+    kinds = {4000: ["absent"], 4001: ["right"], 4002: ["right", "absent", "wrong"]}
+    frames, expected = [], []
+    for number in range(300):
+        port = 4000 + number % 3
+        kind = kinds[port][number // 3 % len(kinds[port])]
+        packet = datagram(b"datagram %4d" % number, group="239.1.0.0", sport=port)
+        if kind == "absent":
+            packet[UDP].chksum = 0
+        frame = bytearray(bytes(packet))
+        frame[-1] ^= 0xFF if kind == "wrong" else 0
+        frames.append(bytes(frame))
+        expected.append((frame[HEADER_BYTES:].hex(), "right" if kind == "absent" and filled else kind))
+    lab = mcrd_bench.lab
+    receive = [sys.executable, udp_receiver.__file__, "10.20.1.2", "239.2.0.0", "5002"]
+    with (
+        feature(lab.fwd, "out0", "tx-checksum-ip-generic", on=False),
+        feature(lab.fwd, "out1", "tx-checksum-ip-generic", on=False),
+        relay(mcrd_bench, "in0", rule(streams(1)[0], "out0", "out1"), options=options) as running,
+        netns.spawn(lab.rcv, receive, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as receiver,
+    ):
+        assert receiver.stdout
+        assert receiver.stdout.readline() == "ready\n"
+        captured = send_held_up(running, frames)
+        received, _ = receiver.communicate(timeout=30)
+        totals = running.forwarder.stats()["totals"]
+    assert all(frame.checksum_ready for frame in captured)
+    seen = [observe(frame.interface, bytes.fromhex(frame.data), True) for frame in captured]
+    assert sorted((one["payload"], one["UDP checksum"]) for one in seen) == sorted(expected)
+    assert {one["IP checksum"] for one in seen} == {"right"}
+    assert sorted(received.split()) == sorted(payload for payload, kind in expected if kind != "wrong")
+    assert frames_sent[0] <= totals["frames_sent"] / 2 <= frames_sent[1]
 
 
 @pytest.mark.parametrize("segment_bytes", [None, 103], ids=["partial checksums", "GSO of 103 bytes"])
@@ -361,18 +403,21 @@ def test_a_local_socket_with_offloads_is_forwarded_intact(
     before = shared_relay.forwarder.stats()
     receiving = ReceiverJob(interfaces=("r0",), full=True, keep_frames=2 * datagrams)
     with (
-        segmenting(shared_relay.bench, "g0"),
+        feature(shared_relay.bench.lab.gen, "g0", "tx-udp-segmentation", on=True),
         shared_relay.rules(rule(of[0])),
         shared_relay.bench.transferring([], receiving) as transfer,
     ):
         command = [sys.executable, udp_sender.__file__, "10.10.0.1", "239.1.0.0", "5001", str(datagrams)]
-        netns.run(shared_relay.bench.lab.gen, [*command, *([str(segment_bytes)] if segment_bytes else [])])
+        command += [str(segment_bytes)] if segment_bytes else []
+        with held_up(shared_relay):
+            netns.run(shared_relay.bench.lab.gen, command)
         eventually(
             lambda: counts(shared_relay.forwarder.stats(), before).sent == datagrams, "all copies sent"
         )
     after = shared_relay.forwarder.stats()
     frames = after["totals"]["frames_received"] - before["totals"]["frames_received"]
     assert frames == (datagrams if segment_bytes is None else -(-datagrams // udp_sender.SEGMENTS))
+    assert after["totals"]["frames_sent"] - before["totals"]["frames_sent"] <= 10, "datagrams leave together"
     seen = [
         observe(frame.interface, bytes.fromhex(frame.data), frame.checksum_ready)
         for frame in transfer.seen.captured
