@@ -8,6 +8,7 @@ import typer
 from forwarder.config.arguments import exit_on_full_disk
 from forwarder.problems import ProblemsError
 from lab.cli.advise import advise_command, model_command
+from lab.cli.bisect import bisect
 from lab.cli.machine import clean, doctor
 from lab.cli.report import comparisons, report
 from lab.cli.run import compare, list_scenarios, plan, run
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "run": run,
     "compare": compare,
+    "bisect": bisect,
     "report": report,
     "comparisons": comparisons,
     "model": model_command,

@@ -84,7 +84,7 @@ def plan(names: Names = None, profile: ProfileOption = None, as_json: JsonOption
     from lab.scenario.profiles import profile_named
     from lab.steps.plan import steps
 
-    scenarios = load_scenarios(names or [], len(_divided(None).forwarder))
+    scenarios = load_scenarios(names or [], len(divided(None).forwarder))
     planned = steps(scenarios, profile_named(profile or "quick"))
     total = sum(step.seconds for step in planned)
     if as_json:
@@ -155,7 +155,7 @@ def run(
             )
         going = session.resume(resume)
     else:
-        cpus = _divided(forwarder_cpus)
+        cpus = divided(forwarder_cpus)
         scenarios = load_scenarios(names or [], len(cpus.forwarder))
         files = [name for name in names or [] if name.endswith(".toml")]
         paths = {load_scenarios([name])[0].name: str(Path(name).resolve()) for name in files}
@@ -226,12 +226,12 @@ def compare(
         raise BadInputError("two sides are needed, A and B: see mcastlab compare --help")
     profile = profile or "quick"
     scenario = comparison.ask(a, b, case or [], metric or [], pairs, profile, resolved)
-    cpus = _divided(forwarder_cpus)
+    cpus = divided(forwarder_cpus)
     going = session.start({}, profile_named(profile), out_dir, made=[scenario], peers=peer or [], cpus=cpus)
     _complete(going, as_json, quiet=quiet)
 
 
-def _divided(forwarder_cpus: str | None) -> Cpus:
+def divided(forwarder_cpus: str | None) -> Cpus:
     """The machine's CPUs as the user divides them, or half and half."""
     from lab.trial.plan import divide
 
@@ -249,12 +249,9 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
     from lab.ci import job_summary
     from lab.ci import junit as junit_file
     from lab.journal.archive import steps_done
-    from lab.journal.progress import reporter_for
-    from reports.page.html import write_report
 
     archive = session.archive
-    ended = session.run(reporter_for(silent=as_json or quiet))
-    written = write_report(archive.results, archive.directory)
+    ended, written = performed(session, silent=as_json or quiet)
     if junit:
         planned, done = [step.step_id for step in session.steps], steps_done(archive.directory)
         started_at = archive.started.started_at if archive.started else ""
@@ -263,21 +260,39 @@ def _complete(session: Session, as_json: bool, *, quiet: bool, junit: Path | Non
         report = next((path.read_text("utf-8") for path in written if path.suffix == ".md"), "")
         job_summary.append(Path(summary), job_summary.markdown(archive.records, ended, report))
     if as_json:
-        document = ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"})
-        document |= {"directory": str(archive.directory), "report": list(map(str, written))}
-        comparisons = [record.model_dump() for record in archive.records if isinstance(record, Comparison)]
-        aims = [record.model_dump() for record in _aims(archive.records)]
-        print_json({**document, "comparisons": comparisons, "aims": aims})
+        print_json(document(session, ended, written))
     else:
-        _print_outcome(archive.records, ended, written or [archive.results])
+        print_outcome(archive.records, ended, written or [archive.results])
+        out.print(ended.outcome)
     raise typer.Exit(terminal.EXIT_STATUS[ended.outcome])
+
+
+def performed(session: Session, *, silent: bool) -> tuple[RunEnded, list[Path]]:
+    """Perform the steps that are left, and write the report: its files."""
+    from lab.journal.progress import reporter_for
+    from reports.page.html import write_report
+
+    ended = session.run(reporter_for(silent=silent))
+    return ended, write_report(session.archive.results, session.archive.directory)
+
+
+def document(session: Session, ended: RunEnded, written: list[Path]) -> dict[str, object]:
+    """What ``--json`` prints of a run."""
+    archive = session.archive
+    return {
+        **ended.model_dump(include={"outcome", "failures", "inconclusive", "skipped"}),
+        "directory": str(archive.directory),
+        "report": list(map(str, written)),
+        "comparisons": [record.model_dump() for record in archive.records if isinstance(record, Comparison)],
+        "aims": [record.model_dump() for record in _aims(archive.records)],
+    }
 
 
 def _aims(records: Iterable[AnyRecord]) -> list[Check]:
     return [record for record in records if isinstance(record, Check) and record.aim]
 
 
-def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
+def print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path]) -> None:
     if comparisons := [(None, record) for record in records if isinstance(record, Comparison)]:
         print_comparisons(comparisons)
     aims = _aims(records)
@@ -293,4 +308,3 @@ def _print_outcome(records: list[AnyRecord], ended: RunEnded, written: list[Path
             say(f"{label} {sentence}")
     for path in written:
         say(path)
-    out.print(ended.outcome)

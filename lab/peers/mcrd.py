@@ -241,10 +241,11 @@ def start_forwarder(
     takes them; ``cpus``: those that it may place workers on; ``strategy`` and ``workers``: ``None`` leaves
     the option out. ``tree``: where the source of another forwarder than the installed one is.
     """
+    program = [str(Path(sys.executable).with_name("mcrd"))] if tree is None else _command_of(tree)
     directory = ownership.scratch_directory("mcrd")
     (directory / "rules.json").write_text(json.dumps(document))
     command = [
-        *([str(Path(sys.executable).with_name("mcrd"))] if tree is None else _command_of(tree)),
+        *program,
         "supervisor",
         *("--control-socket-path", str(directory / "control")),
         *("--rules", str(directory / "rules.json")),
@@ -264,9 +265,12 @@ def start_forwarder(
 
 
 def _command_of(tree: Path) -> list[str]:
-    """``mcrd`` of another source tree."""
-    project = tomllib.loads((tree / "pyproject.toml").read_text())
-    module, _, function = project["project"]["scripts"]["mcrd"].partition(":")
+    """``mcrd`` of another source tree. Raises PeerError if it has none."""
+    try:
+        project = tomllib.loads((tree / "pyproject.toml").read_text())
+        module, _, function = project["project"]["scripts"]["mcrd"].partition(":")
+    except (OSError, ValueError, KeyError) as error:
+        raise PeerError(f"mcrd: there is none in that commit's pyproject.toml: {error!r}") from error
     code = f"import sys; sys.argv[0] = 'mcrd'; from {module} import {function}; {function}()"
     # -P: nothing comes before the tree on the path, not even the directory that the lab was started in.
     return [sys.executable, "-P", "-c", code]

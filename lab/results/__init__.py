@@ -52,6 +52,8 @@ from lab.results.records import Check as Check
 from lab.results.records import Comparison as Comparison
 from lab.results.records import Delay as Delay
 from lab.results.records import Footprint as Footprint
+from lab.results.records import Judged as Judged
+from lab.results.records import Judgement as Judgement
 from lab.results.records import Pipelines as Pipelines
 from lab.results.records import Purpose as Purpose
 from lab.results.records import RunEnded as RunEnded

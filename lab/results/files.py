@@ -15,6 +15,7 @@ AnyRecord = Annotated[
     | records.Trial
     | records.ZeroLoss
     | records.Comparison
+    | records.Judged
     | records.Footprint
     | records.Delay
     | records.Capacity

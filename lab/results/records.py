@@ -182,6 +182,21 @@ class Comparison(Record):
         return self.metric if self.share is None else f"{self.metric} at {self.share:g} ×"
 
 
+Judgement = Literal["good", "bad", "undecided", "skipped"]
+
+
+class Judged(Record):
+    """On which side of a change a commit is. Its comparison with the good one, if any, stands before."""
+
+    kind: Literal["judged"] = "judged"
+    scenario: str
+    case: str
+    commit: str
+    judgement: Judgement
+    why: str = ""
+    """Why it was skipped."""
+
+
 class Footprint(Record):
     """What a number of workers costs when really started, beside what the document and the model say."""
 

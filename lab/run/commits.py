@@ -46,28 +46,43 @@ def resolved(commit: str, field: str = "commit") -> str:
     return found.stdout.strip()[:HASH_LENGTH]
 
 
+class WorkTrees(dict[str, Path]):
+    """A directory with the files of each commit, made when it is first asked for.
+
+    Raises CommitError for a commit that cannot be checked out.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def __missing__(self, commit: str) -> Path:
+        parent = _new_directory(resolved(commit))
+        self._stack.callback(git, "worktree", "prune")
+        self._stack.callback(shutil.rmtree, parent, ignore_errors=True)
+        parent.chmod(0o755)  # workers run without privileges and import from there
+        tree = parent / "tree"
+        added = git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+        if added.returncode:
+            raise CommitError([Problem("commit", repr(commit), added.stderr.strip())])
+        for source in tree.rglob("*.py"):
+            os.utime(source, (SOURCE_TIME, SOURCE_TIME))
+        self[commit] = tree
+        return tree
+
+
 @contextmanager
-def work_trees(commits: Iterable[str]) -> Iterator[Mapping[str, Path]]:
-    """A directory with the files of each commit, removed at the end of the ``with`` block.
+def work_trees(commits: Iterable[str]) -> Iterator[WorkTrees]:
+    """The trees of ``commits``, and of others on demand, removed at the end of the ``with`` block.
 
     Raises:
         CommitError: one cannot be checked out.
     """
-    trees: dict[str, Path] = {}
     with ExitStack() as stack:
         git("worktree", "prune")  # forget trees of killed runs, whose directories are gone
-        for commit in dict.fromkeys(commits):
-            parent = _new_directory(resolved(commit))
-            stack.callback(git, "worktree", "prune")
-            stack.callback(shutil.rmtree, parent, ignore_errors=True)
-            parent.chmod(0o755)  # workers run without privileges and import from there
-            tree = parent / "tree"
-            added = git("worktree", "add", "--detach", "--quiet", str(tree), commit)
-            if added.returncode:
-                raise CommitError([Problem("commit", repr(commit), added.stderr.strip())])
-            for source in tree.rglob("*.py"):
-                os.utime(source, (SOURCE_TIME, SOURCE_TIME))
-            trees[commit] = tree
+        trees = WorkTrees(stack)
+        for commit in commits:
+            _ = trees[commit]
         yield trees
 
 
@@ -157,6 +172,31 @@ def _forwarder_of(commit: str) -> str | None:
 def _hash(name: str) -> str | None:
     found = git("rev-parse", "--verify", "--quiet", name)
     return None if found.returncode else found.stdout.strip()
+
+
+def history(good: str, bad: str) -> list[str]:
+    """The commits after ``good``, up to ``bad``, that change the forwarder, in order. A merge is one of them.
+
+    Raises:
+        CommitError: one does not exist, ``good`` does not come before ``bad``, or their forwarders are equal.
+    """
+    first, last = resolved(good, "--good"), resolved(bad, "--bad")
+    if git("merge-base", "--is-ancestor", first, last).returncode:
+        raise CommitError([Problem("--good", repr(good), f"a commit that comes before {bad}")])
+    between = f"{first}..{last}"
+    changing = git("rev-list", "--first-parent", "--reverse", between, "--", PACKAGE).stdout.split()
+    after = set(git("rev-list", "--ancestry-path", between).stdout.split())
+    commits = [commit[:HASH_LENGTH] for commit in changing if commit in after]
+    if not commits or _forwarder_of(first) == _forwarder_of(last):
+        raise CommitError(
+            [Problem("--bad", repr(bad), f"a commit whose {PACKAGE}/ differs from that of {good}")]
+        )
+    return commits
+
+
+def subject(commit: str) -> str:
+    """The first line of a commit's message."""
+    return git("log", "-1", "--format=%s", commit).stdout.strip()
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -55,8 +55,7 @@ class Session:
         commits = (commit for scenario in self.scenarios for commit in scenario.commits())
         peers = dict(self.availability.peers)
         with self.archive, work_trees(commits) as trees:
-            if trees:
-                peers[mcrd.PEER.name] = mcrd.PEER.with_trees(trees)
+            peers[mcrd.PEER.name] = mcrd.PEER.with_trees(trees)
             skipped = self.availability.skipped(self.scenarios)
             if self.baseline is not None and not any(scenario.name == NAME for scenario in self.scenarios):
                 skipped.append(f"{NAME}: {self.baseline}")

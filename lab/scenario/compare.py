@@ -45,7 +45,8 @@ PAIRS = 8
 """Where none are asked for and the profile has fewer: enough for a verdict."""
 _NAME_LENGTH, _TITLE_LENGTH = 60, 120
 RECEIVE: tuple[Receive, ...] = get_args(Receive)
-_OPTIONS = (
+Options = Sequence[tuple[str, str]]
+_OPTIONS: Options = (
     (r"^case\[0\]\.", "A."),
     (r"^case\[1\]\.", "B."),
     (r"^setting\.", "--case."),
@@ -90,13 +91,7 @@ def ask(
     """
     problems: list[Problem] = []
     sides = (_side("A", a, resolve, problems), _side("B", b, resolve, problems))
-    common: dict[str, object] = {}
-    for part in base:
-        key, equals, value = _split(part)
-        if equals:
-            _take(common, "--case", key, value, resolve, problems)
-        else:
-            problems.append(Problem("--case", repr(part), f"key=value with one of {', '.join(KEYS)}"))
+    common = common_settings(base, resolve, problems)
     compared = metric_tables(metrics or DEFAULT_METRICS, problems)
     return checked(_tables(sides, common, compared, profile, pairs), NAME, problems)
 
@@ -105,7 +100,9 @@ class CompareError(ProblemsError):
     """Sides that cannot be compared."""
 
 
-def checked(tables: Mapping[str, object], name: str, problems: list[Problem]) -> Scenario:
+def checked(
+    tables: Mapping[str, object], name: str, problems: list[Problem], options: Options = _OPTIONS
+) -> Scenario:
     """The scenario in ``tables``, if nothing is wrong with it and there are no ``problems`` yet.
 
     Raises:
@@ -116,13 +113,25 @@ def checked(tables: Mapping[str, object], name: str, problems: list[Problem]) ->
     except ScenarioError as error:
         for problem in error.problems:
             field = problem.field.removeprefix(f"{name}: ")
-            for pattern, option in _OPTIONS:
+            for pattern, option in options:
                 field = re.sub(pattern, option, field)
             problems.append(replace(problem, field=field))
     else:
         if not problems:
             return scenario
     raise CompareError(problems)
+
+
+def common_settings(parts: Sequence[str], resolve: Resolve, problems: list[Problem]) -> dict[str, object]:
+    """The settings that ``--case KEY=VALUE`` gives; adds what is wrong to ``problems``."""
+    common: dict[str, object] = {}
+    for part in parts:
+        key, equals, value = _split(part)
+        if equals:
+            _take(common, "--case", key, value, resolve, problems)
+        else:
+            problems.append(Problem("--case", repr(part), f"key=value with one of {', '.join(KEYS)}"))
+    return common
 
 
 def _side(where: str, text: str, resolve: Resolve, problems: list[Problem]) -> Side:

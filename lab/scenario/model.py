@@ -24,6 +24,7 @@ from lab.scenario.profiles import PROFILES, Profile, ProfileName
 from lab.scenario.rfc3918_tables import CapacityTable, Chosen, DelayTable, LatencyTable, Section
 from lab.scenario.tables import (
     DEFAULT_RECEIVE,
+    Bisect,
     Case,
     Compare,
     Defaults,
@@ -62,6 +63,7 @@ class Scenario(BaseModel):
     case: list[Case] = []
     expect: list[Expect] = []
     compare: list[Compare] = []
+    bisect: Bisect | None = None
     footprint: list[FootprintCase] = []
     latency: list[LatencyTable] = []
     delay: list[DelayTable] = []

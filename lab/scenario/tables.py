@@ -192,6 +192,18 @@ class Compare(Model):
     ratio. Pairs are added until it does, up to three times as many."""
 
 
+class Bisect(Model):
+    """``[bisect]``: which commit changed a figure of the only case, whose commit is the good one."""
+
+    metric: Metric
+    share: Annotated[float, Field(gt=0, le=10)] | None = None
+    """As for a comparison."""
+    commits: Annotated[list[Annotated[str, _Commit]], Field(min_length=1)]
+    """Those after the good one that may have changed it, in order; the last one is bad."""
+    pairs_max: Annotated[int, Field(ge=6, le=200)] = 16
+    """Pairs of one comparison at most. With fewer than six there is no verdict."""
+
+
 class Expect(Model):
     """``[[expect]]``: what one trial must show, to the datagram. One check for each key that is given."""
 

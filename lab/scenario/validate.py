@@ -14,7 +14,7 @@ from lab.scenario.mcrd_command import option_problems
 from lab.scenario.model import Scenario
 from lab.scenario.rfc3918_tables import Chosen, LatencyTable
 from lab.scenario.subjects import SUBJECTS
-from lab.scenario.tables import SHARED_METRICS, Case, Compare, Defaults, Expect, FootprintCase
+from lab.scenario.tables import SHARED_METRICS, Bisect, Case, Compare, Defaults, Expect, FootprintCase
 
 
 def sense_problems(scenario: Scenario) -> list[Problem]:
@@ -47,6 +47,8 @@ def sense_problems(scenario: Scenario) -> list[Problem]:
     tables: list[tuple[str, Iterable[Problem]]] = []
     for index, compare in enumerate(scenario.compare):
         tables.append((f"compare[{index}]", _compare_problems(scenario, compare)))
+    if scenario.bisect is not None:
+        tables.append(("bisect", _bisect_problems(scenario, scenario.bisect)))
     for index, expect in enumerate(scenario.expect):
         tables.append((f"expect[{index}]", _expect_problems(scenario, expect)))
     for key, probes in scenario.chosen_tables().items():
@@ -152,6 +154,22 @@ def _compare_problems(scenario: Scenario, compare: Compare) -> Iterable[Problem]
     for key, name in (*named, ("a_case", compare.a_case), ("b_case", compare.b_case)):
         if name in unmeasured:
             yield Problem(key, repr(name), "a case of which something is measured")
+
+
+def _bisect_problems(scenario: Scenario, bisect: Bisect) -> Iterable[Problem]:
+    cases = [case.name for case in scenario.case if scenario.settings_of(case).commit is not None]
+    if scenario.subjects != ["mcrd"] or len(cases) != 1 or len(scenario.case) != 1:
+        yield Problem(
+            "(table)", f"{len(scenario.case)} cases", "one case with a commit, and mcrd its only subject"
+        )
+    if bisect.metric == "generator rate":
+        yield Problem("metric", repr(bisect.metric), "a metric of the forwarder")
+    if bisect.share is not None and bisect.metric not in SHARED_METRICS:
+        allowed = f"left out but for {', '.join(map(repr, SHARED_METRICS))}"
+        yield Problem("share", str(bisect.share), allowed)
+    needed = "flat-out" if bisect.metric == "delivered copies/s" else "zero-loss"
+    if needed not in scenario.measure:
+        yield Problem("metric", repr(bisect.metric), f"with {needed!r} in measure")
 
 
 def _probe_problems(scenario: Scenario, key: str, probe: Chosen) -> Iterable[Problem]:

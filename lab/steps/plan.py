@@ -5,6 +5,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 
 from lab.scenario.model import Scenario
 from lab.scenario.profiles import ProfileName
+from lab.steps.kinds.bisect import BisectStep
 from lab.steps.kinds.calibrate import CalibrateStep
 from lab.steps.kinds.change import ChangeStep
 from lab.steps.kinds.compare import CompareStep
@@ -30,6 +31,7 @@ KINDS: tuple[type[Step], ...] = (
     CalibrateStep,  # the generator alone: its ceiling
     SearchStep,  # zero-loss rate of each subject
     CompareStep,  # two subjects in turn, as soon as both have been searched: their benches still run
+    BisectStep,  # commits against a good one
     # What other tables ask for, which may start from what the searches found.
     LatencyStep,
     DelayStep,

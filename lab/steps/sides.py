@@ -64,6 +64,7 @@ def measured_sides(step: CompareStep, context: Context) -> tuple[MeasuredSide, M
 
 def _best(step: CompareStep, side: Side, context: Context) -> ZeroLoss:
     """The search with the highest zero-loss rate: the way to receive that suits this side."""
+    side = step.reference or side
     known = context.best_rate(step.scenario.name, side.case.name, side.subject, side.receive)
     if known is None:
         ends = dict.fromkeys(trial.ended for trial in _tried(step, side, context) if trial.ended)
@@ -83,6 +84,7 @@ def _receive(step: CompareStep, side: Side) -> Receive:
 
 def _tried(step: CompareStep, side: Side, context: Context) -> list[Trial]:
     """The trials of one side's searches, and the unpaced ones."""
+    side = step.reference or side
     return [
         trial
         for trial in context.of_kind(Trial)

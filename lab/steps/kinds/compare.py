@@ -7,7 +7,7 @@ a difference that is seen twice counts. :mod:`lab.steps.sides` says what is meas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -60,6 +60,8 @@ class CompareStep(Step):
     b: Side
     number: int = 1
     """Among the repetitions of the same."""
+    reference: Side | None = None
+    """Whose zero-loss rate the rates of both sides come from; left out: each side's own."""
 
     records: ClassVar = (Comparison,)
 
@@ -106,7 +108,7 @@ class CompareStep(Step):
         return super().seconds + self.trials * longer * self.trial_s
 
     def perform(self, context: Context) -> None:
-        record = _measure(self, context)
+        record = self._measure(context)
         line = describe(record)
         if is_missed(record):
             context.failures.append(f"{self.step_id}: {line}")
@@ -124,9 +126,25 @@ class CompareStep(Step):
         if is_worse(first, tolerance):
             context.reporter.outcome("beyond what is tolerated: once more, with everything started anew")
             context.benches.close()
-            taken.append(_measure(self, context))
+            taken.append(self._measure(context))
             context.reporter.outcome(describe(taken[-1]))
         context.check(tolerated(taken, tolerance), self.step_id)
+
+    def _measure(self, context: Context) -> Comparison:
+        """As many pairs as the profile says.
+
+        With a wanted width, pairs are added until the interval is as narrow, up to :data:`MORE_PAIRS` times
+        as many. What ends it is the width, whatever the ratio, so it does not make a difference likelier.
+        """
+        asked, within = self.profile.pairs, self.compare.within
+
+        def more(pairs: Pairs, tried: int) -> int:
+            if not tried:
+                return asked
+            wide = within is not None and pairs and ratio_of(pairs).half_width > within
+            return min(PAIRS_MORE, MORE_PAIRS * asked - tried) if wide else 0
+
+        return measure(self, context, more)
 
     def _judge_repetitions(self, last: Comparison, context: Context) -> None:
         """Check that comparisons of a subject with itself see no difference."""
@@ -199,21 +217,26 @@ def same(taken: Sequence[Comparison], within: float | None) -> Check:
     )
 
 
-def _measure(step: CompareStep, context: Context) -> Comparison:
-    """Measure both sides in turn, as many pairs as the profile says, and record the result.
+Pairs = Sequence[tuple[float, float]]
 
-    With a wanted width, pairs are added until the interval is as narrow, up to :data:`MORE_PAIRS` times as
-    many. What ends it is the width, whatever the ratio, so it does not make a difference likelier.
+
+def measure(step: CompareStep, context: Context, more: Callable[[Pairs, int], int]) -> Comparison:
+    """Measure both sides in turn and record the result.
+
+    Args:
+        more: how many pairs to add to those that have values, of so many that were tried; 0 for enough.
+
+    Raises:
+        StepError: no pair had two values.
     """
     from lab.steps.sides import measured_sides
 
     a, b = measured_sides(step, context)
-    asked = step.profile.pairs
-    tried, pairs = asked, _pairs(a, b, asked)
-    within = step.compare.within
-    while within and pairs and tried < MORE_PAIRS * asked and _ratio(pairs).half_width > within:
-        pairs += _pairs(a, b, min(PAIRS_MORE, MORE_PAIRS * asked - tried))
-        tried += PAIRS_MORE
+    pairs: list[tuple[float, float]] = []
+    tried = 0
+    while count := more(pairs, tried):
+        pairs += _pairs(a, b, count)
+        tried += count
     fates = [*a.series.fates, *b.series.fates]
     warnings = list(dict.fromkeys([*fates, *a.warnings, *b.warnings]))
     if not pairs:
@@ -222,7 +245,7 @@ def _measure(step: CompareStep, context: Context) -> Comparison:
     if len(pairs) < tried:
         warnings.append(f"{tried - len(pairs)} of {tried} pairs had no value")
     a_values, b_values = [x for x, _ in pairs], [y for _, y in pairs]
-    ratio = _ratio(pairs)
+    ratio = ratio_of(pairs)
     higher_is_better = step.metric not in LOWER_IS_BETTER
     # A search ends with its bounds this far apart: it cannot tell smaller differences.
     resolution = step.profile.search_width if step.metric == "zero-loss rate" else 0.0
@@ -262,5 +285,5 @@ def _pairs(a: MeasuredSide, b: MeasuredSide, count: int) -> list[tuple[float, fl
     return [(x, y) for x, y in zip(values["a"], values["b"], strict=True) if x and y and min(x, y) > 0]
 
 
-def _ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+def ratio_of(pairs: Pairs) -> Ratio:
     return paired_ratio([a for a, _ in pairs], [b for _, b in pairs])

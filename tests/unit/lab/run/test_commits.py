@@ -196,3 +196,53 @@ def test_a_commit_whose_tree_a_killed_run_left_and_clean_removed_can_be_checked_
 def test_a_commit_that_there_is_none_of_is_named(commit: str) -> None:
     with pytest.raises(commits.CommitError, match=commit):
         commits.resolved(commit)
+
+
+def test_a_history_has_what_changes_the_forwarder_and_a_merge_once(repository: Path) -> None:
+    first = committed(repository, "one")
+    second = committed(repository, "two")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "something else")
+    git(repository, "checkout", "--quiet", "-b", "branch", first)
+    (repository / "forwarder" / "more.py").write_text("more")
+    git(repository, "add", "forwarder")
+    git(repository, "commit", "--quiet", "-m", "on a branch")
+    aside = git(repository, "rev-parse", "HEAD")
+    git(repository, "checkout", "--quiet", "-")
+    git(repository, "merge", "--quiet", "--no-edit", "branch")
+    merge = git(repository, "rev-parse", "HEAD")[: commits.HASH_LENGTH]
+    last = committed(repository, "three")
+    assert commits.history(first, "HEAD") == [second, merge, last]
+    assert commits.history(aside, "HEAD") == [merge, last]
+    assert commits.subject(last) == "three"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "field", "allowed"),
+    [
+        ("HEAD", "HEAD", "--bad", "differs"),
+        ("HEAD", "HEAD~1", "--good", "comes before"),
+        ("HEAD~1", "HEAD~0", "--bad", "differs"),
+        ("gone", "HEAD", "--good", "a commit of"),
+        ("HEAD", "gone", "--bad", "a commit of"),
+    ],
+)
+def test_commits_between_which_nothing_can_be_found_are_refused(
+    repository: Path, good: str, bad: str, field: str, allowed: str
+) -> None:
+    committed(repository, "one")
+    committed(repository, "one")
+    with pytest.raises(ProblemsError) as raised:
+        commits.history(good, bad)
+    ((problem,),) = (raised.value.problems,)
+    assert problem.field == field
+    assert allowed in problem.allowed
+
+
+def test_a_tree_is_made_when_it_is_first_asked_for_and_removed_with_the_others(repository: Path) -> None:
+    first, second = committed(repository, "one"), committed(repository, "two")
+    with commits.work_trees([second]) as trees:
+        assert dict(trees).keys() == {second}
+        assert (trees[first] / "forwarder" / "code.py").read_text() == "one"
+        kept = [path.parent for path in trees.values()]
+    assert len(kept) == 2
+    assert not any(path.exists() for path in kept)
