@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,7 +16,7 @@ from lab.peers import kernel
 from lab.peers.base import PeerError
 from lab.results import NONE, Receive, Setting, Trial
 from lab.scenario.layout import workers_in_all
-from lab.trial.bench import Bench, bench
+from lab.trial.bench import Bench, bench, measure_together
 from lab.trial.plan import BenchPlan, divide
 
 ATTEMPTS = 10
@@ -151,6 +152,24 @@ def test_a_pool_without_fanout_sends_a_copy_for_each_worker_and_the_ledger_says_
     assert [sample.duplicated for sample in trial.inputs] == [2 * s.expected for s in trial.inputs]
     assert trial.validity != "doubtful", trial.warnings
     assert [worker.matched for worker in trial.workers] == [trial.offered] * 3
+
+
+@pytest.mark.serial
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: nothing runs beside it")
+def test_pipelines_run_at_the_same_time_each_on_its_own_cpu() -> None:
+    setting = Setting(payload_bytes=64, strategy="fanout", workers=1, receive="sender", pipelines=2)
+    plans = [BenchPlan("mcrd", setting, 1500, cpus) for cpus in divide(os.sched_getaffinity(0)).each[:2]]
+    with ExitStack() as stack:
+        benches = [stack.enter_context(bench(each, f"pipeline-{n}")) for n, each in enumerate(plans)]
+        trials = measure_together([(each, request(each.plan, None)) for each in benches])
+    for each, trial in zip(plans, trials, strict=True):
+        accounted(trial)
+        assert trial.delivered
+        assert {worker.cpu for worker in trial.workers} == set(each.cpus.bench)
+        assert trial.cpu is not None
+        (use,) = trial.cpu.by_cpu
+        assert use.cpu == each.cpus.sender
+        assert use.received >= trial.offered, "all is received there, and by the receivers again"
 
 
 def test_datagrams_that_reach_the_wrong_worker_are_booked_as_that() -> None:
