@@ -9,10 +9,11 @@ from lab.cli.terminal import FAILED, PASSED, JsonOption, print_json, say
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check what this machine can do for a run, and say how to get what is missing.
+    """Check what this machine can do for a run, and say how to get what is missing, and what bends figures.
 
-    Each check tries the real thing, in a network namespace of its own. Exit status 1 if something that a run
-    needs is missing.
+    Each check tries the real thing, in a network namespace of its own. What bends figures, such as DAMON or a
+    CPU governor that follows the load, stops no run: runs are marked with it. Exit status 1 if something that
+    a run needs is missing.
     """
     from lab.cli.doctor import examine, report_lines
 

@@ -179,7 +179,7 @@ def _sampled() -> tuple[Condition, Condition]:
     time.sleep(SAMPLE_S)
     used = total(since(read_cpus(), before))
     now = _processes()
-    spent = {pid: ns - processes[pid] for pid, ns in now.items() if pid in processes}
+    spent = {pid: ns - processes.get(pid, 0) for pid, ns in now.items()}
     names = {pid: _text(Path(f"/proc/{pid}/comm")) or "one that has ended" for pid in spent if spent[pid]}
     return steal(used), load(used, spent, names)
 

@@ -1,25 +1,16 @@
 """Build a :class:`~lab.load.topology.Topology`: namespaces, links, addresses; undone on exit."""
 
-import json
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lab.load.topology import SEGMENTATION, Link, Side, Topology
 from lab.netns import namespaces as netns
 from lab.netns.lend import Loan, lent
-from lab.netns.napi import NapiSocket, pin
 from lab.netns.netlink import Netlink
 from lab.netns.ownership import new_name
-
-_THREADED = "/sys/class/net/{}/threaded"
-_RPS = "/sys/class/net/{}/queues/rx-*/rps_cpus"
-NO_STEERING = {_RPS.format("*"): "0", _THREADED.format("*"): "0"}
-"""Neither packet steering nor threads, for :func:`write_steering`."""
-_SYSCTL = str(Path(__file__).with_name("sysctl.py"))
+from lab.netns.steering import RPS, Threads, cpu_mask, write_files, write_steering
 
 _QUIET = {
     # Neighbour discovery, router solicitation and MLD reports would be counted as traffic.
@@ -45,11 +36,19 @@ class Lab:
     gen: str
     fwd: str
     rcv: str
-    threads: dict[int, list[int]] = field(default_factory=dict, compare=False)
-    """By CPU, the pids of the threads that receive for interfaces."""
+    receivers: list[Threads] = field(default_factory=list, compare=False)
 
     def namespace(self, side: Side) -> str:
         return {"gen": self.gen, "fwd": self.fwd, "rcv": self.rcv}[side]
+
+    @property
+    def threads(self) -> dict[int, list[int]]:
+        """By CPU, the pids of the threads that receive for interfaces now."""
+        found: dict[int, list[int]] = {}
+        for receiver in self.receivers:
+            for cpu, pids in receiver.pids():
+                found.setdefault(cpu, []).extend(pids)
+        return found
 
     @property
     def inputs(self) -> tuple[Link, ...]:
@@ -91,9 +90,10 @@ def build(topology: Topology, run_id: str) -> Iterator[Lab]:
             _await_up(links[side], topology, side)
         for side, threads in topology.threads.items():
             first = side == "rcv" or topology.threads_first
-            before = _thread(links[side], spaces[side], threads, first, lab.threads)
-            if topology.cables:
-                stack.callback(write_steering, spaces[side], before)
+            spread = topology.rps_cpus if side == "fwd" else ()
+            received = Threads(links[side], spaces[side], threads, first=first, spread=spread)
+            stack.callback(received.stop)
+            lab.receivers.append(received)
         yield lab
 
 
@@ -130,7 +130,7 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> dict[str, str]:
     if side == "fwd" and topology.rps_cpus:
         mask = cpu_mask(topology.rps_cpus)
         for link in topology.input_links:
-            files[_RPS.format(link.receiver.interface)] = mask
+            files[RPS.format(link.receiver.interface)] = mask
     merging = {link.receiver.interface for link in topology.input_links} if topology.napi else set()
     merging.update(topology.threads.get(side, ()))
     for end in ends:
@@ -138,26 +138,7 @@ def _settle(netlink: Netlink, lab: Lab, side: Side) -> dict[str, str]:
         if end.side != "gen" and end.interface in merging:
             features["rx-gro"] = True
         netlink.set_features(end.interface, features)
-    return _write(lab.namespace(side), files)
-
-
-def _write(namespace: str, files: dict[str, str]) -> dict[str, str]:
-    before: dict[str, str] = json.loads(
-        netns.run(namespace, [sys.executable, "-I", "-S", _SYSCTL], input=json.dumps(files))
-    )
-    return before
-
-
-def write_steering(namespace: str, files: dict[str, str]) -> None:
-    """Write packet steering and threads by path; interfaces that are gone are passed over.
-
-    An interface that goes while it is steered leaves the kernel steering for ever: every frame on the machine
-    is then looked at for it, 4 % of what a forwarded copy costs (``rx_queue_release`` in
-    net/core/net-sysfs.c frees the map, but only writing to ``rps_cpus`` takes it off ``rps_needed``).
-    """
-    if files:
-        with suppress(netns.NetnsError):
-            _write(namespace, files)
+    return write_files(lab.namespace(side), files)
 
 
 def _bring_up(netlink: Netlink, topology: Topology, side: Side) -> None:
@@ -173,26 +154,6 @@ def _introduce(netlink: Netlink, topology: Topology) -> None:
     index = {link.get("ifname"): link["index"] for link in netlink.links()}
     for link in topology.output_links:
         netlink.add_neighbour(index[link.sender.interface], link.receiver.address, link.receiver.mac)
-
-
-def _thread(
-    netlink: Netlink, namespace: str, cpus: Mapping[str, int], first: bool, made: dict[int, list[int]]
-) -> dict[str, str]:
-    """Have threads receive for interfaces, each on its CPU; returns what was in the files.
-
-    Their pids are added to ``made``, by CPU.
-
-    ``first``: before everything else there. A thread that waits its turn, behind a generator or a worker in
-    the kernel or another process for a tick (4 ms), loses what its ring of 256 frames cannot hold.
-    """
-    before = _write(namespace, {_THREADED.format(name): "1" for name in cpus})
-    index = {link.get("ifname"): link["index"] for link in netlink.links()}
-    with NapiSocket(namespace) as napi:
-        for name, cpu in cpus.items():
-            pids = napi.pids(index[name])
-            pin(pids, name, cpu, realtime=first)
-            made.setdefault(cpu, []).extend(pids)
-    return before
 
 
 def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float = 10.0) -> None:
@@ -211,10 +172,3 @@ def _await_up(netlink: Netlink, topology: Topology, side: Side, timeout_s: float
             names = ", ".join(waiting)
             raise netns.NetnsError(f"{names} in {side}: not up {timeout_s:g} s after being set up")
         time.sleep(0.002)
-
-
-def cpu_mask(cpus: tuple[int, ...]) -> str:
-    """CPUs as the kernel reads a mask: 32-bit groups in hexadecimal, most significant first."""
-    value = sum(1 << cpu for cpu in set(cpus))
-    last = max(cpus, default=0) // 32
-    return ",".join(f"{value >> 32 * group & 0xFFFFFFFF:08x}" for group in range(last, -1, -1))

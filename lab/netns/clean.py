@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.netns import namespaces as netns
-from lab.netns.build import NO_STEERING, write_steering
 from lab.netns.lend import return_all
 from lab.netns.ownership import PREFIX, left_over
+from lab.netns.steering import NO_STEERING, write_steering
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def _remove(name: str) -> Removed | None:
         processes, returned = len(netns.processes(name)), []
         netns.kill_processes(name)
         if netns.is_made(name):
-            write_steering(name, NO_STEERING)
             returned = return_all(name)
+            write_steering(name, NO_STEERING)
         netns.remove(name)
     return Removed(name, processes, tuple(returned))
 

@@ -1,23 +1,24 @@
 """Existing interfaces lent to the lab for the length of a bench, and returned as they were.
 
 An interface that has an address is in use, and is refused: moving it into a namespace would remove its
-addresses and routes. Its name is written into its alias, so that ``clean`` can return it when the lab was
-killed. Name, MTU, device features and up or down are restored; after a killed lab only name and MTU.
+addresses and routes. Name, MTU, device features, packet steering, NAPI threads, and up or down are restored.
+They are written into the interface's alias, so that ``clean`` can do the same when the lab was killed.
 """
 
 import ipaddress
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-
-from pyroute2.netlink import nlmsg
+from dataclasses import asdict, dataclass, field
 
 from lab.load.topology import SEGMENTATION
 from lab.netns.namespaces import NetnsError
 from lab.netns.netlink import IFF_UP, Netlink
+from lab.netns.steering import RPS, THREADED, write_files, write_steering
 
 ALIAS = "mcastlab: "
-"""Prefix of an interface's own name and MTU in its alias (IFLA_IFALIAS)."""
+"""Prefix of an interface's :class:`Own` state in its alias (IFLA_IFALIAS)."""
+ALIAS_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,35 @@ class Loan:
     name: str
     namespace: str
     called: str
+
+
+@dataclass
+class Own:
+    """How an interface was before it was lent, in a JSON object of few letters."""
+
+    name: str
+    mtu: int
+    up: bool
+    features: str
+    """A letter for each of :data:`SEGMENTATION`: 1 on, 0 off, - unknown to the kernel."""
+    threaded: str | None = None
+    """``None`` before it is known: neither this nor packet steering has been changed by then."""
+    rps: dict[str, str] = field(default_factory=dict)
+    """Packet steering by receive queue, where there is some."""
+
+    @property
+    def alias(self) -> str:
+        """Without packet steering where that is too long: of a killed lab's interface it is then lost."""
+        whole = asdict(self)
+        texts = (json.dumps(each, separators=(",", ":")) for each in (whole, {**whole, "rps": {}}))
+        return next((text for text in texts if len(ALIAS + text) <= ALIAS_BYTES), "")
+
+    def files(self, called: str) -> dict[str, str]:
+        """Steering and threads of an interface with that name, for :func:`write_steering`."""
+        if self.threaded is None:
+            return {}
+        queues = {RPS.format(called).replace("rx-*", queue): mask for queue, mask in self.rps.items()}
+        return {RPS.format(called): "0", THREADED.format(called): self.threaded, **queues}
 
 
 @contextmanager
@@ -41,13 +71,18 @@ def lent(loans: Sequence[Loan], mtu: int) -> Iterator[None]:
         there = {link.get("ifname"): link for link in home.links()}
         for loan in loans:
             link = there[loan.name]
-            before = home.features(loan.name, SEGMENTATION)
-            stack.callback(_return_loan, home, loan, link, before)
+            features = home.features(loan.name, SEGMENTATION)
+            letters = "".join(str(int(features[name])) if name in features else "-" for name in SEGMENTATION)
+            own = Own(loan.name, link.get("mtu"), bool(link["flags"] & IFF_UP), letters)
+            stack.callback(_return_loan, home, loan, own)
             home.set_down(link["index"])
-            home.change(
-                link["index"], ifname=loan.called, ifalias=f"{ALIAS}{loan.name} {link.get('mtu')}", mtu=mtu
-            )
+            home.change(link["index"], ifname=loan.called, ifalias=ALIAS + own.alias, mtu=mtu)
             home.move(link["index"], loan.namespace)
+            # Its files can be read where it is now.
+            own.threaded, own.rps = _steering(loan)
+            with Netlink(loan.namespace) as away:
+                if (index := _index(away, loan.called)) is not None:
+                    away.change(index, ifalias=ALIAS + own.alias)
         yield
 
 
@@ -69,33 +104,49 @@ def obstacles(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _return_loan(home: Netlink, loan: Loan, link: nlmsg, features: dict[str, bool]) -> None:
+def _steering(loan: Loan) -> tuple[str, dict[str, str]]:
+    """Whether it has NAPI threads, and the packet steering of each queue that has some."""
+    found = write_files(
+        loan.namespace, dict.fromkeys((THREADED.format(loan.called), RPS.format(loan.called)))
+    )
+    threaded = found.pop(THREADED.format(loan.called)).strip()
+    masks = {path.split("/")[-2]: text.strip() for path, text in found.items()}
+    return threaded, {queue: mask for queue, mask in masks.items() if mask.strip("0,")}
+
+
+def _return_loan(home: Netlink, loan: Loan, own: Own) -> None:
     with Netlink(loan.namespace) as away:
-        _return(away, loan.called, loan.name, mtu=link.get("mtu"))
-    found = {one.get("ifname"): one for one in home.links()}
-    home.set_features(loan.name, features)
-    if link["flags"] & IFF_UP:
-        home.set_up(found[loan.name]["index"])
+        _return(away, home, loan.namespace, loan.called, own)
 
 
-def _return(away: Netlink, called: str, name: str, mtu: int) -> None:
-    """Move an interface home under its own name."""
-    index = next((link["index"] for link in away.links() if link.get("ifname") == called), None)
-    if index is None:
-        return  # it never left, or its card was removed
-    away.set_down(index)
-    away.change(index, ifname=name, ifalias="", mtu=mtu)
-    away.move(index, None)
+def _return(away: Netlink, home: Netlink, namespace: str, called: str, own: Own) -> None:
+    """Move an interface home under its own name, as it was."""
+    index = _index(away, called)
+    if index is not None:  # else it never left, or its card was removed
+        write_steering(namespace, own.files(called))
+        away.set_down(index)
+        away.change(index, ifname=own.name, ifalias="", mtu=own.mtu)
+        away.move(index, None)
+    index = _index(home, own.name)
+    if index is not None:
+        letters = zip(SEGMENTATION, own.features, strict=True)
+        home.set_features(own.name, {name: letter == "1" for name, letter in letters if letter != "-"})
+        if own.up:
+            home.set_up(index)
+
+
+def _index(netlink: Netlink, name: str) -> int | None:
+    return next((link["index"] for link in netlink.links() if link.get("ifname") == name), None)
 
 
 def return_all(namespace: str) -> list[str]:
     """Return the interfaces that were lent to a killed lab for ``namespace``; returns their names."""
     returned = []
-    with Netlink(namespace) as away:
+    with Netlink(namespace) as away, Netlink(None) as home:
         for link in away.links():
             alias = link.get("ifalias") or ""
             if alias.startswith(ALIAS):
-                name, own_mtu = alias.removeprefix(ALIAS).split()
-                _return(away, link.get("ifname"), name, mtu=int(own_mtu))
-                returned.append(name)
+                own = Own(**json.loads(alias.removeprefix(ALIAS)))
+                _return(away, home, namespace, link.get("ifname"), own)
+                returned.append(own.name)
     return returned

@@ -1,8 +1,8 @@
 """Write sysctls and sysfs files from inside a namespace, where they mean that namespace's.
 
-Run by ``lab/netns/build.py`` as ``python -I -S sysctl.py`` inside the namespace, with one JSON object on
-stdin: ``{path or glob: text}``. Prints what was there before, one JSON object ``{path: text}``. It ends with
-status 1 and a line on stderr for each file that did not take its text: a lab is built as asked or not at all.
+Run by ``lab/netns/steering.py`` as ``python -I -S sysctl.py`` inside the namespace, with one JSON object on
+stdin: ``{path or glob: text}``, with ``null`` where it is only read. Prints what was there before, one JSON
+object ``{path: text}``. It ends with status 1 and a line on stderr for each file that did not take its text.
 Only the standard library, and little of it.
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 
 
-def write(pattern: str, text: str, before: dict[str, str]) -> list[str]:
+def write(pattern: str, text: str | None, before: dict[str, str]) -> list[str]:
     """Write every file that matches, and note what was in it; returns the problems."""
     paths = sorted(glob.glob(pattern))  # noqa: PTH207 (pathlib takes longer to import than all this to run)
     problems = [] if paths else [f"{pattern}: no such file"]
@@ -19,8 +19,9 @@ def write(pattern: str, text: str, before: dict[str, str]) -> list[str]:
         try:
             with open(path) as file:  # noqa: PTH123
                 before[path] = file.read()
-            with open(path, "w") as file:  # noqa: PTH123
-                file.write(text)
+            if text is not None:
+                with open(path, "w") as file:  # noqa: PTH123
+                    file.write(text)
         except OSError as error:
             problems.append(f"{path}: cannot write {text!r}: {error.strerror}")
     return problems

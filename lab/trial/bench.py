@@ -23,7 +23,6 @@ from lab.measure.network import Devices, device_reader, read_received, read_wait
 from lab.measure.processes import processor_ns
 from lab.measure.watch import Watch, WatchError, watching
 from lab.netns.build import Lab, build
-from lab.netns.namespaces import NetnsError
 from lab.peers import PEERS
 from lab.peers.base import Peer, Running
 from lab.results import NONE, Setting, Trial
@@ -90,6 +89,9 @@ class Bench:
             ready: called when all is ready, before the sender begins.
         """
         self._revive()
+        for threads in self.lab.receivers:
+            if threads.lost():
+                threads.start()
         flows = self._arm(request)
         before = self._count()
         transfer = self.last = self._transfer(request, before, meanwhile, ready)
@@ -102,6 +104,8 @@ class Bench:
             after=after,
             ended=None if subject is None else subject.fate,
             sends_bursts=subject is not None and subject.peer.sends_bursts,
+            threads_lost=[name for threads in self.lab.receivers for name in threads.lost()],
+            instead_of_threads=[threads.instead for threads in self.lab.receivers if threads.instead],
         )
         return record(self.plan, request, evidence)
 
@@ -213,10 +217,10 @@ class Bench:
 
     def _usage(self) -> Usage:
         taken = {} if self._watch is None else self._watch.taken_ns()
-        try:
-            napi = {cpu: processor_ns(pids) for cpu, pids in self.lab.threads.items()}
-        except ProcessLookupError as error:
-            raise NetnsError(f"a thread that received for an interface has ended: {error}") from error
+        napi = {}
+        for cpu, pids in self.lab.threads.items():
+            with suppress(ProcessLookupError):  # a thread that has gone marks the trial
+                napi[cpu] = processor_ns(pids)
         return Usage(read_cpus(), taken, read_received(), napi)
 
     def _count(self) -> Counters:

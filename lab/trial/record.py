@@ -57,7 +57,11 @@ class Usage:
             since(self.times, earlier.times),
             {cpu: taken - earlier.taken_ns[cpu] for cpu, taken in self.taken_ns.items()},
             {cpu: frames - earlier.received[cpu] for cpu, frames in self.received.items()},
-            {cpu: used - earlier.napi_ns[cpu] for cpu, used in self.napi_ns.items()},
+            {
+                cpu: used - earlier.napi_ns[cpu]
+                for cpu, used in self.napi_ns.items()
+                if cpu in earlier.napi_ns
+            },
         )
 
     def by_cpu(self, cpus: Cpus) -> list[CpuUse]:
@@ -104,6 +108,10 @@ class Evidence:
     """How the subject ended; ``None`` while it runs, and without one."""
     sends_bursts: bool
     """Whether the subject hands over frames of several datagrams."""
+    threads_lost: Sequence[str] = ()
+    """Interfaces whose NAPI threads went away."""
+    instead_of_threads: Sequence[str] = ()
+    """What receives where there are none, and why."""
 
 
 def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
@@ -124,11 +132,14 @@ def record(plan: BenchPlan, request: Request, evidence: Evidence) -> Trial:
     elif not delivered:
         warnings.append("nothing was delivered")
     doubts = [*ledger.doubts(booked), *observe.doubts(seen, request)]
+    if evidence.threads_lost:
+        doubts.append(f"NAPI threads went away during the trial: {', '.join(evidence.threads_lost)}")
     if plan.cpus.apart and plan.subject != NONE and request.setting.receive != "sender":
         devices = evidence.after.devices.since(evidence.before.devices)
         doubts += observe.strays(sent.offered - devices.input_dropped, sum(use.received for use in forwarder))
     steal_share = total(used.times).steal_share
     notes = observe.notes(sent, seen, request, plan.worker_cpus, steal_share)
+    notes += evidence.instead_of_threads
     if not kept_up:
         notes.append(f"what piled up was still being forwarded {drain_ns / 1e6:,.0f} ms later")
     validity: Validity = "invalid" if short else "doubtful" if doubts else "valid"

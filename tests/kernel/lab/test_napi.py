@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 from kernel_support.mcrd import eventually
+from kernel_support.wires import Wiring
 
+from lab.load.flows import Request
 from lab.netns import namespaces as netns
+from lab.netns import napi as napi_module
 from lab.netns.napi import NapiSocket, pin
 from lab.netns.netlink import Netlink
+from lab.netns.steering import RPS, Threads
+from lab.results import Setting
+from lab.trial.bench import bench
+from lab.trial.plan import BenchPlan, divide
 
 THREADED = "/sys/class/net/b/threaded"
 
@@ -46,3 +53,64 @@ def test_an_interface_without_threads_is_named() -> None:
         index = pair(name, napi=False)
         with NapiSocket(name) as napi, pytest.raises(netns.NetnsError, match=r"interface b .*no NAPI thread"):
             pin(napi.pids(index), "b", 0)
+
+
+def masks(namespace: str, interface: str) -> set[int]:
+    return {
+        int(text, 16) for text in netns.run(namespace, ["sh", "-c", f"cat {RPS.format(interface)}"]).split()
+    }
+
+
+def test_where_an_interface_has_no_napi_packets_are_steered_and_one_sentence_says_so(wires: Wiring) -> None:
+    """A bridge has none; its name is in the sentence, and what was written is taken back."""
+    with netns.namespace("napi-none") as name, Netlink(name) as netlink, wires.bridge(name, "b"):
+        received = Threads(netlink, name, {"b": 0}, first=True)
+        assert received.instead is not None
+        assert received.instead.startswith("no NAPI threads for b (")
+        assert received.instead.endswith("packet steering receives instead, on CPUs of the same side")
+        assert "\n" not in received.instead
+        assert masks(name, "b") == {1}
+        assert received.lost() == []
+        received.stop()
+        assert masks(name, "b") == {0}
+
+
+def test_one_thread_that_cannot_be_had_leaves_none(wires: Wiring) -> None:
+    with netns.namespace("napi-two") as name, Netlink(name) as netlink, wires.bridge(name, "c"):
+        pair(name, napi=True)
+        received = Threads(netlink, name, {"b": 0, "c": 0}, first=False)
+        assert received.instead is not None
+        assert netns.run(name, ["cat", THREADED]).strip() == "0"
+        assert masks(name, "b") == masks(name, "c") == {1}
+        received.stop()
+
+
+@pytest.mark.serial
+def test_a_kernel_that_does_not_name_its_threads_still_measures(
+    monkeypatch: pytest.MonkeyPatch, run_id: str
+) -> None:
+    """The kernel is asked for a netlink family that it does not have, as one before 6.7 would be."""
+    monkeypatch.setattr(napi_module, "FAMILY", "netdev-none")
+    plan = BenchPlan("kernel", Setting(payload_bytes=64), 1500, divide(os.sched_getaffinity(0)))
+    with bench(plan, run_id) as ready:
+        trial = ready.measure(Request("t", "s", "c", plan.setting, "fixed", 2000, 0.2))
+        steered = masks(ready.lab.fwd, "in0")
+    assert trial.delivered > 0
+    assert trial.ledger.balanced
+    assert steered == {1 << plan.cpus.forwarder[-1]}
+    (said,) = [text for text in trial.warnings if "no NAPI threads for in0" in text]
+    assert "netdev-none" in said
+
+
+@pytest.mark.serial
+def test_a_thread_that_goes_away_marks_its_trial_and_is_back_for_the_next(run_id: str) -> None:
+    plan = BenchPlan("kernel", Setting(payload_bytes=64), 1500, divide(os.sched_getaffinity(0)))
+    request = Request("t", "s", "c", plan.setting, "fixed", 2000, 0.2)
+    sentence = "NAPI threads went away during the trial: in0"
+    with bench(plan, run_id) as ready:
+        switch_off = ["sh", "-c", f"echo 0 > {THREADED.replace('/b/', '/in0/')}"]
+        gone = ready.measure(request, lambda: print(netns.run(ready.lab.fwd, switch_off)))
+        after = ready.measure(request)
+    assert sentence in gone.warnings
+    assert gone.validity != "valid"
+    assert sentence not in after.warnings

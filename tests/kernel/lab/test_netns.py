@@ -16,8 +16,9 @@ from process_support import state_of
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
 from lab.netns import ownership
-from lab.netns.build import NO_STEERING, build, write_steering
+from lab.netns.build import build
 from lab.netns.clean import clean, remove_directories
+from lab.netns.steering import NO_STEERING, write_steering
 
 pytestmark = pytest.mark.serial  # leaves things behind and cleans them away: others do that, too
 

@@ -21,7 +21,7 @@ from scapy.utils import PcapNgReader
 from lab.journal.archive import Archive, RunError
 from lab.netns import namespaces as netns
 from lab.netns import ownership
-from lab.results import NONE, Check, RunEnded, Trial, read_results
+from lab.results import NONE, Check, RunEnded, RunStarted, Trial, read_results
 from lab.run.run import START
 from lab.run.session import resume
 from lab.steps.functional_packets import Copy, Probe, datagram
@@ -276,6 +276,36 @@ def test_an_expectation_that_is_missed_fails_the_run(tmp_path: Path) -> None:
     counted = Counter(interface for interface, _, _ in frames)
     assert counted["in0"] + counted["in1"] == counted["r0"] == pytest.approx(trial.offered, rel=0.05)
     assert {record.subject for record in records if isinstance(record, Trial)} == {"mcrd"}, "no calibration"
+
+
+ONE_TRIAL = (
+    SCENARIO.replace('measure = ["flat-out"]\n', "")
+    + """
+[[expect]]
+case = "64 B"
+subject = "kernel"
+dps = 1000
+copies = 1
+"""
+)
+
+
+@pytest.mark.serial
+def test_a_run_on_one_cpu_is_marked(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(ONE_TRIAL)
+    out = tmp_path / "out"
+    cpu = min(os.sched_getaffinity(0))
+    command = ["taskset", "-c", str(cpu), MCASTLAB, "run", str(tmp_path / "small.toml"), "--out", str(out)]
+    subprocess.run(command, check=False, capture_output=True, timeout=100)
+    started, *records = read_results(out / "results.jsonl")
+    assert isinstance(started, RunStarted)
+    assert started.forwarder_cpus is None
+    assert any(doubt.startswith("one CPU: ") for doubt in started.provenance.doubts)
+    assert "one CPU: " in (out / "report.md").read_text()
+    (trial, *_) = (record for record in records if isinstance(record, Trial))
+    assert trial.delivered > 0
+    assert trial.cpu is not None
+    assert [use.role for use in trial.cpu.by_cpu] == ["both"]
 
 
 def test_a_run_whose_cpus_are_gone_says_which_it_had_and_which_may_be_had(tmp_path: Path) -> None:

@@ -44,8 +44,25 @@ def home(tmp_path: Path) -> Iterator[str]:
         for near, far in (("c0", "c1"), ("c2", "c3")):
             netlink.add_veth({"ifname": near, "mtu": 1700}, {"ifname": far, "mtu": 1700}, name)
         index = {link.get("ifname"): link["index"] for link in netlink.links()}
-        netlink.set_up(index["c2"])
+        netlink.set_features("c1", {"rx-gro": True})
+        for one in ("c1", "c2"):
+            netlink.set_up(index[one])
+        netns.run(name, ["sh", "-c", f"echo 1 > {THREADED}; echo 1 > {STEERED}"])
         yield name
+        netns.run(name, ["sh", "-c", f"echo 0 > {STEERED}"])
+
+
+THREADED, STEERED = "/sys/class/net/c1/threaded", "/sys/class/net/c3/queues/rx-0/rps_cpus"
+
+
+def assert_as_they_were(home: str) -> None:
+    """All four are back, with what the user had switched on and off."""
+    assert interfaces(home) == UNTOUCHED
+    assert netns.run(home, ["cat", THREADED, STEERED]).split() == ["1", "1"]
+    with Netlink(home) as netlink:
+        gro = {name: netlink.features(name, ["rx-gro", "tx-udp-segmentation"]) for name in UNTOUCHED}
+    assert {name: each["rx-gro"] for name, each in gro.items()} == {name: name == "c1" for name in UNTOUCHED}
+    assert all(each["tx-udp-segmentation"] for each in gro.values())
 
 
 def interfaces(home: str) -> dict[str, tuple[int, bool, str]]:
@@ -70,7 +87,7 @@ def run(home: str, tmp_path: Path) -> subprocess.Popen[str]:
     return lab(home, "run", scenario, "--wires", wires, "--out", tmp_path / "out")
 
 
-UNTOUCHED = {name: (1700, name == "c2", "") for name in ("c0", "c1", "c2", "c3")}
+UNTOUCHED = {name: (1700, name in ("c1", "c2"), "") for name in ("c0", "c1", "c2", "c3")}
 
 
 def test_a_run_takes_them_and_gives_them_back(home: str, tmp_path: Path) -> None:
@@ -83,7 +100,7 @@ def test_a_run_takes_them_and_gives_them_back(home: str, tmp_path: Path) -> None
     assert trials[-1].delivered > 0
     assert trials[-1].ledger.balanced
     assert [record.outcome for record in records if isinstance(record, RunEnded)] == ["passed"]
-    assert interfaces(home) == UNTOUCHED
+    assert_as_they_were(home)
 
 
 def test_one_in_use_is_refused_and_nothing_is_touched(home: str, tmp_path: Path) -> None:
@@ -112,4 +129,4 @@ def test_a_killed_lab_s_are_given_back_by_clean(home: str, tmp_path: Path) -> No
     deadline = time.monotonic() + 30
     while netns.leftovers() and time.monotonic() < deadline:
         assert lab(home, "clean").wait(60) == 0
-    assert interfaces(home) == {name: (mtu, False, "") for name, (mtu, _, _) in UNTOUCHED.items()}
+    assert_as_they_were(home)

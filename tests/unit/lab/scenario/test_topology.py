@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.load.topology import Topology
-from lab.netns.build import cpu_mask
+from lab.netns.steering import cpu_mask
 
 
 def test_links_lead_from_generator_through_forwarder_to_receivers() -> None:
