@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from forwarder.abi import syscalls
 from forwarder.abi.libc import checked, libc
 
-BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_PROG_TEST_RUN, BPF_LINK_CREATE = 0, 2, 5, 10, 28
+BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_PROG_TEST_RUN = 0, 2, 5, 10
+BPF_MAP_GET_FD_BY_ID, BPF_LINK_CREATE = 14, 28
 BPF_MAP_TYPE_ARRAY: Final = 2
 BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP = 1, 3, 6
 BPF_XDP, BPF_TCX_INGRESS = 37, 46
@@ -46,6 +47,7 @@ _MAP_CREATE: Final = struct.Struct("=IIIIIII16s")
 """map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, map_name"""
 _MAP_UPDATE: Final = struct.Struct("=IIQQQ")
 _LINK_CREATE: Final = struct.Struct("=IIII")
+_BY_ID: Final = struct.Struct("=III")
 _TEST_RUN: Final = struct.Struct("=4I2Q4I2Q4I")
 """prog_fd, retval, data_size_in and out, data_in and out, repeat, duration; no context, flags or CPU."""
 _LONGEST_FRAME: Final = 1 << 16
@@ -121,6 +123,11 @@ def create_map(
     """A descriptor of a new map; ``name``: at most 15 letters. Raises OSError: the kernel gives none."""
     asked = (kind, key_bytes, value_bytes, entries, flags, 0, 0, name.encode())
     return call(BPF_MAP_CREATE, _MAP_CREATE.pack(*asked))
+
+
+def map_by_id(number: int) -> int:
+    """A descriptor of the map with this number. Raises OSError: there is none (ENOENT)."""
+    return call(BPF_MAP_GET_FD_BY_ID, _BY_ID.pack(number, 0, 0))
 
 
 def create_array(value_bytes: int) -> int:

@@ -16,6 +16,7 @@ from typing import Final
 
 from forwarder.abi import bpf
 from forwarder.abi.bpf import Instruction
+from forwarder.abi.netdev import wait_for_receivers
 
 _SO_ATTACH_BPF: Final = 50
 _CPUS: Final = 4096
@@ -60,11 +61,6 @@ class Handover:
     def close(self) -> None:
         """Sockets keep the filters that they have."""
         self._descriptors.close()
-
-
-def wait_for_receivers() -> None:
-    """Wait until frames that CPUs handle now are dealt with (``packet_release``: ``synchronize_net``)."""
-    socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
 
 
 def _own_word(noted: int) -> tuple[Instruction, ...]:

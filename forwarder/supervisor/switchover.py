@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
+from forwarder.abi.netdev import wait_for_receivers
 from forwarder.engines.packet.schema import MATCHED, MATCHED_BYTES
-from forwarder.net.handover import Handover, wait_for_receivers
+from forwarder.net.handover import Handover
 from forwarder.plan.model import Plan
 from forwarder.plan.strategy import Steering
 from forwarder.rules.book import RuleBook

@@ -6,15 +6,14 @@ link table, and a rule the slot of its counters in its partition.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
-from forwarder.engines.packet.schema import SOURCE_INTERFACE, SOURCE_PRESERVE
+from forwarder.engines.rows import output_row, raw_address, raw_port
 from forwarder.plan.model import Plan
 from forwarder.plan.placement import Distribution, distribution, owners
 from forwarder.plan.strategy import RulePlacement
 from forwarder.problems import Problem
-from forwarder.rules.model import ForwardingRule, Output
+from forwarder.rules.model import ForwardingRule
 from forwarder.workers.encoding import WorkerRule
 
 INPUTS: Final = 65_535
@@ -52,15 +51,6 @@ class Slots:
         return self.used - 1
 
 
-def raw_address(address: IPv4Address) -> int:
-    """Four bytes in network order, read as a native word."""
-    return int.from_bytes(address.packed, "little")
-
-
-def raw_port(port: int) -> int:
-    return int.from_bytes(port.to_bytes(2, "big"), "little")
-
-
 def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
     """What :func:`forwarder.engines.packet.rule_table.pack_key` makes of the rule's input."""
     interface = inputs[rule.input_interface]
@@ -69,19 +59,8 @@ def rule_key(rule: ForwardingRule, inputs: Numbering) -> int:
 
 def worker_rule(rule: ForwardingRule, slot: int, inputs: Numbering, outputs: Numbering) -> WorkerRule:
     """The rule with every name resolved to its number."""
-    resolved = tuple(_worker_output(output, outputs) for output in rule.outputs)
+    resolved = tuple(output_row(output, outputs[output.interface]) for output in rule.outputs)
     return WorkerRule(rule_key(rule, inputs), slot, resolved)
-
-
-def _worker_output(output: Output, outputs: Numbering) -> tuple[int, int, int, int]:
-    if output.source is None:
-        source = SOURCE_INTERFACE
-    elif output.source == "preserve":
-        source = SOURCE_PRESERVE
-    else:
-        source = raw_address(IPv4Address(output.source))
-    port_ttl = raw_port(output.port) | (output.ttl or 0) << 16
-    return raw_address(output.group), source, port_ttl, outputs[output.interface]
 
 
 class Placer:

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from forwarder.abi import af_packet as ap
+from forwarder.abi.netdev import wait_for_receivers
 from forwarder.net import packet_sockets, steering
-from forwarder.net.handover import Handover, wait_for_receivers
+from forwarder.net.handover import Handover
 from forwarder.net.packet_sockets import Ring
 
 RING: Final = Ring(256, 1 << 16)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import forwarder
 import lab.bpf
 from forwarder.abi.bpf_build import digest, object_of, sources
 
-FOLDERS = (lab.bpf.HERE,)
+FOLDERS = (lab.bpf.HERE, Path(forwarder.__file__).parent / "engines/xdp")
 SOURCES = [source for folder in FOLDERS for source in sources(folder)]
 
 
