@@ -43,7 +43,12 @@ async def run(
     for warning in (*plan.warnings, *_refused_memory(plan)):
         print(f"warning: {warning}", file=sys.stderr)
     supervisor = Supervisor(
-        spec(options, host, plan), rules, host=host, store=store, skip_host_stack=options.skip_host_stack
+        spec(options, host, plan),
+        rules,
+        host=host,
+        store=store,
+        skip_host_stack=options.skip_host_stack,
+        engine=options.engine,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from forwarder.plan.engine import Engine, engine_warnings
 from forwarder.plan.host import Host
 from forwarder.plan.model import InterfaceGroup, Plan, Sizing
 from forwarder.plan.planner import plan
@@ -182,8 +183,12 @@ class SupervisorOptions(BaseModel):
     control_socket_path: Path = option(
         DEFAULT_CONTROL_SOCKET, "PATH", "a path", "Path of the control socket."
     )
-    engine: Literal["packet"] = option(
-        "packet", "NAME", "packet", "How packets are moved: packet (AF_PACKET and io_uring)."
+    engine: Engine = option(
+        Engine.PACKET,
+        "NAME",
+        f"one of {', '.join(Engine)}",
+        "How packets are moved: packet (AF_PACKET and io_uring), or xdp (in the kernel; rules and interfaces "
+        "that XDP cannot serve are served by packet).",
     )
     rules: Path | tuple[ForwardingRule, ...] | None = option(
         None, "FILE", "a JSON or TOML file of rules", "Rules to start with, as JSON or TOML."
@@ -289,4 +294,5 @@ def resolve(
     ``sizes``, ``homes``: present workers of elastic groups, and memory nodes of groups, by group.
     """
     sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
-    return plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)
+    made = plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)
+    return replace(made, warnings=(*made.warnings, *engine_warnings(options.engine, rules)))

@@ -42,14 +42,16 @@ def added(result: Any) -> str:
 
 def rules(result: Any) -> Table:
     """Render the reply to `list`."""
-    table = _table("rule", "input", "outputs", "in force after", "first datagram after")
+    table = _table("rule", "input", "outputs", "in force after", "first datagram after", "engine")
     for rule in result["rules"]:
-        timing = result["timing"][rule["rule_id"]]
+        timing, served = result["timing"][rule["rule_id"]], result["engines"][rule["rule_id"]]
+        why = f" ({served['engine_reason']})" if served["engine_reason"] else ""
         table.add_row(
             rule["rule_id"],
             f"{rule['input_group']}:{rule['input_port']}:{rule['input_interface']}",
             "\n".join(map(output_text, rule["outputs"])),
             *(_after(timing[name]) for name in ("in_force_after_ns", "first_datagram_after_ns")),
+            served["engine"] + why,
         )
     return table
 
@@ -74,12 +76,19 @@ def statistics(result: Any) -> Group:
             table.add_row(f"worker {worker['worker_id']} ({place})", *_figures(sums))
     if former:
         table.add_row("workers of former plans", *_figures(former))
+    if kernel := result["xdp"]:
+        counts = kernel["counters"]
+        where = ", ".join(kernel["inputs"]) or "no interface"
+        table.add_row(f"XDP on {where}", *_figures(_sums({**counts, "received": counts["matched"]})))
+        for why in kernel["refused"].values():
+            table.add_row(f"  served by workers: {why}")
     table.add_row("all", *_figures(_sums(result["totals"])), style="bold")
     for reason, count in _lost(result).items():
         table.add_row(f"  {reason}", "", "", "", f"{count:,}")
     for rule in result["rules"]:
         waiting = f" ({rule['reason']})" if rule["reason"] else ""
-        name = f"rule {rule['rule_id']}: {rule['state']}{waiting}"
+        instead = f", {rule['engine']}: {rule['engine_reason']}" if rule["engine_reason"] else ""
+        name = f"rule {rule['rule_id']}: {rule['state']}{waiting}{instead}"
         table.add_row(name, "", f"{rule['matched']:,}", f"{rule['sent']:,}", "")
     return Group(table, _distribution(result))
 

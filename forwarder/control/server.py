@@ -157,7 +157,10 @@ async def _perform(supervisor: Supervisor, reconfiguration: Reconfiguration, req
             rules = [rule.model_dump(mode="json") for rule in supervisor.state.book]
             found = stats.rules(supervisor)
             timing = {one["rule_id"]: {name: one[name] for name in Timing._fields} for one in found}
-            return {"rules": rules, "timing": timing}
+            engines = {
+                one["rule_id"]: {name: one[name] for name in ("engine", "engine_reason")} for one in found
+            }
+            return {"rules": rules, "timing": timing, "engines": engines}
         case requests.Stats(format="prometheus"):
             return stats.exposition(stats.collect(supervisor))
         case requests.Stats():

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.accounting import Block, Snapshot, read
+from forwarder.engines.xdp.layout import RuleCount
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.supervisor import Supervisor
 from forwarder.workers.handle import State, WorkerHandle
@@ -33,9 +34,11 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     Where rules are hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of
     datagrams whose rule another worker of the group holds.
 
+    What XDP forwards is in the totals, and by itself in ``xdp``; what it leaves to workers these count.
+
     ``with_rules``: include rules (thousands of them take time); an empty list otherwise.
     """
-    state = supervisor.state
+    state, kernel = supervisor.state, supervisor.state.kernel.report()
     wrong_workers = state.pool.index.knows_foreign
     totals = np.zeros(schema.COUNTERS, np.uint64)
     pending, astray = 0, state.past.wrong_worker
@@ -65,7 +68,10 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     return {
         "schema": SCHEMA,
         "time_ns": time.monotonic_ns(),
-        "totals": counters(totals, pending, astray if wrong_workers or astray else None),
+        "totals": _with_kernel(
+            counters(totals, pending, astray if wrong_workers or astray else None), kernel
+        ),
+        "xdp": kernel,
         "workers": workers,
         "interfaces": [
             {
@@ -109,6 +115,18 @@ def counters(values: NDArray[np.uint64], pending: int, wrong_worker: int | None 
     if wrong_worker is not None:
         dropped["wrong_worker"] = wrong_worker
     return {**named, "pending": pending, "dropped": dropped}
+
+
+def _with_kernel(totals: dict[str, Any], kernel: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The counters of workers, and of the copies that XDP took before them."""
+    if kernel is None:
+        return totals
+    more, named = kernel["counters"], {"received": "matched", "received_bytes": "matched_bytes"}
+    named |= {name: name for name in ("matched", "matched_bytes", "sent")}
+    named["sent_bytes"] = "handed_over_bytes"
+    sums = {name: totals[name] + more[source] for name, source in named.items()}
+    dropped = {reason: count + more["dropped"].get(reason, 0) for reason, count in totals["dropped"].items()}
+    return {**totals, **sums, "dropped": dropped}
 
 
 def _identity(supervisor: Supervisor, handle: WorkerHandle) -> dict[str, Any]:
@@ -169,7 +187,14 @@ def worker_list(supervisor: Supervisor) -> list[dict[str, Any]]:
 def condition(supervisor: Supervisor, rule: ForwardingRule) -> dict[str, Any]:
     """Whether a rule is running, or what it waits for."""
     trouble = supervisor.interfaces.trouble(rule)
-    return {"rule_id": rule.rule_id, "state": "waiting" if trouble else "running", "reason": trouble}
+    engine, why = supervisor.state.kernel.engine_of(rule)
+    return {
+        "rule_id": rule.rule_id,
+        "state": "waiting" if trouble else "running",
+        "reason": trouble,
+        "engine": str(engine),
+        "engine_reason": why,
+    }
 
 
 def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -184,9 +209,12 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
     # While code is being compiled there are rules, and no workers yet.
     holders = (RuleCounters(blocks[partition], of) for partition, of in slots.items() if partition in blocks)
     counts = counted(holders, supervisor.state.past.counts())
+    by_kernel = supervisor.state.kernel.rule_counts()
     found = []
     for rule in supervisor.state.book:
         rule_counts = counts.get(rule.rule_id, RuleCounts())
+        if (one := by_kernel.get(rule.node)) is not None:
+            rule_counts = rule_counts.plus(_of_kernel(rule, one))
         found.append(
             {
                 **condition(supervisor, rule),
@@ -198,6 +226,13 @@ def rules(supervisor: Supervisor) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _of_kernel(rule: ForwardingRule, counts: RuleCount) -> RuleCounts:
+    """What XDP counted of a rule; a copy that was handed to its driver counts as sent."""
+    unsent = max(0, counts.matched * len(rule.outputs) - counts.handed_over)
+    unsent_bytes = max(0, counts.matched_bytes * len(rule.outputs) - counts.handed_over_bytes)
+    return RuleCounts(counts.matched, counts.matched_bytes, unsent, unsent_bytes, counts.first_ns)
 
 
 def _presence(supervisor: Supervisor, name: str) -> str:
@@ -229,14 +264,20 @@ class _Exposition:
     def collect(self) -> Iterator[Metric]:
         workers = [(worker["worker_id"], worker) for worker in self.stats["workers"]]
         counters = [(name, worker["counters"]) for name, worker in workers]
+        about = "Datagrams and copies of the XDP engine, by what became of them."
+        kernel = self.stats["xdp"]["counters"] if self.stats["xdp"] else {"dropped": {}}
+        flows = ((what, kernel[what]) for what in ("matched", "due", "sent") if what in kernel)
+        yield _counter("mcrd_xdp", about, "what", flows)
+        about = "Copies that the XDP engine did not forward."
+        yield _counter("mcrd_xdp_dropped", about, "reason", kernel["dropped"].items())
         interfaces = [(interface["name"], interface) for interface in self.stats["interfaces"]]
         shares = [(entry["group"], entry) for entry in self.stats["distribution"]]
         states = [rule["state"] for rule in self.stats["rules"]]
         about = "Datagrams, copies, frames and bytes, by what became of them."
-        flows = ((name, what, found[what]) for name, found in counters for what in schema.FLOWS)
-        yield _counter("mcrd", about, "worker what", flows)
-        drops = ((name, why, count) for name, found in counters for why, count in found["dropped"].items())
-        yield _counter("mcrd_dropped", "Datagrams and copies not forwarded.", "worker reason", drops)
+        worked = ((name, what, found[what]) for name, found in counters for what in schema.FLOWS)
+        yield _counter("mcrd", about, "worker what", worked)
+        failed = ((name, why, count) for name, found in counters for why, count in found["dropped"].items())
+        yield _counter("mcrd_dropped", "Datagrams and copies not forwarded.", "worker reason", failed)
         restarts = ((name, worker["restarts"]) for name, worker in workers)
         yield _counter("mcrd_worker_restarts", "Workers replaced.", "worker", restarts)
         lost = ((name, interface["kernel_drops"]) for name, interface in interfaces)

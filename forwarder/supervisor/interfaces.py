@@ -101,6 +101,7 @@ class Interfaces:
                 self._state.links.update(await netlink.interfaces())
                 async with self._state.sockets_lock:
                     await self._refit()
+                self._state.kernel.refit(self._state.book)
                 delay_s = 0.0
             except (OSError, NetlinkError) as error:
                 # The kernel reports an interface that goes, but not memory that becomes free.

@@ -19,7 +19,7 @@ from forwarder.supervisor.switchover import switch_over
 from forwarder.workers import limits
 from forwarder.workers.pool import ForwarderSpec, index_for
 
-_AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
+_AT_START: Final = ("control_socket_path", "engine", "skip_host_stack", "state_file")
 """Options that a running supervisor cannot change."""
 _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
 """A configuration must have one of these, if the forwarder was started with one."""

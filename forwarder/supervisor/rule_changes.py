@@ -78,6 +78,7 @@ class RuleChanges:
             kept = self._still_in_force(rules)
             for rule in kept:
                 state.memberships.join(rule)
+            state.kernel.add(kept)
             self.timing.put_in_force((rule.rule_id for rule in kept), time.monotonic_ns())
 
     async def remove(self, rule_id: str) -> None:
@@ -149,6 +150,7 @@ class RuleChanges:
         self.timing.ask(fresh, now_ns)
         self.timing.put_in_force(fresh, now_ns)
         state.memberships.switch(state.book, book)
+        state.kernel.switch(state.book, book)
         state.book = book
         self._commit_store()
 
@@ -160,6 +162,7 @@ class RuleChanges:
             self._state.book.remove(rule.rule_id)
             self._state.memberships.leave(rule)
             self._forget(rule)
+        self._state.kernel.remove(rules)
         return self._state.pool.remove_rules(rules)
 
     def _forget(self, rule: ForwardingRule) -> None:

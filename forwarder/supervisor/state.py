@@ -7,6 +7,7 @@ from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
 from forwarder.plan.model import Plan
 from forwarder.rules.book import RuleBook
+from forwarder.supervisor.kernel_path import KernelPath
 from forwarder.workers.pool import WorkerPool
 from forwarder.workers.rule_counts import PastCounts
 
@@ -20,6 +21,7 @@ class ForwarderState:
     pool: WorkerPool
     links: LinkView
     memberships: Memberships
+    kernel: KernelPath
     past: PastCounts = field(default_factory=PastCounts)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

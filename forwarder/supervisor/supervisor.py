@@ -16,6 +16,7 @@ from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
 from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
+from forwarder.plan.engine import Engine
 from forwarder.plan.host import Host
 from forwarder.plan.model import Plan
 from forwarder.problems import Log
@@ -23,6 +24,7 @@ from forwarder.rules.book import RuleBook
 from forwarder.rules.model import ForwardingRule
 from forwarder.supervisor.autoscaler import Autoscaler, Histories
 from forwarder.supervisor.interfaces import Interfaces
+from forwarder.supervisor.kernel_path import KernelPath
 from forwarder.supervisor.rule_changes import RuleChanges
 from forwarder.supervisor.rule_store import RuleStore
 from forwarder.supervisor.state import ForwarderState
@@ -36,11 +38,11 @@ from forwarder.workers.process import logged_when_slow, notify
 STOP_TIMEOUT_S: Final = 1.0
 COMPILING: Final = "compiling the packet path for this machine: once, and for half a minute or so"
 UPKEEP_S: Final = 60.0
-"""Interval of garbage collection, and of a request to every worker."""
+"""Interval of garbage collection, of a request to every worker, and of a look at devices' features."""
 
 
-async def upkeep(pool: WorkerPool) -> None:
-    """Send every worker a request, and collect garbage, once in a while.
+async def upkeep(state: ForwarderState) -> None:
+    """Send every worker a request, look at devices' features, and collect garbage, once in a while.
 
     A worker that hangs is found only because it owes a reply. The garbage is what connections to the control
     socket leave in reference cycles (asyncio's streams do). Python would collect it after some 37,000 such
@@ -50,7 +52,8 @@ async def upkeep(pool: WorkerPool) -> None:
     """
     while True:
         await asyncio.sleep(UPKEEP_S)
-        pool.send_links()
+        state.pool.send_links()
+        state.kernel.refit(state.book)
         gc.collect()
 
 
@@ -65,6 +68,7 @@ class Supervisor:
         rules: the rules to begin with, already checked.
         host: reads the machine as it is now.
         skip_host_stack: whether this machine's own network stack is spared the datagrams that workers take.
+        engine: what forwards the datagrams of rules that it can serve; workers do the rest.
 
     Raises RulesError: the rules contradict each other.
     """
@@ -77,6 +81,7 @@ class Supervisor:
         host: Callable[[], Host],
         store: RuleStore | None = None,
         skip_host_stack: bool = False,
+        engine: Engine = Engine.PACKET,
         log: Log = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self._host = host
@@ -85,7 +90,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         links = LinkView()
         pool = WorkerPool(spec, links, self._spawn_task, log)
-        self.state = ForwarderState(spec.plan, RuleBook(rules), pool, links, Memberships(links, log))
+        kernel = KernelPath(engine, links, log)
+        self.state = ForwarderState(spec.plan, RuleBook(rules), pool, links, Memberships(links, log), kernel)
         host_stack = HostStack() if skip_host_stack else None
         self.interfaces = Interfaces(self.state, host_stack, self._spawn_task, log)
         self.rules = RuleChanges(self.state, self.interfaces, store, log)
@@ -122,6 +128,7 @@ class Supervisor:
             await self._unless_stopped(pool.ready)
             self.interfaces.listen()
             self.rules.confirm()
+            state.kernel.open(state.book)
         except OSError as error:
             await self.stop()
             raise limits.explained(error, state.plan, FORKED_TOGETHER) from error
@@ -130,7 +137,7 @@ class Supervisor:
             raise
         state.started.set()
         self._spawn_task(self.interfaces.follow())
-        self._spawn_task(upkeep(pool))
+        self._spawn_task(upkeep(state))
         self._watch()
         notify("READY=1")
 
@@ -162,6 +169,7 @@ class Supervisor:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             workers = self.state.pool.workers
             receive_sockets.stop_listening(workers)
+            self.state.kernel.stop()
             await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in workers))
             self.state.memberships.close()
 
@@ -170,6 +178,7 @@ class Supervisor:
         if self._store:
             self._store.close()
         self.interfaces.close()
+        self.state.kernel.close()
         self.state.pool.close()
 
     # -- plans --

@@ -104,7 +104,7 @@ def test_empty_lines_are_no_requests(client: Client) -> None:
 def test_requests_in_one_packet_are_answered_in_order(client: Client) -> None:
     first = client.say(b'{"command": "ping"}\n{"command": "list"}\nnonsense')
     assert first["ok"]
-    assert client.answer() == {"ok": True, "result": {"rules": [], "timing": {}}}
+    assert client.answer() == {"ok": True, "result": {"rules": [], "timing": {}, "engines": {}}}
     assert fields(client.answer()) == ["request"]
 
 

@@ -323,7 +323,7 @@ def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
             tmp_path,
             'num_workers = true\nspeed = 3\ninterfaces = ["a", 4]\ninterface_group = [{ id = 1 }]\n'
             'auto_scale = "often"\n[[rules]]\nrule_id = ""\n',
-            engine="xdp",
+            engine="dpdk",
         )
     found = [(problem.field, problem.value) for problem in caught.value.problems]
     assert found[0] == ("mcrd.toml: rules[0].input_interface", "(missing)")
@@ -333,7 +333,7 @@ def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
         ("mcrd.toml: interface_group", "{'id': 1}"),
         ("mcrd.toml: num_workers", "true"),
         ("mcrd.toml: auto_scale", "'often'"),
-        ("--engine", "'xdp'"),
+        ("--engine", "'dpdk'"),
         ("mcrd.toml: speed", "3"),
     ]
 

@@ -35,7 +35,7 @@ def running(*workers: Slot) -> ForwarderState:
     """A forwarder that has started, as far as resizes are concerned."""
     pool = cast("WorkerPool", SimpleNamespace(workers=list(workers)))
     unused: Any = None
-    state = ForwarderState(unused, RuleBook(), pool, LinkView(), unused)
+    state = ForwarderState(unused, RuleBook(), pool, LinkView(), unused, unused)
     state.started.set()
     return state
 

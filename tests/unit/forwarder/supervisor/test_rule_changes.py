@@ -16,6 +16,7 @@ from forwarder.engines.packet.engine import SharedMemory
 from forwarder.engines.packet.schema import Kind
 from forwarder.net.links import InterfaceState, LinkView
 from forwarder.net.memberships import Memberships
+from forwarder.plan.engine import Engine
 from forwarder.plan.host import HostError, described_host
 from forwarder.plan.model import Plan, PlanError, Sizing, WorkerPlan
 from forwarder.plan.planner import plan
@@ -25,6 +26,7 @@ from forwarder.rules.model import ForwardingRule, RulesError
 from forwarder.rules.notation import parse_rules
 from forwarder.supervisor import rule_store
 from forwarder.supervisor.interfaces import Interfaces
+from forwarder.supervisor.kernel_path import KernelPath
 from forwarder.supervisor.rule_changes import ReadersWriterLock, RuleChanges, RuleTiming, Timing
 from forwarder.supervisor.rule_store import RuleStore
 from forwarder.supervisor.state import ForwarderState
@@ -121,9 +123,9 @@ class Running:
         self.memory = SharedMemory(WORKERS)
         self.workers = [Worker(one, self.memory.block(one.worker_id)) for one in chosen.workers]
         pool.workers += cast("list[WorkerHandle]", self.workers)
-        self.state = ForwarderState(
-            chosen, RuleBook(rules(1, 2)), pool, links, Memberships(links, self.said.append)
-        )
+        kernel = KernelPath(Engine.PACKET, links, self.said.append)
+        memberships = Memberships(links, self.said.append)
+        self.state = ForwarderState(chosen, RuleBook(rules(1, 2)), pool, links, memberships, kernel)
         self.interfaces = FakeInterfaces(self.state)
         self.changes = RuleChanges(
             self.state, cast("Interfaces", self.interfaces), self.store, self.said.append

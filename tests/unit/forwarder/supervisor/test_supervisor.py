@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from forwarder.net.links import LinkView
+from forwarder.plan.engine import Engine
+from forwarder.rules.book import RuleBook
 from forwarder.supervisor import supervisor
-from forwarder.workers.pool import WorkerPool
+from forwarder.supervisor.kernel_path import KernelPath
+from forwarder.supervisor.state import ForwarderState
 
 
 class Knot:
@@ -35,7 +40,9 @@ def test_every_worker_is_sent_a_request_and_cycles_are_collected_though_python_w
 ) -> None:
     async def hold() -> None:
         pool = Pool()
-        working = asyncio.create_task(supervisor.upkeep(cast("WorkerPool", pool)))
+        kernel = KernelPath(Engine.PACKET, LinkView(), print)
+        state = SimpleNamespace(pool=pool, kernel=kernel, book=RuleBook())
+        working = asyncio.create_task(supervisor.upkeep(cast("ForwarderState", state)))
         async with asyncio.timeout(10):
             while len(pool.knots) < 3:
                 await asyncio.sleep(0.01)
