@@ -31,12 +31,13 @@ def sample(before: Mapping[str, Any], after: Mapping[str, Any], cpu_ns: CpuTimes
         for one in after["workers"]
         if not has_gone(one)
     ]
-    interfaces = _interfaces(before, after, seconds)
+    interfaces, kernel = _interfaces(before, after, seconds), _of_kernel(after)
     return {
         "schema": SCHEMA,
         "seconds": seconds,
         "totals": _flows(before["totals"], after["totals"], seconds),
         "workers": workers,
+        "xdp": kernel and _flows(_of_kernel(before), kernel, seconds),
         "interfaces": interfaces,
         "hot_spots": list(_hot_spots(workers, interfaces, after["scaling"])),
         "scaling": after["scaling"],
@@ -75,6 +76,12 @@ def _flows(before: Mapping[str, Any] | None, after: Mapping[str, Any], seconds: 
         return sum(counters["dropped"].values()) if name == "dropped" else int(counters[name])
 
     return {f"{name}_dps": (total(after, name) - total(before, name)) / seconds for name in _RATES}
+
+
+def _of_kernel(stats: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Counters of the XDP engine, which receives what it matches; None of a forwarder without it."""
+    counters = (stats.get("xdp") or {}).get("counters")
+    return counters and {**counters, "received": counters["matched"]}
 
 
 def _worker(
@@ -134,6 +141,8 @@ def view(found: Mapping[str, Any]) -> Group:
             "" if cpu is None else f"{cpu:.0%}",
             f"{worker['ring_fill']:.0%}",
         )
+    if found["xdp"]:
+        workers.add_row("XDP", "", "", "", "", *_cells(found["xdp"]), "", "", "")
     workers.add_row("all", "", "", "", "", *_cells(found["totals"]), "", "", "", style="bold")
     interfaces = _table("interface", "state", "sockets", "frames/s", "ring full/s")
     for entry in found["interfaces"]:

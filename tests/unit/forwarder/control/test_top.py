@@ -77,6 +77,19 @@ def printed(found: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
+def test_what_xdp_forwards_has_a_row_of_its_own_and_none_without_it() -> None:
+    def counted(second: int, matched: int) -> dict[str, Any]:
+        counters = {"matched": matched, "sent": 2 * matched, "dropped": {"ttl_expired": matched // 10}}
+        return {**reading(second, {0: 0}, 0, 0), "xdp": {"counters": counters}}
+
+    found = top.sample(counted(5, 100), counted(7, 700), ({}, {}))
+    assert found["xdp"] == {"received_dps": 300, "matched_dps": 300, "sent_dps": 600, "dropped_dps": 30}
+    assert "XDP" in printed(found)
+    without = top.sample(reading(5, {0: 0}, 0, 0), reading(7, {0: 0}, 0, 0), ({}, {}))
+    assert without["xdp"] is None
+    assert "XDP" not in printed(without)
+
+
 def test_elastic_groups_are_shown_with_their_last_change_and_what_is_too_much_for_them() -> None:
     def group(number: int, **fields: object) -> dict[str, object]:
         bounds = {"min_workers": 1, "max_workers": 3, "threshold_dps": 1000}
