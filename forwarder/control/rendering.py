@@ -132,6 +132,8 @@ def changes(result: Any) -> Group:
     table = _table("change", "now", "wanted")
     for name, values in (result["plan"] or {}).items():
         table.add_row(name, _IN_WORDS[name](values["now"]), _IN_WORDS[name](values["wanted"]))
+    if engines := result["engine"]:
+        table.add_row("engine", engines["now"], engines["wanted"])
     for what in ("added", "changed", "removed"):
         if names := result[f"rules_{what}"]:
             table.add_row(f"rules {what}", "", f"{len(names):,}: {first_of(names)}")

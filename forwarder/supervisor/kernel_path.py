@@ -20,12 +20,13 @@ from forwarder.rules.model import ForwardingRule, Node
 
 
 class KernelPath:
-    """Rules in the XDP engine; without one, nothing here does anything. To be closed."""
+    """Rules in the XDP engine; while the engine is packet, nothing here does anything. To be closed."""
 
     def __init__(self, engine: Engine, links: LinkView, log: Log) -> None:
         self.engine = engine
         self._links, self._log = links, log
         self._xdp: XdpEngine | None = None
+        """Kept with its counters when the engine is packet again."""
         self._why: dict[str, str] = {}
         """Why rules are served by workers, by rule id."""
         self._past: dict[Node, RuleCount] = {}
@@ -33,19 +34,35 @@ class KernelPath:
 
     def open(self, book: RuleBook) -> None:
         """Load the programs, and have XDP serve the rules that it can. Raises OSError: it cannot be used."""
-        if self.engine is Engine.XDP:
-            try:
-                outputs = sum(len(rule.outputs) for rule in book)
-                rooms = max(RULES, 2 * len(book)), max(OUTPUTS, 2 * outputs)
-                self._xdp = XdpEngine(self._links.find, rules=rooms[0], outputs=rooms[1])
-            except OSError as error:
-                said = f"engine xdp cannot be used: {error.strerror or error}"
-                raise (OSError(error.errno, said) if error.errno else OSError(said)) from error
-            self.add(list(book))
+        if self.engine is Engine.PACKET:
+            return
+        try:
+            outputs = sum(len(rule.outputs) for rule in book)
+            rooms = max(RULES, 2 * len(book)), max(OUTPUTS, 2 * outputs)
+            self._xdp = self._xdp or XdpEngine(self._links.find, rules=rooms[0], outputs=rooms[1])
+            self._xdp.refit()
+        except OSError as error:
+            said = f"engine xdp cannot be used: {error.strerror or error}"
+            raise (OSError(error.errno, said) if error.errno else OSError(said)) from error
+        self.add(list(book))
+
+    def change(self, engine: Engine, book: RuleBook) -> None:
+        """Go over to another engine, without losing a datagram. Raises OSError: it cannot be used."""
+        before, self.engine = self.engine, engine
+        if engine is before:
+            return
+        try:
+            self.open(book)
+        except OSError:
+            self.engine = before
+            raise
+        if engine is Engine.PACKET:
+            self._leave(list(book))
+            self._why.clear()
 
     def add(self, rules: Sequence[ForwardingRule]) -> None:
         """Have XDP serve those of the rules that it can; workers have them all."""
-        if self._xdp is None:
+        if self._xdp is None or self.engine is Engine.PACKET:
             return
         why = self._xdp.unsuited(rules)
         suited = [rule for rule in rules if rule.rule_id not in why]
@@ -74,13 +91,12 @@ class KernelPath:
 
     def refit(self, book: RuleBook) -> None:
         """Fit to the interfaces as they are; rules change their engine where these have changed."""
-        if self._xdp is None:
+        if self._xdp is None or self.engine is Engine.PACKET:
             return
         rules = list(book)
         why = self._xdp.unsuited(rules)
         try:
-            left = self._xdp.remove([rule for rule in rules if rule.rule_id in why])
-            self._past |= {node: self._past.get(node, RuleCount()).plus(more) for node, more in left.items()}
+            self._leave([rule for rule in rules if rule.rule_id in why])
             self._xdp.refit()
         except OSError as error:
             self._log(f"XDP does not follow the interfaces: {error}")
@@ -100,7 +116,7 @@ class KernelPath:
 
     def engine_of(self, rule: ForwardingRule) -> tuple[Engine, str | None]:
         """The engine that serves a rule, and why that is not the one asked for."""
-        if self._xdp is None:
+        if self._xdp is None or self.engine is Engine.PACKET:
             return Engine.PACKET, None
         why = self._why.get(rule.rule_id) or self._xdp.refused.get(rule.input_interface)
         return (Engine.PACKET, why) if why else (Engine.XDP, None)
@@ -124,6 +140,11 @@ class KernelPath:
         named["dropped"] = {reason: counts.reasons[reason] for reason in EGRESS_REASONS}
         named["passed"] = {reason: counts.reasons[reason] for reason in INGRESS_REASONS}
         return {"inputs": sorted(self._xdp.inputs), "refused": self._xdp.refused, "counters": named}
+
+    def _leave(self, rules: Iterable[ForwardingRule]) -> None:
+        """Give rules that stay in force to the workers alone."""
+        left = self._xdp.remove(rules) if self._xdp else {}
+        self._past |= {node: self._past.get(node, RuleCount()).plus(more) for node, more in left.items()}
 
     def _note(self, why: Mapping[str, str]) -> None:
         fresh: dict[str, list[str]] = {}

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from forwarder.config.files import OptionsError, read_options
 from forwarder.config.options import SupervisorOptions, resolve
+from forwarder.plan.engine import Engine
 from forwarder.plan.host import Host
 from forwarder.plan.model import Plan
 from forwarder.problems import Problem, ProblemsError, shown
@@ -19,7 +20,7 @@ from forwarder.supervisor.switchover import switch_over
 from forwarder.workers import limits
 from forwarder.workers.pool import ForwarderSpec, index_for
 
-_AT_START: Final = ("control_socket_path", "engine", "skip_host_stack", "state_file")
+_AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
 """Options that a running supervisor cannot change."""
 _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
 """A configuration must have one of these, if the forwarder was started with one."""
@@ -72,6 +73,8 @@ class Reconfiguration:
             if name in config and getattr(options, name) != (present := getattr(self._options, name))
         ]:
             raise OptionsError(problems)
+        if "engine" not in config:
+            options = options.model_copy(update={"engine": self._options.engine})
         async with supervisor.rules.exclusive(), AsyncExitStack() as no_socket_changes:
             await no_socket_changes.enter_async_context(state.sockets_lock)
             wanted_rules = rules if "rules" in config else list(state.book)
@@ -86,6 +89,8 @@ class Reconfiguration:
             stay = [rule for rule in wanted_rules if now.rules.get(rule.rule_id) == rule]
             moved = moved_rules(present, plan, stay) if found.shape else 0
             answer = {**as_dict(found, now, moved), "warnings": plan.warnings, "applied": not dry_run}
+            engines = {"now": str(state.kernel.engine), "wanted": str(options.engine)}
+            answer["engine"] = None if engines["now"] == engines["wanted"] else engines
             if found.switchover:
                 plan = resolve(options, self._host(), wanted_rules, self._sizes(plan))
                 index = index_for(plan)
@@ -97,19 +102,36 @@ class Reconfiguration:
                     raise self._refused(error) from error
             if dry_run:
                 return {**answer, "took_ns": time.monotonic_ns() - began_ns}
-            if found.switchover:
-                try:
-                    await switch_over(supervisor, spec(options, self._host, plan), index, wanted_rules)
-                except OSError as error:
-                    raise self._refused(error) from error
-            else:
-                await no_socket_changes.aclose()  # interfaces may come with rules
-                if found:
-                    await self._change_rules(found, wanted_rules)
-                state.pool.spec = spec(options, self._host, plan)
+            with self._engine(options.engine):
+                if found.switchover:
+                    try:
+                        await switch_over(supervisor, spec(options, self._host, plan), index, wanted_rules)
+                    except OSError as error:
+                        raise self._refused(error) from error
+                else:
+                    await no_socket_changes.aclose()  # interfaces may come with rules
+                    if found:
+                        await self._change_rules(found, wanted_rules)
+                    state.pool.spec = spec(options, self._host, plan)
             kept = {name: getattr(self._options, name) for name in _AT_START}
             self._options = options.model_copy(update=kept)
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
+
+    @contextmanager
+    def _engine(self, wanted: Engine) -> Iterator[None]:
+        """Go over to an engine, and back if what is done with it fails."""
+        state = self._supervisor.state
+        before = state.kernel.engine
+        try:
+            state.kernel.change(wanted, state.book)
+        except OSError as error:
+            allowed = f"{before}; everything is as it was: {error.strerror or error}"
+            raise ProblemsError([Problem("engine", str(wanted), allowed)]) from error
+        try:
+            yield
+        except BaseException:
+            state.kernel.change(before, state.book)
+            raise
 
     async def _change_rules(self, found: Difference, wanted_rules: Sequence[ForwardingRule]) -> None:
         try:

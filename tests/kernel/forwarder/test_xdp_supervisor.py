@@ -24,7 +24,6 @@ from lab.load.jobs import Stream
 from lab.load.topology import Topology
 from lab.netns import namespaces as netns
 from lab.netns.netlink import Netlink
-from lab.peers.base import PeerError
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +111,35 @@ def test_a_rule_goes_to_workers_and_back_with_its_counts_as_its_output_can_take_
     assert (of_rule["matched"], of_rule["sent"], of_rule["sent_bytes"]) == (1_500, 1_500, 96_000)
 
 
-def test_the_engine_stays_while_it_runs_and_rules_and_workers_change(running: Relay) -> None:
+def test_rules_and_workers_change_beside_xdp(running: Relay) -> None:
     of = streams(2)
-    with pytest.raises(PeerError, match="engine"):
-        running.ask("apply", config={"interface": "in0", "engine": "packet"})
     running.ask("apply", config={"interface": "in0", "num_workers": 1, "rules": [rule(of[0])]})
     carried(running, of[:1], 300)
     running.ask("apply", config={"interface": "in0", "num_workers": 2, "rules": [rule(of[1])]})
     stats, change = carried(running, of[1:], 300)
     assert change == {"received": 300, "matched": 300, "sent": 300}
     assert stats["xdp"]["counters"]["matched"] == 600
+
+
+def test_the_engine_is_changed_under_traffic_without_a_datagram_lost_or_doubled(
+    running: Relay, made: Bench
+) -> None:
+    """Twice each way; a datagram in a worker's ring may be overtaken."""
+    of = streams(4)
+    config = {"interface": "in0", "num_workers": 1}
+    with running.rules(*(rule(stream) for stream in of)):
+        planned = running.ask("apply", config={**config, "engine": "packet"}, dry_run=True)
+        assert (planned["engine"], planned["plan"]) == ({"now": "xdp", "wanted": "packet"}, None)
+        send, receive = load(of, 10_000, 20_000)
+        with made.transferring([send], receive) as transfer:
+            for engine in ("packet", "xdp", "packet", "xdp"):
+                running.ask("apply", config={**config, "engine": engine})
+                assert engines(running) == {engine}
+                assert attached(made) == (["in0"] if engine == "xdp" else [])
+        stats = running.forwarder.stats()
+    seen = transfer.seen
+    assert (sum(seen.received), sum(seen.lost), sum(seen.duplicated)) == (40_000, 0, 0)
+    matched = stats["xdp"]["counters"]["matched"]
+    assert 0 < matched < 40_000
+    assert matched + sum(worker["counters"]["matched"] for worker in stats["workers"]) == 40_000
+    assert sum(one["matched"] for one in stats["rules"]) == stats["totals"]["sent"] == 40_000
