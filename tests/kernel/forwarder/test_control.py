@@ -348,7 +348,8 @@ def test_mcrctl_does_what_the_control_socket_does(shared_relay: Relay) -> None:
         *("--outputs", "239.2.2.2:5002:out0,239.2.2.3:5002:out1", "--rule-id", "mine", "--json"),
     )
     assert (right.returncode, right.stderr) == (0, "")
-    assert json.loads(right.stdout)["added"] == [{"rule_id": "mine", "state": "running", "reason": None}]
+    served = {"state": "running", "reason": None, "engine": "packet", "engine_reason": None}
+    assert json.loads(right.stdout)["added"] == [{"rule_id": "mine", **served}]
     assert "239.2.2.3:5002:out1" in command("list").stdout
     removed = command("remove", "--rule-id", "mine")
     assert (removed.returncode, removed.stdout) == (0, "removed mine\n")

@@ -103,6 +103,8 @@ def test_a_rule_waits_for_its_input_and_runs_within_a_second(changing: Changing)
                 "rule_id": LATE["rule_id"],
                 "state": "waiting",
                 "reason": "input interface late does not exist",
+                "engine": "packet",
+                "engine_reason": None,
             }
         ]
         assert changing.interface("late") == "absent"
