@@ -94,6 +94,11 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
+Bounds = tuple[float | None, float | None]
+Seen = tuple[float, float, Observation]
+"""Rate, seconds, and what was seen."""
+
+
 def find_rates(
     measure: Measure,
     ceiling_dps: float,
@@ -105,8 +110,9 @@ def find_rates(
 
     ``within``: rates that an earlier search makes likely; without it, those that a climb finds.
     """
-    low, high = within or _climb(measure, ceiling_dps, profile, loss_ratios)
-    search = _Search(measure, profile, loss_ratios, low, min(high, ceiling_dps), ceiling_dps)
+    seen: list[Seen] = []
+    low, high = within or _climb(measure, ceiling_dps, profile, loss_ratios, seen)
+    search = _Search(measure, profile, loss_ratios, low, min(high, ceiling_dps), ceiling_dps, seen)
     found: list[Found] = []
     for loss_ratio, bounds in zip(loss_ratios, search.bounds(), strict=True):
         share = search.trials_left // (len(loss_ratios) - len(found))
@@ -122,25 +128,23 @@ def find_zero_loss(
 
 
 def _climb(
-    measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float]
+    measure: Measure, ceiling_dps: float, profile: Profile, loss_ratios: Sequence[float], seen: list[Seen]
 ) -> tuple[float, float]:
     """The last rate of a climb that held, and the first that did not, the ceiling at most.
 
     From below: a subject far beyond what it can do says little about what it can, and a generator may reach
-    fifty times as much.
+    fifty times as much. What is seen is added to ``seen``.
     """
     low = rate = ceiling_dps * _LOWEST_SHARE
     while rate < ceiling_dps:
         observation = measure(profile.first_s, rate)
+        seen.append((rate, profile.first_s, observation))
         if not observation.held(max(loss_ratios)):
             break
         if observation.held(min(loss_ratios)):
             low = rate
         rate *= _CLIMB
     return low, min(rate, ceiling_dps)
-
-
-Bounds = tuple[float | None, float | None]
 
 
 class _EnoughError(Exception):
@@ -158,14 +162,14 @@ class _Search(AbstractMeasurer):  # type: ignore[misc]
         low: float,
         high: float,
         ceiling: float,
+        seen: list[Seen],
     ) -> None:
         self._ceiling = ceiling
         self._measure_once = measure
         self._profile = profile
         self._loss_ratios = loss_ratios
         self.trials_left = self._most = profile.search_trials_max * len(loss_ratios)
-        self._seen: list[tuple[float, float, Observation]] = []
-        """Rate, seconds, and what was seen."""
+        self._seen = seen
         self._probed: tuple[float, Observation] | None = None
         """The trial that :meth:`_reach` ended with: the library begins with the same."""
         self._warnings: list[str] = []

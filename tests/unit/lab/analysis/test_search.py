@@ -144,9 +144,9 @@ def test_a_search_ends_whatever_subject_and_generator_do(
     assert trials <= 20 + (CLIMB if within is None else 0)
 
 
-def test_a_search_without_trials_for_an_answer_says_so() -> None:
+def test_a_search_without_trials_for_an_answer_says_so_and_knows_what_its_climb_held() -> None:
     found = find_zero_loss(Subject(capacity=100_000).measure, CEILING, goal(search_trials_max=1))
-    assert found.lower_dps is None
+    assert (found.lower_dps, found.upper_dps) == (64_000, 256_000)
     assert "not settled after 1 trials" in found.warnings[0]
 
 
