@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NARROW = (0.6, 1.6)
 """The range of a repeated search, as shares of what the first one found."""
+LEAST_OVERLOAD = 0.8
+"""The least part of an asked overload that counts as one."""
 LEAST_CPU_NS = 1_000_000
 """Less than that above the baseline cannot be told from it: a watch is good to microseconds."""
 
@@ -169,6 +171,8 @@ def _by_goodput(step: CompareStep, side: Side, context: Context) -> MeasuredSide
         if trial.validity == "invalid":
             reached = trial.offered_dps / _lower(known)
             made.warnings.append(f"{side.subject}: the generator reached {reached:.2f} × the zero-loss rate")
+            if reached < share * LEAST_OVERLOAD:
+                return None
         return trial.goodput(_lower(known))
 
     return MeasuredSide(_series(step, side, known.setting.receive, context), value)
