@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from forwarder.engines.rows import output_row, raw_address, raw_port
+from forwarder.engines.encoded_rules import output_row, raw_address, raw_port
 from forwarder.plan.model import Plan
 from forwarder.plan.placement import Distribution, distribution, owners
 from forwarder.plan.strategy import RulePlacement

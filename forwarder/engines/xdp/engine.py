@@ -22,7 +22,7 @@ import numpy.typing as npt
 from forwarder.abi import bpf, netdev
 from forwarder.abi.bpf_maps import Map
 from forwarder.abi.bpf_object import Object
-from forwarder.engines.rows import output_row, raw_address, raw_port
+from forwarder.engines.encoded_rules import output_row, raw_address, raw_port
 from forwarder.engines.xdp import layout, suitability
 from forwarder.engines.xdp.layout import Counts, RuleCount
 from forwarder.engines.xdp.sets import Numbers, OutputSets, put, word

@@ -23,7 +23,7 @@ from forwarder.abi.bpf_object import Object, fields
 from lab.bpf import GENERATE
 from lab.load.jobs import MAX_LIVE_PAYLOAD_BYTES, GeneratorName, SenderJob
 from lab.load.stamp import HEADER_BYTES
-from lab.load.turns import Integers, order, sequences
+from lab.load.stream_order import Integers, order, sequences
 from lab.traffic.send.frames import source_macs, templates
 from lab.traffic.send.schedule import Outcome, Schedule
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from forwarder.abi import af_packet
 from lab.load.jobs import GeneratorName, SenderJob, TrafficError
 from lab.load.stamp import HEADER_BYTES, IP_BYTES, UDP_BYTES
-from lab.load.turns import Integers, order, sequences
+from lab.load.stream_order import Integers, order, sequences
 from lab.traffic.send.frames import source_macs, templates
 from lab.traffic.send.schedule import Outcome, Schedule
 from lab.traffic.send.transmit import ERROR, OUTCOMES, Slots, messages, outcome_of, transmit

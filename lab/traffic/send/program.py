@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict
 
 from lab.load.jobs import GeneratorName, PhaseReport, SenderJob, SenderReport
-from lab.load.turns import Integers, per_stream
+from lab.load.stream_order import Integers, per_stream
 from lab.traffic.send.live import LiveGenerator
 from lab.traffic.send.packets import PacketGenerator
 from lab.traffic.send.phases import send_phases

@@ -1,9 +1,9 @@
 """The compiled, paced ``sendmmsg`` loop of the packet-socket generator.
 
 Its data (see :func:`messages`): slot ``i`` is one frame buffer, one ``iovec`` that points to it and one
-``mmsghdr`` that points to that. Slots hold the streams in turn (:mod:`lab.load.turns`). Addresses are written
-once. For each datagram only the stamp and the UDP checksum change. The kernel copies the frame during the
-call, so a slot can be reused at once.
+``mmsghdr`` that points to that. Slots hold the streams in turn (:mod:`lab.load.stream_order`). Addresses are
+written once. For each datagram only the stamp and the UDP checksum change. The kernel copies the frame during
+the call, so a slot can be reused at once.
 """
 
 from typing import NamedTuple

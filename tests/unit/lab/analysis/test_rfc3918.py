@@ -15,7 +15,7 @@ from lab.ledger.ledger import mixed as beside_unicast
 from lab.load import mixed_traffic as mixed
 from lab.load.flows import Request as Asked
 from lab.load.flows import receiver_job, sender_job, streams_of
-from lab.load.turns import order
+from lab.load.stream_order import order
 from lab.results import Setting
 from lab.scenario.files import ScenarioError, load_scenarios, parse_scenario
 from lab.steps.kinds.delay import DelayStep

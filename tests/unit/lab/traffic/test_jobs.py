@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lab.load.jobs import Flow, Phase, ReceiverJob, SenderJob, Stream
-from lab.load.turns import order
+from lab.load.stream_order import order
 from lab.traffic.receive.ring import BLOCK_BYTES, LEAST_BLOCKS, blocks_for, capture_filter
 from lab.traffic.send.frames import group_mac
 from lab.traffic.send.phases import phase_schedule

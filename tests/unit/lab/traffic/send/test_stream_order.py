@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.load.turns import order, per_stream, sequences
+from lab.load.stream_order import order, per_stream, sequences
 
 shares = st.lists(st.integers(1, 12), min_size=1, max_size=12)
 
