@@ -49,6 +49,7 @@ async def run(
         store=store,
         skip_host_stack=options.skip_host_stack,
         engine=options.engine,
+        early_drop=options.early_drop,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,6 +15,7 @@ from forwarder.config.arguments import exit_on_full_disk, takes_options
 from forwarder.config.detect import propose
 from forwarder.config.options import SupervisorOptions
 from forwarder.config.plan_options import PlanOptions, make_plan, this_host
+from forwarder.plan.engine import early_drop_text, no_early_drop
 from forwarder.plan.host import HostError, read_host
 from forwarder.plan.host_file import as_text
 from forwarder.plan.rendering import WIDTH, plan_as_json, plan_as_text
@@ -64,6 +65,7 @@ def plan_command(
     plan = make_plan(options, rules)
     if as_json:
         document = plan_as_json(plan)
+        document["no_early_drop"] = no_early_drop(plan, options.engine)
         if proposal:
             document["proposal"] = asdict(proposal)
         typer.echo(json.dumps(document, indent=2))
@@ -73,6 +75,7 @@ def plan_command(
     # A file or a pipe gets tables at full width.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     typer.echo(plan_as_text(plan, width))
+    typer.echo(early_drop_text(plan, options.engine, options.early_drop))
 
 
 @app.command("host")

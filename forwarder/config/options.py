@@ -13,11 +13,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from forwarder.plan.engine import Engine, engine_warnings
+from forwarder.plan.engine import EarlyDrop, Engine, engine_warnings, no_early_drop
 from forwarder.plan.host import Host
-from forwarder.plan.model import InterfaceGroup, Plan, Sizing
+from forwarder.plan.model import InterfaceGroup, Plan, PlanError, Sizing
 from forwarder.plan.planner import plan
 from forwarder.plan.strategy import PRESETS, Grouping, Hashing, RulePlacement, Steering, Strategy, Width
+from forwarder.problems import Problem, flag
 from forwarder.rules.model import ForwardingRule, InterfaceName, interface_name
 
 DEFAULT_CONTROL_SOCKET = Path("/run/mcrd.sock")
@@ -229,6 +230,14 @@ class SupervisorOptions(BaseModel):
         "Drop multicast datagrams on input interfaces after workers have received them. Faster, but other "
         "programs on this machine receive none from these interfaces.",
     )
+    early_drop: EarlyDrop = option(
+        EarlyDrop.AUTO,
+        "WHEN",
+        f"one of {', '.join(EarlyDrop)}",
+        "Drop multicast in the driver (XDP) while the ring of the only worker that reads an interface is "
+        "nearly full: on, off, or auto (on network cards without other interfaces on top). Other programs on "
+        "this machine miss these datagrams, too.",
+    )
 
     @property
     def complete(self) -> bool:
@@ -295,4 +304,7 @@ def resolve(
     """
     sizing = replace(options.sizing, sizes=tuple(sizes.items()), homes=tuple(homes.items()))
     made = plan(host, options.input_interfaces, rules, options.chosen_strategy, sizing)
+    if options.early_drop is EarlyDrop.ON and (without := no_early_drop(made, options.engine)):
+        name, why = next(iter(without.items()))
+        raise PlanError([Problem(flag("early_drop"), "on", f"auto or off: on {name}, {why}")])
     return replace(made, warnings=(*made.warnings, *engine_warnings(options.engine, rules)))

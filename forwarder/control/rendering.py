@@ -27,6 +27,7 @@ def _lost(statistics: dict[str, Any]) -> dict[str, int]:
     """What was not forwarded, by reason: datagrams and copies, then frames that reached no worker."""
     lost = dict(statistics["totals"]["dropped"])
     for interface in statistics["interfaces"]:
+        lost[f"dropped early on {interface['name']}"] = interface["early_drops"]
         lost[f"ring full on {interface['name']}"] = interface["kernel_drops"]
         lost[f"left in a ring of {interface['name']}"] = interface["abandoned_frames"]
     return {reason: count for reason, count in lost.items() if count}

@@ -31,6 +31,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     Exact at any moment, worker by worker: received = matched + the ingress reasons, and copies owed by the
     matches = sent + the egress reasons + pending (copies of a batch that is under way); frames of a socket:
     arrived = received + kernel_drops + waiting, those waiting being abandoned when no worker will take them.
+    What was dropped early (``early_drops``) never arrived at a socket.
     Where rules are hashed to workers without steering by rule, ``wrong_worker`` is the ingress reason of
     datagrams whose rule another worker of the group holds.
 
@@ -46,7 +47,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
     # Also those that were served once, or still are, by workers of a former plan: what they dropped counts.
     drops: Counter[str] = Counter(dict.fromkeys(state.plan.interfaces, 0))
     arrivals: Counter[str] = Counter()
-    abandoned = Counter(state.pool.past_abandoned)
+    abandoned, early = Counter(state.pool.past_abandoned), state.early.drops()
     retiring = {id(block) for one in state.past.retiring if one.knows_foreign for block in one.blocks}
     for handle in state.pool.workers:
         live = wrong_workers and handle not in state.pool.spare  # what others knew of rules is settled
@@ -73,6 +74,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
         ),
         "xdp": kernel,
         "workers": workers,
+        "early_drop": {"inputs": state.early.inputs, "refused": state.early.refused},
         "interfaces": [
             {
                 "name": name,
@@ -80,6 +82,7 @@ def collect(supervisor: Supervisor, *, with_rules: bool = True) -> dict[str, Any
                 "served": name in state.plan.interfaces,
                 "arrived_frames": arrivals[name],
                 "kernel_drops": count,
+                "early_drops": early[name],
                 "abandoned_frames": abandoned[name],
             }
             for name, count in drops.items()
@@ -282,6 +285,9 @@ class _Exposition:
         yield _counter("mcrd_worker_restarts", "Workers replaced.", "worker", restarts)
         lost = ((name, interface["kernel_drops"]) for name, interface in interfaces)
         yield _counter("mcrd_kernel_drops", "Frames that found no free ring slot.", "interface", lost)
+        about = "Datagrams that the driver dropped, as a ring was nearly full."
+        early = ((name, interface["early_drops"]) for name, interface in interfaces)
+        yield _counter("mcrd_early_drops", about, "interface", early)
         about = "Frames left in the rings of workers that died and were not replaced."
         abandoned = ((name, interface["abandoned_frames"]) for name, interface in interfaces)
         yield _counter("mcrd_abandoned_frames", about, "interface", abandoned)

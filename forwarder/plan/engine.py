@@ -1,10 +1,11 @@
-"""Engines, and the rules that the XDP engine cannot serve. Pure."""
+"""Engines, what they cannot serve, and where datagrams are dropped early. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
+from forwarder.plan.model import Plan
 from forwarder.problems import first_of
 from forwarder.rules.model import ForwardingRule
 
@@ -17,6 +18,43 @@ class Engine(StrEnum):
 
     PACKET = "packet"
     XDP = "xdp"
+
+
+class EarlyDrop(StrEnum):
+    """Whether multicast for a ring that is nearly full is dropped by the driver."""
+
+    AUTO = "auto"
+    """Where that takes nothing from anybody else."""
+    ON = "on"
+    OFF = "off"
+
+
+def no_early_drop(plan: Plan, engine: Engine) -> dict[str, str]:
+    """Interfaces of a plan that cannot have early drop, and why."""
+    if engine is Engine.XDP:
+        return dict.fromkeys(plan.interfaces, "XDP forwards in front of the workers")
+    found = {}
+    for group in plan.groups:
+        if group.max_workers > 1:
+            to = "" if group.max_workers == group.workers else f" to {group.max_workers:,}"
+            found.update(dict.fromkeys(group.interfaces, f"{group.workers:,}{to} workers share it"))
+    return found
+
+
+def early_drop_text(plan: Plan, engine: Engine, choice: EarlyDrop) -> str:
+    """Where early drop is used, in a sentence."""
+    if choice is EarlyDrop.OFF:
+        return "No early drop: it is off."
+    without = no_early_drop(plan, engine)
+    if len(without) < len(plan.interfaces) or not plan.interfaces:
+        where = first_of([name for name in plan.interfaces if name not in without]) or "interfaces with rules"
+        return f"Early drop on {where}" + (
+            ", if they are network cards." if choice is EarlyDrop.AUTO else "."
+        )
+    reasons: dict[str, list[str]] = {}
+    for name, why in without.items():
+        reasons.setdefault(why, []).append(name)
+    return f"No early drop: {first_of([f'{why} ({first_of(names, 4)})' for why, names in reasons.items()])}."
 
 
 def not_for_xdp(rule: ForwardingRule) -> str | None:

@@ -188,17 +188,26 @@ class Interfaces:
 
     def _mark_served(self, interface: str, ifindex: int) -> None:
         """Note that an interface's datagrams are let in."""
-        if self._served.get(interface) == ifindex:
-            return
-        self._mark_closed(interface)
-        if self._host_stack:
-            try:
-                self._host_stack.skip(interface, ifindex)
-            except OSError as error:  # it may be gone, which the kernel reports later
-                self._log(f"interface {interface}: this machine's stack is not spared its datagrams: {error}")
-        self._served[interface] = ifindex
+        if self._served.get(interface) != ifindex:
+            self._mark_closed(interface)
+            if self._host_stack:
+                try:
+                    self._host_stack.skip(interface, ifindex)
+                except OSError as error:  # it may be gone, which the kernel reports later
+                    said = "this machine's stack is not spared its datagrams"
+                    self._log(f"interface {interface}: {said}: {error}")
+            self._served[interface] = ifindex
+        self._drop_early(interface, ifindex)
+
+    def _drop_early(self, interface: str, ifindex: int) -> None:
+        link = self._state.links.find(interface)
+        for handle, row in receive_sockets.held(self._state.pool.in_plan, interface)[:1]:
+            receiver = handle.receivers[row]
+            ring = (handle.plan.worker_id, row) if receiver.alone else None
+            self._state.early.serve(interface, ifindex, link.mtu if link else 0, ring, receiver.ring.frames)
 
     def _mark_closed(self, interface: str) -> None:
-        self._served.pop(interface, None)
+        if self._served.pop(interface, None) is not None:
+            self._state.early.leave(interface)
         if self._host_stack:
             self._host_stack.resume(interface)

@@ -20,7 +20,7 @@ from forwarder.supervisor.switchover import switch_over
 from forwarder.workers import limits
 from forwarder.workers.pool import ForwarderSpec, index_for
 
-_AT_START: Final = ("control_socket_path", "skip_host_stack", "state_file")
+_AT_START: Final = ("control_socket_path", "early_drop", "skip_host_stack", "state_file")
 """Options that a running supervisor cannot change."""
 _WORKERS: Final = ("strategy", "auto_scale", "interface", "interfaces", "interface_group")
 """A configuration must have one of these, if the forwarder was started with one."""
@@ -73,8 +73,10 @@ class Reconfiguration:
             if name in config and getattr(options, name) != (present := getattr(self._options, name))
         ]:
             raise OptionsError(problems)
+        kept = {name: getattr(self._options, name) for name in _AT_START}
         if "engine" not in config:
-            options = options.model_copy(update={"engine": self._options.engine})
+            kept["engine"] = self._options.engine
+        options = options.model_copy(update=kept)
         async with supervisor.rules.exclusive(), AsyncExitStack() as no_socket_changes:
             await no_socket_changes.enter_async_context(state.sockets_lock)
             wanted_rules = rules if "rules" in config else list(state.book)
@@ -113,8 +115,7 @@ class Reconfiguration:
                     if found:
                         await self._change_rules(found, wanted_rules)
                     state.pool.spec = spec(options, self._host, plan)
-            kept = {name: getattr(self._options, name) for name in _AT_START}
-            self._options = options.model_copy(update=kept)
+            self._options = options
         return {**answer, "took_ns": time.monotonic_ns() - began_ns}
 
     @contextmanager
@@ -123,15 +124,27 @@ class Reconfiguration:
         state = self._supervisor.state
         before = state.kernel.engine
         try:
-            state.kernel.change(wanted, state.book)
+            self._change_engine(wanted)
         except OSError as error:
             allowed = f"{before}; everything is as it was: {error.strerror or error}"
             raise ProblemsError([Problem("engine", str(wanted), allowed)]) from error
         try:
             yield
         except BaseException:
-            state.kernel.change(before, state.book)
+            self._change_engine(before)
             raise
+
+    def _change_engine(self, wanted: Engine) -> None:
+        """Early drop makes room for the XDP engine: an interface has one program. It comes back after it."""
+        state = self._supervisor.state
+        if wanted is Engine.XDP:
+            state.early.give_way()
+        try:
+            state.kernel.change(wanted, state.book)
+        finally:
+            if state.kernel.engine is not Engine.XDP:
+                state.early.come_back()
+            self._supervisor.interfaces.recount()
 
     async def _change_rules(self, found: Difference, wanted_rules: Sequence[ForwardingRule]) -> None:
         try:

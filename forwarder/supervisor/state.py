@@ -3,8 +3,10 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from forwarder.engines.xdp.early_drop import EarlyFilter
 from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
+from forwarder.plan.engine import EarlyDrop
 from forwarder.plan.model import Plan
 from forwarder.rules.book import RuleBook
 from forwarder.supervisor.kernel_path import KernelPath
@@ -22,6 +24,7 @@ class ForwarderState:
     links: LinkView
     memberships: Memberships
     kernel: KernelPath
+    early: EarlyFilter = field(default_factory=lambda: EarlyFilter(EarlyDrop.OFF, print))
     past: PastCounts = field(default_factory=PastCounts)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -12,11 +12,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from forwarder.engines.xdp.early_drop import EarlyFilter
 from forwarder.net import netlink
 from forwarder.net.host_stack import HostStack
 from forwarder.net.links import LinkView
 from forwarder.net.memberships import Memberships
-from forwarder.plan.engine import Engine
+from forwarder.plan.engine import EarlyDrop, Engine
 from forwarder.plan.host import Host
 from forwarder.plan.model import Plan
 from forwarder.problems import Log
@@ -69,6 +70,7 @@ class Supervisor:
         host: reads the machine as it is now.
         skip_host_stack: whether this machine's own network stack is spared the datagrams that workers take.
         engine: what forwards the datagrams of rules that it can serve; workers do the rest.
+        early_drop: whether the driver drops datagrams for a ring that is nearly full.
 
     Raises RulesError: the rules contradict each other.
     """
@@ -82,6 +84,7 @@ class Supervisor:
         store: RuleStore | None = None,
         skip_host_stack: bool = False,
         engine: Engine = Engine.PACKET,
+        early_drop: EarlyDrop = EarlyDrop.OFF,
         log: Log = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self._host = host
@@ -89,9 +92,12 @@ class Supervisor:
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         links = LinkView()
-        pool = WorkerPool(spec, links, self._spawn_task, log)
-        kernel = KernelPath(engine, links, log)
-        self.state = ForwarderState(spec.plan, RuleBook(rules), pool, links, Memberships(links, log), kernel)
+        early = EarlyFilter(early_drop, log)
+        if engine is Engine.XDP:
+            early.give_way()
+        pool = WorkerPool(spec, links, self._spawn_task, log, early.level_of)
+        kernel, memberships = KernelPath(engine, links, log), Memberships(links, log)
+        self.state = ForwarderState(spec.plan, RuleBook(rules), pool, links, memberships, kernel, early)
         host_stack = HostStack() if skip_host_stack else None
         self.interfaces = Interfaces(self.state, host_stack, self._spawn_task, log)
         self.rules = RuleChanges(self.state, self.interfaces, store, log)
@@ -124,9 +130,11 @@ class Supervisor:
             limits.allow_descriptors()
             limits.check_realtime(pool.spec.realtime_priority)
             self.interfaces.open()
+            state.early.open(state.plan.interfaces)
             spawn(pool.workers)
             await self._unless_stopped(pool.ready)
             self.interfaces.listen()
+            state.early.check()
             self.rules.confirm()
             state.kernel.open(state.book)
         except OSError as error:
@@ -168,6 +176,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             workers = self.state.pool.workers
+            self.state.early.stop()  # or it would drop what nobody listens to any more
             receive_sockets.stop_listening(workers)
             self.state.kernel.stop()
             await asyncio.gather(*(handle.stop(STOP_TIMEOUT_S) for handle in workers))
@@ -179,6 +188,7 @@ class Supervisor:
             self._store.close()
         self.interfaces.close()
         self.state.kernel.close()
+        self.state.early.close()
         self.state.pool.close()
 
     # -- plans --

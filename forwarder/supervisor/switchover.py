@@ -56,11 +56,13 @@ async def switch_over(
         with suppress(OSError):  # the ring of a worker that has died is emptied by its successor
             await wait_until_all_run(outgoing, DRAIN_TIMEOUT_S)
         _check_running(state)
+        state.early.pause()
         try:
             _hand_over(state.plan, spec.plan, outgoing, incoming, handover)
         except OSError:
             receive_sockets.stop_listening(incoming)
             receive_sockets.listen(outgoing, state.plan.strategy.hashing)
+            supervisor.interfaces.recount()
             raise
     except BaseException:
         await asyncio.gather(*(handle.stop(DRAIN_TIMEOUT_S) for handle in incoming))

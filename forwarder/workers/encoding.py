@@ -16,8 +16,8 @@ OUTPUTS_PER_MESSAGE: Final = 512
 HEADER: Final = struct.Struct("=IIIi")
 """kind, number, count, argument; then a request's body, and descriptors travel beside it."""
 
-_SOCKET: Final = struct.Struct("=IIII")
-"""row, frames, frame bytes, interface slot"""
+_SOCKET: Final = struct.Struct("=IIIIQ")
+"""row, frames, frame bytes, interface slot, address of the ring's level"""
 _LINK: Final = struct.Struct("=II4sI6s2x")
 """slot, ifindex, IPv4 address, MTU, Ethernet address: the slot, then a row of the link table"""
 
@@ -72,6 +72,9 @@ def key_messages(keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         yield len(part), pack_keys(part)
 
 
-def pack_socket(row: int, frames: int, frame_bytes: int, interface: int) -> bytes:
-    """For ADD_SOCKET: the socket's place in the worker, its ring, the slot that its rules' keys carry."""
-    return _SOCKET.pack(row, frames, frame_bytes, interface)
+def pack_socket(row: int, frames: int, frame_bytes: int, interface: int, level: int = 0) -> bytes:
+    """For ADD_SOCKET: the socket's place in the worker, its ring, the slot that its rules' keys carry.
+
+    ``level``: the address of the ring's level for the early filter; 0 without one.
+    """
+    return _SOCKET.pack(row, frames, frame_bytes, interface, level)

@@ -64,6 +64,8 @@ class Receiver:
     sock: socket.socket
     ring: Ring
     fanout_slot: int | None = None
+    alone: bool = False
+    """Whether no other worker reads the interface, or ever will in this plan."""
     came: int = 0
     """Frames since the socket was made, as of the last count."""
     drops: int = 0

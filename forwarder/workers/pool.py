@@ -26,6 +26,8 @@ SpawnTask = Callable[[Coroutine[Any, Any, None]], object]
 """Starts a task in the background."""
 PendingReplies = list[asyncio.Future[int]]
 """Replies that workers owe: an errno or 0 each."""
+LevelOf = Callable[[int, int], int]
+"""The address of the level of a ring, by worker and row of its socket, or 0."""
 RETIRED: Final = -1
 """Group and partition of a slot whose worker belonged to an earlier plan."""
 
@@ -55,7 +57,14 @@ def index_for(plan: Plan) -> RuleIndex:
 class WorkerPool:
     """All worker slots; to be closed."""
 
-    def __init__(self, spec: ForwarderSpec, links: LinkView, spawn_task: SpawnTask, log: Log) -> None:
+    def __init__(
+        self,
+        spec: ForwarderSpec,
+        links: LinkView,
+        spawn_task: SpawnTask,
+        log: Log,
+        level_of: LevelOf = lambda *_: 0,
+    ) -> None:
         self.spec, self.index = spec, index_for(spec.plan)
         self.workers: list[WorkerHandle] = []
         self.spare: list[WorkerHandle] = []
@@ -69,6 +78,7 @@ class WorkerPool:
         self._links = links
         self._spawn_task = spawn_task
         self._log = log
+        self._level_of = level_of
         self._memory = SharedMemory(len(spec.plan.workers))
         self._packed: dict[tuple[RuleIndex, int], list[tuple[int, bytes]]] = {}
         """ADD_RULES messages for a new process of a partition, until rules change."""
@@ -248,7 +258,8 @@ class WorkerPool:
     def _send_socket(self, handle: WorkerHandle, row: int) -> asyncio.Future[int]:
         receiver = handle.receivers[row]
         interface = self._index_of(handle).input_number(receiver.interface)
-        body = encoding.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface)
+        level = self._level_of(handle.plan.worker_id, row) if receiver.alone else 0
+        body = encoding.pack_socket(row, receiver.ring.frames, receiver.ring.frame_bytes, interface, level)
         return handle.channel.send(Kind.ADD_SOCKET, body=body, descriptors=[receiver.sock.fileno()])
 
     def _packed_links(self, index: RuleIndex) -> bytes:

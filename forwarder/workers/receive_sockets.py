@@ -63,7 +63,9 @@ def open_receivers(
     opened = packet_sockets.open_receivers(state.ifindex, rings)
     try:
         for (planned, handle), ring, sock in zip(serving, rings, opened, strict=True):
-            group = _assign(handle, planned, Receiver(name, state.ifindex, sock, ring), group)
+            most = planned.fanout.max_members if planned.fanout else len(serving)
+            receiver = Receiver(name, state.ifindex, sock, ring, alone=max(most, len(serving)) == 1)
+            group = _assign(handle, planned, receiver, group)
         if serving and (fanout := planned.fanout):
             if fanout.mode == "cbpf":
                 packet_sockets.steer(sock, steering.owner_program(fanout.members, hashing))

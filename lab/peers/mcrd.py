@@ -164,6 +164,8 @@ def account_of(stats: dict[str, Any], outputs_per_rule: int) -> Account:
         ("packet-socket", "ring full"): sum(entry["kernel_drops"] for entry in stats["interfaces"])
     }
     # Forwarders of earlier commits do not tell.
+    if early := sum(entry.get("early_drops", 0) for entry in stats["interfaces"]):
+        ingress["xdp", "dropped early"] = early
     if left := sum(entry.get("abandoned_frames", 0) for entry in stats["interfaces"]):
         ingress["packet-socket", "left in the ring"] = left
     egress: dict[Where, int] = {}

@@ -137,7 +137,8 @@ class Counts:
     sent: int
     sent_bytes: int
     dropped: dict[str, int]
-    """By reason, those that are not zero; ``kernel``: frames that found no free slot in a ring."""
+    """By reason, those that are not zero; ``kernel``: frames that found no free slot in a ring; ``early``:
+    datagrams that the driver dropped before."""
     per_worker: tuple[int, ...]
     """Datagrams matched by each worker."""
 
@@ -165,7 +166,8 @@ def counts(stats: dict[str, Any], before: dict[str, Any] | None = None) -> Count
         per_worker=tuple(change[f"worker.{worker['worker_id']}"] for worker in stats["workers"]),
     )
     assert sum(found.per_worker) == found.matched
-    assert found.received == found.matched + found.datagrams_lost - dropped.get("kernel", 0)
+    before_workers = dropped.get("kernel", 0) + dropped.get("early", 0)
+    assert found.received == found.matched + found.datagrams_lost - before_workers
     return found
 
 
@@ -175,6 +177,7 @@ def _flat(stats: dict[str, Any]) -> dict[str, int]:
         **{name: totals[name] for name in ("received", "matched", "matched_bytes", "sent", "sent_bytes")},
         **{f"dropped.{reason}": count for reason, count in totals["dropped"].items()},
         "dropped.kernel": sum(entry["kernel_drops"] for entry in stats["interfaces"]),
+        "dropped.early": sum(entry["early_drops"] for entry in stats["interfaces"]),
         **{f"worker.{entry['worker_id']}": entry["counters"]["matched"] for entry in stats["workers"]},
     }
 

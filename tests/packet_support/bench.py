@@ -139,11 +139,11 @@ class Bench:
         if not ringless:
             self.add_ring()
 
-    def add_ring(self, row: int = 0, ring: FakeRing | None = None) -> None:
+    def add_ring(self, row: int = 0, ring: FakeRing | None = None, level: int = 0) -> None:
         """Have the engine map a ring as a socket; it waits at the ring's queue and fetches from there
         what does not fit."""
         ring = ring or self.ring
-        body = encoding.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE)
+        body = encoding.pack_socket(row, ring.ring.frames, ring.ring.frame_bytes, self.INTERFACE, level)
         assert self.tell(Kind.ADD_SOCKET, body=body, descriptors=(ring.fileno(),)) == 0
         fd = self.engine._worker.state.sockets[row, schema.SOCKET_FD]
         os.dup2(ring.queue.fileno(), fd)

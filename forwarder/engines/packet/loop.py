@@ -20,7 +20,7 @@ from forwarder.abi.jit import njit
 from forwarder.abi.native import bytes_at, monotonic_ns, record_at, syscall, words_at
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.emit import send_burst
-from forwarder.engines.packet.receive import attach, detach, receive_batch, release
+from forwarder.engines.packet.receive import attach, detach, lower_level, passed, receive_batch, release
 from forwarder.engines.packet.rule_table import add_rules, remove_rule
 from forwarder.engines.packet.schema import HEADER_WORDS, Kind
 from forwarder.engines.packet.transmit import KIND_CONTROL, KIND_SOCKET, arm, cancel_poll, flush
@@ -84,6 +84,7 @@ def run(worker: Any, rules: Any, turns: int) -> int:
 @njit
 def _forward_batch(worker: Any, rules: Any, row: int) -> tuple[int, bool]:
     """Forward up to a batch of frames of one socket; frames taken, and whether the ring is empty."""
+    passed_before = passed(worker, row)
     taken, bursts, oversize, empty = receive_batch(worker, rules, row)
     if bursts:
         socket = worker.state.sockets[row]
@@ -104,6 +105,7 @@ def _forward_batch(worker: Any, rules: Any, row: int) -> tuple[int, bool]:
                 index += 1
     if taken:
         release(worker, row)
+    lower_level(worker, row, taken, empty, passed_before)
     return taken, empty
 
 
@@ -253,8 +255,9 @@ def _add_socket(worker: Any) -> int:
     frames = np.int64(words[HEADER_WORDS + 1])
     frame_bytes = np.int64(words[HEADER_WORDS + 2])
     interface = np.int64(words[HEADER_WORDS + 3])
+    level = np.int64(words[HEADER_WORDS + 4 : HEADER_WORDS + 6].view(np.int64)[0])
     descriptor = np.int64(worker.inbox.ancillary[_DESCRIPTOR_WORD])
-    result = attach(worker, row, descriptor, frames, frame_bytes, interface)
+    result = attach(worker, row, descriptor, frames, frame_bytes, interface, level)
     if result < 0:
         syscall(syscalls.CLOSE, descriptor)
     return result

@@ -14,6 +14,7 @@ from forwarder.abi.jit import njit
 from forwarder.abi.native import (
     bytes_at,
     load_acquire,
+    longs_at,
     map_shared,
     monotonic_ns,
     store_release,
@@ -169,10 +170,40 @@ def release(worker: Any, row: int) -> None:
 
 
 @njit
-def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interface: int) -> int:
+def passed(worker: Any, row: int) -> int:
+    """Frames that the early filter has let through to a socket's ring; 0 where there is none."""
+    address = worker.state.sockets[row, schema.SOCKET_LEVEL]
+    if address == 0:
+        return np.int64(0)
+    return np.int64(load_acquire(longs_at(address, schema.LEVEL_COLUMNS), schema.LEVEL_PASSED))
+
+
+@njit
+def lower_level(worker: Any, row: int, taken: int, empty: bool, passed_before: int) -> None:
+    """Tell the early filter that frames have left a socket's ring.
+
+    Some that it let through may never have come (the kernel merged or lost them), others came past it. A ring
+    that was found empty sets that right: what had passed before it was looked at has left it, and no more has
+    than has passed by now.
+
+    ``passed_before``: :func:`passed` before the batch was received.
+    """
+    address = worker.state.sockets[row, schema.SOCKET_LEVEL]
+    if address == 0:
+        return
+    level = longs_at(address, schema.LEVEL_COLUMNS)
+    released = np.int64(level[schema.LEVEL_RELEASED]) + taken
+    if empty:
+        released = min(max(released, passed_before), passed(worker, row))
+    store_release(level, schema.LEVEL_RELEASED, released)
+
+
+@njit
+def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interface: int, level: int) -> int:
     """Map a receive socket's ring and serve it from the next turn on; a negative errno if that fails.
 
-    ``row``: of the socket and its cursor; ``interface``: the slot that its rules' keys carry.
+    ``row``: of the socket and its cursor; ``interface``: the slot that its rules' keys carry; ``level``: the
+    address of the ring's level, or 0.
     """
     address = map_shared(fd, frames * frame_bytes)
     if address < 0:
@@ -183,6 +214,7 @@ def attach(worker: Any, row: int, fd: int, frames: int, frame_bytes: int, interf
     socket[schema.SOCKET_FRAME_BYTES] = frame_bytes
     socket[schema.SOCKET_INTERFACE] = interface
     socket[schema.SOCKET_READY] = 1
+    socket[schema.SOCKET_LEVEL] = level
     socket[schema.SOCKET_ADDRESS] = address
     worker.state.scalars[schema.ROWS_USED] = max(worker.state.scalars[schema.ROWS_USED], row + 1)
     # A predecessor may have died between claiming frames and giving them back.

@@ -79,7 +79,21 @@ SOCKET_INTERFACE: Final = 4
 """Input interface slot, the first part of a rule's key."""
 SOCKET_READY: Final = 5
 """1: its ring may hold frames; 0: its poll is armed."""
-SOCKET_COLUMNS: Final = 6
+SOCKET_LEVEL: Final = 6
+"""Address of its ring's level; 0: nothing drops early."""
+SOCKET_COLUMNS: Final = 7
+
+# -- a ring's level, shared with the program that drops early (``early.bpf.c``): uint64[LEVEL_COLUMNS] --
+LEVEL_PASSED: Final = 0
+"""Frames that the program let through to the ring."""
+LEVEL_ABOVE: Final = 1
+"""Datagrams that found the ring nearly full; all but the first of each LEVEL_LET_THROUGH are dropped."""
+LEVEL_LIMIT: Final = 2
+"""Frames in the ring from which on datagrams are dropped."""
+LEVEL_RELEASED: Final = 8
+"""Written by the worker: how many of the frames that passed have left the ring."""
+LEVEL_COLUMNS: Final = 16
+LEVEL_LET_THROUGH: Final = 256
 
 # -- a receive socket's cursor, in shared memory for its successor: uint64[CURSOR_COLUMNS] --
 CURSOR_CLAIMED: Final = 0
@@ -266,7 +280,7 @@ class Kind(IntEnum):
     SET_LINKS = 3
     """Rows of a slot and a link table's row each."""
     ADD_SOCKET = 4
-    """Row, frames, frame bytes, interface slot; with the socket's descriptor."""
+    """Row, frames, frame bytes, interface slot, ``uint64`` address of a level; with a descriptor."""
     REMOVE_SOCKET = 5
     """The argument is the row."""
     STOP = 6

@@ -110,6 +110,16 @@ def test_mcrds_reasons_for_copies_are_booked_on_the_way_out(reason: str) -> None
     assert account.ingress == {("packet-socket", "ring full"): 7, ("forwarder", "no_rule"): 1}
 
 
+def test_what_the_driver_dropped_early_is_booked_on_the_way_in_and_nothing_where_it_is_unknown() -> None:
+    stats = {"totals": {"matched": 5, "pending": 0, "dropped": {}}}
+    interfaces = [{"kernel_drops": 3, "early_drops": 4}, {"kernel_drops": 0, "early_drops": 5}]
+    account = account_of({**stats, "interfaces": interfaces}, outputs_per_rule=1)
+    assert account.ingress == {("packet-socket", "ring full"): 3, ("xdp", "dropped early"): 9}
+    assert build(account, outside(offered=17, arrived=5)).balanced
+    of_old = account_of({**stats, "interfaces": [{"kernel_drops": 3}]}, outputs_per_rule=1)
+    assert of_old.ingress == {("packet-socket", "ring full"): 3}
+
+
 def test_with_bursts_in_one_frame_what_is_lost_on_the_way_in_is_counted_in_datagrams() -> None:
     """1,600 datagrams in 100 frames: 3 frames in the backlog, 7 in a ring."""
     account = Account(matched=1440, copies_due=1440, ingress={("packet-socket", "ring full"): 7})

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packet_support.bench import Bench, FakeRing
 from packet_support.frames import Datagram, raw_address, raw_port
@@ -22,7 +23,7 @@ from paths import TESTS
 
 from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import schema
-from forwarder.engines.packet.receive import receive_batch
+from forwarder.engines.packet.receive import lower_level, passed, receive_batch
 from forwarder.engines.packet.rule_table import pack_key
 from forwarder.engines.packet.schema import Kind
 from forwarder.net.packet_sockets import Ring
@@ -308,6 +309,38 @@ def test_a_successor_gives_back_slots_that_its_predecessor_had_claimed(bench: Be
     bench.add_ring()
     assert bench.block.cursors[0].tolist() == [5, 5]
     assert [bench.ring.status(slot) for slot in range(6)] == [0] * 6
+
+
+@pytest.mark.parametrize(
+    ("released", "let_in", "expected"),
+    [
+        (0, 3, 3),  # all that passed came
+        (0, 10, 10),  # some never came
+        (0, 1, 1),  # some came past the filter
+        (40, 42, 42),  # it had released more than had passed
+    ],
+)
+def test_an_empty_ring_sets_its_level_right(bench: Bench, released: int, let_in: int, expected: int) -> None:
+    level = np.zeros(schema.LEVEL_COLUMNS, np.uint64)
+    bench.add_ring(level=level.ctypes.data)
+    level[schema.LEVEL_PASSED], level[schema.LEVEL_RELEASED] = let_in, released
+    for datagram in numbered(3):
+        bench.ring.receive(datagram.frame())
+    assert len(bench.forward()) == 1
+    assert level.tolist() == [let_in, *[0] * 7, expected, *[0] * 7]
+
+
+def test_while_a_ring_is_not_empty_its_level_falls_by_what_was_taken(bench: Bench) -> None:
+    level = np.zeros(schema.LEVEL_COLUMNS, np.uint64)
+    bench.add_ring(level=level.ctypes.data)
+    level[schema.LEVEL_PASSED], level[schema.LEVEL_RELEASED] = 10, 1
+    worker = bench.engine._worker
+    lower_level(worker, 0, 5, False, 10)
+    assert level[schema.LEVEL_RELEASED] == 6
+    level[schema.LEVEL_PASSED] = 50  # came after the ring was looked at: it may be in the ring
+    lower_level(worker, 0, 5, True, 10)
+    assert level[schema.LEVEL_RELEASED] == 11
+    assert passed(worker, 0) == 50
 
 
 def test_a_socket_taken_away_is_served_no_more_and_how_far_it_came_is_known(bench: Bench) -> None:
