@@ -100,7 +100,7 @@ class Run(NamedTuple):
     verdict: int
     frame: bytes
     nanoseconds: int
-    """Of one run, on average."""
+    """Duration of a run, the mean of all repetitions."""
 
 
 def run_on_frame(program: int, frame: bytes, repeat: int = 1) -> Run:

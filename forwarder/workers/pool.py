@@ -46,7 +46,7 @@ class ForwarderSpec:
     """0 for none."""
     coalesce: bool = True
     fill_checksums: bool = True
-    """Of copies of datagrams that have no UDP checksum."""
+    """Whether copies of datagrams without a UDP checksum get one."""
 
 
 def index_for(plan: Plan) -> RuleIndex:

@@ -27,7 +27,7 @@ ERROR = 0.003
 simulations, which estimate both, the wrong commit is named in less than one of fifty bisections."""
 SPREAD_CONFIDENCE = 0.7
 LEAST_SPREAD = 1 / 3
-"""As a share of the change: values that happen to be equal must not let a single pair decide."""
+"""The least spread of values, as a share of the change: pairs that agree by chance must not decide."""
 NARROW = 1 / 4
 """Half-width of the first interval as a share of the difference, both as logarithms, that ends it."""
 PAIRS_MORE = 2
@@ -35,7 +35,7 @@ PAIRS_MORE = 2
 
 
 def comparisons_max(commits: int) -> int:
-    """The most comparisons for so many commits after the good one: 8 for 64.
+    """The most comparisons that bisecting ``commits`` commits takes: 8 for 64.
 
     One shows that there is a change, and one is to spare for a commit that stays undecided.
     """

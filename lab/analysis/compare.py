@@ -139,7 +139,7 @@ def detectable(a_values: Sequence[float], b_values: Sequence[float], resolution:
 
 KEPT, MISSED = "kept", "missed"
 REACHED, NOT_REACHED = "reached", "not reached"
-"""Of an aim."""
+"""Verdicts on an aim."""
 
 
 def falls_short(low: float, high: float, tolerance: float, higher_is_better: bool) -> bool:

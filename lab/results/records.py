@@ -153,7 +153,7 @@ class Comparison(Record):
     metric: str
     """"zero-loss rate", "delivered copies/s", "CPU per copy", "latency p99" …"""
     share: float | None = None
-    """Of the zero-loss rate, where the metric was taken at another one than it usually is."""
+    """The share of the zero-loss rate at which the metric was taken; ``None`` for its usual one."""
     higher_is_better: bool
     a: Subject
     b: Subject

@@ -179,8 +179,8 @@ class Compare(Model):
     """The rate for both sides, of CPU per copy and of what is delivered; left out: ``share``, and where each
     side delivers most."""
     share: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Of the zero-loss rate, where the metric is taken at one: of the side's own, or of the lower one for CPU
-    per copy. Left out: half of it, twice for goodput."""
+    """The share of the zero-loss rate at which the metric is taken: of the side's own, or for CPU per copy of
+    the lower one. Left out: half of it, twice for goodput."""
     tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
     """The run fails when the whole interval is worse than this share of ``b``: below it where more is better,
     above its inverse where less is. Only after a second measurement, with everything started anew."""

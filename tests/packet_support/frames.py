@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scapy.layers.inet import IP, UDP, IPOption_NOP, IPOption_Router_Alert, IPOption_Timestamp
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
+from scapy.utils import checksum as scapy_checksum
 
 from forwarder.engines.packet import schema
 from forwarder.engines.packet.parse import parse
@@ -172,3 +174,16 @@ datagrams = st.builds(
     options=options,
     checksum=st.sampled_from(["full", "full", "absent", "corrupt"]),
 )
+
+
+def damaged(datagram: Datagram, damage: Iterable[tuple[int, int]], *, mend: bool) -> bytes:
+    """A datagram's frame with bytes overwritten (place, value); ``mend``: the IP checksum holds again."""
+    frame = bytearray(datagram.frame())
+    for at, value in damage:
+        if at < len(frame):
+            frame[at] = value
+    header = (frame[14] & 15) * 4
+    if mend and header >= 20 and len(frame) >= 14 + header:
+        frame[24:26] = bytes(2)
+        frame[24:26] = np.uint16(scapy_checksum(bytes(frame[14 : 14 + header]))).byteswap().tobytes()
+    return bytes(frame)

@@ -41,7 +41,7 @@ class _Input:
     link: int
     """Descriptor of the attachment."""
     row: int | None = None
-    """Of the level that the interface's datagrams are compared with; None while nothing is dropped."""
+    """The level that decides for this interface; None while nothing is dropped."""
     counted: int = 0
     """What that level had dropped before."""
 
@@ -66,8 +66,9 @@ class EarlyFilter:
 
         Raises OSError: the kernel does not take it though it was asked for.
         """
-        wanted = self._choice is EarlyDrop.ON or any(self._unwanted(name) is None for name in interfaces)
-        if self._choice is EarlyDrop.OFF or not wanted:
+        if self._choice is EarlyDrop.OFF:
+            return
+        if self._choice is EarlyDrop.AUTO and all(self._unwanted(name) for name in interfaces):
             return
         try:
             self._object = Object(OBJECT)

@@ -25,16 +25,7 @@ DEVICE: Final = _structure("u4", "ifindex", "program")
 """``struct bpf_devmap_val``"""
 COUNTERS: Final = _structure(
     "u8",
-    *(
-        "no_rule",
-        "not_ipv4",
-        "not_udp",
-        "not_multicast",
-        "malformed",
-        "bad_checksum",
-        "fragment",
-        "vlan_tagged",
-    ),
+    *(reason for reason in INGRESS_REASONS if reason != "truncated"),  # XDP has the whole frame
     *("ttl_expired", "too_big", "transmit_refused"),
     *("received", "received_bytes", "matched", "matched_bytes", "sent"),
     *("due", "handed_over", "handed_over_bytes", "completed"),

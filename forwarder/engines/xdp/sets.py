@@ -34,7 +34,7 @@ class Numbers:
         return self._used - 1
 
     def check(self, more: int) -> None:
-        """Raises UnsuitedError: there are not so many more."""
+        """Raises UnsuitedError if there is no room for ``more``."""
         if self._used - len(self._free) + more > self.most:
             raise UnsuitedError(f"the XDP engine has room for {self.most:,} {self.what}")
 

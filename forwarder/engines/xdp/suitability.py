@@ -1,4 +1,7 @@
-"""What the XDP engine cannot serve, and why, in one sentence. Pure but for what it is told of devices."""
+"""Interfaces and rules that the XDP engine cannot serve, each with its reason as one sentence.
+
+Pure: devices are described by the caller.
+"""
 
 import errno
 from typing import Protocol

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from packet_support import examples
-from packet_support.frames import Datagram, datagrams, raw_address, read
+from packet_support.frames import Datagram, damaged, datagrams, raw_address, read
 from packet_support.frames import reason as name_of
 from packet_support.judge import checksum_holds, defects
 from packet_support.outputs import Output, outputs
 from packet_support.xdp import LONGEST, RULE, Programs
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
-from scapy.utils import checksum as scapy_checksum
 
 from forwarder.engines.packet.checksum import fold, pseudo_header
 from forwarder.engines.xdp import layout
@@ -228,16 +226,9 @@ def test_a_damaged_datagram_has_the_packet_engines_outcome(
     programs: Programs, datagram: Datagram, damage: list[tuple[int, int]], end: int, mend: bool
 ) -> None:
     """Bytes overwritten and the end cut off, with the IP checksum mended so that the later checks are met."""
-    frame = bytearray(datagram.frame())
-    for at, value in damage:
-        if at < len(frame):
-            frame[at] = value
-    header = (frame[14] & 15) * 4
-    if mend and header >= 20 and len(frame) >= 14 + header:
-        frame[24:26] = bytes(2)
-        frame[24:26] = np.uint16(scapy_checksum(bytes(frame[14 : 14 + header]))).byteswap().tobytes()
+    frame = damaged(datagram, damage, mend=mend)
     programs.serve(datagram, Output())
-    _judge(programs, bytes(frame[: max(14, end)]))
+    _judge(programs, frame[: max(14, end)])
 
 
 def _judge(programs: Programs, frame: bytes) -> None:

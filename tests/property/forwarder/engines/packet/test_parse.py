@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from packet_support import examples
 from packet_support.frames import (
     Datagram,
     Parsed,
+    damaged,
     datagrams,
     groups,
     ports,
@@ -24,7 +24,6 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Raw
-from scapy.utils import checksum as scapy_checksum
 
 from forwarder.abi import af_packet as ap
 from forwarder.engines.packet import schema
@@ -250,12 +249,5 @@ def test_a_damaged_datagram_has_exactly_one_outcome_and_it_is_true(
     rest: dict,
 ) -> None:
     """Bytes overwritten and the end cut off, with the IP checksum mended so that the later checks are met."""
-    frame = bytearray(datagram.frame())
-    for at, value in damage:
-        if at < len(frame):
-            frame[at] = value
-    header = (frame[14] & 15) * 4
-    if mend and header >= 20 and len(frame) >= 14 + header:
-        frame[24:26] = bytes(2)
-        frame[24:26] = np.uint16(scapy_checksum(bytes(frame[14 : 14 + header]))).byteswap().tobytes()
-    _judge(bytes(frame[: max(end, 1)]), len(frame[: max(end, 1)]) + cut, **rest)
+    frame = damaged(datagram, damage, mend=mend)
+    _judge(frame[: max(end, 1)], len(frame[: max(end, 1)]) + cut, **rest)
